@@ -1,0 +1,92 @@
+"""One tree of errors, split by blame: the user's files, a peer, the network, ourselves.
+
+A user's error is one sentence and an exit code. A peer's error ends one connection and is counted by
+its reason; it never reaches the root nursery. Anything that is not a `GossipError` is a bug of ours.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What `gossip-node` and `gossip-scenario` tell the shell."""
+
+    DONE = 0
+    USAGE = 2
+    TOO_FEW_PEERS = 3
+    DATA_UNUSABLE = 4
+    FOREIGN_CHECKPOINT = 5
+    QUORUM_LOST = 6
+    INTERRUPTED = 130
+
+
+class GossipError(Exception):
+    """Root of everything this package raises on purpose."""
+
+
+class UserError(GossipError):
+    """The user can mend it: one sentence that names the file, the line, the value and what is valid."""
+
+    exit_code: ExitCode = ExitCode.USAGE
+
+
+class SettingError(UserError):
+    """A setting, a command-line argument or a file that holds them is wrong."""
+
+
+class DataError(UserError):
+    """The data cannot be used: missing, of the wrong shape, not finite."""
+
+    exit_code = ExitCode.DATA_UNUSABLE
+
+
+class CheckpointError(UserError):
+    """The checkpoint in the home belongs to another task, or was damaged."""
+
+    exit_code = ExitCode.FOREIGN_CHECKPOINT
+
+
+class TooFewPeers(UserError):
+    """Not enough neighbours answered before the start timeout."""
+
+    exit_code = ExitCode.TOO_FEW_PEERS
+
+
+class QuorumLost(UserError):
+    """Too few neighbours are left to go on."""
+
+    exit_code = ExitCode.QUORUM_LOST
+
+
+class PeerError(GossipError):
+    """A peer broke a rule. `reason` is a short stable word under which it is counted.
+
+    `str(error)` is the sentence for the log.
+    """
+
+    def __init__(self, reason: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.reason = reason
+
+
+class NetworkError(GossipError):
+    """The connection failed: refused, reset, timed out, closed in the middle. Nobody's fault; try again."""
+
+
+class ProtocolMisuse(GossipError):
+    """We called our own code in a way that its contract forbids: a bug here."""
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """Return a hint for a misspelt name: the nearest valid one, or all of them.
+
+    Used at the end of a sentence: ``unknown topology 'rign'; did you mean 'ring'?``
+    """
+    names = sorted(valid)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return "valid: " + ", ".join(names)

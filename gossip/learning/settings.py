@@ -1,0 +1,106 @@
+"""What a task file may say in `[data]`, `[model]` and `[local]`. Free of torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
+
+from gossip.settings import Choice, Seam, Settings
+
+
+class IidPartition(Choice):
+    """Samples dealt out at random, shard sizes differing by at most one."""
+
+    implementation = "gossip.learning.partitions:iid"
+    kind: str = "iid"
+
+
+class DirichletPartition(Choice):
+    """Each class is split over the peers in proportions drawn from Dirichlet(alpha · 1)."""
+
+    implementation = "gossip.learning.partitions:dirichlet"
+    kind: str = "dirichlet"
+    alpha: float = Field(0.5, gt=0, description="small: few classes per peer; large: nearly i.i.d.")
+    min_samples: int = Field(2, ge=1, description="samples every peer gets at least; draws repeat until so")
+    attempts_max: int = Field(1000, ge=1, description="draws before giving up with a sentence")
+
+
+class PathologicalPartition(Choice):
+    """Every peer holds `classes_per_peer` classes only."""
+
+    implementation = "gossip.learning.partitions:pathological"
+    kind: str = "pathological"
+    classes_per_peer: int = Field(2, ge=1)
+
+
+class ShardsPartition(Choice):
+    """Samples sorted by label, cut into equal shards, `shards_per_peer` of them dealt to each peer."""
+
+    implementation = "gossip.learning.partitions:shards"
+    kind: str = "shards"
+    shards_per_peer: int = Field(2, ge=1)
+
+
+class OwnPartition(Choice):
+    """Nothing is divided: the data named here is this peer's own, all of it."""
+
+    implementation = "gossip.learning.partitions:own"
+    kind: str = "own"
+
+
+PARTITIONS = Seam(
+    "partition", IidPartition, DirichletPartition, PathologicalPartition, ShardsPartition, OwnPartition
+)
+Partition = Annotated[SerializeAsAny[Choice], BeforeValidator(PARTITIONS.validate)]
+
+
+class DataSettings(Settings):
+    """`[data]`: where samples come from and how they are divided among the peers."""
+
+    source: str = Field("digits", description='"digits", a path to .npz, or "python:FILE:FUNCTION"')
+    partition: Partition = IidPartition()
+    arguments: dict[str, Any] = Field(default_factory=dict, description="passed to a python: FUNCTION")
+    train_max: int | None = Field(None, ge=1, description="use only this many training samples (seeded draw)")
+    test_max: int | None = Field(None, ge=1, description="use only this many test samples (seeded draw)")
+
+
+class ModelSettings(Settings):
+    """`[model]`: the network."""
+
+    name: str = Field("mlp", description="a name of the model registry, or python:FILE:FUNCTION")
+    hidden: tuple[int, ...] | None = Field(None, description="mlp: hidden layer widths; default (64,)")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="passed to a python: FUNCTION")
+    batch_norm: Literal["local", "reestimate", "refuse"] = Field(
+        "local",
+        description="running statistics never leave the peer: kept as they are after a merge (local), "
+        "re-estimated by one pass over own data before evaluation (reestimate), or such a model refused",
+    )
+
+    @model_validator(mode="after")
+    def _only_what_applies(self) -> ModelSettings:
+        if self.hidden is not None and self.name != "mlp":
+            raise ValueError(f"'hidden' belongs to the model 'mlp', not to '{self.name}'")
+        if self.hidden is not None and any(width < 1 for width in self.hidden):
+            raise ValueError(f"hidden = {list(self.hidden)}: widths must be at least 1")
+        return self
+
+
+class LocalSettings(Settings):
+    """`[local]`: what happens between exchanges."""
+
+    lr: float = Field(0.1, gt=0, description="step size η of round 0")
+    lr_decay: float = Field(1.0, gt=0, le=1, description="η of round t is lr · lr_decay^t")
+    epochs: int | None = Field(None, ge=1, description="passes over own data per round; default 1")
+    steps: int | None = Field(None, ge=1, description="mini-batch steps per round, instead of epochs")
+    batch_size: int = Field(16, ge=1)
+    momentum: float = Field(0.0, ge=0, lt=1, description="heavy-ball factor; its buffer starts anew each round")
+    weight_decay: float = Field(0.0, ge=0, description="added to the gradient at y, not inside SAM's perturbation")
+    sam_rho: float = Field(0.0, ge=0, description="SAM radius ρ; 0 is plain SGD")
+    clip_norm: float | None = Field(None, gt=0, description="largest L2 norm of the gradient that is applied")
+
+    @model_validator(mode="after")
+    def _epochs_or_steps(self) -> LocalSettings:
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError("'epochs' and 'steps' exclude each other; write one of them")
+        return self

@@ -1,0 +1,176 @@
+"""The seam between an algorithm and the world that runs it.
+
+A protocol is a state machine with handlers, as the papers write it ("upon …"). It never waits, reads a
+clock, draws from a global generator or touches a tensor: whatever it wants done goes through its
+`Context`, and models are opaque handles. Fed the same events, it asks for the same actions, always. So one
+protocol runs on real machines (`gossip.node`), and under virtual time with thousands of peers.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NewType, Protocol as StructuralType, TypeAlias
+
+import numpy as np
+
+PeerId: TypeAlias = str
+"""A peer's name in the peers file."""
+
+Model: TypeAlias = Any
+"""An opaque model handle: a float in tests, a deferred vector in the engines. Protocols only pass it on."""
+
+Ticket = NewType("Ticket", int)
+"""Names one training request, so that its result is recognised."""
+
+TimerKey: TypeAlias = str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """What peers say to each other. Subclasses add plain fields: int, float, str, bytes, bool, or tuples of them.
+
+    `kind` is the type's name on the wire. A message that carries a model says so with `carries_model` and a
+    last field `model`.
+    """
+
+    kind: ClassVar[str]
+    carries_model: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelMessage(Message):
+    """A model as it stands before gossip step `step` of round `round` (both counted from 0)."""
+
+    kind: ClassVar[str] = "model"
+    carries_model: ClassVar[bool] = True
+    round: int
+    step: int
+    model: Model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishedMessage(Message):
+    """The sender has done all its `round` rounds; nobody needs to wait for it."""
+
+    kind: ClassVar[str] = "finished"
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """One received model and its weight in a merge (an entry W_ij of the mixing matrix)."""
+
+    sender: PeerId
+    model: Model
+    weight: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundCompleted:
+    """Emitted when a round's last merge is done: the model to evaluate and to store."""
+
+    round: int
+    """How many rounds are done now (1 after the first)."""
+    model: Model
+    heard: int
+    """Neighbours whose models entered every merge of the round."""
+    expected: int
+    """Neighbours in the mixing matrix' row."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageRejected:
+    """Emitted when a received message was not used; counted by reason."""
+
+    sender: PeerId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelAdopted:
+    """Emitted when a peer far behind took over a neighbour's model."""
+
+    sender: PeerId
+    round: int
+
+
+Event: TypeAlias = RoundCompleted | MessageRejected | ModelAdopted
+
+
+class Context(StructuralType):
+    """Everything a protocol may ask of the world."""
+
+    @property
+    def peer(self) -> PeerId:
+        """This peer's name."""
+
+    @property
+    def peers(self) -> Sequence[PeerId]:
+        """All peers of the run, sorted, this one included."""
+
+    @property
+    def contacts(self) -> Sequence[PeerId]:
+        """The peers that may ever be this one's neighbours, sorted."""
+
+    def now(self) -> float:
+        """Return seconds since some fixed moment; never runs backwards."""
+
+    def rng(self, purpose: str, round: int = 0) -> np.random.Generator:
+        """Return the generator that belongs to this peer, this purpose and this round."""
+
+    def neighbours(self, round: int) -> Mapping[PeerId, float]:
+        """Return row i of the round's mixing matrix W without W_ii: neighbour -> weight."""
+
+    def is_up(self, peer: PeerId) -> bool:
+        """Return whether messages to `peer` can be sent now."""
+
+    def send(self, peer: PeerId, message: Message) -> None:
+        """Send as soon as the message's model has its value. To a peer that is down: dropped."""
+
+    def set_timer(self, key: TimerKey, delay_s: float) -> None:
+        """Call `on_timer(key)` once after `delay_s`; a second call with the same key replaces the first."""
+
+    def cancel_timer(self, key: TimerKey) -> None:
+        """Forget the timer; nothing happens where there is none."""
+
+    def train(self, model: Model, *, round: int) -> Ticket:
+        """Start one local update of `model`; `on_trained` brings the result. One at a time per peer."""
+
+    def merge(self, own: Model, own_weight: float, received: Sequence[Contribution], *, round: int) -> Model:
+        """Return the handle of the merged model at once. Weights sum to one."""
+
+    def emit(self, event: Event) -> None:
+        """Tell the world what happened: metrics, checkpoints, counters."""
+
+    def finish(self, model: Model) -> None:
+        """All is done; `model` is the result. Handlers are still called, to answer slower peers."""
+
+
+class Protocol(abc.ABC):
+    """WHEN and WITH WHOM. One instance per peer; all state is its own."""
+
+    @abc.abstractmethod
+    def on_start(self, ctx: Context) -> None:
+        """Begin, or go on after a resume."""
+
+    @abc.abstractmethod
+    def on_message(self, ctx: Context, sender: PeerId, message: Message) -> None:
+        """Handle one well-formed message; what it says may still be nonsense."""
+
+    @abc.abstractmethod
+    def on_timer(self, ctx: Context, key: TimerKey) -> None:
+        """Handle a timer set before."""
+
+    @abc.abstractmethod
+    def on_trained(self, ctx: Context, ticket: Ticket, model: Model) -> None:
+        """Handle the end of a local update."""
+
+    @abc.abstractmethod
+    def on_peer(self, ctx: Context, peer: PeerId, up: bool) -> None:
+        """Note that `peer` can or can no longer be reached."""
+
+    @abc.abstractmethod
+    def snapshot(self) -> Mapping[str, int | float | str]:
+        """Return what a checkpoint must hold beside the model, as of the last `RoundCompleted`."""

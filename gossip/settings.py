@@ -1,0 +1,103 @@
+"""The base of every settings class, and the registries that give a seam's choices their names.
+
+A new algorithm is one class at one seam, registered under a name with the settings it takes; nothing else
+in the project asks for that name.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from gossip.errors import SettingError, nearest
+
+T = TypeVar("T")
+
+
+class Settings(BaseModel):
+    """Frozen, strict about unknown keys; a field's description gives unit, meaning and trade-off."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Registry(Generic[T]):
+    """Names to the entries of one seam."""
+
+    def __init__(self, seam: str) -> None:
+        self.seam = seam
+        self._entries: dict[str, T] = {}
+
+    def add(self, name: str, entry: T) -> T:
+        """Register `entry` under `name`; names are taken once."""
+        if name in self._entries:
+            raise ValueError(f"{self.seam} '{name}' is registered twice")
+        self._entries[name] = entry
+        return entry
+
+    def get(self, name: str) -> T:
+        """Return the entry, or raise `SettingError` naming the nearest valid name."""
+        try:
+            return self._entries[name]
+        except KeyError:
+            raise SettingError(f"unknown {self.seam} '{name}'; {nearest(name, self._entries)}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+
+class Choice(Settings):
+    """The settings of one choice at one seam, e.g. ``[merge] kind = "average"``.
+
+    Settings are free of torch so that files can be checked at once; the class they configure is named by
+    `implementation` ("module:Class") and imported when it is built.
+    """
+
+    implementation: ClassVar[str]
+    kind: str
+
+    def load(self) -> Any:
+        """Import and return the class (or function) that this choice configures."""
+        module, _, name = self.implementation.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+
+class Seam:
+    """All choices of one seam by kind; a pydantic field uses `validate` as its before-validator."""
+
+    def __init__(self, name: str, *choices: type[Choice]) -> None:
+        self.name = name
+        self._registry: Registry[type[Choice]] = Registry(name)
+        for choice in choices:
+            self.add(choice)
+
+    def add(self, choice: type[Choice]) -> type[Choice]:
+        """Register a settings class under the default of its `kind`; usable as a decorator."""
+        self._registry.add(str(choice.model_fields["kind"].default), choice)
+        return choice
+
+    def kinds(self) -> list[str]:
+        """Return the registered names."""
+        return sorted(self._registry)
+
+    def settings_for(self, kind: str) -> type[Choice]:
+        """Return the settings class of `kind`, or raise `SettingError` naming the nearest valid one."""
+        return self._registry.get(kind)
+
+    def validate(self, value: object) -> Choice:
+        """Turn ``{"kind": …, …}`` into the right settings object (what pydantic calls)."""
+        if isinstance(value, Choice):
+            return value
+        if not isinstance(value, Mapping):
+            raise ValueError(f"must be a table with a 'kind', not {value!r}")
+        kind = value.get("kind")
+        if not isinstance(kind, str):
+            raise ValueError(f"needs kind = one of: {', '.join(self.kinds())}")
+        if kind not in self._registry:
+            raise ValueError(f"unknown kind '{kind}'; {nearest(kind, self._registry)}")
+        return self._registry.get(kind).model_validate(value)
