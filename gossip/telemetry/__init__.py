@@ -1,0 +1,1 @@
+"""What a peer counts and records about itself."""
