@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from gossip.errors import SettingError, nearest
 
@@ -21,6 +21,26 @@ class Settings(BaseModel):
     """Frozen, strict about unknown keys; a field's description gives unit, meaning and trade-off."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def first_complaint(error: ValidationError, model: type[BaseModel]) -> tuple[tuple[str, ...], str]:
+    """Return the path and one sentence for the first thing that is wrong with a settings table.
+
+    The sentence names the key, the value and what would be valid; pydantic's own report has several lines.
+    """
+    detail = error.errors(include_url=False)[0]
+    path = tuple(str(part) for part in detail["loc"])
+    key = ".".join(path)
+    if detail["type"] == "extra_forbidden":
+        return path, f"unknown key '{key}'; {nearest(path[-1], model.model_fields)}"
+    message = detail["msg"].removeprefix("Value error, ")
+    if not path:
+        return path, message
+    value = detail["input"]
+    shown = repr(value) if not isinstance(value, Mapping) else "{…}"
+    message = message.removeprefix("Input should be ")
+    verb = "" if detail["type"] == "value_error" else "must be "
+    return path, f"{key} = {shown[:80]}: {verb}{message}"
 
 
 class Registry(Generic[T]):
@@ -100,4 +120,9 @@ class Seam:
             raise ValueError(f"needs kind = one of: {', '.join(self.kinds())}")
         if kind not in self._registry:
             raise ValueError(f"unknown kind '{kind}'; {nearest(kind, self._registry)}")
-        return self._registry.get(kind).model_validate(value)
+        choice = self._registry.get(kind)
+        try:
+            return choice.model_validate(value)
+        except ValidationError as error:
+            _, sentence = first_complaint(error, choice)
+            raise ValueError(sentence) from None

@@ -11,7 +11,8 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NewType, Protocol as StructuralType, TypeAlias
+from typing import Any, ClassVar, NewType, TypeAlias
+from typing import Protocol as StructuralType
 
 import numpy as np
 
@@ -141,6 +142,9 @@ class Context(StructuralType):
     def merge(self, own: Model, own_weight: float, received: Sequence[Contribution], *, round: int) -> Model:
         """Return the handle of the merged model at once. Weights sum to one."""
 
+    def adopt(self, own: Model, received: Contribution) -> Model:
+        """Return the handle of `received` with the slots that never travel taken from `own`."""
+
     def emit(self, event: Event) -> None:
         """Tell the world what happened: metrics, checkpoints, counters."""
 
@@ -170,6 +174,10 @@ class Protocol(abc.ABC):
     @abc.abstractmethod
     def on_peer(self, ctx: Context, peer: PeerId, up: bool) -> None:
         """Note that `peer` can or can no longer be reached."""
+
+    @abc.abstractmethod
+    def needed(self) -> bool:
+        """Return whether, once finished, slower peers may still need this one's answers."""
 
     @abc.abstractmethod
     def snapshot(self) -> Mapping[str, int | float | str]:

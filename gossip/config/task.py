@@ -1,0 +1,111 @@
+"""The settings of one run, as one peer sees them: all sections of a task file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field
+
+from gossip.config.presets import DEFAULT_ALGORITHM
+from gossip.learning.settings import DataSettings, LocalSettings, ModelSettings
+from gossip.merging.settings import AverageSettings, Merge
+from gossip.net.settings import NetSettings
+from gossip.protocols.settings import ProtocolChoice, RoundsSettings
+from gossip.settings import Settings
+from gossip.wire.settings import Codec, Float32Settings
+
+
+class TopologySettings(Settings):
+    """`[topology]`: who are my neighbours, and with which weights."""
+
+    kind: str = Field("exponential", description="a topology's name; `gossip-scenario topology` describes it")
+    degree: int | None = Field(None, ge=1, description="neighbours per peer, for the kinds that take it")
+    probability: float | None = Field(None, ge=0, le=1, description="of an edge, for the kinds that take it")
+    path: str | None = Field(None, description="kind = file: an edge list or GraphML")
+    weights: Literal["metropolis-hastings", "uniform"] = "metropolis-hastings"
+    time_varying: bool = Field(False, description="draw the random kinds anew in every round")
+
+
+class StopSettings(Settings):
+    """`[stop]`: when a peer is done."""
+
+    rounds: int = Field(50, ge=1, le=10_000_000)
+
+
+class EvaluateSettings(Settings):
+    """`[evaluate]`: how often, and what is kept of it."""
+
+    every: int = Field(1, ge=1, description="rounds between evaluations; the last round is always evaluated")
+    snapshots: bool = Field(False, description="keep the evaluated models in HOME/snapshots")
+
+
+class NodeSettings(Settings):
+    """`[node]`: the life of one process."""
+
+    start_timeout_s: float = Field(
+        30.0, ge=0, description="wait so long for neighbours to appear; those missing then count as dead"
+    )
+    linger_s: float = Field(
+        30.0, ge=0, description="after the last round, answer slower neighbours for at most so long"
+    )
+    neighbours_min: int = Field(
+        1, ge=0, description="fewer live neighbours than this: exit 3 at the start, 6 after quorum_timeout_s"
+    )
+    quorum_timeout_s: float = Field(60.0, gt=0)
+    stop_timeout_s: float = Field(4.0, gt=0, description="what a signal leaves for the work in hand")
+    threads: int | None = Field(None, ge=1, description="torch threads; default: torch's own choice")
+
+
+class TaskSettings(Settings):
+    """Everything a task file may say. Sections are seams; see each section's class."""
+
+    algorithm: str = DEFAULT_ALGORITHM
+    seed: int = Field(0, ge=0, lt=2**63)
+    data: DataSettings = DataSettings()
+    model: ModelSettings = ModelSettings()
+    local: LocalSettings = LocalSettings()
+    protocol: ProtocolChoice = RoundsSettings()
+    merge: Merge = AverageSettings()
+    codec: Codec = Float32Settings()
+    topology: TopologySettings = TopologySettings()
+    stop: StopSettings = StopSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+    node: NodeSettings = NodeSettings()
+    net: NetSettings = NetSettings()
+
+    def as_sections(self) -> dict[str, Any]:
+        """Return plain tables, without the keys that are unset, as they would stand in a task file."""
+        tables: dict[str, Any] = self.model_dump(mode="json", exclude_none=True)
+        return tables
+
+    def agreement(self) -> Mapping[str, str]:
+        """Return what all peers of a run must have in common: section -> digest.
+
+        Sections compared one by one, so that a mismatch can be named. Not compared: where the data lies,
+        and how this process behaves (`evaluate`, `node`, `net`). `stop` is: peers with fewer rounds would leave early.
+        """
+        tables = self.as_sections()
+        data = tables["data"]
+        common = {
+            name: tables[name]
+            for name in ("model", "local", "protocol", "merge", "codec", "topology", "stop")
+        }
+        # A user's model file and a topology file lie where they lie on each machine; what they say is compared
+        # through `space_id` and by the graph itself.
+        common["model"] = {key: value for key, value in common["model"].items() if key != "name"}
+        common["topology"] = {key: value for key, value in common["topology"].items() if key != "path"}
+        common["data.partition"] = data["partition"]
+        common["seed"] = tables["seed"]
+        return {name: _digest(value) for name, value in common.items()}
+
+    def run_id(self) -> str:
+        """Return 16 hex digits that name the run: equal for peers whose settings agree."""
+        return _digest(dict(self.agreement()))
+
+
+def _digest(value: object) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

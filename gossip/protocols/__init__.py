@@ -1,0 +1,30 @@
+"""WHEN and WITH WHOM: sans-I/O state machines, free of torch, trio, clocks and sockets."""
+
+from gossip.protocols.base import (
+    Context,
+    Contribution,
+    FinishedMessage,
+    Message,
+    MessageRejected,
+    ModelAdopted,
+    ModelMessage,
+    Protocol,
+    RoundCompleted,
+)
+from gossip.protocols.rounds import Rounds
+from gossip.protocols.settings import PROTOCOLS, RoundsSettings
+
+__all__ = [
+    "PROTOCOLS",
+    "Context",
+    "Contribution",
+    "FinishedMessage",
+    "Message",
+    "MessageRejected",
+    "ModelAdopted",
+    "ModelMessage",
+    "Protocol",
+    "RoundCompleted",
+    "Rounds",
+    "RoundsSettings",
+]

@@ -1,0 +1,41 @@
+"""What a task file may say in `[protocol]`. Free of torch and of I/O."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
+
+from gossip.settings import Choice, Seam
+
+
+class RoundsSettings(Choice):
+    """Synchronous neighbourhood rounds: one local update, then Q gossip steps."""
+
+    implementation = "gossip.protocols.rounds:Rounds"
+    kind: str = "rounds"
+    gossip_steps: int = Field(1, ge=0, le=64, description="Q, exchanges per round; 0 never exchanges (local)")
+    deadline_k: float = Field(
+        6.0,
+        ge=0,
+        description="a step waits median + k·MAD of past arrival delays; larger: patient with jitter",
+    )
+    deadline_floor_s: float = Field(3.0, gt=0, description="the margin over the median is at least so long")
+    deadline_cap_s: float = Field(60.0, gt=0, description="a step waits at most so long; also the first wait")
+    catch_up_rounds: int = Field(
+        2,
+        ge=1,
+        description="adopt a neighbour's model when it is so many rounds ahead; small: less own work kept",
+    )
+
+    @model_validator(mode="after")
+    def _floor_below_cap(self) -> RoundsSettings:
+        if self.deadline_floor_s > self.deadline_cap_s:
+            raise ValueError(
+                f"deadline_floor_s = {self.deadline_floor_s} is above deadline_cap_s = {self.deadline_cap_s}"
+            )
+        return self
+
+
+PROTOCOLS = Seam("protocol", RoundsSettings)
+ProtocolChoice = Annotated[SerializeAsAny[Choice], BeforeValidator(PROTOCOLS.validate)]
