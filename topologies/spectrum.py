@@ -1,0 +1,107 @@
+"""How fast a mixing matrix averages: λ, the spectral gap, and whether the mean is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import networkx as nx
+import numpy as np
+from numpy.typing import NDArray
+
+from topologies.topology import Topology
+
+DENSE_PEERS_MAX = 3000
+"""Eigenvalues cost n³: beyond this they would take minutes, and null is said instead."""
+
+DIAMETER_WORK_MAX = 20_000_000
+"""A diameter costs peers · edges steps; beyond this null is said instead."""
+
+ROUNDS_OBSERVED = 8
+"""Rounds over which a topology that is drawn anew is described."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spectrum:
+    """λ = max(|λ₂|, |λₙ|) of W, the gap 1 - λ; both None for more than `DENSE_PEERS_MAX` peers."""
+
+    lambda_: float | None
+    spectral_gap: float | None
+    doubly_stochastic: bool
+    symmetric: bool
+
+
+def spectrum(W: NDArray[np.float64]) -> Spectrum:
+    """Return the spectral quantities of a square mixing matrix, [n, n]."""
+    symmetric = bool(np.allclose(W, W.T, rtol=0, atol=1e-12))
+    stochastic = bool(
+        (W >= -1e-12).all()
+        and np.allclose(W.sum(axis=0), 1, atol=1e-9)
+        and np.allclose(W.sum(axis=1), 1, atol=1e-9)
+    )
+    rate = _rate(W, symmetric) if len(W) <= DENSE_PEERS_MAX else None
+    return Spectrum(rate, None if rate is None else 1.0 - rate, stochastic, symmetric)
+
+
+def _rate(W: NDArray[np.float64], symmetric: bool) -> float:
+    values = np.linalg.eigvalsh(W) if symmetric else np.linalg.eigvals(W)
+    others = np.delete(np.abs(values), np.argmin(np.abs(values - 1.0)))  # the eigenvalue of consensus
+    return _clean(float(others.max(initial=0.0)), len(W))
+
+
+def _clean(rate: float, peers: int) -> float:
+    """Round what is noise of the eigenvalue solver to 0 and 1."""
+    noise = 64 * peers * np.finfo(np.float64).eps
+    if rate < noise:
+        return 0.0
+    return 1.0 if abs(rate - 1.0) < noise else rate
+
+
+def describe(topology: Topology) -> dict[str, Any]:
+    """Return what `gossip-scenario topology` tells, ready for JSON.
+
+    A time-varying topology is described over `rounds` rounds: edges and degrees of all of them, diameter and
+    connectedness of their union, and λ as the mean factor per round, ‖W_{T-1} … W_0 - J‖₂^{1/T}.
+    """
+    rounds = min(topology.period or ROUNDS_OBSERVED, 64) if topology.time_varying else 1
+    graphs = [topology.graph(round) for round in range(rounds)]
+    union = nx.compose_all(graphs)
+    degrees = np.array([degree for graph in graphs for _, degree in graph.degree()])
+    connected = nx.is_connected(union)
+    tractable = topology.peers * union.number_of_edges() <= DIAMETER_WORK_MAX
+    rate, stochastic = _mean_rate(topology, rounds)
+    return {
+        "kind": topology.kind,
+        "peers": topology.peers,
+        "weights": topology.weights,
+        "edges": round(sum(graph.number_of_edges() for graph in graphs) / rounds, 3),
+        "degree": {
+            "min": int(degrees.min()),
+            "mean": round(float(degrees.mean()), 6),
+            "max": int(degrees.max()),
+        },
+        "diameter": nx.diameter(union) if connected and tractable else None,
+        "connected": connected,
+        "lambda": rate,
+        "spectral_gap": None if rate is None else 1.0 - rate,
+        "doubly_stochastic": stochastic,
+        "time_varying": topology.time_varying,
+        "rounds": rounds,
+    }
+
+
+def _mean_rate(topology: Topology, rounds: int) -> tuple[float | None, bool | None]:
+    if topology.peers > DENSE_PEERS_MAX:
+        # Metropolis–Hastings weights are doubly stochastic on every graph; others would have to be looked at.
+        return None, True if topology.weights == "metropolis-hastings" else None
+    first = spectrum(topology.matrix(0)) if rounds == 1 else None
+    if first is not None:
+        return first.lambda_, first.doubly_stochastic
+    product = np.eye(topology.peers)
+    stochastic = True
+    for round in range(rounds):
+        W = topology.matrix(round)
+        stochastic = stochastic and bool(np.allclose(W.sum(axis=0), 1, atol=1e-9))
+        product = W @ product
+    distance = float(np.linalg.norm(product - product.mean(axis=0), 2))
+    return _clean(distance, topology.peers) ** (1.0 / rounds), stochastic

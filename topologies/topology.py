@@ -1,0 +1,128 @@
+"""Who are a peer's neighbours, round by round, and how much do they weigh."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import networkx as nx
+import numpy as np
+from numpy.typing import NDArray
+
+from topologies.errors import TopologyError
+from topologies.families import FAMILIES, KINDS, build, family, hops
+from topologies.mixing import SparseRows, check_weights, sparse_rows
+
+ROUNDS_KEPT = 8
+"""Graphs of past rounds that are kept: peers are seldom further apart than that."""
+
+
+class Topology:
+    """The graphs and mixing matrices of one run, equal for all peers that are given the same arguments.
+
+    Rows are answered from sparse arrays, drawn once for a static graph and once per round for a varying one.
+
+    Args:
+        kind: one of `topologies.KINDS`.
+        peers: how many there are; a peer is its position in their sorted list.
+        degree: see `topologies.build`.
+        probability: see `topologies.build`.
+        path: see `topologies.build`.
+        weights: "metropolis-hastings" or "uniform".
+        time_varying: draw a random kind anew in every round; one-peer-exponential and random-neighbours always vary.
+        seed: of the random kinds.
+        names: the peers' names by position, for files that use them.
+
+    Raises:
+        TopologyError: with one sentence, already here and not in some later round.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        peers: int,
+        *,
+        degree: int | None = None,
+        probability: float | None = None,
+        path: str | None = None,
+        weights: str = "metropolis-hastings",
+        time_varying: bool = False,
+        seed: int = 0,
+        names: Sequence[str] | None = None,
+    ) -> None:
+        check_weights(weights)
+        chosen = family(kind)
+        if time_varying and not (chosen.random or chosen.every_round):
+            varying = ", ".join(k for k in KINDS if FAMILIES[k].random or FAMILIES[k].every_round)
+            raise TopologyError(
+                f"'{kind}' cannot be time-varying, it is the same in every round; these can: {varying}"
+            )
+        self.kind = kind
+        self.peers = peers
+        self.weights = weights
+        self.time_varying = time_varying or chosen.every_round
+        self._degree, self._probability, self._path = degree, probability, path
+        self._seed, self._names = seed, names
+        self._kept: OrderedDict[int, SparseRows] = OrderedDict()
+        self._rows(0)
+
+    def graph(self, round: int = 0) -> nx.Graph[int]:
+        """Return the round's graph on nodes 0 … peers-1."""
+        return build(
+            self.kind,
+            self.peers,
+            degree=self._degree,
+            probability=self._probability,
+            path=self._path,
+            seed=self._seed,
+            round=round if self.time_varying else 0,
+            names=self._names,
+        )
+
+    def row(self, i: int, round: int = 0) -> dict[int, float]:
+        """Return W_ij of the round by neighbour j, without W_ii = 1 - Σ_j W_ij; O(degree)."""
+        return self._rows(round).row(i)
+
+    def matrix(self, round: int = 0) -> NDArray[np.float64]:
+        """Return the round's W, float64 [peers, peers]."""
+        return self._rows(round).dense()
+
+    def contacts(self, i: int) -> tuple[int, ...]:
+        """Return the peers that can ever be neighbours of i, ascending."""
+        if not self.time_varying:
+            return self._rows(0).of(i)
+        if self.kind == "one-peer-exponential":
+            reach = {(i + sign * hop) % self.peers for hop in hops(self.peers) for sign in (1, -1)}
+            return tuple(sorted(reach - {i}))
+        return tuple(j for j in range(self.peers) if j != i)
+
+    @property
+    def period(self) -> int | None:
+        """After how many rounds the graphs repeat; None where they are drawn anew for ever."""
+        if not self.time_varying:
+            return 1
+        if self.kind != "one-peer-exponential":
+            return None
+        count = len(hops(self.peers))
+        return max(count, 1) if self.peers & (self.peers - 1) == 0 else count * self.peers
+
+    def digest(self, round: int = 0) -> str:
+        """Return 16 hex digits of the round's matrix: peers compare theirs before they start."""
+        rows = self._rows(round)
+        state = hashlib.blake2b(self.weights.encode(), digest_size=8)
+        state.update(rows.starts.astype("<i8").tobytes())
+        state.update(rows.neighbours.astype("<i8").tobytes())
+        return state.hexdigest()
+
+    def _rows(self, round: int) -> SparseRows:
+        key = round if self.time_varying else 0
+        rows = self._kept.get(key)
+        if rows is None:
+            rows = sparse_rows(self.graph(key), self.weights)
+            self._kept[key] = rows
+            if len(self._kept) > ROUNDS_KEPT:
+                self._kept.popitem(last=False)
+        else:
+            self._kept.move_to_end(key)
+        return rows
