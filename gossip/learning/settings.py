@@ -61,6 +61,11 @@ class DataSettings(Settings):
     source: str = Field("digits", description='"digits", a path to .npz, or "python:FILE:FUNCTION"')
     partition: Partition = IidPartition()
     arguments: dict[str, Any] = Field(default_factory=dict, description="passed to a python: FUNCTION")
+    classes: int | None = Field(
+        None,
+        ge=2,
+        description="number of classes; default: the largest label + 1 (state it where own data may lack one)",
+    )
     train_max: int | None = Field(None, ge=1, description="use only this many training samples (seeded draw)")
     test_max: int | None = Field(None, ge=1, description="use only this many test samples (seeded draw)")
 
@@ -94,8 +99,12 @@ class LocalSettings(Settings):
     epochs: int | None = Field(None, ge=1, description="passes over own data per round; default 1")
     steps: int | None = Field(None, ge=1, description="mini-batch steps per round, instead of epochs")
     batch_size: int = Field(16, ge=1)
-    momentum: float = Field(0.0, ge=0, lt=1, description="heavy-ball factor; its buffer starts anew each round")
-    weight_decay: float = Field(0.0, ge=0, description="added to the gradient at y, not inside SAM's perturbation")
+    momentum: float = Field(
+        0.0, ge=0, lt=1, description="heavy-ball factor; its buffer starts anew each round"
+    )
+    weight_decay: float = Field(
+        0.0, ge=0, description="added to the gradient at y, not inside SAM's perturbation"
+    )
     sam_rho: float = Field(0.0, ge=0, description="SAM radius ρ; 0 is plain SGD")
     clip_norm: float | None = Field(None, gt=0, description="largest L2 norm of the gradient that is applied")
 

@@ -1,0 +1,134 @@
+"""A module as a pure function of its vector: ``logits = forward(trained, rest, x)``.
+
+`torch.func.functional_call` does the same, but costs as much as a small network's whole training step; this
+puts the vector's slices straight into the module's own tables. The module is shared, so one thread at a time.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from gossip.errors import SettingError
+from gossip.learning import user_code
+from gossip.parameters import ParameterSpace, Role, Slot
+
+_Site: TypeAlias = tuple[Any, str | int]
+"""A table of the module and the key under which it holds a tensor."""
+
+
+class Forward:
+    """The module's forward pass with its tensors taken from a vector; differentiable in `trained`.
+
+    `trained` [T] are the learned and private slots, `rest` [P-T] the statistics, counters and frozen slots.
+    Works under `torch.func` transforms.
+    """
+
+    def __init__(self, module: nn.Module, space: ParameterSpace) -> None:
+        self.module = module
+        self.space = space
+        self._sites = [_sites(module, slot) for slot in space.slots]
+        trained = space.slots_of(Role.LEARNED, Role.PRIVATE)
+        rest = space.slots_of(Role.STATISTIC, Role.COUNTER, Role.FROZEN)
+        self._trained = [(slot.shape, _cast(slot)) for slot in trained]
+        self._rest = [(slot.shape, _cast(slot), slot.role is not Role.FROZEN) for slot in rest]
+        self._trained_sizes = [slot.size for slot in trained]
+        self._rest_sizes = [slot.size for slot in rest]
+        mutable = space.slots_of(Role.STATISTIC, Role.COUNTER)
+        self._mutable_sites = [_sites(module, slot)[0] for slot in mutable]
+        self._mutable_size = sum(slot.size for slot in mutable)
+
+    @property
+    def updates_rest(self) -> bool:
+        """Whether a forward pass in training mode may change statistics or counters."""
+        return bool(self._mutable_sites)
+
+    def __call__(self, trained: Tensor, rest: Tensor, x: Tensor) -> Tensor:
+        """Return the logits (batch, classes) for `x` (batch, *input_shape)."""
+        return self.with_updates(trained, rest, x)[0]
+
+    def with_updates(self, trained: Tensor, rest: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits, and `rest` as the pass left it (new statistics and counters). Inputs stay as they are."""
+        values = [
+            _shaped(piece, shape, dtype)
+            for piece, (shape, dtype) in zip(
+                torch.split(trained, self._trained_sizes), self._trained, strict=True
+            )
+        ]
+        if self._rest:
+            for piece, (shape, dtype, mutable) in zip(
+                torch.split(rest, self._rest_sizes), self._rest, strict=True
+            ):
+                value = _shaped(piece, shape, dtype)
+                # Modules update their buffers in place; a cast has copied already.
+                values.append(value.clone() if mutable and dtype is None else value)
+        kept = [[table[key] for table, key in sites] for sites in self._sites]
+        try:
+            for value, sites in zip(values, self._sites, strict=True):
+                for table, key in sites:
+                    table[key] = value
+            logits = self.module(x)
+            if self._mutable_sites:
+                # Read the tables again: a module may also have bound a new tensor to the name.
+                updated = [table[key].reshape(-1).to(torch.float32) for table, key in self._mutable_sites]
+                rest = torch.cat([*updated, rest[self._mutable_size :]]).detach()
+        finally:
+            for originals, sites in zip(kept, self._sites, strict=True):
+                for original, (table, key) in zip(originals, sites, strict=True):
+                    table[key] = original
+        return logits, rest
+
+
+def _cast(slot: Slot) -> torch.dtype | None:
+    return None if slot.dtype is torch.float32 else slot.dtype
+
+
+def _shaped(piece: Tensor, shape: tuple[int, ...], dtype: torch.dtype | None) -> Tensor:
+    tensor = piece.view(shape)
+    return tensor if dtype is None else tensor.to(dtype)
+
+
+def _sites(module: nn.Module, slot: Slot) -> list[_Site]:
+    """Return every place where the module holds the slot's tensor, its first name first."""
+    sites: list[_Site] = []
+    for name in (slot.name, *slot.aliases):
+        owner_name, _, key = name.rpartition(".")
+        owner = module.get_submodule(owner_name)
+        table = owner._parameters if key in owner._parameters else owner._buffers
+        sites.append((table, key))
+        if isinstance(owner, nn.RNNBase) and key in owner._flat_weights_names:
+            # Recurrent layers read this list, not their attributes.
+            sites.append((owner._flat_weights, owner._flat_weights_names.index(key)))
+    return sites
+
+
+def probe(module: nn.Module, input_shape: tuple[int, ...], classes: int, *, name: str, seed: int) -> bool:
+    """Run one forward pass on two samples; return whether it draws random numbers in training mode (dropout).
+
+    Raises:
+        SettingError: the pass fails, or does not give one logit per class.
+    """
+    x = torch.zeros(2, *input_shape)
+    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    was_training = module.training
+    with user_code.seeded_globals(seed), torch.no_grad():
+        before = torch.default_generator.get_state()
+        try:
+            logits = module.train()(x)
+        except Exception as failure:
+            raise SettingError(
+                f"[model] name = '{name}' cannot take samples of shape {input_shape}: {user_code.one_line(failure)}"
+            ) from failure
+        finally:
+            module.train(was_training)
+            for buffer, value in buffers:
+                buffer.copy_(value)
+        draws = not torch.equal(before, torch.default_generator.get_state())
+    if not isinstance(logits, Tensor) or logits.shape != (2, classes) or not logits.is_floating_point():
+        got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+        raise SettingError(
+            f"[model] name = '{name}' gives {got} for 2 samples; it must give logits of shape (2, {classes})"
+        )
+    return draws

@@ -1,0 +1,214 @@
+"""What happens between exchanges: SGD, heavy-ball momentum and SAM as pure functions of vectors.
+
+One step of DFedSAM's local loop (Shi et al., ICML 2023; SAM: Foret et al., ICLR 2021), at the point y with
+mini-batch ξ:
+
+    g  = ∇F(y; ξ)
+    δ  = ρ · g / (‖g‖₂ + 1e-12)         one norm over all trained slots
+    g~ = ∇F(y + δ; ξ)                   the same mini-batch and dropout mask; ρ = 0: g~ = g, no second pass
+    g~ ← clip(g~) + weight_decay · y
+    v  ← μ v + g~
+    y  ← y − η v                        at y, not at y + δ
+
+The step has one definition. A node takes gradients with autograd, which is the faster for one model
+(`LocalUpdate.step`); simulations take them with `torch.func` under `vmap` (`LocalUpdate.step_functional`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from gossip import seeding
+from gossip.learning import batches
+from gossip.learning.forward import Forward
+from gossip.learning.settings import LocalSettings
+
+NORM_FLOOR = 1e-12
+"""Added to the gradient's norm so that g = 0 gives δ = 0. Underflows in float16; vectors are float32."""
+
+_Gradient: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+"""(trained, rest, x, y) -> (gradient, loss, rest after the pass)."""
+
+
+class LocalState(NamedTuple):
+    """What one step changes. A tuple, so that `vmap` stacks it over peers."""
+
+    trained: Tensor  # (T,) learned and private slots
+    rest: Tensor  # (P - T,) statistics, counters, frozen slots
+    velocity: Tensor  # (T,) heavy-ball buffer v, or (0,) without momentum
+
+
+class StepResult(NamedTuple):
+    """The state after a step, the mini-batch's loss, and whether the step was applied."""
+
+    state: LocalState
+    loss: Tensor  # () mean over the mini-batch at y; zero where skipped
+    applied: Tensor  # () bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """The outcome of one local update."""
+
+    model: Tensor  # (P,)
+    loss: float
+    """Mean over the samples of the applied mini-batches; NaN where every one was skipped."""
+    samples: int
+    """Samples seen, repetitions counted, skipped mini-batches not."""
+    steps: int
+    skipped: int
+    """Mini-batches whose gradient was not finite: the model stayed as it was."""
+
+
+class LocalUpdate:
+    """The local update of `[local]` for one network.
+
+    Args:
+        forward: the network as a function of its vector.
+        settings: step size, momentum, SAM radius and so on.
+        stochastic: whether the network draws random numbers (dropout); each step is then seeded.
+        batch_min: smallest mini-batch that the network can train on (2 with BatchNorm).
+    """
+
+    def __init__(
+        self, forward: Forward, settings: LocalSettings, *, stochastic: bool = False, batch_min: int = 1
+    ) -> None:
+        self.forward = forward
+        self.settings = settings
+        self.stochastic = stochastic
+        self.batch_min = batch_min
+        self._by_autograd = self._autograd_gradient
+        self._by_transform = self._transform_gradient()
+
+    def start(self, model: Tensor) -> LocalState:
+        """Return the state at the beginning of a round for `model` [P]: the momentum buffer is new."""
+        split = self.forward.space.trained_size
+        trained = model[:split]
+        velocity = torch.zeros_like(trained) if self.settings.momentum else trained.new_zeros(0)
+        return LocalState(trained, model[split:], velocity)
+
+    def lr(self, round: int) -> float:
+        """Return the step size η of `round`: lr · lr_decay^round."""
+        return self.settings.lr * self.settings.lr_decay**round
+
+    def step(
+        self, state: LocalState, x: Tensor, y: Tensor, lr: Tensor, *, seed: int | None = None
+    ) -> StepResult:
+        """Do one step on one mini-batch; `x` (b, *input_shape), `y` (b,), `lr` (). Inputs stay as they are.
+
+        `seed` fixes what the network draws (both passes of SAM draw the same); `None`: it draws nothing.
+        """
+        return self._step(self._by_autograd, state, x, y, lr, seed)
+
+    def step_functional(self, state: LocalState, x: Tensor, y: Tensor, lr: Tensor) -> StepResult:
+        """Do the same step with `torch.func` gradients, to be wrapped in `vmap` over (peers, …)."""
+        return self._step(self._by_transform, state, x, y, lr, None)
+
+    def run(self, model: Tensor, x: Tensor, y: Tensor, *, seed: int, peer: str, round: int) -> Trained:
+        """Train `model` [P] on a shard for one round; a pure function of its arguments.
+
+        `x` (n, *input_shape) and `y` (n,) are the shard; batch order and dropout depend on
+        (seed, peer, round, step) only.
+        """
+        state = self.start(model)
+        lr = torch.tensor(self.lr(round), dtype=torch.float32, device=model.device)
+        seed_first = (
+            seeding.integer_seed(seed, "dropout", peer=peer, round=round) if self.stochastic else None
+        )
+        results: list[StepResult] = []
+        sizes: list[int] = []
+        self.forward.module.train()
+        plan = batches.epochs(
+            len(y), self.settings, seed=seed, peer=peer, round=round, batch_min=self.batch_min
+        )
+        with torch.enable_grad(), torch.random.fork_rng(_devices(model), enabled=self.stochastic):
+            for epoch in plan:
+                # One gather per epoch: slices of it are then free.
+                order = torch.from_numpy(epoch.order).to(y.device)
+                xs, ys = x.index_select(0, order), y.index_select(0, order)
+                for x_batch, y_batch in zip(xs.split(epoch.sizes), ys.split(epoch.sizes), strict=True):
+                    step_seed = None if seed_first is None else (seed_first + len(sizes)) % 2**63
+                    result = self.step(state, x_batch, y_batch, lr, seed=step_seed)
+                    state = result.state
+                    results.append(result)
+                    sizes.append(len(y_batch))
+        return _summary(state, results, sizes)
+
+    def _step(
+        self, gradient: _Gradient, state: LocalState, x: Tensor, y: Tensor, lr: Tensor, seed: int | None
+    ) -> StepResult:
+        trained, rest, velocity = state
+        settings = self.settings
+        _reseed(seed, trained)
+        g, loss, rest_after = gradient(trained, rest, x, y)
+        if settings.sam_rho:
+            scale = settings.sam_rho / (torch.linalg.vector_norm(g) + NORM_FLOOR)
+            _reseed(seed, trained)  # the same dropout mask as in the first pass
+            # The second pass' statistics are dropped: they were measured at perturbed weights.
+            g, _, _ = gradient(trained + scale * g, rest, x, y)
+        norm = torch.linalg.vector_norm(g)
+        applied = norm < torch.inf  # false for NaN, too
+        if settings.clip_norm is not None:
+            g = g * torch.clamp(settings.clip_norm / (norm + NORM_FLOOR), max=1.0)
+        if settings.weight_decay:
+            g = torch.add(g, trained, alpha=settings.weight_decay)
+        if settings.momentum:
+            g = torch.add(g, velocity, alpha=settings.momentum)
+            velocity = torch.where(applied, g, velocity)
+        trained = torch.where(applied, torch.addcmul(trained, g, lr, value=-1), trained)
+        if self.forward.updates_rest:
+            rest = torch.where(applied, rest_after, rest)
+        return StepResult(LocalState(trained, rest, velocity), torch.where(applied, loss, 0.0), applied)
+
+    def _loss(self, trained: Tensor, rest: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        logits, rest = self.forward.with_updates(trained, rest, x)
+        return cross_entropy(logits, y), rest
+
+    def _autograd_gradient(
+        self, trained: Tensor, rest: Tensor, x: Tensor, y: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        leaf = trained.detach().requires_grad_()
+        loss, rest = self._loss(leaf, rest, x, y)
+        (g,) = torch.autograd.grad(loss, leaf)
+        return g, loss.detach(), rest
+
+    def _transform_gradient(self) -> _Gradient:
+        transformed = torch.func.grad_and_value(self._loss, has_aux=True)
+
+        def gradient(trained: Tensor, rest: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            g, (loss, rest) = transformed(trained, rest, x, y)
+            return g, loss, rest
+
+        return gradient
+
+
+def _reseed(seed: int | None, like: Tensor) -> None:
+    if seed is None:
+        return
+    torch.default_generator.manual_seed(seed)
+    if like.is_cuda:
+        torch.cuda.manual_seed(seed)
+
+
+def _devices(tensor: Tensor) -> list[torch.device]:
+    return [tensor.device] if tensor.is_cuda else []
+
+
+def _summary(state: LocalState, results: list[StepResult], sizes: list[int]) -> Trained:
+    applied = torch.stack([result.applied for result in results]).cpu()
+    losses = torch.stack([result.loss for result in results]).cpu().double()
+    weights = torch.tensor(sizes) * applied
+    samples = int(weights.sum())
+    return Trained(
+        model=torch.cat([state.trained, state.rest]),
+        loss=float((losses * weights).sum()) / samples if samples else float("nan"),
+        samples=samples,
+        steps=len(sizes),
+        skipped=len(sizes) - int(applied.sum()),
+    )
