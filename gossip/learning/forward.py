@@ -104,27 +104,24 @@ def _sites(module: nn.Module, slot: Slot) -> list[_Site]:
     return sites
 
 
-def probe(module: nn.Module, input_shape: tuple[int, ...], classes: int, *, name: str, seed: int) -> bool:
-    """Run one forward pass on two samples; return whether it draws random numbers in training mode (dropout).
+def probe(
+    forward: Forward, model: Tensor, input_shape: tuple[int, ...], classes: int, *, name: str, seed: int
+) -> bool:
+    """Run one forward pass of `model` [P] on two samples; return whether it draws random numbers (dropout).
 
     Raises:
         SettingError: the pass fails, or does not give one logit per class.
     """
-    x = torch.zeros(2, *input_shape)
-    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
-    was_training = module.training
+    split = forward.space.trained_size
+    forward.module.train()
     with user_code.seeded_globals(seed), torch.no_grad():
         before = torch.default_generator.get_state()
         try:
-            logits = module.train()(x)
+            logits = forward(model[:split], model[split:], torch.zeros(2, *input_shape))
         except Exception as failure:
             raise SettingError(
                 f"[model] name = '{name}' cannot take samples of shape {input_shape}: {user_code.one_line(failure)}"
             ) from failure
-        finally:
-            module.train(was_training)
-            for buffer, value in buffers:
-                buffer.copy_(value)
         draws = not torch.equal(before, torch.default_generator.get_state())
     if not isinstance(logits, Tensor) or logits.shape != (2, classes) or not logits.is_floating_point():
         got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__

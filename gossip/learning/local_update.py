@@ -131,8 +131,11 @@ class LocalUpdate:
             for epoch in plan:
                 # One gather per epoch: slices of it are then free.
                 order = torch.from_numpy(epoch.order).to(y.device)
+                sizes_now = list(epoch.sizes)
                 xs, ys = x.index_select(0, order), y.index_select(0, order)
-                for x_batch, y_batch in zip(xs.split(epoch.sizes), ys.split(epoch.sizes), strict=True):
+                for x_batch, y_batch in zip(
+                    torch.split(xs, sizes_now), torch.split(ys, sizes_now), strict=True
+                ):
                     step_seed = None if seed_first is None else (seed_first + len(sizes)) % 2**63
                     result = self.step(state, x_batch, y_batch, lr, seed=step_seed)
                     state = result.state

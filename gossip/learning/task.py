@@ -1,0 +1,303 @@
+"""What a peer learns: samples, a network and the local update, from `[data]`, `[model]` and `[local]`.
+
+Batch normalisation. Averaging running statistics of different peers is wrong: they belong to weights that no
+longer exist. They never leave the peer, and `[model] batch_norm` says what happens to them:
+
+* ``local``: kept as they are; the next local update moves them on.
+* ``reestimate``: before an evaluation they are measured anew for the merged weights, by one pass over own
+  training samples (`Learner.evaluate`).
+* ``refuse``: a network with running statistics is a `SettingError`. GroupNorm has none.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from gossip import seeding
+from gossip.errors import DataError, SettingError
+from gossip.learning import data as data_sources
+from gossip.learning import models, partitions, user_code
+from gossip.learning.data import Dataset
+from gossip.learning.forward import Forward, probe
+from gossip.learning.local_update import LocalUpdate
+from gossip.learning.settings import DataSettings, LocalSettings, ModelSettings
+from gossip.parameters import ParameterSpace, Role
+
+EVALUATION_BATCH = 1024
+"""Samples per forward pass of an evaluation: bounds the memory of activations, large enough to be fast."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One peer's training samples."""
+
+    x: Tensor  # (n, *input_shape)
+    y: Tensor  # (n,)
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """How a model does on some samples."""
+
+    loss: float
+    """Mean cross-entropy; NaN or infinite where the model is."""
+    accuracy: float
+    samples: int
+
+
+class Task:
+    """A learning task; equal settings, files and seed give equal tasks in every process.
+
+    Samples, network and layout are made when first asked for. Not for several threads at once.
+
+    Args:
+        data: `[data]`.
+        model: `[model]`.
+        local: `[local]`.
+        seed: the run's seed.
+        folder: the folder that relative paths start from: the task file's.
+    """
+
+    def __init__(
+        self, *, data: DataSettings, model: ModelSettings, local: LocalSettings, seed: int, folder: Path
+    ) -> None:
+        self.data_settings = data
+        self.model_settings = model
+        self.local_settings = local
+        self.seed = seed
+        self.folder = folder
+        self._shards: dict[int, list[partitions.Indices]] = {}
+        self._forwards: dict[torch.device, Forward] = {}
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """All samples, before they are divided. `DataError` where they cannot be used."""
+        return data_sources.load(self.data_settings, seed=self.seed, folder=self.folder)
+
+    @cached_property
+    def module(self) -> nn.Module:
+        """The network, initialised from (seed, "init"). `SettingError` where it cannot be built."""
+        module = self._build(seeding.integer_seed(self.seed, "init"))
+        if any(isinstance(layer, _BatchNorm) for layer in module.modules()):
+            if self.model_settings.batch_norm == "refuse" and _running(module):
+                raise SettingError(
+                    f"[model] name = '{self.model_settings.name}' has BatchNorm layers with running statistics, and "
+                    'batch_norm = "refuse"; use GroupNorm, or batch_norm = "local" or "reestimate"'
+                )
+            if self.local_settings.batch_size == 1:
+                raise SettingError(
+                    "[local] batch_size = 1: BatchNorm cannot train on one sample; use at least 2"
+                )
+        return module
+
+    @cached_property
+    def space(self) -> ParameterSpace:
+        """The layout of the network's vector; its `space_id` covers network, sample shape and classes."""
+        return ParameterSpace.of(self.module, salt=self._salt())
+
+    @cached_property
+    def stochastic(self) -> bool:
+        """Whether the network draws random numbers while it trains (dropout)."""
+        return probe(
+            self.forward_on("cpu"),
+            self.initial(),
+            self.dataset.input_shape,
+            self.dataset.classes,
+            name=self.model_settings.name,
+            seed=seeding.integer_seed(self.seed, "probe"),
+        )
+
+    def check(self) -> None:
+        """Load and build everything, so that whatever is wrong is said now."""
+        _ = self.dataset, self.space, self.stochastic
+
+    def initial(self, peer: str | None = None) -> Tensor:
+        """Return the model [P] to start from: the same on all peers, or an independent one for `peer`.
+
+        Frozen slots are the same on all peers in either case.
+        """
+        shared = self.space.flatten_module(self.module)
+        if peer is None:
+            return shared
+        own = self.space.flatten_module(self._build(seeding.integer_seed(self.seed, "init", peer=peer)))
+        for slot in self.space.slots_of(Role.FROZEN):
+            own[slot.offset : slot.end] = shared[slot.offset : slot.end]
+        return own
+
+    def partition(self, peers: int) -> list[partitions.Indices]:
+        """Return the indices of every peer's training samples, in the order of positions."""
+        if peers not in self._shards:
+            choice = self.data_settings.partition
+            divided = choice.load()(
+                self.dataset.y_train.numpy(), peers, choice, seeding.generator(self.seed, "partition")
+            )
+            self._shards[peers] = divided
+        return self._shards[peers]
+
+    def shard(self, position: int, peers: int) -> Shard:
+        """Return the training samples of the peer at `position` (0 … peers-1) of the sorted peers.
+
+        Raises:
+            SettingError: the partition is impossible.
+            DataError: the network cannot train on so few samples.
+        """
+        if not 0 <= position < peers:
+            raise SettingError(f"position {position} is not among {peers} peers (0 … {peers - 1})")
+        indices = torch.from_numpy(self.partition(peers)[position])
+        if len(indices) < self.batch_min:
+            raise DataError(
+                f"the peer at position {position} has {len(indices)} sample; BatchNorm needs at least 2"
+            )
+        if len(indices) == len(self.dataset.y_train):
+            return Shard(self.dataset.x_train, self.dataset.y_train)  # no copy where nothing is divided
+        return Shard(self.dataset.x_train[indices], self.dataset.y_train[indices])
+
+    @property
+    def batch_min(self) -> int:
+        """Smallest mini-batch that the network can train on."""
+        return 2 if any(isinstance(layer, _BatchNorm) for layer in self.module.modules()) else 1
+
+    def forward_on(self, device: torch.device | str = "cpu") -> Forward:
+        """Return the network as a function of its vector, on `device`; shared by all who ask."""
+        device = torch.device(device)
+        if device not in self._forwards:
+            module = self.module if device.type == "cpu" else copy.deepcopy(self.module).to(device)
+            self._forwards[device] = Forward(module, self.space)
+        return self._forwards[device]
+
+    def local_update(self, device: torch.device | str = "cpu") -> LocalUpdate:
+        """Return the local update of `[local]` for this network."""
+        return LocalUpdate(
+            self.forward_on(device),
+            self.local_settings,
+            stochastic=self.stochastic,
+            batch_min=self.batch_min,
+        )
+
+    def evaluate(self, vector: Tensor, x: Tensor | None = None, y: Tensor | None = None) -> Evaluation:
+        """Return loss and accuracy of `vector` [P] on the common test set, or on given samples.
+
+        Args:
+            vector: a model, on the device to compute on.
+            x: samples (n, *input_shape).
+            y: class numbers (n,).
+        """
+        if x is None or y is None:
+            x, y = self.dataset.x_test, self.dataset.y_test
+        forward = self.forward_on(vector.device)
+        forward.module.eval()
+        split = self.space.trained_size
+        trained, rest = vector[:split], vector[split:]
+        loss, hits = 0.0, 0
+        with torch.no_grad():
+            for x_chunk, y_chunk in zip(
+                torch.split(x, EVALUATION_BATCH), torch.split(y, EVALUATION_BATCH), strict=True
+            ):
+                labels = y_chunk.to(vector.device)
+                logits = forward(trained, rest, x_chunk.to(vector.device))
+                loss += float(cross_entropy(logits, labels, reduction="sum"))
+                hits += int((logits.argmax(1) == labels).sum())
+        return Evaluation(loss=loss / len(y), accuracy=hits / len(y), samples=len(y))
+
+    def reestimated(self, vector: Tensor, x: Tensor) -> Tensor:
+        """Return `vector` [P] with BatchNorm statistics measured anew on `x` (n, *input_shape) by one pass.
+
+        The plain mean over equal chunks, not a moving average. Without such layers: `vector` itself.
+        """
+        forward = self.forward_on(vector.device)
+        layers = _running(forward.module)
+        if not layers:
+            return vector
+        chunks = torch.tensor_split(x, math.ceil(len(x) / EVALUATION_BATCH))
+        start = _with_statistics_reset(vector, self.space, layers)
+        split = self.space.trained_size
+        trained, rest = start[:split], start[split:]
+        momenta = {name: layer.momentum for name, layer in layers.items()}
+        forward.module.eval()
+        try:
+            for layer in layers.values():
+                layer.train()  # only these: dropout stays off
+                layer.momentum = None  # torch's word for a cumulative mean
+            with torch.no_grad():
+                for chunk in chunks:
+                    _, rest = forward.with_updates(trained, rest, chunk.to(vector.device))
+        finally:
+            for name, layer in layers.items():
+                layer.momentum = momenta[name]
+        measured = vector.clone()
+        for slot in self.space.slots_of(Role.STATISTIC):
+            if slot.name.rpartition(".")[0] in layers:
+                measured[slot.offset : slot.end] = rest[slot.offset - split : slot.end - split]
+        return measured
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the task is, as plain values for logs and records."""
+        return {
+            "model": self.model_settings.name,
+            "parameters": sum(
+                slot.size for slot in self.space.slots_of(Role.LEARNED, Role.PRIVATE, Role.FROZEN)
+            ),
+            "learned": self.space.learned_size,
+            "message_bytes": 4 * self.space.learned_size,
+            "space_id": self.space.space_id,
+            "data": self.data_settings.source,
+            "partition": self.data_settings.partition.kind,
+            "train_samples": len(self.dataset.y_train),
+            "test_samples": len(self.dataset.y_test),
+            "classes": self.dataset.classes,
+            "input_shape": list(self.dataset.input_shape),
+        }
+
+    def _build(self, seed: int) -> nn.Module:
+        return models.build(
+            self.model_settings, self.dataset.input_shape, self.dataset.classes, seed=seed, folder=self.folder
+        )
+
+    def _salt(self) -> str:
+        settings = self.model_settings
+        name = settings.name
+        if user_code.is_user_code(name):
+            name = user_code.PREFIX + user_code.function_name(name)  # the file may lie elsewhere on each peer
+        return json.dumps(
+            {
+                "model": name,
+                "hidden": models.hidden_widths(settings),
+                "arguments": settings.arguments,
+                "input_shape": self.dataset.input_shape,
+                "classes": self.dataset.classes,
+            },
+            sort_keys=True,
+            default=str,  # TOML dates in a user's arguments
+        )
+
+
+def _running(module: nn.Module) -> dict[str, _BatchNorm]:
+    """Return the BatchNorm layers that keep running statistics, by name."""
+    return {
+        name: layer
+        for name, layer in module.named_modules()
+        if isinstance(layer, _BatchNorm) and layer.running_mean is not None
+    }
+
+
+def _with_statistics_reset(vector: Tensor, space: ParameterSpace, layers: dict[str, _BatchNorm]) -> Tensor:
+    reset = vector.clone()
+    for slot in space.slots_of(Role.STATISTIC, Role.COUNTER):
+        owner, _, name = slot.name.rpartition(".")
+        if owner in layers:
+            reset[slot.offset : slot.end] = 1.0 if name == "running_var" else 0.0
+    return reset

@@ -1,0 +1,49 @@
+"""The mixing matrix' weighted average: x_i ← Σ_j W_ij x_j (one gossip step of D-PSGD and its descendants)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from gossip.merging.base import Merge, MergeContext, check_sizes, check_weights
+from gossip.merging.settings import AverageSettings
+from gossip.protocols.base import Contribution
+
+
+class Average(Merge):
+    """Weighted average as a running mean: m ← m + (w_k / Σ_{j≤k} w_j) · (x_k - m).
+
+    One pass and no temporary per model, as with a running sum; but the running mean never leaves the models'
+    range, and equal models stay equal to the last bit, where weights like 1/3 would make a sum drift.
+    """
+
+    linear = True
+
+    def __init__(self, settings: AverageSettings | None = None) -> None:
+        self.settings = settings or AverageSettings()
+
+    def __call__(
+        self,
+        own: Tensor,
+        own_weight: float,
+        received: Sequence[Contribution],
+        *,
+        context: MergeContext | None = None,
+    ) -> Tensor:
+        """Return Σ_j W_ij x_j [L] as a fresh vector; see `Merge`."""
+        check_weights(own_weight, received)
+        check_sizes(own, received)
+        mean: Tensor | None = None
+        total = own_weight
+        for contribution in received:
+            if contribution.weight == 0:
+                continue
+            total += contribution.weight
+            share = contribution.weight / total
+            if mean is None:
+                mean = torch.lerp(own, contribution.model, share)
+            else:
+                mean.lerp_(contribution.model, share)
+        return own.clone() if mean is None else mean

@@ -1,0 +1,91 @@
+"""The seam where own and received models become one.
+
+A merge sees learned slots only, [L]; statistics, counters and private slots stay with the peer. Each peer has
+its own instance, so what a rule must remember between rounds (targets from before the first gossip step, a
+clipping radius, a neighbour's record) is an attribute of it.
+"""
+
+from __future__ import annotations
+
+import abc
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from gossip import seeding
+from gossip.errors import ProtocolMisuse
+from gossip.parameters import ParameterSpace
+from gossip.protocols.base import Contribution, PeerId
+
+WEIGHT_TOLERANCE = 1e-6
+"""How far from one the weights may sum: rounding of a row of the mixing matrix, not a missing neighbour."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergeContext:
+    """What a rule may know beside the models."""
+
+    peer: PeerId
+    seed: int
+    """The run's seed; draw from `rng`."""
+    round: int
+    step: int = 0
+    """Gossip step within the round, from 0."""
+    last: bool = True
+    """No further gossip step follows before the model is trained: where a correction belongs that is due once
+    per round."""
+    space: ParameterSpace
+    """Names, shapes and offsets of the slots in [L], for rules per tensor or per class."""
+    x: Tensor  # (n, *input_shape) own training samples
+    y: Tensor  # (n,)
+    predict: Callable[[Tensor, Tensor], Tensor]
+    """``predict(learned [L], x) -> logits (n, classes)`` with the rest of the model taken from own."""
+
+    def rng(self, purpose: str) -> np.random.Generator:
+        """Return the generator of this peer and round for `purpose`; the same in every gossip step."""
+        return seeding.generator(self.seed, f"merge {purpose}", peer=self.peer, round=self.round)
+
+
+class Merge(abc.ABC):
+    """HOW models become one. Built from its settings: ``choice.load()(choice)``."""
+
+    linear: ClassVar[bool] = False
+    """The result is Σ_j W_ij x_j and nothing else, so an engine may merge all peers by one matrix product."""
+
+    @abc.abstractmethod
+    def __call__(
+        self, own: Tensor, own_weight: float, received: Sequence[Contribution], *, context: MergeContext
+    ) -> Tensor:
+        """Return the merged learned slots [L]: a fresh vector, the inputs unchanged.
+
+        Args:
+            own: own learned slots [L].
+            own_weight: W_ii.
+            received: models [L] with their weights W_ij, finite and of the right size; may be empty.
+            context: everything else.
+        """
+
+
+def check_weights(own_weight: float, received: Sequence[Contribution]) -> None:
+    """Raise `ProtocolMisuse` unless the weights are a row of a mixing matrix: not negative, sum one."""
+    weights = [own_weight, *(contribution.weight for contribution in received)]
+    total = math.fsum(weights)
+    if not abs(total - 1) <= WEIGHT_TOLERANCE:
+        raise ProtocolMisuse(f"merge weights sum to {total}, not to one: {weights}")
+    if min(weights) < 0:
+        raise ProtocolMisuse(f"a merge weight is negative: {weights}")
+
+
+def check_sizes(own: Tensor, received: Sequence[Contribution]) -> None:
+    """Raise `ProtocolMisuse` where a received vector has another shape or type than own."""
+    for contribution in received:
+        model = contribution.model
+        if model.shape != own.shape or model.dtype != own.dtype:
+            raise ProtocolMisuse(
+                f"merge of {contribution.sender}'s {tuple(model.shape)} {model.dtype} "
+                f"into {tuple(own.shape)} {own.dtype}"
+            )
