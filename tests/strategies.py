@@ -5,6 +5,8 @@ from __future__ import annotations
 import networkx as nx
 from hypothesis import strategies as st
 
+from gossip.wire.tensors import ITEM_BYTES, TensorSpec
+
 # --- topologies ------------------------------------------------------------------------------------
 
 
@@ -18,3 +20,12 @@ def connected_graphs(draw: st.DrawFn, *, peers_max: int = 12) -> nx.Graph:
     if pairs:
         graph.add_edges_from(draw(st.lists(st.sampled_from(pairs), max_size=2 * peers)))
     return graph
+
+
+# --- wire ------------------------------------------------------------------------------------------
+
+
+def wire_specs() -> st.SearchStrategy[TensorSpec]:
+    """A tensor of any dtype that may travel, with up to four axes, empty ones included."""
+    shapes = st.lists(st.integers(0, 5), max_size=4).map(tuple)
+    return st.builds(TensorSpec, st.sampled_from(sorted(ITEM_BYTES)), shapes)
