@@ -34,9 +34,9 @@ class Layer:
     text: str = ""
 
     def where(self, path: Sequence[str]) -> str:
-        """Return e.g. ``task.toml line 7`` or ``--set local.lr=x``."""
+        """Return e.g. ``task.toml:7`` or ``--set local.lr=x``."""
         line = line_of(self.text, path) if self.text else None
-        return self.name if line is None else f"{self.name} line {line}"
+        return self.name if line is None else f"{self.name}:{line}"
 
 
 def read_file(path: Path) -> Layer:

@@ -139,8 +139,20 @@ class Context(StructuralType):
     def train(self, model: Model, *, round: int) -> Ticket:
         """Start one local update of `model`; `on_trained` brings the result. One at a time per peer."""
 
-    def merge(self, own: Model, own_weight: float, received: Sequence[Contribution], *, round: int) -> Model:
-        """Return the handle of the merged model at once. Weights sum to one."""
+    def merge(
+        self,
+        own: Model,
+        own_weight: float,
+        received: Sequence[Contribution],
+        *,
+        round: int,
+        step: int = 0,
+        last: bool = True,
+    ) -> Model:
+        """Return the handle of the merged model at once. Weights sum to one.
+
+        `last` says that no gossip step of this round follows: where a rule belongs that is due once a round.
+        """
 
     def adopt(self, own: Model, received: Contribution) -> Model:
         """Return the handle of `received` with the slots that never travel taken from `own`."""

@@ -223,7 +223,10 @@ class Rounds(Protocol):
         self._heard &= {contribution.sender for contribution in received}
         if received:
             own_weight = 1.0 - sum(contribution.weight for contribution in received)
-            self._model = ctx.merge(self._model, own_weight, received, round=self._round)
+            last = self._step + 1 == self._settings.gossip_steps
+            self._model = ctx.merge(
+                self._model, own_weight, received, round=self._round, step=self._step, last=last
+            )
         self._forget_up_to(tag)
         self._enter_step(ctx, self._step + 1)
 

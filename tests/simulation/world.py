@@ -205,7 +205,16 @@ class Ctx:
         world.at(world.now + world.train_s(name, round), done)
         return ticket
 
-    def merge(self, own: float, own_weight: float, received: Sequence[Contribution], *, round: int) -> float:
+    def merge(
+        self,
+        own: float,
+        own_weight: float,
+        received: Sequence[Contribution],
+        *,
+        round: int,
+        step: int = 0,
+        last: bool = True,
+    ) -> float:
         senders = [contribution.sender for contribution in received]
         assert len(set(senders)) == len(senders), "nothing is merged twice"
         assert abs(own_weight + sum(c.weight for c in received) - 1) < 1e-9, "weights sum to one"

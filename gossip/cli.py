@@ -1,0 +1,269 @@
+"""`gossip-node`: the command line. Parsed before anything heavy is imported, so that --help is instant."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gossip.errors import ExitCode, GossipError, NetworkError, UserError
+
+app = typer.Typer(
+    name="gossip-node",
+    help="A peer that learns with its neighbours: machines with private data train one model, with no server.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+DEFAULT_HOME = Path("~/.gossip-node")
+
+Home = Annotated[
+    Path, typer.Option(help="Folder of this node: identity, checkpoints, records.", metavar="DIR")
+]
+Peers = Annotated[
+    Path, typer.Option(help="The peers file: one 'name host:port certificate' per line.", metavar="FILE")
+]
+TaskFile = Annotated[
+    Path | None, typer.Option(help="What to learn (TOML); default: the embedded digits.", metavar="TASK.toml")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="Override one setting, e.g. local.lr=0.05; may be repeated.",
+        metavar="SECTION.KEY=VALUE",
+    ),
+]
+Insecure = Annotated[
+    bool,
+    typer.Option("--insecure", help="No TLS: anybody can read and forge. For experiments on one machine."),
+]
+Name = Annotated[
+    str | None, typer.Option(help="Which line of the peers file we are (needed only with --insecure).")
+]
+Listen = Annotated[
+    str | None,
+    typer.Option(help="Bind here instead of the own line's port on all interfaces.", metavar="HOST:PORT"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+
+
+@app.callback(invoke_without_command=True)
+def node(
+    context: typer.Context,
+    peers: Annotated[
+        Path | None,
+        typer.Option(help="The peers file: one 'name host:port certificate' per line.", metavar="FILE"),
+    ] = None,
+    task: TaskFile = None,
+    home: Home = DEFAULT_HOME,
+    algorithm: Annotated[
+        str | None,
+        typer.Option(help="local, d-psgd, dfedavg, dfedavgm, dfedsam, dfedsam-mgs.", metavar="NAME"),
+    ] = None,
+    topology: Annotated[
+        str | None,
+        typer.Option(help="Who neighbours whom, e.g. ring, torus, exponential, full.", metavar="KIND"),
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(help="Stop after so many rounds.", metavar="N")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the run; the same on all peers.", metavar="N")
+    ] = None,
+    listen: Listen = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="This machine's own data (.npz), all of it used here unless the task says how it is divided.",
+            metavar="PATH",
+        ),
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start over; an earlier run is moved to HOME/previous.")
+    ] = False,
+    insecure: Insecure = False,
+    name: Name = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="Serve Prometheus metrics there.", metavar="HOST:PORT")
+    ] = None,
+    as_json: AsJson = False,
+    overrides: Overrides = None,
+) -> None:
+    """Learn with the peers of a file; resumes where it stopped."""
+    if context.invoked_subcommand is not None:
+        return
+    if peers is None:
+        raise UserError("--peers FILE is missing; 'gossip-node --help' shows how to start")
+    from gossip.node.options import NodeOptions
+
+    options = NodeOptions(
+        peers=peers,
+        home=home.expanduser(),
+        task=task,
+        arguments=_tables(
+            algorithm=algorithm,
+            topology=topology,
+            rounds=rounds,
+            seed=seed,
+            data=data,
+            task=task,
+            overrides=overrides,
+        ),
+        overrides=tuple(overrides or ()),
+        listen=listen,
+        name=name,
+        fresh=fresh,
+        insecure=insecure,
+        metrics=metrics,
+        as_json=as_json,
+    )
+    raise typer.Exit(_run_node(options))
+
+
+@app.command()
+def init(
+    name: Annotated[str, typer.Option(help="This peer's name in the peers file.")],
+    advertise: Annotated[str, typer.Option(help="Where the others reach this machine.", metavar="HOST:PORT")],
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """Make this machine's identity and print its line for the peers file."""
+    from gossip.net.identity import Identity
+
+    identity = Identity.create(home.expanduser(), name=name, advertise=advertise)
+    print(identity.peers_line())
+
+
+@app.command()
+def status(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
+    """Ask the running node: round, accuracy, neighbours, bytes."""
+    from gossip.node.status import ask_status
+
+    answer = ask_status(home.expanduser())
+    if as_json:
+        import json
+
+        print(json.dumps(answer))
+    else:
+        from gossip.telemetry.tables import print_status
+
+        print_status(answer)
+
+
+@app.command()
+def check(
+    peers: Peers,
+    task: TaskFile = None,
+    home: Home = DEFAULT_HOME,
+    insecure: Insecure = False,
+    name: Name = None,
+    listen: Listen = None,
+    as_json: AsJson = False,
+    overrides: Overrides = None,
+) -> None:
+    """Validate files, identity, ports and who can be reached; nothing is learnt."""
+    from gossip.node.check import check_node
+    from gossip.node.options import NodeOptions
+
+    options = NodeOptions(
+        peers=peers,
+        home=home.expanduser(),
+        task=task,
+        overrides=tuple(overrides or ()),
+        listen=listen,
+        name=name,
+        insecure=insecure,
+        as_json=as_json,
+    )
+    raise typer.Exit(int(check_node(options)))
+
+
+def _tables(
+    *,
+    algorithm: str | None,
+    topology: str | None,
+    rounds: int | None,
+    seed: int | None,
+    data: Path | None,
+    task: Path | None,
+    overrides: list[str] | None,
+) -> dict[str, Any]:
+    """Turn named options into the tables of a task."""
+    tables: dict[str, Any] = {}
+    if algorithm is not None:
+        tables["algorithm"] = algorithm
+    if seed is not None:
+        tables["seed"] = seed
+    if topology is not None:
+        tables["topology"] = {"kind": topology}
+    if rounds is not None:
+        tables["stop"] = {"rounds": rounds}
+    if data is not None:
+        tables["data"] = {"source": str(data.expanduser().absolute())}
+        if not _says_partition(task, overrides):
+            tables["data"]["partition"] = {"kind": "own"}
+    return tables
+
+
+def _says_partition(task: Path | None, overrides: list[str] | None) -> bool:
+    from gossip.config.loading import read_file
+
+    written = read_file(task).tables.get("data", {}) if task else {}
+    return "partition" in written or any(text.startswith("data.partition") for text in overrides or ())
+
+
+def _run_node(options: Any) -> int:
+    from gossip.node.home import HomeLock
+    from gossip.node.setup import find_membership, load_learning
+    from gossip.telemetry.logs import set_up_logging
+
+    lock = HomeLock(options.home)
+    try:
+        membership = find_membership(options)
+        set_up_logging(membership.me.name, insecure=options.insecure)
+        setup = load_learning(options, membership)
+        if setup.checkpoint is not None and setup.checkpoint.round >= membership.settings.stop.rounds:
+            print(
+                f"{membership.me.name}: all {setup.checkpoint.round} rounds are done already; "
+                "--rounds N for more, --fresh to start over",
+                file=sys.stderr,
+            )
+            return int(ExitCode.DONE)
+        from gossip.node.shell import run_node
+
+        return int(run_node(setup))
+    finally:
+        lock.release()
+
+
+def run(argv: list[str]) -> int:
+    """Run the command line and return the exit code. Errors of the user's become one sentence."""
+    try:
+        app(args=argv, prog_name="gossip-node", standalone_mode=True)
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+    except GossipError as error:
+        print(f"gossip-node: {error}", file=sys.stderr)
+        if isinstance(error, UserError):
+            return int(error.exit_code)
+        return int(ExitCode.TOO_FEW_PEERS if isinstance(error, NetworkError) else 1)
+    except KeyboardInterrupt:
+        return int(ExitCode.INTERRUPTED)
+    return int(ExitCode.DONE)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    code = run(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # A training that was abandoned on a signal may still hold torch in its thread; waiting for the
+    # interpreter to take that apart could take minutes.
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

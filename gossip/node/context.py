@@ -1,0 +1,148 @@
+"""The real world as a protocol sees it: trio's clock, a learning thread, the table of neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import trio
+
+from gossip import seeding
+from gossip.node.handles import Deferred
+from gossip.protocols.base import Contribution, Event, Message, PeerId, Ticket, TimerKey
+
+if TYPE_CHECKING:
+    from gossip.learner import Learner, Trained
+    from gossip.net.neighbours import NeighbourTable
+    from gossip.node.work import LearningThread
+    from topologies import Topology
+
+
+class NodeContext:
+    """Implements `gossip.protocols.Context` for one real peer."""
+
+    def __init__(
+        self,
+        *,
+        peer: PeerId,
+        peers: Sequence[PeerId],
+        topology: Topology,
+        seed: int,
+        learned_size: int,
+        learner: Learner,
+        thread: LearningThread,
+        table: NeighbourTable,
+        nursery: trio.Nursery,
+        on_timer: Callable[[TimerKey], None],
+        on_trained: Callable[[Ticket, Deferred, Trained], None],
+        on_event: Callable[[Event], None],
+        on_finish: Callable[[Deferred], None],
+    ) -> None:
+        self.peer = peer
+        self._seed = seed
+        self._learned_size = learned_size
+        self._learner = learner
+        self._thread = thread
+        self._table = table
+        self._nursery = nursery
+        self._on_timer = on_timer
+        self._on_trained = on_trained
+        self._on_event = on_event
+        self._on_finish = on_finish
+        self._timers: dict[TimerKey, trio.CancelScope] = {}
+        self._tickets = 0
+        self.replace_peers(peers, topology)
+
+    def replace_peers(self, peers: Sequence[PeerId], topology: Topology) -> None:
+        """Take over a peers file that was read again; rounds that have begun keep their row."""
+        self.peers = tuple(peers)
+        self._topology = topology
+        self._position = self.peers.index(self.peer)
+        self.contacts = tuple(self.peers[i] for i in topology.contacts(self._position))
+
+    def now(self) -> float:
+        """Return trio's monotonic seconds."""
+        return trio.current_time()
+
+    def rng(self, purpose: str, round: int = 0) -> np.random.Generator:
+        """Return the generator of this peer, purpose and round."""
+        return seeding.generator(self._seed, purpose, peer=self.peer, round=round)
+
+    def neighbours(self, round: int) -> Mapping[PeerId, float]:
+        """Return W_ij of the round's neighbours."""
+        row = self._topology.row(self._position, round)
+        return {self.peers[j]: weight for j, weight in row.items()}
+
+    def is_up(self, peer: PeerId) -> bool:
+        """Return whether there is a connection."""
+        return self._table.is_up(peer)
+
+    def send(self, peer: PeerId, message: Message) -> None:
+        """Put the message into the peer's outbox."""
+        self._table.send(peer, message)
+
+    def set_timer(self, key: TimerKey, delay_s: float) -> None:
+        """Start (or replace) a timer."""
+        self.cancel_timer(key)
+        scope = self._timers[key] = trio.CancelScope()
+        self._nursery.start_soon(self._ring, key, delay_s, scope)
+
+    def cancel_timer(self, key: TimerKey) -> None:
+        """Stop a timer, if there is one."""
+        scope = self._timers.pop(key, None)
+        if scope is not None:
+            scope.cancel()
+
+    async def _ring(self, key: TimerKey, delay_s: float, scope: trio.CancelScope) -> None:
+        with scope:
+            await trio.sleep(delay_s)
+            # Cancelled after it woke and before it ran: trio does not raise then.
+            if self._timers.get(key) is scope:
+                del self._timers[key]
+                self._on_timer(key)
+
+    def train(self, model: Deferred, *, round: int) -> Ticket:
+        """Queue a local update."""
+        self._tickets += 1
+        ticket = Ticket(self._tickets)
+
+        def trained(outcome: Trained) -> None:
+            self._on_trained(ticket, Deferred(self._learned_size, outcome.model), outcome)
+
+        self._thread.submit(lambda: self._learner.train(model.vector, round=round), trained)
+        return ticket
+
+    def merge(
+        self,
+        own: Deferred,
+        own_weight: float,
+        received: Sequence[Contribution],
+        *,
+        round: int,
+        step: int = 0,
+        last: bool = True,
+    ) -> Deferred:
+        """Queue a merge."""
+        merged = Deferred(self._learned_size)
+        self._thread.submit(
+            lambda: self._learner.merge(
+                own.vector, own_weight, received, round=round, step=step, last=last
+            ),
+            merged.set,
+        )
+        return merged
+
+    def adopt(self, own: Deferred, received: Contribution) -> Deferred:
+        """Queue the exchange of what travels; statistics and the like stay our own."""
+        adopted = Deferred(self._learned_size)
+        self._thread.submit(lambda: self._learner.adopt(own.vector, received.model), adopted.set)
+        return adopted
+
+    def emit(self, event: Event) -> None:
+        """Pass an event to the shell."""
+        self._on_event(event)
+
+    def finish(self, model: Deferred) -> None:
+        """Tell the shell that the rounds are done."""
+        self._on_finish(model)

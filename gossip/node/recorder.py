@@ -1,0 +1,200 @@
+"""What a node writes down: checkpoint, metrics, events, summary, the finished model, and a line for the user."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from gossip.node.handles import Deferred
+from gossip.protocols.base import ModelAdopted, RoundCompleted
+from gossip.storage.atomic import write_atomically
+from gossip.storage.checkpoints import Checkpoint, CheckpointStore
+from gossip.storage.models import encode_model, encode_snapshot
+from gossip.storage.run_record import RunRecord, read_lines
+from gossip.telemetry.progress import Progress
+
+if TYPE_CHECKING:
+    from gossip.learner import Evaluation, Trained
+    from gossip.node.setup import Setup
+    from gossip.node.work import LearningThread
+    from gossip.telemetry.accounting import Accounting
+
+logger = logging.getLogger("gossip.node")
+
+EVENTS_MAX = 100_000
+"""Lines of events.jsonl per process: a neighbour that flaps for weeks must not fill the disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """A checkpoint that is still to be written."""
+
+    model: Deferred
+    state: Mapping[str, int | float | str]
+
+
+class Recorder:
+    """Writes the home. Checkpoints go through a thread of their own; the newest one that is due wins."""
+
+    def __init__(self, setup: Setup, accounting: Accounting) -> None:
+        self._setup = setup
+        self._settings = setup.membership.settings
+        self._name = setup.membership.me.name
+        self._home = setup.options.home
+        self._accounting = accounting
+        self._record = RunRecord(self._home, self._name)
+        self._checkpoints = CheckpointStore(self._home)
+        self._progress = Progress(as_json=setup.options.as_json, rounds=self._settings.stop.rounds)
+        self._due: _Due | None = None
+        self._wake = trio.Event()
+        self._idle = trio.Event()
+        self._round_began_s = time.monotonic()
+        self._began_s = time.time()
+        self._events = 0
+        self._adopted = 0
+        self._bytes_before = (0, 0)
+        self._disk_error = False
+        self.last_evaluation: Evaluation | None = None
+
+    def started(self, round: int) -> None:
+        """Note the start; on a resume put the records back to the checkpoint's round."""
+        self._record.resume_at(round)
+        if round:
+            kept = read_lines(self._home / "metrics.jsonl")
+            if kept:
+                self._bytes_before = (kept[-1]["bytes_sent"], kept[-1]["bytes_received"])
+            logger.info("resuming after round %d", round)
+        self.event("started", round=round)
+        self._round_began_s = time.monotonic()
+
+    def event(self, name: str, **details: Any) -> None:
+        """Add a line to events.jsonl."""
+        self._events += 1
+        if self._events <= EVENTS_MAX:
+            self._record.event(name, **details)
+
+    def adopted(self, event: ModelAdopted) -> None:
+        """Count and note that a neighbour's model was taken over."""
+        self._adopted += 1
+        self.event("adopted", other=event.sender, round=event.round)
+
+    def round_completed(
+        self,
+        event: RoundCompleted,
+        trained: Trained | None,
+        state: Mapping[str, int | float | str],
+        thread: LearningThread,
+    ) -> None:
+        """Ask for the checkpoint, and for the evaluation when it is due."""
+        self.save(event.model, state)
+        now = time.monotonic()
+        seconds, self._round_began_s = now - self._round_began_s, now
+        last = event.round >= self._settings.stop.rounds
+        if event.round % self._settings.evaluate.every and not last:
+            return
+        entry = {
+            "peer": self._name,
+            "round": event.round,
+            "time": time.time(),
+            "loss": None if trained is None else trained.loss,
+            "heard": event.heard,
+            "expected": event.expected,
+            "bytes_sent": self._bytes_before[0] + self._accounting.sent_bytes,
+            "bytes_received": self._bytes_before[1] + self._accounting.received_bytes,
+            "seconds": seconds,
+        }
+        thread.submit(lambda: self._evaluate(event), lambda evaluation: self._evaluated(entry, evaluation))
+
+    def _evaluate(self, event: RoundCompleted) -> Evaluation:
+        """In the learning thread: test the model, and keep a snapshot if asked."""
+        vector = event.model.vector
+        if self._settings.evaluate.snapshots:
+            folder = self._home / "snapshots"
+            folder.mkdir(exist_ok=True)
+            write_atomically(
+                folder / f"round-{event.round:08d}.safetensors", encode_snapshot(vector), durable=False
+            )
+        return self._setup.learner.evaluate(vector)
+
+    def _evaluated(self, entry: dict[str, Any], evaluation: Evaluation) -> None:
+        self.last_evaluation = evaluation
+        entry |= {"accuracy": evaluation.accuracy, "test_loss": evaluation.loss}
+        self._record.metrics(entry)
+        self._progress.round(entry)
+
+    # --- checkpoints ---
+
+    def save(self, model: Deferred, state: Mapping[str, int | float | str]) -> None:
+        """Ask for a checkpoint; one that is still waiting to be written gives way to it."""
+        self._due = _Due(model, dict(state))
+        self._idle = trio.Event()
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Write checkpoints as they come due, until cancelled."""
+        while True:
+            if self._due is None:
+                self._idle.set()
+                self._wake = trio.Event()
+                await self._wake.wait()
+                continue
+            due, self._due = self._due, None
+            await due.model.wait()
+            await self._write(due)
+
+    async def _write(self, due: _Due) -> None:
+        checkpoint = Checkpoint(
+            belongs=self._setup.belongs,
+            protocol=self._settings.protocol.kind,
+            state=due.state,
+            vector=due.model.vector.numpy(),
+        )
+        try:
+            await trio.to_thread.run_sync(self._checkpoints.save, checkpoint)
+            self._disk_error = False
+        except OSError as error:
+            # A full disk must not end the learning; the next round tries again.
+            if not self._disk_error:
+                logger.error("checkpoint of round %d not written: %s", checkpoint.round, error)
+            self._disk_error = True
+
+    async def flush(self) -> None:
+        """Wait until the newest checkpoint is on disk."""
+        await self._idle.wait()
+
+    # --- the end ---
+
+    async def finish(self, model: Deferred, thread: LearningThread) -> None:
+        """Write HOME/model.safetensors after everything asked before has been computed."""
+        done = trio.Event()
+
+        def job() -> None:
+            data = encode_model(self._setup.task.space, model.vector, peer=self._name)
+            write_atomically(self._home / "model.safetensors", data)
+
+        thread.submit(job, lambda _: done.set())
+        await done.wait()
+        self.event("finished")
+
+    def summary(self, state: str, round: int) -> None:
+        """Write summary.json."""
+        last = self.last_evaluation
+        self._record.summary(
+            {
+                "peer": self._name,
+                "state": state,
+                "rounds": round,
+                "accuracy": None if last is None else last.accuracy,
+                "test_loss": None if last is None else last.loss,
+                "seconds": time.time() - self._began_s,
+                "run_id": self._settings.run_id(),
+                "space_id": self._setup.task.space.space_id,
+                "adopted": self._adopted,
+                **self._accounting.as_dict(),
+            }
+        )

@@ -1,0 +1,173 @@
+"""From options to everything a node needs. Cheap checks come first; torch is imported after them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gossip.config import TaskSettings, load_task
+from gossip.errors import SettingError
+from gossip.net.identity import IDENTITY_FILE, Identity
+from gossip.net.peers_file import PeerEntry, PeersFile
+from gossip.net.peers_file import load as load_peers
+from gossip.node.options import NodeOptions
+from topologies import Topology, TopologyError
+
+if TYPE_CHECKING:
+    from gossip.learner import Learner
+    from gossip.learning.task import Task
+    from gossip.storage.checkpoints import Belongs, Checkpoint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Membership:
+    """Who we are among whom: the part of the setup that needs no torch."""
+
+    settings: TaskSettings
+    folder: Path
+    """Relative paths of the task are relative to this."""
+    peers: PeersFile
+    me: PeerEntry
+    identity: Identity | None
+    topology: Topology
+
+    @property
+    def position(self) -> int:
+        """This peer's place among the sorted names."""
+        return self.peers.names.index(self.me.name)
+
+    @property
+    def contacts(self) -> tuple[str, ...]:
+        """The peers that may ever be neighbours."""
+        return tuple(self.peers.names[i] for i in self.topology.contacts(self.position))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """All that a node starts from."""
+
+    options: NodeOptions
+    membership: Membership
+    task: Task
+    learner: Learner
+    belongs: Belongs
+    checkpoint: Checkpoint | None
+
+
+def find_membership(options: NodeOptions) -> Membership:
+    """Read task, identity and peers file, and find ourselves.
+
+    Raises:
+        SettingError: with one sentence.
+    """
+    settings = load_task(options.task, arguments=options.arguments, overrides=options.overrides)
+    folder = options.task.resolve().parent if options.task else Path.cwd()
+    peers = load_peers(options.peers, insecure=options.insecure)
+    identity = _identity(options)
+    me = _own_entry(options, peers, identity)
+    return Membership(
+        settings=settings,
+        folder=folder,
+        peers=peers,
+        me=me,
+        identity=identity,
+        topology=make_topology(settings, peers.names, folder),
+    )
+
+
+def make_topology(settings: TaskSettings, names: tuple[str, ...], folder: Path) -> Topology:
+    """Build the graph that every peer computes alike from the sorted names and the seed."""
+    chosen = settings.topology
+    try:
+        return Topology(
+            chosen.kind,
+            len(names),
+            degree=chosen.degree,
+            probability=chosen.probability,
+            path=None if chosen.path is None else str(folder / chosen.path),
+            weights=chosen.weights,
+            time_varying=chosen.time_varying,
+            seed=settings.seed,
+            names=names,
+        )
+    except TopologyError as error:
+        raise SettingError(f"[topology] {error}") from None
+
+
+def load_learning(options: NodeOptions, membership: Membership) -> Setup:
+    """Load data and model, and the checkpoint to resume from. Imports torch.
+
+    Raises:
+        DataError, SettingError, CheckpointError: with one sentence.
+    """
+    import torch
+
+    from gossip.learner import Learner
+    from gossip.learning.task import Task
+    from gossip.storage.checkpoints import Belongs, CheckpointStore
+    from gossip.storage.run_record import put_aside
+
+    settings = membership.settings
+    if settings.node.threads is not None:
+        torch.set_num_threads(settings.node.threads)
+    task = Task(
+        data=settings.data,
+        model=settings.model,
+        local=settings.local,
+        seed=settings.seed,
+        folder=membership.folder,
+    )
+    learner = Learner(
+        task,
+        peer=membership.me.name,
+        position=membership.position,
+        peers=len(membership.peers),
+        merge=settings.merge.load()(settings.merge),
+    )
+    belongs = Belongs(peer=membership.me.name, space_id=task.space.space_id, seed=settings.seed)
+    if options.fresh:
+        put_aside(options.home)
+    checkpoint = CheckpointStore(options.home).load_newest(belongs, protocol=settings.protocol.kind)
+    return Setup(
+        options=options,
+        membership=membership,
+        task=task,
+        learner=learner,
+        belongs=belongs,
+        checkpoint=checkpoint,
+    )
+
+
+def _identity(options: NodeOptions) -> Identity | None:
+    if options.insecure and not (options.home / IDENTITY_FILE).exists():
+        return None
+    return Identity.load(options.home)
+
+
+def _own_entry(options: NodeOptions, peers: PeersFile, identity: Identity | None) -> PeerEntry:
+    if not options.insecure:
+        assert identity is not None
+        me = peers.find_certificate(identity.certificate_der)
+        if me is None:
+            raise SettingError(
+                f"{options.peers}: no line has the certificate of this node's identity "
+                f"('{identity.name}' in {options.home}); add the line that 'gossip-node init' printed"
+            )
+        if options.name is not None and options.name != me.name:
+            raise SettingError(f"--name {options.name}: the identity in {options.home} is '{me.name}'")
+        return me
+    name = options.name or (identity.name if identity else None)
+    if name is not None:
+        found = peers.find(name)
+        if found is None:
+            raise SettingError(
+                f"{options.peers}: no line is called '{name}'; names there: {', '.join(peers.names)[:200]}"
+            )
+        return found
+    matches = [entry for entry in peers if entry.address == options.listen]
+    if len(matches) != 1:
+        raise SettingError(
+            "--insecure without an identity needs --name, to say which line of the file we are"
+        )
+    return matches[0]

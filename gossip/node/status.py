@@ -1,0 +1,90 @@
+"""`gossip-node status`: a Unix socket in the home that answers one JSON object per connection."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from gossip.errors import NetworkError
+
+SOCKET = "status.sock"
+ANSWER_BYTES_MAX = 16 << 20
+DEADLINE_S = 5.0
+
+logger = logging.getLogger("gossip.node")
+
+
+async def serve_status(
+    home: Path, report: Callable[[], Mapping[str, Any]], *, task_status: trio.TaskStatus[None]
+) -> None:
+    """Answer until cancelled. Only the owner of the home may ask (mode 0600)."""
+    path = home / SOCKET
+    path.unlink(missing_ok=True)
+    listening = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with listening:
+        with short_path(home) as short:
+            # The mode must hold from the first moment on; chmod after bind would leave a gap.
+            before = os.umask(0o177)
+            try:
+                await listening.bind(str(short / SOCKET))
+            finally:
+                os.umask(before)
+        listening.listen(8)
+        task_status.started()
+        try:
+            async with trio.open_nursery() as nursery:
+                while True:
+                    connection, _ = await listening.accept()
+                    nursery.start_soon(_answer, connection, report)
+        finally:
+            path.unlink(missing_ok=True)
+
+
+async def _answer(connection: trio.socket.SocketType, report: Callable[[], Mapping[str, Any]]) -> None:
+    stream = trio.SocketStream(connection)
+    try:
+        with trio.move_on_after(DEADLINE_S):
+            await stream.send_all(json.dumps(report()).encode() + b"\n")
+    except trio.BrokenResourceError:
+        pass
+    finally:
+        await trio.aclose_forcefully(stream)
+
+
+def ask_status(home: Path) -> dict[str, Any]:
+    """Ask the node that runs in `home` (blocking, with a deadline).
+
+    Raises:
+        NetworkError: nothing answers there.
+    """
+    answer = b""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking, short_path(home) as short:
+            asking.settimeout(DEADLINE_S)
+            asking.connect(str(short / SOCKET))
+            while piece := asking.recv(65536):
+                answer += piece
+                if len(answer) > ANSWER_BYTES_MAX:
+                    raise NetworkError(f"--home {home}: the answer is longer than {ANSWER_BYTES_MAX} bytes")
+        status: dict[str, Any] = json.loads(answer)
+    except (OSError, json.JSONDecodeError):
+        raise NetworkError(f"--home {home}: no node is running there") from None
+    return status
+
+
+@contextmanager
+def short_path(home: Path) -> Iterator[Path]:
+    """Give another, short name to a folder: the system takes Unix socket paths of about 100 bytes only."""
+    with tempfile.TemporaryDirectory(prefix="gossip-") as folder:
+        link = Path(folder) / "home"
+        link.symlink_to(home.resolve(), target_is_directory=True)
+        yield link

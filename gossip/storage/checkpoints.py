@@ -1,0 +1,136 @@
+"""Checkpoints: one safetensors file per round, the model as one vector and what it belongs to as metadata.
+
+A `kill -9` at any moment leaves the last whole file. Two are kept. A file that was changed by hand or by a
+failing disk is refused with a sentence, never silently replaced by an older one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from gossip.errors import CheckpointError
+from gossip.storage.atomic import write_atomically
+
+KEPT = 2
+FORMAT = "gossip-checkpoint-1"
+TENSOR = "vector"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Belongs:
+    """What a checkpoint belongs to; all of it must be the same on resume."""
+
+    peer: str
+    space_id: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A model and the protocol's state beside it."""
+
+    belongs: Belongs
+    protocol: str
+    state: Mapping[str, int | float | str]
+    vector: np.ndarray[Any, np.dtype[np.float32]]  # (parameters,)
+
+    @property
+    def round(self) -> int:
+        """Rounds done."""
+        return int(self.state["round"])
+
+
+class CheckpointStore:
+    """The checkpoints of one home."""
+
+    def __init__(self, home: Path) -> None:
+        self.folder = home / "checkpoints"
+
+    def save(self, checkpoint: Checkpoint) -> Path:
+        """Write a checkpoint durably and remove all but the newest two."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"round-{checkpoint.round:08d}.safetensors"
+        write_atomically(path, encode(checkpoint))
+        for old in self._files()[:-KEPT]:
+            old.unlink(missing_ok=True)
+        return path
+
+    def load_newest(self, belongs: Belongs, *, protocol: str) -> Checkpoint | None:
+        """Return the newest checkpoint, or None where there is none.
+
+        Raises:
+            CheckpointError: it is damaged or belongs to another peer, task, seed or protocol.
+        """
+        files = self._files()
+        if not files:
+            return None
+        path = files[-1]
+        checkpoint = decode(path)
+        wanted, found = asdict(belongs), asdict(checkpoint.belongs)
+        wanted["protocol"], found["protocol"] = protocol, checkpoint.protocol
+        for key, value in wanted.items():
+            if found[key] != value:
+                raise CheckpointError(
+                    f"{path}: belongs to another task: its {key} is {found[key]!r}, ours is {value!r}; "
+                    "use another --home, or --fresh to start over"
+                )
+        return checkpoint
+
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob("round-*.safetensors"))
+
+
+def encode(checkpoint: Checkpoint) -> bytes:
+    """Return the file's bytes."""
+    about = {
+        "format": FORMAT,
+        "belongs": json.dumps(asdict(checkpoint.belongs), sort_keys=True),
+        "protocol": checkpoint.protocol,
+        "state": json.dumps(dict(checkpoint.state), sort_keys=True),
+    }
+    vector = np.ascontiguousarray(checkpoint.vector, dtype=np.float32)
+    about["digest"] = _digest(about, vector)
+    return safetensors.numpy.save({TENSOR: vector}, metadata=about)
+
+
+def decode(path: Path) -> Checkpoint:
+    """Read a file and check that it is what was written.
+
+    Raises:
+        CheckpointError: with one sentence.
+    """
+    try:
+        with safetensors.safe_open(path, framework="np") as file:
+            about = dict(file.metadata() or {})
+            vector = file.get_tensor(TENSOR)
+    except (OSError, safetensors.SafetensorError, KeyError, ValueError) as error:
+        raise CheckpointError(f"{path}: is damaged and cannot be read ({error}); {_WAY_OUT}") from None
+    digest = about.pop("digest", None)
+    if about.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: is no checkpoint of this program; {_WAY_OUT}")
+    if vector.dtype != np.float32 or vector.ndim != 1 or digest != _digest(about, vector):
+        raise CheckpointError(f"{path}: was changed after it was written, its digest differs; {_WAY_OUT}")
+    return Checkpoint(
+        belongs=Belongs(**json.loads(about["belongs"])),
+        protocol=about["protocol"],
+        state=json.loads(about["state"]),
+        vector=vector,
+    )
+
+
+_WAY_OUT = "move it away to resume from the one before, or use --fresh to start over"
+
+
+def _digest(about: Mapping[str, str], vector: np.ndarray[Any, np.dtype[np.float32]]) -> str:
+    digest = hashlib.blake2b(json.dumps(dict(about), sort_keys=True).encode(), digest_size=16)
+    digest.update(vector.data)
+    return digest.hexdigest()

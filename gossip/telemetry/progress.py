@@ -1,0 +1,48 @@
+"""What the user sees of each round: a line on a terminal, or a JSON object per line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+
+class Progress:
+    """Writes to standard output; the log goes to standard error."""
+
+    def __init__(self, *, as_json: bool, rounds: int) -> None:
+        self._as_json = as_json
+        self._rounds = rounds
+
+    def round(self, entry: Mapping[str, Any]) -> None:
+        """Show one evaluated round (an entry of metrics.jsonl)."""
+        if self._as_json:
+            line = json.dumps(entry, separators=(",", ":"))
+        else:
+            width = len(str(self._rounds))
+            loss = "  --  " if entry["loss"] is None else f"{entry['loss']:6.3f}"
+            line = (
+                f"{entry['peer']}  round {entry['round']:{width}d}/{self._rounds}  loss {loss}  "
+                f"accuracy {100 * entry['accuracy']:5.1f} %  heard {entry['heard']}/{entry['expected']}  "
+                f"sent {human_bytes(entry['bytes_sent'])}  received {human_bytes(entry['bytes_received'])}  "
+                f"{entry['seconds']:.2f} s"
+            )
+        self._print(line)
+
+    def _print(self, line: str) -> None:
+        try:
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # `gossip-node … | head` must not end the learning.
+            sys.stdout = open("/dev/null", "w")  # noqa: SIM115
+
+
+def human_bytes(count: float) -> str:
+    """Return e.g. ``3.4 MB`` (powers of 1000, as networks count)."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

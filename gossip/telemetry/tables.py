@@ -1,0 +1,35 @@
+"""Tables for people, on standard output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from gossip.telemetry.progress import human_bytes
+
+
+def print_status(status: Mapping[str, Any]) -> None:
+    """Show what `gossip-node status` was told."""
+    console = Console()
+    accuracy = status["accuracy"]
+    console.print(
+        f"[bold]{status['name']}[/bold]  {status['state']}  round {status['round']}/{status['rounds']}  "
+        f"accuracy {'--' if accuracy is None else f'{100 * accuracy:.1f} %'}  "
+        f"{status['algorithm']} on {status['topology']}  run {status['run_id']}"
+        + ("  [bold red]INSECURE[/bold red]" if status["insecure"] else ""),
+        highlight=False,
+    )
+    table = Table("neighbour", "address", "state", "last trouble")
+    for entry in status["neighbours"]:
+        state = "[green]up[/green]" if entry["up"] else "[red]down[/red]"
+        table.add_row(entry["name"], entry["address"], state, entry.get("error") or "")
+    console.print(table)
+    sent, received = status["bytes"]["total"], status["bytes_received"]["total"]
+    line = f"sent {human_bytes(sent)}, received {human_bytes(received)}"
+    rejected = status.get("rejected_messages") or {}
+    if rejected:
+        line += "; rejected " + ", ".join(f"{count} {reason}" for reason, count in sorted(rejected.items()))
+    console.print(line, highlight=False)
