@@ -13,6 +13,8 @@ from gossip.learning.task import Evaluation, Task
 from gossip.merging.base import Merge, MergeContext
 from gossip.protocols.base import Contribution, PeerId
 
+__all__ = ["Evaluation", "Learner", "Trained"]
+
 
 class Learner:
     """The learning of one peer. No method changes its arguments; vectors come and go on the CPU.

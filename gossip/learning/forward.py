@@ -30,6 +30,7 @@ class Forward:
         self.module = module
         self.space = space
         self._sites = [_sites(module, slot) for slot in space.slots]
+        self._originals = [sites[0][0][sites[0][1]] for sites in self._sites]
         trained = space.slots_of(Role.LEARNED, Role.PRIVATE)
         rest = space.slots_of(Role.STATISTIC, Role.COUNTER, Role.FROZEN)
         self._trained = [(slot.shape, _cast(slot)) for slot in trained]
@@ -64,7 +65,6 @@ class Forward:
                 value = _shaped(piece, shape, dtype)
                 # Modules update their buffers in place; a cast has copied already.
                 values.append(value.clone() if mutable and dtype is None else value)
-        kept = [[table[key] for table, key in sites] for sites in self._sites]
         try:
             for value, sites in zip(values, self._sites, strict=True):
                 for table, key in sites:
@@ -75,8 +75,8 @@ class Forward:
                 updated = [table[key].reshape(-1).to(torch.float32) for table, key in self._mutable_sites]
                 rest = torch.cat([*updated, rest[self._mutable_size :]]).detach()
         finally:
-            for originals, sites in zip(kept, self._sites, strict=True):
-                for original, (table, key) in zip(originals, sites, strict=True):
+            for original, sites in zip(self._originals, self._sites, strict=True):
+                for table, key in sites:
                     table[key] = original
         return logits, rest
 

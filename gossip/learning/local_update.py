@@ -48,7 +48,7 @@ class StepResult(NamedTuple):
     """The state after a step, the mini-batch's loss, and whether the step was applied."""
 
     state: LocalState
-    loss: Tensor  # () mean over the mini-batch at y; zero where skipped
+    loss: Tensor  # () mean over the mini-batch at y; may be NaN where skipped
     applied: Tensor  # () bool
 
 
@@ -167,7 +167,7 @@ class LocalUpdate:
         trained = torch.where(applied, torch.addcmul(trained, g, lr, value=-1), trained)
         if self.forward.updates_rest:
             rest = torch.where(applied, rest_after, rest)
-        return StepResult(LocalState(trained, rest, velocity), torch.where(applied, loss, 0.0), applied)
+        return StepResult(LocalState(trained, rest, velocity), loss, applied)
 
     def _loss(self, trained: Tensor, rest: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         logits, rest = self.forward.with_updates(trained, rest, x)
@@ -205,7 +205,7 @@ def _devices(tensor: Tensor) -> list[torch.device]:
 
 def _summary(state: LocalState, results: list[StepResult], sizes: list[int]) -> Trained:
     applied = torch.stack([result.applied for result in results]).cpu()
-    losses = torch.stack([result.loss for result in results]).cpu().double()
+    losses = torch.stack([result.loss for result in results]).cpu().double().where(applied, 0.0)
     weights = torch.tensor(sizes) * applied
     samples = int(weights.sum())
     return Trained(
