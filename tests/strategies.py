@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import networkx as nx
+import numpy as np
 from hypothesis import strategies as st
 
 from gossip.wire.tensors import ITEM_BYTES, TensorSpec
@@ -29,3 +30,33 @@ def wire_specs() -> st.SearchStrategy[TensorSpec]:
     """A tensor of any dtype that may travel, with up to four axes, empty ones included."""
     shapes = st.lists(st.integers(0, 5), max_size=4).map(tuple)
     return st.builds(TensorSpec, st.sampled_from(sorted(ITEM_BYTES)), shapes)
+
+
+# --- learning --------------------------------------------------------------------------------------
+
+
+def labels(*, classes_max: int = 6, samples_max: int = 120) -> st.SearchStrategy[np.ndarray]:
+    """Class numbers of some samples; classes may be missing, and of very different size."""
+    return st.lists(st.integers(0, classes_max - 1), min_size=1, max_size=samples_max).map(
+        lambda values: np.array(values, dtype=np.int64)
+    )
+
+
+@st.composite
+def vectors(draw: st.DrawFn, *, count: int, size_max: int = 20) -> list[np.ndarray]:
+    """`count` float32 vectors of one size, finite and of moderate magnitude."""
+    size = draw(st.integers(1, size_max))
+    element = st.floats(-1000, 1000, width=32)
+    return [
+        np.array(draw(st.lists(element, min_size=size, max_size=size)), dtype=np.float32)
+        for _ in range(count)
+    ]
+
+
+@st.composite
+def weights(draw: st.DrawFn, *, count: int) -> list[float]:
+    """`count` weights that are not negative and sum to one: a row of a mixing matrix."""
+    raw = draw(
+        st.lists(st.floats(0, 1), min_size=count, max_size=count).filter(lambda values: sum(values) > 1e-3)
+    )
+    return [value / sum(raw) for value in raw]
