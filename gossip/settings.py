@@ -20,7 +20,7 @@ T = TypeVar("T")
 class Settings(BaseModel):
     """Frozen, strict about unknown keys; a field's description gives unit, meaning and trade-off."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
 def first_complaint(error: ValidationError, model: type[BaseModel]) -> tuple[tuple[str, ...], str]:
@@ -37,10 +37,10 @@ def first_complaint(error: ValidationError, model: type[BaseModel]) -> tuple[tup
     if not path:
         return path, message
     value = detail["input"]
-    shown = repr(value) if not isinstance(value, Mapping) else "{…}"
     message = message.removeprefix("Input should be ")
     verb = "" if detail["type"] == "value_error" else "must be "
-    return path, f"{key} = {shown[:80]}: {verb}{message}"
+    shown = "" if isinstance(value, Mapping) else f" = {repr(value)[:80]}"
+    return path, f"{key}{shown}: {verb}{message}"
 
 
 class Registry(Generic[T]):

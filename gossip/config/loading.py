@@ -58,7 +58,7 @@ def parse_override(argument: str) -> Layer:
     """Turn ``SECTION.KEY=VALUE`` into a layer; VALUE is TOML, or else a plain string."""
     name, sign, value = argument.partition("=")
     parts = [part.strip() for part in name.split(".")]
-    if not sign or len(parts) < 2 or not all(parts):
+    if not sign or not all(parts):
         raise SettingError(f"--set {argument}: must look like SECTION.KEY=VALUE, e.g. local.lr=0.05")
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]
@@ -132,6 +132,9 @@ def resolve(layers: Sequence[Layer], model: type[S]) -> S:
         return model.model_validate(values)
     except ValidationError as error:
         at, sentence = first_complaint(error, model)
+        section, colon, rest = sentence.partition(": ")
+        if colon and section in tables:  # a seam's section, whose own settings class complained
+            sentence = f"[{section}] {rest}"
         raise SettingError(f"{_origin(layers, at)}: {sentence}") from None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, StrictInt, model_validator
 
 from gossip.settings import Choice, Seam, Settings
 
@@ -74,7 +74,9 @@ class ModelSettings(Settings):
     """`[model]`: the network."""
 
     name: str = Field("mlp", description="a name of the model registry, or python:FILE:FUNCTION")
-    hidden: tuple[int, ...] | None = Field(None, description="mlp: hidden layer widths; default (64,)")
+    hidden: tuple[StrictInt, ...] | None = Field(
+        None, strict=False, description="mlp: hidden layer widths; default (64,)"
+    )
     arguments: dict[str, Any] = Field(default_factory=dict, description="passed to a python: FUNCTION")
     batch_norm: Literal["local", "reestimate", "refuse"] = Field(
         "local",

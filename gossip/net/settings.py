@@ -22,7 +22,9 @@ class NetSettings(Settings):
     write_timeout_s: float = Field(
         30.0, gt=0, description="a connection that takes not one chunk in this long is dead"
     )
-    handshake_timeout_s: float = Field(10.0, gt=0, description="from the first byte until both hellos are read")
+    handshake_timeout_s: float = Field(
+        10.0, gt=0, description="from the first byte until both hellos are read"
+    )
     handshakes_max: int = Field(
         256, ge=1, description="unauthenticated connections at one time; what comes beyond is closed at once"
     )

@@ -126,9 +126,7 @@ class NodeContext:
         """Queue a merge."""
         merged = Deferred(self._learned_size)
         self._thread.submit(
-            lambda: self._learner.merge(
-                own.vector, own_weight, received, round=round, step=step, last=last
-            ),
+            lambda: self._learner.merge(own.vector, own_weight, received, round=round, step=step, last=last),
             merged.set,
         )
         return merged

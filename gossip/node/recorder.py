@@ -15,7 +15,7 @@ from gossip.protocols.base import ModelAdopted, RoundCompleted
 from gossip.storage.atomic import write_atomically
 from gossip.storage.checkpoints import Checkpoint, CheckpointStore
 from gossip.storage.models import encode_model, encode_snapshot
-from gossip.storage.run_record import RunRecord, read_lines
+from gossip.storage.run_record import RunRecord
 from gossip.telemetry.progress import Progress
 
 if TYPE_CHECKING:
@@ -57,7 +57,6 @@ class Recorder:
         self._began_s = time.time()
         self._events = 0
         self._adopted = 0
-        self._bytes_before = (0, 0)
         self._disk_error = False
         self.last_evaluation: Evaluation | None = None
 
@@ -65,9 +64,6 @@ class Recorder:
         """Note the start; on a resume put the records back to the checkpoint's round."""
         self._record.resume_at(round)
         if round:
-            kept = read_lines(self._home / "metrics.jsonl")
-            if kept:
-                self._bytes_before = (kept[-1]["bytes_sent"], kept[-1]["bytes_received"])
             logger.info("resuming after round %d", round)
         self.event("started", round=round)
         self._round_began_s = time.monotonic()
@@ -104,8 +100,8 @@ class Recorder:
             "loss": None if trained is None else trained.loss,
             "heard": event.heard,
             "expected": event.expected,
-            "bytes_sent": self._bytes_before[0] + self._accounting.sent_bytes,
-            "bytes_received": self._bytes_before[1] + self._accounting.received_bytes,
+            "bytes_sent": self._accounting.sent.total,
+            "bytes_received": self._accounting.received.total,
             "seconds": seconds,
         }
         thread.submit(lambda: self._evaluate(event), lambda evaluation: self._evaluated(entry, evaluation))
@@ -153,6 +149,7 @@ class Recorder:
             protocol=self._settings.protocol.kind,
             state=due.state,
             vector=due.model.vector.numpy(),
+            counters=self._accounting.as_dict(),
         )
         try:
             await trio.to_thread.run_sync(self._checkpoints.save, checkpoint)
@@ -195,6 +192,13 @@ class Recorder:
                 "run_id": self._settings.run_id(),
                 "space_id": self._setup.task.space.space_id,
                 "adopted": self._adopted,
-                **self._accounting.as_dict(),
+                **counts(self._accounting),
             }
         )
+
+
+def counts(accounting: Accounting) -> dict[str, Any]:
+    """Return bytes and messages as summary.json and `status` name them."""
+    both = accounting.as_dict()
+    received = both.pop("received")
+    return {**both, "bytes_received": received["bytes"], "messages_received": received["messages"]}

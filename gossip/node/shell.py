@@ -9,7 +9,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import trio
@@ -21,7 +21,7 @@ from gossip.net.neighbours import Agreement, NeighbourTable
 from gossip.net.peers_file import load as load_peers
 from gossip.node.context import NodeContext
 from gossip.node.handles import Deferred
-from gossip.node.recorder import Recorder
+from gossip.node.recorder import Recorder, counts
 from gossip.node.setup import Setup, make_topology
 from gossip.node.status import serve_status
 from gossip.node.work import LearningThread
@@ -38,10 +38,16 @@ from gossip.protocols.base import (
 )
 from gossip.telemetry.accounting import Accounting
 
+if TYPE_CHECKING:
+    from gossip.telemetry.prometheus import PrometheusMetrics
+
 logger = logging.getLogger("gossip.node")
 
 TICK_S = 0.5
 """How often conditions with a deadline (start, quorum, linger) are looked at when nothing happens."""
+
+METRICS_S = 1.0
+"""How fresh exported metrics are; Prometheus asks every 15 s or so."""
 
 INLINE_FINITE_CHECK_MAX = 1 << 18
 """Models up to this many parameters are checked in the event loop (< 0.1 ms); larger ones in a thread."""
@@ -55,7 +61,9 @@ class Node:
         self._setup = setup
         self._settings = settings
         self.name = membership.me.name
-        self.accounting = Accounting()
+        self.accounting = (
+            Accounting.from_dict(setup.checkpoint.counters) if setup.checkpoint else Accounting()
+        )
         self.state = "starting"
         self.started_s = time.time()
         self._thread = LearningThread()
@@ -112,6 +120,8 @@ class Node:
             nursery.start_soon(self._recorder.run)
             await nursery.start(self._table.run)
             await nursery.start(partial(serve_status, self._setup.options.home, self.status))
+            if self._setup.options.metrics is not None:
+                nursery.start_soon(self._export_metrics, self._serve_metrics(self._setup.options.metrics))
             self._recorder.started(self._round)
             if self._setup.checkpoint is None:
                 self._recorder.save(self._start, self._protocol.snapshot())
@@ -229,6 +239,18 @@ class Node:
         logger.info("SIGHUP: %s read again, %d peers", options.peers, len(peers))
         self._recorder.event("peers_read_again", peers=len(peers))
 
+    def _serve_metrics(self, address: str) -> PrometheusMetrics:
+        from gossip.telemetry.prometheus import PrometheusMetrics  # costs 50 ms, seldom wanted
+
+        metrics = PrometheusMetrics()
+        metrics.serve(address)
+        return metrics
+
+    async def _export_metrics(self, metrics: PrometheusMetrics) -> None:
+        while True:
+            metrics.update(self.status())
+            await trio.sleep(METRICS_S)
+
     # --- events for the protocol ---
 
     def _handle(self, handler: Callable[[], None]) -> None:
@@ -310,7 +332,7 @@ class Node:
             "run_id": self._settings.run_id(),
             "space_id": self._setup.task.space.space_id,
             "insecure": self._setup.options.insecure,
-            **self.accounting.as_dict(),
+            **counts(self.accounting),
         }
 
     def _make_context(self, nursery: trio.Nursery) -> NodeContext:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,8 @@ class Checkpoint:
     protocol: str
     state: Mapping[str, int | float | str]
     vector: np.ndarray[Any, np.dtype[np.float32]]  # (parameters,)
+    counters: Mapping[str, Any] = field(default_factory=dict)
+    """Bytes and messages so far, so that a resumed run goes on counting."""
 
     @property
     def round(self) -> int:
@@ -96,6 +98,7 @@ def encode(checkpoint: Checkpoint) -> bytes:
         "belongs": json.dumps(asdict(checkpoint.belongs), sort_keys=True),
         "protocol": checkpoint.protocol,
         "state": json.dumps(dict(checkpoint.state), sort_keys=True),
+        "counters": json.dumps(dict(checkpoint.counters), sort_keys=True),
     }
     vector = np.ascontiguousarray(checkpoint.vector, dtype=np.float32)
     about["digest"] = _digest(about, vector)
@@ -123,6 +126,7 @@ def decode(path: Path) -> Checkpoint:
         belongs=Belongs(**json.loads(about["belongs"])),
         protocol=about["protocol"],
         state=json.loads(about["state"]),
+        counters=json.loads(about["counters"]),
         vector=vector,
     )
 
