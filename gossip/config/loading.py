@@ -19,7 +19,10 @@ from gossip.settings import Settings, first_complaint
 FILE_BYTES_MAX = 1 << 20
 """A settings file is written by hand; a megabyte is a wrong path."""
 
-EXCLUSIVE = {("local", "epochs"): ("local", "steps"), ("local", "steps"): ("local", "epochs")}
+EXCLUSIVE: Mapping[tuple[str, ...], tuple[str, ...]] = {
+    ("local", "epochs"): ("local", "steps"),
+    ("local", "steps"): ("local", "epochs"),
+}
 """Keys that replace each other: writing one takes the other away from the layers below."""
 
 S = TypeVar("S", bound=TaskSettings)
@@ -82,7 +85,7 @@ def _lay_over(base: dict[str, Any], over: Mapping[str, Any], path: tuple[str, ..
     if "kind" in over and "kind" in base and over["kind"] != base["kind"]:
         base.clear()
     for key, value in over.items():
-        rival = EXCLUSIVE.get((*path, key))  # type: ignore[call-overload]
+        rival = EXCLUSIVE.get((*path, key))
         if rival is not None and rival[-1] not in over:
             base.pop(rival[-1], None)
         if isinstance(value, Mapping) and isinstance(base.get(key), dict):

@@ -1,0 +1,129 @@
+"""`gossip-node check`: would a run start here? Files, identity, port, and who answers; nothing is learnt."""
+
+from __future__ import annotations
+
+import json
+import socket
+from dataclasses import asdict, dataclass
+
+import trio
+
+from gossip.errors import ExitCode, NetworkError, PeerError, SettingError
+from gossip.net.address import parse_address
+from gossip.net.peers_file import PeerEntry
+from gossip.net.stream import EndOfStream
+from gossip.net.tls import TlsContexts
+from gossip.node.options import NodeOptions
+from gossip.node.setup import Membership, Setup, find_membership, load_learning
+from gossip.node.status import ask_status
+
+REACH_TIMEOUT_S = 5.0
+AT_ONCE_MAX = 32
+"""Connections tried at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """What happened when a neighbour was dialled."""
+
+    name: str
+    address: str
+    ok: bool
+    sentence: str
+
+
+def check_node(options: NodeOptions) -> ExitCode:
+    """Check everything and print what was found.
+
+    Raises:
+        UserError: the first thing that would keep a node from starting.
+    """
+    membership = find_membership(options)
+    setup = load_learning(options, membership)
+    port = _check_port(options, membership)
+    reached = trio.run(_reach_all, membership, options.insecure)
+    _print(setup, port, reached, as_json=options.as_json)
+    answered = sum(each.ok for each in reached)
+    needed = min(membership.settings.node.neighbours_min, len(reached))
+    return ExitCode.DONE if answered >= needed else ExitCode.TOO_FEW_PEERS
+
+
+def _check_port(options: NodeOptions, membership: Membership) -> str:
+    host, port = parse_address(options.listen) if options.listen else ("", membership.me.port)
+    try:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        try:
+            ask_status(options.home)
+        except NetworkError:
+            raise SettingError(f"port {port}: cannot listen there: {error.strerror}") from None
+        return f"port {port}: our own node is running and listens there"
+    return f"port {port}: free"
+
+
+async def _reach_all(membership: Membership, insecure: bool) -> list[Reached]:
+    contexts = None
+    if not insecure and membership.identity is not None:
+        contexts = TlsContexts(membership.identity, membership.peers)
+    entries = [entry for entry in membership.peers if entry.name in membership.contacts]
+    results: dict[str, Reached] = {}
+    limit = trio.CapacityLimiter(AT_ONCE_MAX)
+
+    async def reach(entry: PeerEntry) -> None:
+        async with limit:
+            results[entry.name] = await _reach(entry, contexts)
+
+    async with trio.open_nursery() as nursery:
+        for entry in entries:
+            nursery.start_soon(reach, entry)
+    return [results[entry.name] for entry in entries]
+
+
+async def _reach(entry: PeerEntry, contexts: TlsContexts | None) -> Reached:
+    try:
+        with trio.fail_after(REACH_TIMEOUT_S):
+            transport = await trio.open_tcp_stream(entry.host, entry.port)
+            async with transport:
+                if contexts is None:
+                    return Reached(entry.name, entry.address, True, "listens (not authenticated)")
+                stream = await contexts.connect(transport, entry.name)
+                # With TLS 1.3 a server refuses a client's certificate only after the client is done: its
+                # first words tell.
+                await stream.receive_into(memoryview(bytearray(1)))
+                return Reached(entry.name, entry.address, True, "answers and knows us")
+    except PeerError as error:
+        return Reached(entry.name, entry.address, False, f"{entry.name} {error}")
+    except trio.TooSlowError:
+        return Reached(entry.name, entry.address, False, f"no answer within {REACH_TIMEOUT_S:g} s")
+    except (NetworkError, EndOfStream) as error:
+        return Reached(entry.name, entry.address, False, str(error) or "refused our certificate")
+    except OSError as error:
+        return Reached(entry.name, entry.address, False, error.strerror or str(error))
+
+
+def _print(setup: Setup, port: str, reached: list[Reached], *, as_json: bool) -> None:
+    membership, task = setup.membership, setup.task
+    resume = setup.checkpoint.round if setup.checkpoint else 0
+    if as_json:
+        about = {
+            "name": membership.me.name,
+            "run_id": membership.settings.run_id(),
+            "space_id": task.space.space_id,
+            "samples": len(setup.learner.shard.y),
+            "parameters": task.space.size,
+            "resume_round": resume,
+            "neighbours": [asdict(each) for each in reached],
+        }
+        print(json.dumps(about))
+        return
+    settings = membership.settings
+    print(f"{membership.me.name}: one of {len(membership.peers)} peers, run {settings.run_id()}")
+    print(f"  learns      {settings.model.name}, {task.space.size} parameters, by {settings.algorithm}")
+    print(f"  data        {len(setup.learner.shard.y)} own samples of {settings.data.source}")
+    print(f"  starts at   round {resume} of {settings.stop.rounds}")
+    print(f"  {port}")
+    for each in reached:
+        print(f"  {'ok ' if each.ok else 'NOT'}  {each.name} at {each.address}: {each.sentence}")
+    print(f"  {sum(each.ok for each in reached)} of {len(reached)} neighbours reachable")
