@@ -58,6 +58,7 @@ class NodeContext:
         """Take over a peers file that was read again; rounds that have begun keep their row."""
         self.peers = tuple(peers)
         self._topology = topology
+        self._row: tuple[int, Mapping[PeerId, float]] | None = None
         self._position = self.peers.index(self.peer)
         self.contacts = tuple(self.peers[i] for i in topology.contacts(self._position))
 
@@ -71,8 +72,12 @@ class NodeContext:
 
     def neighbours(self, round: int) -> Mapping[PeerId, float]:
         """Return W_ij of the round's neighbours."""
-        row = self._topology.row(self._position, round)
-        return {self.peers[j]: weight for j, weight in row.items()}
+        if not self._topology.time_varying:
+            round = 0
+        if self._row is None or self._row[0] != round:
+            weights = self._topology.row(self._position, round)
+            self._row = (round, {self.peers[j]: weight for j, weight in weights.items()})
+        return self._row[1]
 
     def is_up(self, peer: PeerId) -> bool:
         """Return whether there is a connection."""

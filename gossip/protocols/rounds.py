@@ -22,7 +22,7 @@ What the paper leaves open, and what is done here:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import TypeAlias
 
@@ -50,6 +50,9 @@ Tag: TypeAlias = tuple[int, int]
 KEPT_PER_SENDER_MAX = 4
 """Models kept from one sender. In step with us it is at most one step ahead; more means that we are behind,
 and then only its newest models matter."""
+
+NOTHING: Tag = (-1, 0)
+"""Before every tag."""
 
 DEADLINE = "deadline"
 
@@ -82,10 +85,11 @@ class Rounds(Protocol):
         self._phase = Phase.READY
         self._ticket: Ticket | None = None
         self._row: Mapping[PeerId, float] = {}
-        self._expected: set[PeerId] = set()
+        self._missing: set[PeerId] = set()
         self._heard: set[PeerId] = set()
         self._inbox: dict[PeerId, dict[Tag, Model]] = {}
         self._newest: dict[PeerId, Tag] = {}
+        self._newest_round = -1
         self._served: dict[PeerId, Tag] = {}
         self._suspects: set[PeerId] = set()
         self._finished_peers: set[PeerId] = set()
@@ -108,7 +112,7 @@ class Rounds(Protocol):
     @property
     def waiting_for(self) -> frozenset[PeerId]:
         """The neighbours whose models the present step still waits for."""
-        return frozenset(self._missing()) if self._phase is Phase.GOSSIPING else frozenset()
+        return frozenset(self._missing)
 
     def snapshot(self) -> Mapping[str, int | float | str]:
         """Return the rounds done; every other state is rebuilt from the neighbours."""
@@ -152,7 +156,7 @@ class Rounds(Protocol):
     def on_timer(self, ctx: Context, key: TimerKey) -> None:
         """End the step without those who did not answer."""
         if key == DEADLINE and self._phase is Phase.GOSSIPING:
-            self._suspects |= self._missing()
+            self._suspects |= self._missing
             self._close_step(ctx)
 
     def on_peer(self, ctx: Context, peer: PeerId, up: bool) -> None:
@@ -160,17 +164,16 @@ class Rounds(Protocol):
         if peer not in self._contacts_of(ctx):
             return
         if not up:
-            self._expected.discard(peer)
-            if self._phase is Phase.GOSSIPING:
-                self._close_step_if_complete(ctx)
+            self._no_longer_missing(ctx, peer)
             return
         self._served.pop(peer, None)
         self._suspects.discard(peer)
         if self._phase is Phase.FINISHED:
             ctx.send(peer, FinishedMessage(round=self._rounds))
         elif self._phase is Phase.GOSSIPING and peer in self._row:
-            self._send_model(ctx, peer, self.tag)
-            self._expected.add(peer)
+            self._send_model(ctx, [peer], self.tag)
+            if self._newest.get(peer, NOTHING) < self.tag:
+                self._missing.add(peer)
 
     # --- a round ---
 
@@ -194,26 +197,30 @@ class Rounds(Protocol):
         self._phase = Phase.GOSSIPING
         tag = self.tag
         up = [peer for peer in self._row if ctx.is_up(peer)]
-        for peer in up:
-            self._send_model(ctx, peer, tag)
-        self._expected = {peer for peer in up if peer not in self._suspects}
+        self._send_model(ctx, up, tag)
         self._note_step_began(tag, ctx.now())
         for peer in self._row:
             if tag in self._inbox.get(peer, ()):
                 self._deadline(peer, tag).observe(0.0)
-        missing = self._missing()
-        if missing:
-            ctx.set_timer(DEADLINE, max(self._patience_s(peer, tag) for peer in missing))
+        # Whoever has sent a later model will not send this one any more.
+        self._missing = {
+            peer for peer in up if peer not in self._suspects and self._newest.get(peer, NOTHING) < tag
+        }
+        if self._missing:
+            ctx.set_timer(DEADLINE, max(self._patience_s(peer, tag) for peer in self._missing))
         else:
             self._close_step(ctx)
 
-    def _close_step_if_complete(self, ctx: Context) -> None:
-        if not self._missing():
-            self._close_step(ctx)
+    def _no_longer_missing(self, ctx: Context, peer: PeerId) -> None:
+        if peer in self._missing:
+            self._missing.discard(peer)
+            if not self._missing:
+                self._close_step(ctx)
 
     def _close_step(self, ctx: Context) -> None:
         """z_i^(q+1) = Σ_j W_ij z_j^(q) over those that came; the weight of the others goes to z_i^(q)."""
         ctx.cancel_timer(DEADLINE)
+        self._missing = set()
         tag = self.tag
         received = [
             Contribution(peer, self._inbox[peer][tag], weight)
@@ -241,11 +248,12 @@ class Rounds(Protocol):
 
     def _finish(self, ctx: Context) -> None:
         self._phase = Phase.FINISHED
-        self._expected = set()
+        self._missing = set()
         self._inbox.clear()
+        message = FinishedMessage(round=self._rounds)
         for peer in sorted(self._contacts_of(ctx)):
             if ctx.is_up(peer):
-                ctx.send(peer, FinishedMessage(round=self._rounds))
+                ctx.send(peer, message)
         ctx.finish(self._model)
 
     # --- messages ---
@@ -257,9 +265,12 @@ class Rounds(Protocol):
             0 <= message.round < self._rounds and 0 <= message.step < self._settings.gossip_steps
         ):
             return "invalid-tag"
-        if sender not in self._contacts_of(ctx) or not (final or sender in ctx.neighbours(message.round)):
+        if sender not in self._contacts_of(ctx):
             return "not-a-neighbour"
-        return None
+        row = self._row if message.round == self._round else {}
+        if final or sender in (row or ctx.neighbours(message.round)):
+            return None
+        return "not-a-neighbour"
 
     def _receive(self, ctx: Context, sender: PeerId, message: ModelMessage) -> None:
         tag = (message.round, message.step)
@@ -276,23 +287,23 @@ class Rounds(Protocol):
             return
         kept[tag] = message.model
         self._newest[sender] = max(tag, self._newest.get(sender, tag))
+        self._newest_round = max(tag[0], self._newest_round)
         self._suspects.discard(sender)
         if len(kept) > KEPT_PER_SENDER_MAX:
             # The model of the present step is the one about to be merged; among the others old ones go first.
             del kept[min(other for other in kept if other != self.tag)]
-        if self._phase is Phase.GOSSIPING:
-            if tag == self.tag and sender in self._row:
-                self._deadline(sender, tag).observe(ctx.now() - self._step_began_s[tag])
-            if not self._catch_up(ctx):
-                self._close_step_if_complete(ctx)
-
-    def _missing(self) -> set[PeerId]:
-        """Return the expected neighbours that have sent neither this step's model nor a later one."""
-        return {peer for peer in self._expected if self._newest.get(peer, (-1, 0)) < self.tag}
+        if self._phase is not Phase.GOSSIPING:
+            return
+        if tag == self.tag and sender in self._row:
+            self._deadline(sender, tag).observe(ctx.now() - self._step_began_s[tag])
+        if not self._catch_up(ctx):
+            self._no_longer_missing(ctx, sender)
 
     def _catch_up(self, ctx: Context) -> bool:
         """Adopt the newest model when half of the live neighbours are far ahead; return whether that was done."""
         far = self._round + self._settings.catch_up_rounds
+        if self._newest_round < far:
+            return False
         ahead = sorted(
             (max(kept), sender) for sender, kept in self._inbox.items() if kept and max(kept)[0] >= far
         )
@@ -300,6 +311,7 @@ class Rounds(Protocol):
         if not ahead or 2 * len(ahead) < live:
             return False
         ctx.cancel_timer(DEADLINE)
+        self._missing = set()
         tag, sender = ahead[-1]
         self._model = ctx.adopt(self._model, Contribution(sender, self._inbox[sender][tag], 1.0))
         ctx.emit(ModelAdopted(sender=sender, round=tag[0]))
@@ -318,15 +330,17 @@ class Rounds(Protocol):
 
     def _answer(self, ctx: Context, sender: PeerId, tag: Tag) -> None:
         """Give a slower neighbour the final model, unless it has had ours for this step already."""
-        if tag[0] >= self._rounds or self._served.get(sender, (-1, 0)) >= tag:
+        if tag[0] >= self._rounds or self._served.get(sender, NOTHING) >= tag:
             return
         if self._rounds - tag[0] >= self._settings.catch_up_rounds:
             tag = (self._rounds, 0)
-        self._send_model(ctx, sender, tag)
+        self._send_model(ctx, [sender], tag)
 
-    def _send_model(self, ctx: Context, peer: PeerId, tag: Tag) -> None:
-        self._served[peer] = tag
-        ctx.send(peer, ModelMessage(round=tag[0], step=tag[1], model=self._model))
+    def _send_model(self, ctx: Context, peers: Sequence[PeerId], tag: Tag) -> None:
+        message = ModelMessage(round=tag[0], step=tag[1], model=self._model)
+        for peer in peers:
+            self._served[peer] = tag
+            ctx.send(peer, message)
 
     # --- bookkeeping ---
 
