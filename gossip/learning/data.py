@@ -82,12 +82,15 @@ def _npz(path: Path) -> dict[str, Array]:
     if not path.is_file():
         raise DataError(f"[data] source: there is no file {path}")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here: numpy leaves its own file open where the archive is cut.
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise DataError(
                     f"{path} holds a single array; an .npz archive with {', '.join(KEYS)} is needed"
                 )
-            return {key: _member(archive, path, key) for key in KEYS}
+            with archive:
+                return {key: _member(archive, path, key) for key in KEYS}
     except (zipfile.BadZipFile, ValueError, EOFError, OSError) as failure:
         raise DataError(f"{path} is not a readable .npz archive: {user_code.one_line(failure)}") from failure
 

@@ -74,15 +74,23 @@ class LocalUpdate:
         settings: step size, momentum, SAM radius and so on.
         stochastic: whether the network draws random numbers (dropout); each step is then seeded.
         batch_min: smallest mini-batch that the network can train on (2 with BatchNorm).
+        loss: ``loss(logits (b, classes), y (b,)) -> ()``, the mini-batch's mean.
     """
 
     def __init__(
-        self, forward: Forward, settings: LocalSettings, *, stochastic: bool = False, batch_min: int = 1
+        self,
+        forward: Forward,
+        settings: LocalSettings,
+        *,
+        stochastic: bool = False,
+        batch_min: int = 1,
+        loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
     ) -> None:
         self.forward = forward
         self.settings = settings
         self.stochastic = stochastic
         self.batch_min = batch_min
+        self.loss = loss
         self._by_autograd = self._autograd_gradient
         self._by_transform = self._transform_gradient()
 
@@ -151,10 +159,9 @@ class LocalUpdate:
         _reseed(seed, trained)
         g, loss, rest_after = gradient(trained, rest, x, y)
         if settings.sam_rho:
-            scale = settings.sam_rho / (torch.linalg.vector_norm(g) + NORM_FLOOR)
             _reseed(seed, trained)  # the same dropout mask as in the first pass
             # The second pass' statistics are dropped: they were measured at perturbed weights.
-            g, _, _ = gradient(trained + scale * g, rest, x, y)
+            g, _, _ = gradient(trained + sam_perturbation(g, settings.sam_rho), rest, x, y)
         norm = torch.linalg.vector_norm(g)
         applied = norm < torch.inf  # false for NaN, too
         if settings.clip_norm is not None:
@@ -171,7 +178,7 @@ class LocalUpdate:
 
     def _loss(self, trained: Tensor, rest: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         logits, rest = self.forward.with_updates(trained, rest, x)
-        return cross_entropy(logits, y), rest
+        return self.loss(logits, y), rest
 
     def _autograd_gradient(
         self, trained: Tensor, rest: Tensor, x: Tensor, y: Tensor
@@ -189,6 +196,11 @@ class LocalUpdate:
             return g, loss, rest
 
         return gradient
+
+
+def sam_perturbation(g: Tensor, rho: float) -> Tensor:
+    """Return SAM's δ = ρ · g / (‖g‖₂ + 1e-12) for a gradient [T]: of norm ρ, or zero where g is."""
+    return (rho / (torch.linalg.vector_norm(g) + NORM_FLOOR)) * g
 
 
 def _reseed(seed: int | None, like: Tensor) -> None:

@@ -1,0 +1,192 @@
+"""Data: the embedded digits, .npz archives, users' functions, and one sentence for everything wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gossip.errors import DataError, ExitCode
+from gossip.learning.data import KEYS, load
+from gossip.learning.settings import DataSettings
+
+
+def arrays(**changes) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    good = {
+        "x_train": rng.random((12, 5), dtype=np.float32),
+        "y_train": np.arange(12) % 3,
+        "x_test": rng.random((6, 5), dtype=np.float32),
+        "y_test": np.arange(6) % 3,
+    }
+    return {key: value for key, value in {**good, **changes}.items() if value is not None}
+
+
+def saved(folder: Path, **changes) -> DataSettings:
+    np.savez(folder / "data.npz", **arrays(**changes))
+    return DataSettings(source="data.npz")
+
+
+def test_digits_are_split_once_and_for_all():
+    data = load(DataSettings(), seed=0, folder=Path())
+    other = load(DataSettings(), seed=7, folder=Path("/"))
+    assert data.x_train.shape == (1397, 1, 8, 8)
+    assert data.x_test.shape == (400, 1, 8, 8)
+    assert data.x_train.dtype is torch.float32
+    assert data.y_train.dtype is torch.int64
+    assert (float(data.x_train.min()), float(data.x_train.max())) == (0, 1)
+    assert (data.classes, data.input_shape) == (10, (1, 8, 8))
+    assert torch.equal(data.x_test, other.x_test)
+    assert torch.equal(data.y_train, other.y_train)
+    assert int(data.y_train.sum()) + int(data.y_test.sum()) == 8070  # of all 1797 digits
+    assert len(data.y_test.unique()) == 10
+
+
+def test_an_archive_is_read_as_it_is(tmp_path):
+    data = load(saved(tmp_path), seed=0, folder=tmp_path)
+    assert np.array_equal(data.x_test.numpy(), arrays()["x_test"])
+    assert data.y_train.tolist() == list(arrays()["y_train"])
+    assert (data.classes, data.input_shape) == (3, (5,))
+
+
+def test_uint8_images_are_scaled_and_get_a_channel_axis(tmp_path):
+    x_train = np.full((12, 4, 6), 255, dtype=np.uint8)
+    x_test = np.zeros((6, 4, 6), dtype=np.uint8)
+    data = load(saved(tmp_path, x_train=x_train, x_test=x_test), seed=0, folder=tmp_path)
+    assert data.input_shape == (1, 4, 6)
+    assert (float(data.x_train.min()), float(data.x_test.max())) == (1.0, 0.0)
+
+
+def test_whole_numbers_as_floats_are_labels_too(tmp_path):
+    data = load(saved(tmp_path, y_test=np.float64([0, 1, 2, 0, 1, 2])), seed=0, folder=tmp_path)
+    assert data.y_test.tolist() == [0, 1, 2, 0, 1, 2]
+
+
+def test_the_number_of_classes_may_be_stated(tmp_path):
+    settings = saved(tmp_path).model_copy(update={"classes": 9})
+    assert load(settings, seed=0, folder=tmp_path).classes == 9
+    with pytest.raises(DataError, match=r"largest class number is 2, but .* classes = 2"):
+        load(settings.model_copy(update={"classes": 2}), seed=0, folder=tmp_path)
+
+
+def test_maxima_draw_the_same_subset_for_one_seed(tmp_path):
+    settings = saved(tmp_path).model_copy(update={"train_max": 5, "test_max": 100})
+    subsets = [load(settings, seed=seed, folder=tmp_path) for seed in (1, 1, 2)]
+    assert [len(data.y_train) for data in subsets] == [5, 5, 5]
+    assert len(subsets[0].y_test) == 6
+    assert torch.equal(subsets[0].x_train, subsets[1].x_train)
+    assert not torch.equal(subsets[0].x_train, subsets[2].x_train)
+
+
+NAN = np.where(np.arange(60).reshape(12, 5) == 17, np.nan, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"y_test": None}, ["no array 'y_test'", "x_train, y_train, x_test"]),
+        ({"x_train": np.array([{}] * 12, dtype=object)}, ["'x_train'", "Python objects"]),
+        ({"x_train": np.array([["a"]] * 12)}, ["'x_train' holds <U1"]),
+        ({"x_train": np.ones(12)}, ["'x_train' has shape (12,)", "(samples, features…)"]),
+        ({"x_train": np.ones((0, 5))}, ["'x_train' is empty"]),
+        ({"x_train": NAN}, ["'x_train' is not finite in sample 3"]),
+        ({"x_train": np.full((12, 5), 1e200)}, ["'x_train' is not finite"]),
+        ({"x_train": np.ones((11, 5))}, ["'x_train' has 11 samples but 'y_train' has 12 labels"]),
+        ({"x_test": np.ones((6, 4))}, ["(5,) in 'x_train' but (4,) in 'x_test'"]),
+        ({"y_train": np.arange(12) - 1}, ["'y_train' holds -1 at 0"]),
+        ({"y_train": np.full(12, 2**40)}, ["'y_train' holds 1099511627776"]),
+        ({"y_train": np.full(12, 0.5)}, ["'y_train' holds 0.5 at 0", "whole"]),
+        ({"y_train": np.full(12, np.nan)}, ["'y_train' holds nan at 0"]),
+        ({"y_train": np.ones((12, 1))}, ["'y_train' has shape (12, 1)"]),
+        ({"y_test": np.zeros(0)}, ["'y_test' is empty"]),
+        ({"y_test": np.array(["cat"] * 6)}, ["'y_test' holds <U3"]),
+    ],
+)
+def test_unusable_arrays_are_refused_with_a_sentence_naming_file_and_key(tmp_path, changes, words):
+    with pytest.raises(DataError) as caught:
+        load(saved(tmp_path, **changes), seed=0, folder=tmp_path)
+    assert caught.value.exit_code == ExitCode.DATA_UNUSABLE
+    for word in ["data.npz", *words]:
+        assert word in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "content", "word"),
+    [
+        ("none.npz", None, "there is no file"),
+        ("bad.npz", b"nonsense", "not a readable .npz"),
+        ("empty.npz", b"", "not a readable .npz"),
+        ("cut.npz", "cut", "not a readable .npz"),
+        ("single.npz", "single", "single array"),
+        ("data.csv", b"1,2", "is unknown; valid: digits"),
+        ("digit", None, "is unknown; valid: digits"),
+    ],
+)
+def test_a_source_that_is_no_archive_is_refused_with_a_sentence(tmp_path, source, content, word):
+    path = tmp_path / source
+    if content == "cut":
+        np.savez(path, **arrays())
+        path.write_bytes(path.read_bytes()[:-40])
+    elif content == "single":
+        with path.open("wb") as file:
+            np.save(file, np.ones(3))
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=word):
+        load(DataSettings(source=source), seed=0, folder=tmp_path)
+
+
+def users(folder: Path, body: str) -> DataSettings:
+    (folder / "mine.py").write_text("import numpy as np\n" + body)
+    return DataSettings(source="python:mine.py:make", arguments={"n": 4})
+
+
+GOOD = "def make(n):\n    x, y = np.random.rand(n, 2), np.arange(n) % 2\n    "
+
+
+@pytest.mark.parametrize(
+    "returned", ["return x, y, x, y", f"return dict(zip({json.dumps(KEYS)}, (x, y, x, y)))"]
+)
+def test_a_users_function_gives_arrays_and_all_peers_get_the_same_draws(tmp_path, returned):
+    settings = users(tmp_path, GOOD + returned)
+    state = np.random.get_state()[1].copy()
+    first, again = (load(settings, seed=3, folder=tmp_path) for _ in range(2))
+    assert first.x_train.shape == (4, 2)
+    assert torch.equal(first.x_train, again.x_train)
+    assert np.array_equal(np.random.get_state()[1], state)
+
+
+@pytest.mark.parametrize(
+    ("body", "word"),
+    [
+        ("def other(): pass", "has no function 'make'"),
+        ("def make(n): return 1", "returned int"),
+        ("def make(n): return {'x_train': 1}", "no 'y_train'"),
+        ("def make(n): raise KeyError('lost\\nmore')", "the function fails: KeyError"),
+        ("def make(): pass", "the function fails: TypeError"),
+        ("import nowhere_to_be_found", "fails: ModuleNotFoundError"),
+        ("raise SystemExit(3)", "fails: SystemExit"),
+        ("def make(n: return", "fails: SyntaxError"),
+        (GOOD + "return x, y[:-1], x, y", "4 samples but 'y_train' has 3"),
+        (GOOD + "return [[1], [1, 2]], y, x, y", "not arrays|'x_train'"),
+    ],
+)
+def test_a_users_function_that_fails_is_reported_with_a_sentence(tmp_path, body, word):
+    with pytest.raises(DataError, match=word) as caught:
+        load(users(tmp_path, body), seed=0, folder=tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("source", ["python:absent.py:make", "python:make", "python:a.py:", "python:a.py:1x"])
+def test_a_users_function_that_cannot_be_found_is_reported_with_a_sentence(tmp_path, source):
+    with pytest.raises(DataError, match=r"no file|write python:FILE:FUNCTION"):
+        load(DataSettings(source=source), seed=0, folder=tmp_path)
+
+
+def test_arguments_without_a_function_are_refused():
+    with pytest.raises(DataError, match="arguments belong to a python: source"):
+        load(DataSettings(arguments={"n": 1}), seed=0, folder=Path())
