@@ -81,6 +81,7 @@ class MessageType:
 
     message_class: type[Message]
     transport: bool
+    in_order: bool
     fields: Mapping[str, Check]
 
     def plain_fields(self, message: Message) -> dict[str, Any]:
@@ -114,13 +115,14 @@ class MessageType:
 _TYPES: dict[str, MessageType] = {}
 
 
-def register(message_class: M, *, transport: bool = False) -> M:
+def register(message_class: M, *, transport: bool = False, in_order: bool = False) -> M:
     """Make a message class sendable; usable as a decorator.
 
     Args:
         message_class: a frozen dataclass with a `kind`, whose fields are int, float, str, bytes, bool, tuples of them
             or `X | None`, and `model` where it `carries_model`.
         transport: it belongs to connections, not to a protocol (for the byte counts).
+        in_order: it must not arrive before a model that was sent earlier; all others pass models under way.
 
     Raises:
         ProtocolMisuse: a field's type cannot travel, or the kind is taken.
@@ -136,7 +138,7 @@ def register(message_class: M, *, transport: bool = False) -> M:
     if message_class.carries_model != ("model" in names):
         raise ProtocolMisuse(f"message '{kind}' must have a field 'model' exactly if it carries one")
     checks = {name: _check_for(hints[name], f"{kind}.{name}") for name in names if name != "model"}
-    _TYPES[kind] = MessageType(message_class, transport, checks)
+    _TYPES[kind] = MessageType(message_class, transport, in_order, checks)
     return message_class
 
 
@@ -232,5 +234,6 @@ def _shown(value: Any) -> str:
 
 for _transport in (Hello, Welcome, Heartbeat, Goodbye):
     register(_transport, transport=True)
-for _message in (ModelMessage, FinishedMessage):
-    register(_message)
+register(ModelMessage)
+# Arriving before the sender's last model, it would let a slower peer go on without that model.
+register(FinishedMessage, in_order=True)

@@ -1,0 +1,380 @@
+"""One connection: hello both ways, then a reader, a writer, and signs of life.
+
+Three tasks live in one nursery. Whatever ends one ends all three, and comes out of `run` as one error: `PeerError`
+(they broke a rule), `NetworkError` (nobody did), `Farewell` (they said goodbye). Nothing here knows other connections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+
+from gossip.errors import GossipError, NetworkError, PeerError, ProtocolMisuse
+from gossip.net.outbox import Outbox
+from gossip.net.settings import NetSettings
+from gossip.net.stream import EndOfStream, Stream
+from gossip.protocols.base import Message, PeerId
+from gossip.telemetry.accounting import Accounting
+from gossip.wire.agreement import Agreement, Expectation
+from gossip.wire.codecs import Codec
+from gossip.wire.documents import Document, Envelope
+from gossip.wire.frames import Buffer, Cancelled, FrameReader, Received, writer
+from gossip.wire.messages import Goodbye, Heartbeat, Hello, Welcome, type_of
+from gossip.wire.tensors import WireTensor
+
+PART_TIMEOUT_S = 1.0
+"""For telling the other side why its connection ends."""
+
+_GOODBYE_CHARACTERS_MAX = 300
+
+
+class Farewell(GossipError):
+    """The other side ended the connection in an orderly way."""
+
+    def __init__(self, reason: str, sentence: str) -> None:
+        # What a peer says goes to logs and terminals.
+        shown = "".join(c if c.isprintable() else "?" for c in sentence[:_GOODBYE_CHARACTERS_MAX])
+        super().__init__(shown)
+        self.reason = "".join(c if c.isprintable() else "?" for c in reason[:32])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Local:
+    """What all connections of this peer share."""
+
+    name: PeerId
+    agreement: Agreement
+    codec: Codec
+    learned_size: int
+    settings: NetSettings
+    accounting: Accounting
+    instance: str
+    insecure: bool
+    inspect: Callable[[PeerId, Message], Awaitable[None]]
+    """Raises `PeerError` for a message that must not be used."""
+    on_message: Callable[[PeerId, Message], None]
+    on_rejected: Callable[[PeerId | None, str, str], None]
+
+
+class Connection:
+    """A stream to one peer, once it is encrypted (or once it is known not to be)."""
+
+    def __init__(
+        self,
+        local: Local,
+        stream: Stream,
+        *,
+        peer: PeerId | None,
+        dialled: bool,
+        address: str,
+        peers_digest: str,
+    ) -> None:
+        self.local = local
+        self.peer = peer or ""
+        """Who it is: by certificate, or, without TLS, by its own word in the hello."""
+        self.dialled = dialled
+        self.address = address
+        self.instance = ""
+        self.theirs_digest = ""
+        self.rtt_s: float | None = None
+        self.up_since_s: float | None = None
+        self.last_input_s = trio.current_time()
+        self.sent_bytes = 0
+        self.received_bytes = 0
+        self.outbox = Outbox(
+            queue_messages_max=local.settings.queue_messages_max, accounting=local.accounting
+        )
+        self._stream = stream
+        self._peers_digest = peers_digest
+        specs = local.codec.specs(local.learned_size)
+        self._expectation = Expectation(local.agreement, local.codec.name, specs, sender=peer)
+        self._reader = FrameReader(self._expectation.accept, checksum=local.insecure)
+        envelope = Envelope(local.agreement.run_id, local.agreement.space_id, local.name)
+        self._frames = writer(
+            envelope, local.codec.name, specs, checksum=local.insecure, chunk_bytes=local.settings.chunk_bytes
+        )
+        self._seq = 0
+        self._heard_stamp_us = 0
+        self._heard_at_s = 0.0
+        self._heartbeat_at_s = 0.0
+        self._alive = trio.CancelScope()
+        self._scope = trio.CancelScope()
+        self._goodbye: Goodbye | None = None
+        self._leave_by_s = float("inf")
+        self._ended_by: Exception | None = None
+        stream.on_input = self._note_input
+
+    # --- the beginning ---
+
+    async def greet(self) -> Hello:
+        """Exchange hellos. The caller sets the deadline.
+
+        Raises:
+            PeerError: another version, run, model or name. Farewell: they refuse us. NetworkError.
+        """
+        hello = Hello(
+            agreement=self.local.agreement.sections,
+            instance=self.local.instance,
+            peers_digest=self._peers_digest,
+        )
+        await self._send_small(hello)
+        document, message = await self._read_transport()
+        if not isinstance(message, Hello):
+            raise PeerError("garbage", f"a '{document.kind}' message before the hello")
+        # Names first: without TLS everything else that is said about this peer depends on it.
+        if not self.peer:
+            self.peer = self._expectation.sender = document.envelope.sender
+        self._expectation.greeted = True
+        self.instance, self.theirs_digest = message.instance, message.peers_digest
+        self.local.agreement.check_hello(document, message)
+        return message
+
+    async def wait_for_welcome(self) -> None:
+        """Wait until the other side, who decides between two connections, has taken this one."""
+        document, message = await self._read_transport()
+        if not isinstance(message, Welcome):
+            raise PeerError("garbage", f"a '{document.kind}' message before the welcome")
+
+    async def part(self, reason: str, sentence: str) -> None:
+        """Tell the other side why the connection ends, as far as it listens. Never raises."""
+        with trio.move_on_after(PART_TIMEOUT_S):
+            try:
+                await self._send_small(Goodbye(reason=reason, sentence=sentence[:_GOODBYE_CHARACTERS_MAX]))
+                await self._stream.finish()
+                # Closing with unread bytes would reset the connection, and the goodbye might be lost with it.
+                discarded = memoryview(bytearray(4096))
+                while True:
+                    await self._stream.receive_into(discarded)
+            except (NetworkError, PeerError, EndOfStream):
+                return
+
+    def close(self) -> None:
+        """Release the socket."""
+        self._stream.close()
+
+    # --- the life ---
+
+    async def run(self, first: Message | None = None) -> None:
+        """Send `first`, then read and write until one of the ends named above, which is raised.
+
+        Returns normally only after `leave` or `abandon`.
+        """
+        self.up_since_s = trio.current_time()
+        self._heartbeat_at_s = self.up_since_s + self.local.settings.heartbeat_s
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                for task in (lambda: self._write(first), self._read, self.outbox.wait_for_values):
+                    nursery.start_soon(self._guard, task, nursery.cancel_scope)
+        if self._ended_by is not None and self._goodbye is None:
+            raise self._ended_by
+
+    def leave(self, reason: str, *, within_s: float) -> None:
+        """Send what is queued, say goodbye and end; a model not through after half of `within_s` is cancelled."""
+        if self._goodbye is None:
+            self._goodbye = Goodbye(reason=reason, sentence=f"{self.local.name} says: {reason}")
+            self._leave_by_s = trio.current_time() + within_s / 2
+            self.outbox.wake()
+
+    def abandon(self) -> None:
+        """End at once, without a word."""
+        self._goodbye = self._goodbye or Goodbye(reason="replaced", sentence="")
+        self._scope.cancel()
+
+    async def _guard(self, task: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
+        """Run one of the tasks; keep the first expected error, and end the others."""
+        try:
+            await task()
+        except (GossipError, EndOfStream) as error:
+            if isinstance(error, ProtocolMisuse):
+                raise
+            if self._ended_by is None:
+                self._ended_by = error
+            scope.cancel()
+
+    # --- reading ---
+
+    async def _read(self) -> None:
+        timeout_s = self.local.settings.heartbeat_timeout_s
+        with trio.CancelScope(deadline=trio.current_time() + timeout_s) as self._alive:
+            while True:
+                # The event is nobody's but the callee's: a name for it here would keep a model alive until the next.
+                await self._handle(await self._next_event())
+        raise NetworkError(f"silent for {timeout_s:g} s")
+
+    async def _next_event(self) -> Received | Cancelled:
+        reader, receive_into = self._reader, self._stream.receive_into
+        while True:
+            try:
+                await receive_into(reader.next_buffer())
+            except EndOfStream:
+                if reader.at_boundary:
+                    raise NetworkError("closed the connection") from None
+                raise PeerError("truncated", "ended the connection in the middle of a message") from None
+            event = reader.filled()
+            if event is not None:
+                return event
+
+    async def _handle(self, event: Received | Cancelled) -> None:
+        document = event.document
+        self._count_received(event)
+        if isinstance(event, Cancelled):
+            return
+        if not document.type.transport:
+            # Meanwhile nobody reads, so that silence is ours and not theirs.
+            self._alive.deadline = float("inf")
+            await self._deliver(document, event.tensors)
+            self._note_input()
+            return
+        match document.message():
+            case Heartbeat() as heartbeat:
+                self._note_heartbeat(heartbeat)
+            case Goodbye() as goodbye:
+                raise Farewell(goodbye.reason, goodbye.sentence)
+            case _:
+                raise PeerError("garbage", f"a '{document.kind}' message out of place")
+
+    async def _deliver(self, document: Document, tensors: tuple[WireTensor, ...]) -> None:
+        codec = self.local.codec
+        model: Any = None
+        if tensors:
+            model = (
+                codec.decode(tensors)
+                if codec.instant
+                else await trio.to_thread.run_sync(codec.decode, tensors)
+            )
+        message = document.message(model)
+        try:
+            await self.local.inspect(self.peer, message)
+        except PeerError as error:
+            # The bytes were in order, so the connection stays; only this message is not used.
+            self.local.accounting.reject(error.reason)
+            self.local.on_rejected(self.peer, error.reason, str(error))
+            return
+        self.local.on_message(self.peer, message)
+
+    async def _read_transport(self) -> tuple[Document, Message]:
+        """Read one message of the connection itself, before protocols may speak."""
+        event = await self._next_event()
+        self._count_received(event)
+        if not event.document.type.transport:
+            raise PeerError("garbage", f"a '{event.document.kind}' message before the connection is agreed")
+        message = event.document.message()
+        if isinstance(message, Goodbye):
+            raise Farewell(message.reason, message.sentence)
+        return event.document, message
+
+    def _count_received(self, event: Received | Cancelled) -> None:
+        whole = isinstance(event, Received)
+        self.received_bytes += event.frame_bytes
+        self.local.accounting.received.count(
+            event.document.kind,
+            event.frame_bytes,
+            payload_bytes=event.payload_bytes if isinstance(event, Received) else 0,
+            transport=event.document.type.transport,
+            messages=1 if whole else 0,
+        )
+
+    def _note_input(self) -> None:
+        self.last_input_s = trio.current_time()
+        self._alive.deadline = self.last_input_s + self.local.settings.heartbeat_timeout_s
+
+    def _note_heartbeat(self, heartbeat: Heartbeat) -> None:
+        now_s = trio.current_time()
+        self._heard_stamp_us, self._heard_at_s = heartbeat.stamp_us, now_s
+        if heartbeat.echo_us:
+            round_trip_s = now_s - (heartbeat.echo_us + heartbeat.held_us) / 1e6
+            self.rtt_s = max(0.0, round_trip_s)
+
+    # --- writing ---
+
+    async def _write(self, first: Message | None) -> None:
+        if first is not None:
+            await self._send_small(first)
+        while True:
+            taken = self.outbox.take()
+            if taken is not None:
+                await self._send_taken(*taken)
+            elif self._goodbye is not None:
+                await self._send_small(self._goodbye)
+                await self._stream.finish()
+                return
+            else:
+                with trio.move_on_at(self._heartbeat_at_s):
+                    await self.outbox.wait()
+                await self._send_heartbeat_if_due()
+            # Else the model would live until the next message.
+            del taken
+
+    async def _send_taken(self, message: Message, value: Any) -> None:
+        if message.carries_model:
+            await self._send_model(message, value)
+        else:
+            await self._send_small(message)
+
+    async def _send_model(self, message: Message, vector: Any) -> None:
+        """Send a model in chunks; what may pass it passes between them."""
+        codec = self.local.codec
+        if vector.shape != (self.local.learned_size,):
+            raise ProtocolMisuse(f"a model of shape {tuple(vector.shape)}, not ({self.local.learned_size},)")
+        tensors = (
+            codec.encode(vector) if codec.instant else await trio.to_thread.run_sync(codec.encode, vector)
+        )
+        frames = self._frames.model(message, self._next_seq(), tensors)
+        sent = 0
+        # The head travels with the first chunk: one send less.
+        head = next(frames)
+        for frame in frames:
+            buffers = [*head, *frame]
+            head = []
+            sent += await self._send(buffers)
+            await self._send_passing()
+            if trio.current_time() > self._leave_by_s:
+                sent += await self._send(self._frames.cancel())
+                self._count_sent(message, sent, payload_bytes=0, messages=0)
+                self.local.accounting.drop("cancelled")
+                return
+        self._count_sent(message, sent, payload_bytes=sum(tensor.data.nbytes for tensor in tensors))
+
+    async def _send_passing(self) -> None:
+        while (message := self.outbox.take_passing()) is not None:
+            await self._send_small(message)
+        await self._send_heartbeat_if_due()
+
+    async def _send_heartbeat_if_due(self) -> None:
+        now_s = trio.current_time()
+        if now_s < self._heartbeat_at_s:
+            return
+        held_us = int((now_s - self._heard_at_s) * 1e6) if self._heard_stamp_us else 0
+        heartbeat = Heartbeat(stamp_us=int(now_s * 1e6), echo_us=self._heard_stamp_us, held_us=held_us)
+        await self._send_small(heartbeat)
+
+    async def _send_small(self, message: Message) -> None:
+        sent = await self._send(self._frames.small(message, self._next_seq()))
+        self._heartbeat_at_s = trio.current_time() + self.local.settings.heartbeat_s
+        self._count_sent(message, sent)
+
+    async def _send(self, buffers: list[Buffer]) -> int:
+        timeout_s = self.local.settings.write_timeout_s
+        with trio.move_on_after(timeout_s):
+            await self._stream.send(buffers)
+            return sum(map(len, buffers))
+        raise NetworkError(f"took nothing for {timeout_s:g} s")
+
+    def _next_seq(self) -> int:
+        self._seq += 1
+        return self._seq
+
+    def _count_sent(self, message: Message, sent: int, *, payload_bytes: int = 0, messages: int = 1) -> None:
+        registered = type_of(message.kind)
+        assert registered is not None
+        self.sent_bytes += sent
+        self.local.accounting.sent.count(
+            message.kind,
+            sent,
+            payload_bytes=payload_bytes,
+            transport=registered.transport,
+            messages=messages,
+        )

@@ -1,0 +1,399 @@
+"""The table of neighbours: who is connected, and how connections come, meet and go.
+
+Both sides of a pair may dial, since either may be behind a router. To end with one connection, and to agree which
+without losing a message, the peer with the smaller name decides: it sends `welcome` on the connection it takes, and the
+other side uses none before that. It keeps the connection it has, unless the new one comes from a restarted process, or
+from the side that dialled the old one (which dials only when it has lost that), or the old one has gone quiet.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import numpy as np
+import trio
+
+from gossip.errors import GossipError, NetworkError, PeerError, SettingError
+from gossip.net.connection import Connection, Farewell, Local
+from gossip.net.identity import Identity
+from gossip.net.listening import dial, open_listeners, remote_address
+from gossip.net.neighbour import Neighbour
+from gossip.net.peers_file import PeerEntry, PeersFile
+from gossip.net.settings import NetSettings
+from gossip.net.stream import EndOfStream, PlainStream, Stream
+from gossip.net.tls import TlsContexts
+from gossip.protocols.base import Message, PeerId
+from gossip.telemetry.accounting import Accounting
+from gossip.wire.agreement import Agreement
+from gossip.wire.codecs import Codec
+from gossip.wire.messages import Welcome
+
+__all__ = ["Agreement", "NeighbourTable"]
+
+logger = logging.getLogger("gossip.net.neighbours")
+
+STRANGERS_REMEMBERED_MAX = 256
+"""Addresses whose last failure is remembered, so that a repeated one is not logged again."""
+
+
+class NeighbourTable:
+    """Keeps at most one connection to each peer, and dials the contacts until there is one."""
+
+    def __init__(
+        self,
+        *,
+        name: PeerId,
+        peers: PeersFile,
+        contacts: Sequence[PeerId],
+        identity: Identity | None,
+        agreement: Agreement,
+        codec: Codec,
+        learned_size: int,
+        settings: NetSettings,
+        accounting: Accounting,
+        rng: np.random.Generator,
+        inspect: Callable[[PeerId, Message], Awaitable[None]],
+        on_message: Callable[[PeerId, Message], None],
+        on_peer: Callable[[PeerId, bool], None],
+        on_rejected: Callable[[PeerId | None, str, str], None],
+        instance: str,
+        listen: str | None = None,
+    ) -> None:
+        """Make a table; `run` starts it.
+
+        Args:
+            name: our own name in the peers file.
+            peers: everybody who may connect to us.
+            contacts: those whom we dial.
+            identity: None for `--insecure`: no TLS, and everybody is who they say.
+            agreement: the run, the task and the model, as we hold them.
+            codec: what models are on the wire.
+            learned_size: L, the length of the vectors that travel.
+            settings: deadlines and bounds.
+            accounting: where bytes, messages and rejections are counted.
+            rng: for the jitter of dialling.
+            inspect: called with every received message; raises `PeerError` for one that must not be used, which is
+                counted and dropped. Meanwhile nothing more is read from that peer.
+            on_message: called with every good message; a model is a float32 tensor [L] that nobody else holds.
+            on_peer: called when a peer can be reached, and when it no longer can.
+            on_rejected: called with (peer or None, reason, sentence) when something received was not used.
+            instance: random, new with every start of the process.
+            listen: host:port to bind instead of the peers file's.
+        """
+        self._peers = peers
+        self._contacts = frozenset(contacts) - {name}
+        self._identity = identity
+        self._tls = None if identity is None else TlsContexts(identity, peers)
+        self._settings = settings
+        self._accounting = accounting
+        self._rng = rng
+        self._on_peer = on_peer
+        self._on_rejected = on_rejected
+        self._listen = listen
+        self._local = Local(
+            name=name,
+            agreement=agreement,
+            codec=codec,
+            learned_size=learned_size,
+            settings=settings,
+            accounting=accounting,
+            instance=instance,
+            insecure=identity is None,
+            inspect=inspect,
+            on_message=on_message,
+            on_rejected=on_rejected,
+        )
+        self._neighbours: dict[PeerId, Neighbour] = {}
+        self._open: set[Connection] = set()
+        self._one_closed = trio.Event()
+        self._greeting: set[trio.SocketStream] = set()
+        self._strangers: dict[str, str] = {}
+        self._closing = False
+        self._nursery: trio.Nursery | None = None
+        self._accepting = trio.CancelScope()
+
+    # --- what the node calls ---
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Listen, dial and talk until `close` or cancellation.
+
+        Raises:
+            SettingError: we cannot listen, or are not in the peers file.
+        """
+        entry = self._peers.find(self._local.name)
+        if entry is None:
+            raise SettingError(f"{self._peers.path}: has no line for this peer, '{self._local.name}'")
+        listeners = await open_listeners(entry, self._listen)
+        for listener in listeners:
+            logger.info("listening on %s%s", _bound_to(listener), self._insecurity())
+        async with trio.open_nursery() as self._nursery:
+            self._nursery.start_soon(self._accept, listeners)
+            for name in sorted(self._contacts):
+                self._start_dialling(self._neighbour(name))
+            task_status.started()
+        self._nursery = None
+
+    def send(self, peer: PeerId, message: Message) -> None:
+        """Queue a message; a model message's `model` has `ready()` and `async wait() -> tensor [L]`.
+
+        To a peer that is down it is dropped, and counted.
+        """
+        connection = self._connection(peer)
+        if connection is None or self._closing:
+            self._accounting.drop("peer down")
+        else:
+            connection.outbox.put(message)
+
+    def is_up(self, peer: PeerId) -> bool:
+        """Return whether there is a connection to `peer` that both sides use."""
+        return self._connection(peer) is not None
+
+    def status(self) -> list[dict[str, Any]]:
+        """Return one entry for each contact and each other peer that was ever connected, by name."""
+        names = sorted(self._contacts | self._neighbours.keys())
+        return [self._neighbour(name).as_dict(trio.current_time()) for name in names]
+
+    async def close(self, reason: str) -> None:
+        """Say goodbye to all, let messages in hand finish, and end `run`; bounded by `close_timeout_s`."""
+        self._closing = True
+        self._accepting.cancel()
+        for connection in list(self._open):
+            connection.leave(reason, within_s=self._settings.close_timeout_s)
+        with trio.move_on_after(self._settings.close_timeout_s):
+            while self._open:
+                self._one_closed = trio.Event()
+                await self._one_closed.wait()
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+
+    def replace_peers(self, peers: PeersFile, contacts: Sequence[PeerId] | None = None) -> None:
+        """Take over a peers file that was read again: removed and changed peers are left, new contacts dialled."""
+        old, self._peers = self._peers, peers
+        if self._identity is not None:
+            self._tls = TlsContexts(self._identity, peers)
+        if contacts is not None:
+            self._contacts = frozenset(contacts) - {self._local.name}
+        for name, neighbour in list(self._neighbours.items()):
+            before, now = old.find(name), peers.find(name)
+            changed = now is None or before is None or now.certificate != before.certificate
+            if changed and neighbour.connection is not None:
+                neighbour.connection.leave("removed", within_s=self._settings.close_timeout_s)
+            if now is None or name not in self._contacts:
+                neighbour.stop_dialling()
+            else:
+                neighbour.address = now.address
+                neighbour.backoff.reset()
+        for name in sorted(self._contacts):
+            if name in peers:
+                self._start_dialling(self._neighbour(name))
+
+    # --- the table ---
+
+    def _neighbour(self, name: PeerId) -> Neighbour:
+        neighbour = self._neighbours.get(name)
+        if neighbour is None:
+            entry = self._peers.find(name)
+            address = "" if entry is None else entry.address
+            neighbour = self._neighbours[name] = Neighbour(name, address, self._settings, self._rng)
+        return neighbour
+
+    def _connection(self, peer: PeerId) -> Connection | None:
+        neighbour = self._neighbours.get(peer)
+        return None if neighbour is None else neighbour.connection
+
+    def _insecurity(self) -> str:
+        return (
+            " (INSECURE: no encryption, anybody can pretend to be any peer)" if self._local.insecure else ""
+        )
+
+    # --- coming ---
+
+    async def _accept(self, listeners: list[trio.SocketListener]) -> None:
+        async with trio.open_nursery() as handlers:
+            with self._accepting:
+                await trio.serve_listeners(self._serve, listeners, handler_nursery=handlers)
+
+    async def _serve(self, transport: trio.SocketStream) -> None:
+        """Handle one inbound connection; whatever goes wrong stays in here."""
+        address = remote_address(transport)
+        if self._closing or len(self._greeting) >= self._settings.handshakes_max:
+            transport.socket.close()
+            return
+        self._greeting.add(transport)
+        await self._converse(transport, None, address)
+
+    def _start_dialling(self, neighbour: Neighbour) -> None:
+        if self._nursery is not None and not neighbour.dialling:
+            neighbour.dialling = True
+            self._nursery.start_soon(self._keep_dialling, neighbour)
+
+    async def _keep_dialling(self, neighbour: Neighbour) -> None:
+        first = 0.0 if self._local.name < neighbour.name else self._settings.dial_delay_s
+        wait_s = first
+        with neighbour.new_dial_scope():
+            while not self._closing:
+                with trio.move_on_after(wait_s):
+                    await neighbour.up.wait()
+                if neighbour.connection is not None:
+                    await neighbour.down.wait()
+                    wait_s = first + neighbour.backoff.wait_s()
+                    continue
+                entry = self._peers.find(neighbour.name)
+                if entry is None:
+                    break
+                await self._dial(neighbour, entry)
+                wait_s = neighbour.backoff.wait_s()
+            neighbour.dialling = False
+
+    async def _dial(self, neighbour: Neighbour, entry: PeerEntry) -> None:
+        """Dial once; return when that has failed, or when the connection has ended."""
+        timeout_s = self._settings.handshake_timeout_s
+        try:
+            with trio.move_on_after(timeout_s) as scope:
+                transport = await dial(entry)
+            if scope.cancelled_caught:
+                raise NetworkError(f"no answer within {timeout_s:g} s")
+        except NetworkError as error:
+            self._note_failure(neighbour.name, entry.address, error)
+            return
+        # In a task of its own: a peer that is no contact any more is not dialled again, but not cut off either.
+        ended = trio.Event()
+        assert self._nursery is not None
+        self._nursery.start_soon(self._converse, transport, neighbour.name, entry.address, ended)
+        await ended.wait()
+
+    # --- meeting ---
+
+    async def _converse(
+        self, transport: trio.SocketStream, name: PeerId | None, address: str, ended: trio.Event | None = None
+    ) -> None:
+        """Shake hands, greet, agree, talk. Errors of this connection end here."""
+        connection: Connection | None = None
+        try:
+            with trio.move_on_after(self._settings.handshake_timeout_s) as deadline:
+                stream, peer = await self._secure(transport, name)
+                connection = Connection(
+                    self._local,
+                    stream,
+                    peer=peer,
+                    dialled=name is not None,
+                    address=address,
+                    peers_digest=self._peers.digest,
+                )
+                first = await self._agree(connection)
+            if deadline.cancelled_caught or connection is None:
+                raise NetworkError(f"no hello within {self._settings.handshake_timeout_s:g} s")
+            self._greeting.discard(transport)
+            await self._talk(connection, first)
+        except (GossipError, EndOfStream) as error:
+            who = connection.peer if connection is not None else name
+            self._note_failure(who or None, address, error)
+            if isinstance(error, PeerError) and connection is not None:
+                await connection.part("refused", f"{self._local.name} refuses: {error}")
+        except Exception:
+            # A bug of ours in one connection must not take the others with it.
+            logger.exception("connection with %s (%s) failed", name or "a stranger", address)
+        finally:
+            self._greeting.discard(transport)
+            transport.socket.close()
+            if ended is not None:
+                ended.set()
+
+    async def _secure(
+        self, transport: trio.SocketStream, name: PeerId | None
+    ) -> tuple[Stream, PeerId | None]:
+        if self._tls is None:
+            return PlainStream(transport), name
+        if name is not None:
+            return await self._tls.connect(transport, name), name
+        return await self._tls.accept(transport)
+
+    async def _agree(self, connection: Connection) -> Message | None:
+        """Exchange hellos and settle which connection stays; return what is to be sent first."""
+        await connection.greet()
+        peer = connection.peer
+        if peer == self._local.name or peer not in self._peers:
+            connection.peer = ""
+            raise PeerError("stranger", "gives a name that is not another peer's in our peers file")
+        if connection.theirs_digest != self._peers.digest:
+            self._neighbour(peer).log(
+                logger, logging.WARNING, f"{peer} has another peers file than we have", about="peers file"
+            )
+        if self._local.name > peer:
+            await connection.wait_for_welcome()
+            return None
+        if self._is_duplicate(connection):
+            await connection.part("duplicate", "there is a connection already")
+            raise Farewell("duplicate", "there is a connection already")
+        # From here to attaching nothing may wait, or two connections could both be the first.
+        return Welcome()
+
+    def _is_duplicate(self, new: Connection) -> bool:
+        current = self._connection(new.peer)
+        if current is None or current.instance != new.instance or current.dialled == new.dialled:
+            return False
+        return trio.current_time() - current.last_input_s < 2 * self._settings.heartbeat_s
+
+    async def _talk(self, connection: Connection, first: Message | None) -> None:
+        """Put the connection into the table and run it to its end."""
+        neighbour = self._neighbour(connection.peer)
+        self._open.add(connection)
+        try:
+            self._attach(neighbour, connection)
+            await connection.run(first)
+        finally:
+            self._open.discard(connection)
+            self._one_closed.set()
+            if neighbour.connection is connection:
+                neighbour.detach()
+                self._on_peer(connection.peer, False)
+
+    def _attach(self, neighbour: Neighbour, connection: Connection) -> None:
+        old = neighbour.connection
+        if old is not None:
+            neighbour.detach()
+            old.abandon()
+            self._on_peer(neighbour.name, False)
+        neighbour.attach(connection)
+        logger.info("%s is up (%s)%s", neighbour.name, connection.address, self._insecurity())
+        if self._closing:
+            connection.leave("leaving", within_s=self._settings.close_timeout_s)
+        self._on_peer(neighbour.name, True)
+
+    # --- going ---
+
+    def _note_failure(self, peer: PeerId | None, address: str, error: Exception) -> None:
+        """Count what a peer did wrong, and log every failure once until another one takes its place."""
+        sentence = str(error) or "closed the connection"
+        level = logging.INFO
+        if isinstance(error, PeerError):
+            level = logging.WARNING
+            self._accounting.reject(error.reason)
+            self._on_rejected(peer, error.reason, sentence)
+        elif isinstance(error, Farewell):
+            if error.reason in ("duplicate", "replaced"):
+                return
+            level = logging.WARNING if error.reason == "refused" else logging.INFO
+            sentence = f"says goodbye: {sentence}"
+        if peer is not None and peer in self._peers:
+            self._neighbour(peer).log(logger, level, f"{peer} ({address}): {sentence}", about="connection")
+            self._neighbour(peer).error = sentence
+        else:
+            self._log_stranger(address, sentence, level)
+
+    def _log_stranger(self, address: str, sentence: str, level: int) -> None:
+        host = address.rpartition(":")[0]
+        known = self._strangers.pop(host, None)
+        while len(self._strangers) >= STRANGERS_REMEMBERED_MAX:
+            del self._strangers[next(iter(self._strangers))]
+        self._strangers[host] = sentence
+        # Anybody may connect and leave; that alone is not worth a line.
+        quiet = known == sentence or level < logging.WARNING
+        logger.log(logging.DEBUG if quiet else level, "from %s: %s", address, sentence)
+
+
+def _bound_to(listener: trio.SocketListener) -> str:
+    host, port = listener.socket.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

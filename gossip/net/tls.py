@@ -1,0 +1,68 @@
+"""Mutual TLS 1.3 whose only trust anchors are the certificates in the peers file.
+
+There is no certificate authority: every peer's self-signed certificate is an anchor of its own, and after the handshake
+the certificate shown must be, byte for byte, one of the file.
+"""
+
+from __future__ import annotations
+
+import ssl
+
+import trio
+
+from gossip.errors import PeerError, SettingError
+from gossip.net.identity import Identity
+from gossip.net.peers_file import PeersFile
+from gossip.net.stream import TlsStream
+
+
+class TlsContexts:
+    """What TLS needs to know about us and about all others. Made anew when the peers file changes."""
+
+    def __init__(self, identity: Identity, peers: PeersFile) -> None:
+        self._peers = peers
+        self._own = identity.certificate_der
+        anchors = b"".join(
+            entry.certificate
+            for entry in peers
+            if entry.certificate is not None and entry.certificate != identity.certificate_der
+        )
+        self._server = _context(ssl.PROTOCOL_TLS_SERVER, identity, anchors)
+        # Sessions are not resumed: a ticket would only be bytes that nobody reads.
+        self._server.num_tickets = 0
+        self._client = _context(ssl.PROTOCOL_TLS_CLIENT, identity, anchors)
+
+    async def connect(self, transport: trio.SocketStream, name: str) -> TlsStream:
+        """Shake hands with the peer we dialled; it must be `name`. Errors as `TlsStream.handshake`."""
+        stream = TlsStream(transport, self._client, server_side=False)
+        found = await self._identify(stream)
+        if found != name:
+            raise PeerError("certificate", f"is not '{name}' but '{found}', who should be at another address")
+        return stream
+
+    async def accept(self, transport: trio.SocketStream) -> tuple[TlsStream, str]:
+        """Shake hands with whoever dialled us; return the stream and its name. Errors as `TlsStream.handshake`."""
+        stream = TlsStream(transport, self._server, server_side=True)
+        return stream, await self._identify(stream)
+
+    async def _identify(self, stream: TlsStream) -> str:
+        certificate = await stream.handshake()
+        entry = self._peers.find_certificate(certificate)
+        if entry is None or certificate == self._own:
+            raise PeerError("certificate", "shows a certificate that is not in our peers file")
+        return entry.name
+
+
+def _context(protocol: int, identity: Identity, anchors: bytes) -> ssl.SSLContext:
+    context = ssl.SSLContext(protocol)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    # Names are not in DNS: who it is follows from the certificate itself.
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_REQUIRED
+    try:
+        context.load_cert_chain(identity.path)
+    except (OSError, ssl.SSLError) as error:
+        raise SettingError(f"{identity.path}: TLS cannot use this identity; make a new one") from error
+    if anchors:
+        context.load_verify_locations(cadata=anchors)
+    return context
