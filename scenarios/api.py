@@ -1,0 +1,79 @@
+"""Running a scenario from Python; the command line does no more than this."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from scenarios.engines import load_engine
+from scenarios.progress import Progress, Quiet
+from scenarios.run_folder import REPORT, RunFolder
+from scenarios.scenario import load
+from scenarios.summary import summarise
+
+DEFAULT_ENGINE = "processes"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A finished run."""
+
+    summary: dict[str, Any]
+    metrics: list[dict[str, Any]]
+    """One record per peer and evaluation, ready for a DataFrame."""
+    peers: list[dict[str, Any]]
+    """One record per peer: how it ended."""
+    folder: Path
+
+
+def run(
+    scenario: str | Path,
+    *,
+    engine: str = DEFAULT_ENGINE,
+    seed: int | None = None,
+    overrides: Mapping[str, Any] | Sequence[str] | None = None,
+    out: str | Path | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+    report: bool = True,
+) -> Result:
+    """Run a scenario to its end.
+
+    Args:
+        scenario: a library name or the path of a .toml file.
+        engine: "processes": real nodes over TLS on this machine.
+        seed: instead of the file's.
+        overrides: {"SECTION.KEY": value}, or "SECTION.KEY=VALUE" strings.
+        out: the run folder; default runs/NAME-SEED-ENGINE.
+        force: replace a finished run that is there.
+        progress: told what goes on; default: nobody is.
+        report: write report.html too.
+
+    Raises:
+        gossip.errors.UserError: a setting, file or folder is wrong; one sentence.
+        scenarios.errors.RunFailed: a peer failed; one sentence that names it and its log.
+    """
+    began = time.monotonic()
+    start = load_engine(engine)
+    strings = () if overrides is None or isinstance(overrides, Mapping) else tuple(overrides)
+    values = overrides if isinstance(overrides, Mapping) else None
+    settings = load(scenario, seed=seed, overrides=strings, values=values)
+    default = Path("runs") / f"{settings.scenario.name}-{settings.seed}-{engine}"
+    folder = RunFolder(Path(out) if out is not None else default, force=force)
+    try:
+        folder.begin(settings)
+        records = start(settings, folder.path, progress or Quiet())
+        summary = summarise(settings, records, engine=engine, wall_seconds=time.monotonic() - began)
+        folder.finish(records, summary)
+        if report:
+            from scenarios.report import write_report  # matplotlib: a second that checks need not wait for
+
+            write_report([folder.path], folder.path / REPORT)
+    finally:
+        folder.release()
+    return Result(
+        summary, [dict(entry) for entry in records.metrics], [asdict(p) for p in records.peers], folder.path
+    )

@@ -1,0 +1,199 @@
+"""`gossip-scenario`: the command line. Parsed before anything heavy is imported."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+from gossip.errors import ExitCode, UserError
+from scenarios.errors import FAILED, RunFailed
+
+app = typer.Typer(
+    name="gossip-scenario",
+    help="Run whole networks of gossip-learning peers, and compare them.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+
+
+@app.command("list")
+def list_scenarios(as_json: AsJson = False) -> None:
+    """Show the ready scenarios."""
+    from rich.console import Console
+
+    from scenarios import scenario, tables
+
+    entries = []
+    for name, path in scenario.library().items():
+        table = scenario.load(path).scenario
+        entries.append(
+            {
+                "name": name,
+                "peers": table.peers,
+                "algorithm": table.algorithm,
+                "description": table.description,
+            }
+        )
+    if as_json:
+        print(json.dumps(entries))
+    else:
+        tables.print_library(Console(), entries)
+
+
+@app.command()
+def run(
+    scenario: Annotated[str, typer.Argument(help="A name from 'list', or a .toml file.", metavar="SCENARIO")],
+    engine: Annotated[
+        str, typer.Option(help="processes: real nodes over TLS on this machine.", metavar="NAME")
+    ] = "processes",
+    seed: Annotated[int | None, typer.Option(help="Instead of the scenario's.", metavar="N")] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Override one setting, e.g. scenario.peers=20; may be repeated.",
+            metavar="SECTION.KEY=VALUE",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; default runs/NAME-SEED-ENGINE.", metavar="DIR")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print only the summary, as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a finished run.")] = False,
+) -> None:
+    """Run a scenario to its end, and write its folder and report."""
+    from rich.console import Console
+
+    from scenarios import api, progress, tables
+    from scenarios.run_folder import REPORT
+
+    signal.signal(signal.SIGTERM, _interrupted)
+    result = api.run(
+        scenario,
+        engine=engine,
+        seed=seed,
+        overrides=overrides or (),
+        out=out,
+        force=force,
+        progress=progress.Quiet() if quiet else progress.for_console(Console(stderr=True)),
+    )
+    if as_json:
+        print(json.dumps(result.summary, indent=1))
+    else:
+        tables.print_result(Console(), result.summary, result.peers, report=str(result.folder / REPORT))
+
+
+@app.command()
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of finished runs.", metavar="DIR...")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The page; default DIR/report.html, or ./report.html for several.", metavar="FILE"),
+    ] = None,
+) -> None:
+    """Write one self-contained page about one or many runs."""
+    from scenarios.report import write_report
+    from scenarios.run_folder import REPORT
+
+    path = out or (folders[0] / REPORT if len(folders) == 1 else Path(REPORT))
+    write_report(folders, path)
+    print(path)
+
+
+@app.command()
+def topology(
+    kind: Annotated[str, typer.Argument(help="ring, torus, exponential, full, …", metavar="KIND")],
+    peers: Annotated[int, typer.Option(help="How many.", metavar="N")],
+    degree: Annotated[int | None, typer.Option(help="For the kinds that take it.", metavar="K")] = None,
+    probability: Annotated[
+        float | None, typer.Option(help="For the kinds that take it.", metavar="P")
+    ] = None,
+    path: Annotated[
+        Path | None, typer.Option(help="kind file: edge list or GraphML.", metavar="FILE")
+    ] = None,
+    weights: Annotated[
+        str, typer.Option(help="metropolis-hastings or uniform.", metavar="NAME")
+    ] = "metropolis-hastings",
+    time_varying: Annotated[
+        bool, typer.Option("--time-varying", help="Draw a random kind anew each round.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of the random kinds.", metavar="N", min=0)] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Tell degree, diameter, λ, spectral gap, and whether W is doubly stochastic."""
+    from rich.console import Console
+
+    from scenarios import tables
+    from topologies import Topology, TopologyError, describe
+
+    try:
+        seen = describe(
+            Topology(
+                kind,
+                peers,
+                degree=degree,
+                probability=probability,
+                path=None if path is None else str(path),
+                weights=weights,
+                time_varying=time_varying,
+                seed=seed,
+            )
+        )
+    except TopologyError as error:
+        raise UserError(str(error)) from None
+    if as_json:
+        print(json.dumps(seen))
+    else:
+        tables.print_topology(Console(), seen)
+
+
+def _interrupted(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def call(argv: list[str]) -> int:
+    """Run the command line and return the exit code. Errors become one sentence on standard error."""
+    try:
+        code = app(args=argv or ["--help"], prog_name="gossip-scenario", standalone_mode=False)
+    except UserError as error:
+        return _say(str(error), int(error.exit_code))
+    except RunFailed as error:
+        return _say(str(error), FAILED)
+    except (KeyboardInterrupt, typer.Abort):
+        return _say(
+            "interrupted; all processes are stopped, the run is unfinished", int(ExitCode.INTERRUPTED)
+        )
+    except Exception as error:
+        # typer has had its usage errors from click and of its own; both can say what is wrong in a sentence.
+        explain = getattr(error, "format_message", None)
+        if explain is None:
+            raise
+        return _say(
+            f"{explain().rstrip('.')}; 'gossip-scenario --help' shows what there is", int(ExitCode.USAGE)
+        )
+    return code if isinstance(code, int) else int(ExitCode.DONE)
+
+
+def _say(sentence: str, code: int) -> int:
+    print(f"gossip-scenario: {sentence}", file=sys.stderr)
+    return code
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(call(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

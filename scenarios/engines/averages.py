@@ -1,0 +1,135 @@
+"""The average model, which no peer of a decentralized run ever holds: computed from the peers' snapshots."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+
+from gossip.learning.task import Task
+from scenarios.records import Average
+from scenarios.scenario import ScenarioSettings
+
+Vector: TypeAlias = NDArray[np.float32]
+Vectors: TypeAlias = Callable[[], Iterator[Vector]]
+
+
+def load_task(scenario: ScenarioSettings) -> Task:
+    """Load data and model as a peer would, so that mistakes in them come up once, before anything starts.
+
+    Raises:
+        SettingError, DataError: one sentence.
+    """
+    task = Task(
+        data=scenario.data, model=scenario.model, local=scenario.local, seed=scenario.seed, folder=Path.cwd()
+    )
+    task.check()
+    task.partition(scenario.scenario.peers)
+    return task
+
+
+class Averages:
+    """Averages snapshots as soon as every peer has left one of a round, and removes them.
+
+    Only two vectors are in memory at a time, whatever the number of peers.
+    """
+
+    def __init__(self, task: Task, homes: Mapping[str, Path], *, keep: bool) -> None:
+        self._task = task
+        self._homes = homes
+        self._keep = keep
+        self.by_round: dict[int, Average] = {}
+
+    def advance(self, rounds: Mapping[str, int]) -> None:
+        """Average the rounds that all peers have passed.
+
+        Args:
+            rounds: peer -> the last round it has told of. One that skips rounds leaves no snapshot of them.
+        """
+        if len(rounds) < len(self._homes):
+            return
+        passed = min(rounds.values())
+        for number in sorted(self._waiting()):
+            if number <= passed:
+                self._average_round(number)
+
+    def finish(self) -> None:
+        """Average what is left: rounds that some peers never reached."""
+        for number in sorted(self._waiting()):
+            self._average_round(number)
+
+    def _average(self, vectors: Vectors) -> Average | None:
+        """Return the average's accuracy and the consensus distance; `vectors` is called twice, one pass each."""
+        total, count = np.zeros(self._task.space.size), 0
+        for vector in vectors():
+            total += vector
+            count += 1
+        if not count:
+            return None
+        mean = total / count  # (parameters,) float64
+        learned = self._task.space.learned_size
+        squares = sum(float(np.sum(np.square(vector[:learned] - mean[:learned]))) for vector in vectors())
+        evaluation = self._task.evaluate(torch.from_numpy(mean.astype(np.float32)))
+        return Average(
+            consensus_distance=math.sqrt(squares / count),
+            accuracy=evaluation.accuracy,
+            test_loss=evaluation.loss,
+            peers=count,
+        )
+
+    def final(self) -> tuple[Average | None, str | None]:
+        """Return the average of the finished models, and the SHA-256 of all of them in peer order if all are there."""
+
+        def read(path: Path) -> Vector:
+            vector: Vector = self._task.space.flatten(safetensors.torch.load_file(path)).numpy()
+            return vector
+
+        files = [home / "model.safetensors" for home in self._homes.values()]
+        digest, count = hashlib.sha256(), 0
+        for vector in _read_each(files, read):
+            digest.update(np.ascontiguousarray(vector, dtype="<f4").data)
+            count += 1
+        return self._average(lambda: _read_each(files, read)), digest.hexdigest() if count == len(
+            files
+        ) else None
+
+    def _waiting(self) -> set[int]:
+        files = (
+            path for home in self._homes.values() for path in (home / "snapshots").glob("round-*.safetensors")
+        )
+        return {int(path.stem.removeprefix("round-")) for path in files} - self.by_round.keys()
+
+    def _average_round(self, number: int) -> None:
+        files = [home / "snapshots" / f"round-{number:08d}.safetensors" for home in self._homes.values()]
+        average = self._average(lambda: _read_each(files, _snapshot))
+        if average is not None:
+            self.by_round[number] = average
+        if not self._keep:
+            for path in files:
+                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    path.parent.rmdir()  # only when it is empty now
+
+
+def _read_each(files: Iterable[Path], read: Callable[[Path], Vector]) -> Iterator[Vector]:
+    """Yield what can be read: a peer may have been killed before, or while writing it."""
+    for path in files:
+        try:
+            yield read(path)
+        except (OSError, safetensors.SafetensorError):
+            continue
+
+
+def _snapshot(path: Path) -> Vector:
+    with safetensors.safe_open(path, framework="np") as file:
+        vector: Vector = file.get_tensor("vector")
+    return vector

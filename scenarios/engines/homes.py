@@ -1,0 +1,84 @@
+"""What a user would prepare by hand on every machine: identities, addresses, the peers file, the task."""
+
+from __future__ import annotations
+
+import errno
+import random
+import shutil
+import socket
+from pathlib import Path
+
+from gossip.errors import SettingError
+from gossip.net.identity import Identity
+from scenarios.errors import RunFailed
+from scenarios.scenario import ScenarioSettings
+from scenarios.toml_text import dumps
+
+HOST = "127.0.0.1"
+
+PORTS = range(15_000, 32_000)
+"""Below the ports that systems hand out to outgoing connections (from 32768 on Linux, 49152 on macOS): a neighbour
+that dials early could otherwise be given the very port that this peer is about to listen on."""
+
+
+def prepare(scenario: ScenarioSettings, folder: Path) -> dict[str, Path]:
+    """Make a home per peer, and peers.txt and task.toml for all; return name -> home.
+
+    Called again after a lost race for a port, it starts from nothing.
+    """
+    shutil.rmtree(folder / "peers", ignore_errors=True)
+    homes = {name: folder / "peers" / name for name in scenario.peer_names}
+    lines = []
+    for (name, home), port in zip(homes.items(), free_ports(len(homes)), strict=True):
+        lines.append(Identity.create(home, name=name, advertise=f"{HOST}:{port}").peers_line())
+    (folder / "peers.txt").write_text(
+        "\n".join(["# name   address   certificate", *lines]) + "\n", encoding="utf-8"
+    )
+    task = scenario.task()
+    node = task.node if task.node.threads is not None else task.node.model_copy(update={"threads": 1})
+    # The engine averages the evaluated models, and removes them if the user has not asked for them.
+    evaluate = task.evaluate.model_copy(update={"snapshots": True})
+    task = task.model_copy(update={"node": node, "evaluate": evaluate})
+    (folder / "task.toml").write_text(dumps(task.as_sections()), encoding="utf-8")
+    return homes
+
+
+def arguments(folder: Path, home: Path) -> list[str]:
+    """Return the arguments of `gossip-node` for one peer."""
+    return [
+        "--peers",
+        str(folder / "peers.txt"),
+        "--task",
+        str(folder / "task.toml"),
+        "--home",
+        str(home),
+        "--json",
+        "--fresh",
+    ]
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports of the loopback that nobody listens on now.
+
+    Raises:
+        RunFailed: there are not that many.
+    """
+    # Where to look is no result of the run: two engines started together should look in different places.
+    order = random.SystemRandom().sample(PORTS, len(PORTS))
+    found: list[int] = []
+    for port in order:
+        if len(found) == count:
+            break
+        with socket.socket() as probe:
+            try:
+                probe.bind((HOST, port))
+            except OSError as error:
+                if error.errno not in {errno.EADDRINUSE, errno.EACCES}:
+                    raise SettingError(f"no port of {HOST} can be used: {error.strerror}") from None
+                continue
+        found.append(port)
+    if len(found) < count:
+        raise RunFailed(
+            f"{count} free ports are needed, {HOST} has {len(found)} from {PORTS.start} to {PORTS.stop}"
+        )
+    return found

@@ -1,0 +1,192 @@
+"""The engine of real processes: one `gossip-node` per peer, over mutual TLS on this machine's loopback."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scenarios.engines import homes as preparation
+from scenarios.engines.launcher import Exit, Launcher, last_line
+from scenarios.engines.watch import Watch, finite, read_all
+from scenarios.errors import RunFailed
+from scenarios.progress import Progress, State
+from scenarios.records import Average, PeerOutcome, Records, Traffic
+from scenarios.scenario import ScenarioSettings
+
+if TYPE_CHECKING:
+    from scenarios.engines.averages import Averages
+
+POLL_S = 0.1
+
+PORT_ATTEMPTS_MAX = 3
+"""Two engines that start together may choose the same port; a third collision in a row has another reason."""
+
+
+def run(scenario: ScenarioSettings, folder: Path, progress: Progress) -> Records:
+    """Run every peer of the scenario as a process, to the end of all.
+
+    Raises:
+        RunFailed: a peer failed or nobody got on any more; one sentence that names the peer and its log.
+        UserError: data or model cannot be used.
+        KeyboardInterrupt: as it came; all processes are gone then.
+    """
+    progress.begin(scenario)
+    try:
+        with Launcher(folder / "launcher.log") as launcher:
+            # Imports torch while the launcher does the same on another core.
+            from scenarios.engines.averages import load_task
+
+            task = load_task(scenario)
+            for attempt in range(PORT_ATTEMPTS_MAX):
+                processes = _Processes(scenario, folder, launcher, progress)
+                try:
+                    return processes.run(task)
+                except PortTaken as taken:
+                    if attempt == PORT_ATTEMPTS_MAX - 1:
+                        raise RunFailed(str(taken)) from None
+        raise AssertionError("unreachable")
+    finally:
+        progress.end()
+
+
+class PortTaken(RunFailed):
+    """A peer found its port taken by another program that was faster."""
+
+
+class _Processes:
+    def __init__(
+        self, scenario: ScenarioSettings, folder: Path, launcher: Launcher, progress: Progress
+    ) -> None:
+        self._scenario = scenario
+        self._launcher = launcher
+        self._progress = progress
+        self._folder = folder
+        self._homes = preparation.prepare(scenario, folder)
+        self._began = time.time()
+        self._watch = Watch(self._homes, began=self._began)
+
+    def run(self, task: Any) -> Records:
+        from scenarios.engines.averages import Averages
+
+        averages = Averages(task, self._homes, keep=self._scenario.evaluate.snapshots)
+        try:
+            for name, home in self._homes.items():
+                self._launcher.start(
+                    name,
+                    preparation.arguments(self._folder, home),
+                    stdout=home / "progress.jsonl",
+                    stderr=home / "node.log",
+                )
+            self._follow(averages)
+        except BaseException:
+            # Whatever the reason, a second Ctrl-C included: nothing is left running.
+            self._launcher.stop(self._scenario.processes.stop_timeout_s)
+            raise
+        averages.finish()
+        return self._records(averages)
+
+    def _follow(self, averages: Averages) -> None:
+        """Watch until every process has ended well."""
+        stall_s = self._scenario.processes.stall_timeout_s
+        moved_s = time.monotonic()
+        while self._launcher.running:
+            for exit in self._launcher.wait(POLL_S):
+                moved_s = time.monotonic()
+                if exit.code != 0:
+                    raise self._failure(exit)
+            if self._watch.look():
+                moved_s = time.monotonic()
+                averages.advance(self._watch.rounds())
+            self._progress.update(self._state(averages))
+            if time.monotonic() - moved_s > stall_s:
+                raise self._stalled(stall_s)
+        self._watch.look()
+        averages.advance(self._watch.rounds())
+        self._progress.update(self._state(averages))
+
+    def _failure(self, exit: Exit) -> RunFailed:
+        log = self._homes[exit.name] / "node.log"
+        said = last_line(log)
+        if exit.code == 2 and exit.name not in self._watch.latest and _is_about_a_port(said):
+            return PortTaken(f"{exit.name} could not start: {said}; see {log}")
+        how = f"with exit code {exit.code}" if exit.code > 0 else f"by signal {-exit.code}"
+        return RunFailed(f"{exit.name} ended {how}: {said}; see {log}")
+
+    def _stalled(self, seconds: float) -> RunFailed:
+        rounds = self._watch.rounds()
+        slowest = min(self._homes, key=lambda name: rounds.get(name, 0))
+        log = self._homes[slowest] / "node.log"
+        return RunFailed(
+            f"no peer has got on for {seconds:g} s; the furthest behind is {slowest} in round "
+            f"{rounds.get(slowest, 0)}: {last_line(log)}; see {log} ([processes] stall_timeout_s waits longer)"
+        )
+
+    def _state(self, averages: Averages) -> State:
+        latest = self._watch.latest
+        rounds = self._watch.rounds()
+        accuracies = [entry["accuracy"] for entry in latest.values() if entry.get("accuracy") is not None]
+        last = averages.by_round[max(averages.by_round)] if averages.by_round else None
+        return State(
+            seconds=time.time() - self._began,
+            running=len(self._launcher.running),
+            rounds_mean=sum(rounds.values()) / len(self._homes),
+            rounds_min=min(rounds.values()) if len(rounds) == len(self._homes) else 0,
+            accuracy_mean=sum(accuracies) / len(accuracies) if accuracies else None,
+            accuracy_min=min(accuracies, default=None),
+            accuracy_of_mean=None if last is None else last.accuracy,
+            bytes_sent=sum(entry["bytes_sent"] for entry in latest.values()),
+        )
+
+    def _records(self, averages: Averages) -> Records:
+        metrics = sorted(self._watch.metrics, key=lambda entry: (entry["round"], entry["peer"]))
+        events = [event for home in self._homes.values() for event in read_all(home / "events.jsonl")]
+        for event in events:
+            event["time"] = round(event["time"] - self._began, 3)
+        final, digest = averages.final()
+        return Records(
+            peers=[_outcome(name, home / "summary.json") for name, home in self._homes.items()],
+            metrics=metrics,
+            events=[
+                finite(event) for event in sorted(events, key=lambda event: (event["time"], event["peer"]))
+            ],
+            averages={number: _finite(average) for number, average in averages.by_round.items()},
+            final=None if final is None else _finite(final),
+            seconds=max((entry["time"] for entry in metrics), default=0.0),
+            model_digest=digest,
+        )
+
+
+def _is_about_a_port(sentence: str) -> bool:
+    return "in use" in sentence or "already listens" in sentence
+
+
+def _finite(average: Average) -> Average:
+    return Average(**finite({field.name: getattr(average, field.name) for field in fields(Average)}))
+
+
+def _outcome(name: str, path: Path) -> PeerOutcome:
+    """Read what a node says of its own run."""
+    try:
+        said = finite(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise RunFailed(f"{name} ended well but left no summary: {path}: {error}") from None
+    return PeerOutcome(
+        peer=name,
+        state=said["state"],
+        rounds=said["rounds"],
+        accuracy=said["accuracy"],
+        test_loss=said["test_loss"],
+        sent=_traffic(said["bytes"]),
+        received=_traffic(said["bytes_received"]),
+        messages=said["messages"]["by_type"],
+        rejected_messages=said["rejected_messages"],
+        adopted=said["adopted"],
+    )
+
+
+def _traffic(said: Mapping[str, Any]) -> Traffic:
+    return Traffic(**{field.name: said[field.name] for field in fields(Traffic)})

@@ -1,0 +1,93 @@
+"""What the peers have written so far, read as it grows."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+LINE_BYTES_MAX = 1 << 20
+"""A measurement is a few hundred bytes; a longer line without an end is a torn file."""
+
+
+class GrowingLines:
+    """New complete lines of a JSON-lines file, each time it is asked."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+
+    def new(self) -> list[dict[str, Any]]:
+        """Return the objects appended since the last call; what is no object is left out."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                read = file.read()
+        except FileNotFoundError:
+            return []
+        whole, _, rest = read.rpartition(b"\n")
+        if len(rest) > LINE_BYTES_MAX:
+            whole, rest = read, b""
+        self._offset += len(read) - len(rest)
+        return [entry for line in whole.splitlines() if (entry := _parsed(line)) is not None]
+
+
+class Watch:
+    """The measurements of all peers, and when anything last moved."""
+
+    def __init__(self, homes: Mapping[str, Path], *, began: float) -> None:
+        """`began` is the run's start in seconds of the wall clock; measurements count from there."""
+        self._files = {name: GrowingLines(home / "metrics.jsonl") for name, home in homes.items()}
+        self._homes = homes
+        self._began = began
+        self._checkpoints: dict[str, int] = {}
+        self.metrics: list[dict[str, Any]] = []
+        self.latest: dict[str, dict[str, Any]] = {}
+        """Peer -> its last measurement."""
+
+    def look(self) -> bool:
+        """Read what is new; return whether any peer has got on: a measurement, or a checkpoint between two."""
+        moved = False
+        for name, file in self._files.items():
+            for entry in file.new():
+                entry = finite({**entry, "peer": name, "time": round(entry["time"] - self._began, 3)})
+                self.metrics.append(entry)
+                self.latest[name] = entry
+                moved = True
+            moved = self._checkpointed(name) or moved
+        return moved
+
+    def rounds(self) -> dict[str, int]:
+        """Return the last evaluated round of each peer that has one."""
+        return {name: int(entry["round"]) for name, entry in self.latest.items()}
+
+    def _checkpointed(self, name: str) -> bool:
+        try:
+            stamp = (self._homes[name] / "checkpoints").stat().st_mtime_ns
+        except FileNotFoundError:
+            return False
+        before, self._checkpoints[name] = self._checkpoints.get(name), stamp
+        return before != stamp
+
+
+def finite(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entry with null for what JSON cannot say: NaN and infinity of a model that diverged."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in entry.items()
+    }
+
+
+def read_all(path: Path) -> list[dict[str, Any]]:
+    """Return all objects of a JSON-lines file."""
+    return GrowingLines(path).new()
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    try:
+        entry = json.loads(line)
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        return None
+    return entry if isinstance(entry, dict) else None

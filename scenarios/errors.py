@@ -1,0 +1,12 @@
+"""What can go wrong with a run beside a user's mistake."""
+
+from __future__ import annotations
+
+from gossip.errors import GossipError
+
+FAILED = 1
+"""Exit code of a run that began and could not be finished."""
+
+
+class RunFailed(GossipError):
+    """A peer or the engine failed; one sentence that says which and where its log is."""

@@ -1,0 +1,245 @@
+"""The report's figures, each an SVG image inside a data: address, so that the page needs no other file."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import networkx as nx
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+
+from gossip.telemetry.progress import human_bytes
+
+ACCENT = "#0b6e99"
+COLOURS = (ACCENT, "#c8553d", "#5b8c5a", "#8d6a9f", "#d19a2e", "#3d5a80", "#7a7a7a", "#b5838d")
+"""First the accent; told apart also in grey and by the colour-blind, because line styles change after them."""
+
+INK, FAINT = "#22272e", "#d9dee3"
+
+DRAWN_PEERS_MAX = 400
+"""A larger graph is a blot."""
+
+NAMED_PEERS_MAX = 40
+
+STYLE: dict[Any, Any] = {
+    "axes.edgecolor": "#8a949e",
+    "axes.grid": True,
+    "axes.labelcolor": INK,
+    "axes.labelsize": 10,
+    "axes.linewidth": 0.8,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.constrained_layout.use": True,
+    "font.family": "DejaVu Sans",
+    "font.size": 9.5,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.7,
+    "legend.frameon": False,
+    "lines.linewidth": 1.9,
+    "svg.hashsalt": "gossip",
+    "text.color": INK,
+    "xtick.color": "#56606a",
+    "ytick.color": "#56606a",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One run's curve: what the figures need of it."""
+
+    label: str
+    curve: Sequence[Mapping[str, Any]]
+
+
+def accuracy(runs: Sequence[Series]) -> str:
+    """Mean accuracy of the peers' own models with the range from worst to best, and that of their average."""
+    with _figure() as (figure, axes):
+        lowest = 1.0
+        for colour, style, run in _styled(runs):
+            x, mean = _points(run, "accuracy_mean")
+            axes.plot(x, mean, style, color=colour, label=run.label if len(runs) > 1 else "own models, mean")
+            _, low = _points(run, "accuracy_min")
+            _, high = _points(run, "accuracy_max")
+            if len(low) == len(high) == len(x):
+                label = None if len(runs) > 1 else "own models, worst to best"
+                axes.fill_between(x, low, high, color=colour, alpha=0.14, linewidth=0, label=label)
+            x, of_mean = _points(run, "accuracy_of_mean")
+            label = None if len(runs) > 1 else "average of all models"
+            axes.plot(x, of_mean, ":", color=colour if len(runs) > 1 else INK, linewidth=1.4, label=label)
+            lowest = min([lowest, *low, *mean])
+        axes.set(xlabel="round", ylabel="accuracy on the common test set")
+        axes.set_ylim(max(0.0, lowest - 0.03), 1.005)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(loc="lower right")
+        return _address(figure)
+
+
+def consensus(runs: Sequence[Series]) -> str | None:
+    """Distance of the models from their mean, on a logarithmic scale; None where no run has any."""
+    with _figure() as (figure, axes):
+        drawn = False
+        for colour, style, run in _styled(runs):
+            x, y = _points(run, "consensus_distance")
+            # One peer alone, or all equal, is at distance zero, which has no logarithm.
+            kept = [(a, b) for a, b in zip(x, y, strict=True) if b > 0]
+            if kept:
+                axes.plot([a for a, _ in kept], [b for _, b in kept], style, color=colour, label=run.label)
+                drawn = True
+        if not drawn:
+            return None
+        axes.set(xlabel="round", ylabel="consensus distance  √(mean ‖xᵢ − x̄‖²)", yscale="log")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+        if len(runs) > 1:
+            axes.legend(loc="best")
+        return _address(figure)
+
+
+def cost(runs: Sequence[Series]) -> str | None:
+    """Mean accuracy against what the peers have sent together: what a run bought with its bytes."""
+    with _figure() as (figure, axes):
+        most = 0.0
+        for colour, style, run in _styled(runs):
+            points = [p for p in run.curve if p.get("accuracy_mean") is not None and p.get("bytes")]
+            x = [point["bytes"] for point in points]
+            axes.plot(x, [point["accuracy_mean"] for point in points], style, color=colour, label=run.label)
+            most = max([most, *x])
+        if not most:
+            return None
+        axes.set(xlabel="sent by all peers together", ylabel="accuracy, mean of own models")
+        axes.set_xlim(left=0)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: human_bytes(value)))
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        if len(runs) > 1:
+            axes.legend(loc="lower right")
+        return _address(figure)
+
+
+def traffic(by_run: Mapping[str, Mapping[str, int]]) -> str | None:
+    """Bytes by message type, one bar per run and type."""
+    kinds = sorted({kind for counts in by_run.values() for kind, count in counts.items() if count})
+    if not kinds:
+        return None
+    rows = len(kinds) * len(by_run)
+    with _figure(height=0.9 + 0.3 * rows + 0.2 * len(kinds)) as (figure, axes):
+        width = 0.8 / len(by_run)
+        most = max(max(counts.values(), default=0) for counts in by_run.values())
+        for index, (label, counts) in enumerate(by_run.items()):
+            places = np.arange(len(kinds)) + (index - (len(by_run) - 1) / 2) * width
+            values = [counts.get(kind, 0) for kind in kinds]
+            axes.barh(places, values, width * 0.85, color=COLOURS[index % len(COLOURS)], label=label)
+            for place, value in zip(places, values, strict=True):
+                axes.text(value + most * 0.01, place, human_bytes(value), va="center", fontsize=8.5)
+        axes.set_yticks(range(len(kinds)), kinds)
+        axes.invert_yaxis()
+        axes.set_xlim(0, most * 1.16)
+        axes.set_xlabel("sent by all peers together")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: human_bytes(value)))
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.grid(visible=False, axis="y")
+        if len(by_run) > 1:
+            axes.legend(loc="lower right")
+        return _address(figure)
+
+
+def network(graph: nx.Graph[str], accuracies: Mapping[str, float]) -> str | None:
+    """The graph, peers coloured by their final accuracy; None where it is too large to be seen."""
+    peers = sorted(graph)
+    if not peers or len(peers) > DRAWN_PEERS_MAX:
+        return None
+    with _figure(width=5.4, height=4.6) as (figure, axes):
+        places = _places(graph, peers)
+        edges = graph.number_of_edges()
+        nx.draw_networkx_edges(
+            graph, places, ax=axes, edge_color="#9aa5b1", width=1.0 if edges < 200 else 0.4, alpha=0.8
+        )
+        values = np.array([accuracies.get(peer, np.nan) for peer in peers])
+        known = values[~np.isnan(values)]
+        # A span of under two points would colour noise.
+        top = float(known.max()) if known.size else 1.0
+        bottom = min(float(known.min()), top - 0.02) if known.size else 0.0
+        xy = np.array([places[peer] for peer in peers])
+        shades = LinearSegmentedColormap.from_list("accuracy", ["#e8f1f5", ACCENT])
+        size = 320 if len(peers) <= NAMED_PEERS_MAX else max(12, 6000 / len(peers))
+        dots = axes.scatter(
+            xy[:, 0],
+            xy[:, 1],
+            c=values,
+            s=size,
+            cmap=shades,
+            vmin=bottom,
+            vmax=top,
+            edgecolors=INK,
+            linewidths=0.8,
+            zorder=3,
+        )
+        if len(peers) <= NAMED_PEERS_MAX:
+            for place, peer, value in zip(xy, peers, values, strict=True):
+                light = not np.isnan(value) and value > (bottom + top) / 2
+                axes.annotate(
+                    peer.removeprefix("peer-"),
+                    place,
+                    ha="center",
+                    va="center",
+                    fontsize=7.5,
+                    color="white" if light else INK,
+                    zorder=4,
+                )
+        if known.size:
+            bar = figure.colorbar(
+                dots, ax=axes, shrink=0.7, aspect=22, format=PercentFormatter(1.0, decimals=1)
+            )
+            bar.set_label("final accuracy of the peer's own model")
+            bar.outline.set_visible(False)
+        axes.set_aspect("equal")
+        axes.margins(0.08)
+        axes.axis("off")
+        return _address(figure)
+
+
+def _places(graph: nx.Graph[str], peers: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """Place the peers clockwise on a circle from the top; a star's hub in the middle."""
+    degrees = dict(graph.degree())
+    hubs = (
+        [peer for peer in peers if degrees[peer] == len(peers) - 1 > 2] if min(degrees.values()) == 1 else []
+    )
+    outer = [peer for peer in peers if peer not in hubs]
+    angles = np.pi / 2 - 2 * np.pi * np.arange(len(outer)) / len(outer)
+    circle = {peer: (float(np.cos(a)), float(np.sin(a))) for peer, a in zip(outer, angles, strict=True)}
+    return circle | dict.fromkeys(hubs, (0.0, 0.0))
+
+
+def _styled(runs: Sequence[Series]) -> Iterator[tuple[str, str, Series]]:
+    for index, run in enumerate(runs):
+        yield COLOURS[index % len(COLOURS)], ("-", "--", "-.")[index // len(COLOURS) % 3], run
+
+
+def _points(run: Series, key: str) -> tuple[list[int], list[float]]:
+    points = [point for point in run.curve if point.get(key) is not None]
+    return [point["round"] for point in points], [point[key] for point in points]
+
+
+@contextmanager
+def _figure(*, width: float = 6.4, height: float = 3.8) -> Iterator[tuple[Figure, Axes]]:
+    # No pyplot: it keeps state of its own and may look for a display.
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(width, height))
+        yield figure, figure.subplots()
+
+
+def _address(figure: Figure) -> str:
+    target = io.BytesIO()
+    figure.savefig(target, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return "data:image/svg+xml;base64," + base64.b64encode(target.getvalue()).decode("ascii")

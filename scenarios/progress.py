@@ -1,0 +1,139 @@
+"""What the user sees while a scenario runs. It goes to standard error; results go to standard output."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+
+from gossip.telemetry.progress import human_bytes
+from scenarios.scenario import ScenarioSettings
+
+LINE_EVERY_S = 5.0
+"""Between two lines where standard error is a file or a pipe."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """Where a run stands."""
+
+    seconds: float
+    running: int
+    rounds_mean: float
+    rounds_min: int
+    accuracy_mean: float | None
+    accuracy_min: float | None
+    accuracy_of_mean: float | None
+    bytes_sent: int
+
+
+class Progress(Protocol):
+    """Is told what goes on."""
+
+    def begin(self, scenario: ScenarioSettings) -> None:
+        """The run starts."""
+
+    def update(self, state: State) -> None:
+        """It has got on, perhaps."""
+
+    def end(self) -> None:
+        """It is over, well or not."""
+
+
+class Quiet:
+    """Shows nothing."""
+
+    def begin(self, scenario: ScenarioSettings) -> None:
+        """Show nothing."""
+
+    def update(self, state: State) -> None:
+        """Show nothing."""
+
+    def end(self) -> None:
+        """Show nothing."""
+
+
+class Live:
+    """A bar on a terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._bar = Bar(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn("rounds  {task.fields[told]}"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+        )
+
+    def begin(self, scenario: ScenarioSettings) -> None:
+        """Show an empty bar."""
+        self._bar.start()
+        self._task = self._bar.add_task(
+            scenario.scenario.name,
+            total=scenario.stop.rounds,
+            told=f"starting {scenario.scenario.peers} peers",
+        )
+
+    def update(self, state: State) -> None:
+        """Move the bar."""
+        if state.accuracy_mean is not None:
+            self._bar.update(self._task, completed=int(state.rounds_mean), told=told(state))
+
+    def end(self) -> None:
+        """Take the bar away."""
+        self._bar.stop()
+
+
+class Lines:
+    """A line now and then, for logs."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._last_s = 0.0
+        self._rounds = 0
+
+    def begin(self, scenario: ScenarioSettings) -> None:
+        """Say what starts."""
+        self._rounds = scenario.stop.rounds
+        self._print(
+            f"{scenario.scenario.name}: {scenario.scenario.peers} peers, {scenario.algorithm}, "
+            f"{scenario.topology.kind}, {scenario.stop.rounds} rounds, seed {scenario.seed}"
+        )
+        self._last_s = time.monotonic()
+
+    def update(self, state: State) -> None:
+        """Say a line if the last one is old enough."""
+        if state.accuracy_mean is not None and time.monotonic() - self._last_s >= LINE_EVERY_S:
+            self._last_s = time.monotonic()
+            self._print(
+                f"{state.seconds:6.1f} s  round {state.rounds_mean:.1f}/{self._rounds}  {told(state)}"
+            )
+
+    def end(self) -> None:
+        """Say nothing more."""
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def told(state: State) -> str:
+    """Return accuracies and bytes as one line."""
+    parts = []
+    if state.accuracy_mean is not None and state.accuracy_min is not None:
+        parts.append(f"accuracy {100 * state.accuracy_mean:.1f} % (min {100 * state.accuracy_min:.1f} %)")
+    if state.accuracy_of_mean is not None:
+        parts.append(f"of the mean {100 * state.accuracy_of_mean:.1f} %")
+    parts.append(f"{human_bytes(state.bytes_sent)} sent")
+    parts.append(f"{state.running} running")
+    return "  ".join(parts)
+
+
+def for_console(console: Console) -> Progress:
+    """Return a bar where the console is a terminal, lines elsewhere."""
+    return Live(console) if console.is_terminal else Lines(console)

@@ -1,0 +1,74 @@
+"""What an engine hands over when a run is done, whatever world it ran in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Counts = Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """Bytes in one direction. Protocol messages contain their payload; total is protocol and transport."""
+
+    payload: int = 0
+    """Tensor data."""
+    protocol: int = 0
+    """Messages of the protocol with their framing."""
+    transport: int = 0
+    """Hello, heartbeats."""
+    total: int = 0
+    by_type: Counts = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerOutcome:
+    """One peer at the end of the run."""
+
+    peer: str
+    state: str
+    """"finished", "interrupted", or how else it ended."""
+    rounds: int
+    accuracy: float | None
+    """Of its own model on the common test set."""
+    test_loss: float | None
+    sent: Traffic
+    received: Traffic
+    messages: Counts
+    """Sent, by type."""
+    rejected_messages: Counts
+    """By reason."""
+    adopted: int
+    """How often it took over a neighbour's model."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Average:
+    """The mean x̄ of the honest peers' models after a round, and how far they are from it."""
+
+    consensus_distance: float
+    """sqrt(mean_i ‖x_i - x̄‖²) over what is learned."""
+    accuracy: float
+    test_loss: float
+    peers: int
+    """How many models there were."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Records:
+    """A run: its measurements, its end, its counters."""
+
+    peers: Sequence[PeerOutcome]
+    metrics: Sequence[Mapping[str, Any]]
+    """One per peer and evaluation, sorted by round and peer; `time` in seconds since the start."""
+    events: Sequence[Mapping[str, Any]]
+    averages: Mapping[int, Average]
+    """By round, where there were models to average."""
+    final: Average | None
+    seconds: float
+    """From the start to the last evaluation: virtual, or on the wall."""
+    faults: Counts = field(default_factory=dict)
+    event_digest: str | None = None
+    model_digest: str | None = None

@@ -1,0 +1,127 @@
+"""`report.html`: one page about one or many runs, with everything it shows inside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from gossip.errors import SettingError
+from gossip.telemetry.progress import human_bytes
+from scenarios import figures
+from scenarios.run_folder import SCENARIO, SUMMARY
+from scenarios.tables import percent
+
+PEERS_LISTED_MAX = 500
+"""Rows of the table of peers; a page of thousands would be slow to open."""
+
+RUNS_MAX = 24
+"""As many curves as colours and line styles can tell apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A finished run, read from its folder."""
+
+    folder: Path
+    summary: Mapping[str, Any]
+    peers: Sequence[Mapping[str, Any]]
+    settings: str
+    environment: Mapping[str, Any]
+    graph: nx.Graph[str] | None
+
+    @property
+    def label(self) -> str:
+        """What it is called in a legend."""
+        return f"{self.summary['scenario']} · seed {self.summary['seed']}"
+
+
+def write_report(folders: Sequence[Path], path: Path) -> None:
+    """Write the page about the runs in `folders`.
+
+    Raises:
+        SettingError: a folder holds no finished run, there are too many, or the page cannot be written.
+    """
+    if len(folders) > RUNS_MAX:
+        raise SettingError(
+            f"{len(folders)} runs are too many to tell apart in one page; give at most {RUNS_MAX}"
+        )
+    page = render([read_run(folder) for folder in folders])
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise SettingError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def read_run(folder: Path) -> Run:
+    """Read a finished run.
+
+    Raises:
+        SettingError: it is none.
+    """
+    try:
+        summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+        peers = json.loads((folder / "peers.json").read_text(encoding="utf-8"))
+        environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+        settings = (folder / SCENARIO).read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        missing = Path(str(error.filename)).name
+        raise SettingError(f"{folder}: holds no finished run, {missing} is missing") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise SettingError(f"{folder}: cannot be read as a run: {error}") from None
+    graphml = folder / "topology.graphml"
+    graph = nx.read_graphml(graphml) if graphml.exists() else None
+    return Run(folder, summary, peers, settings, environment, graph)
+
+
+def render(runs: Sequence[Run]) -> str:
+    """Return the page, HTML with nothing to load from elsewhere."""
+    environment = Environment(
+        loader=PackageLoader("scenarios"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        percent=percent, bytes=lambda value: "–" if value is None else human_bytes(value)
+    )
+    environment.filters["number"] = lambda value: "–" if value is None else f"{value:.4g}"
+    labels = _labels(runs)
+    series = [figures.Series(label, run.summary["curve"]) for label, run in zip(labels, runs, strict=True)]
+    only = runs[0] if len(runs) == 1 else None
+    return environment.get_template("report.html").render(
+        runs=list(zip(labels, runs, strict=True)),
+        only=only,
+        colours=figures.COLOURS,
+        accuracy=figures.accuracy(series),
+        consensus=figures.consensus(series),
+        cost=figures.cost(series),
+        traffic=figures.traffic(
+            {label: run.summary["bytes"]["by_type"] for label, run in zip(labels, runs, strict=True)}
+        ),
+        network=None if only is None else _network(only),
+        peers_listed_max=PEERS_LISTED_MAX,
+    )
+
+
+def _labels(runs: Sequence[Run]) -> list[str]:
+    """Return distinct names: the folder's is added where scenario and seed are the same."""
+    labels = [run.label for run in runs]
+    return [
+        f"{label} ({run.folder.name})" if labels.count(label) > 1 else label
+        for label, run in zip(labels, runs, strict=True)
+    ]
+
+
+def _network(run: Run) -> str | None:
+    if run.graph is None:
+        return None
+    return figures.network(
+        run.graph, {peer["peer"]: peer["accuracy"] for peer in run.peers if peer["accuracy"] is not None}
+    )

@@ -1,0 +1,129 @@
+"""The folder of one run: claimed by one writer, replaced only on purpose, readable by people and programs."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+
+from gossip.errors import SettingError
+from scenarios.records import Records
+from scenarios.scenario import ScenarioSettings
+from scenarios.toml_text import dumps
+
+SUMMARY = "summary.json"
+SCENARIO = "scenario.toml"
+METRICS = "metrics.jsonl"
+REPORT = "report.html"
+_LOCK = ".lock"
+
+PACKAGES = ("gossip-node", "torch", "numpy", "networkx", "trio", "msgpack", "cryptography", "safetensors")
+
+
+class RunFolder:
+    """Where a run writes; held by a lock until `release`.
+
+    Raises:
+        SettingError: a finished run is there and `force` is off; something else than a run is there; another
+            run is writing there; the folder cannot be made.
+    """
+
+    def __init__(self, path: Path, *, force: bool = False) -> None:
+        self.path = path.absolute()
+        try:
+            self._claim(force)
+        except OSError as error:
+            raise SettingError(f"--out {path}: cannot be written: {error.strerror or error}") from None
+
+    def _claim(self, force: bool) -> None:
+        if self.path.exists() and not self.path.is_dir():
+            raise SettingError(f"--out {self.path}: is a file; a run needs a folder")
+        found = {entry.name for entry in self.path.iterdir()} if self.path.exists() else set()
+        # A wrong path must not cost anybody their files: what was no run is never emptied.
+        if found - {_LOCK} and SCENARIO not in found:
+            raise SettingError(
+                f"--out {self.path}: holds other files and no run; choose a new or empty folder"
+            )
+        if SUMMARY in found and not force:
+            raise SettingError(
+                f"--out {self.path}: holds a finished run; give --force to replace it, or another --out"
+            )
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            raise SettingError(
+                f"--out {self.path}: another run is writing there; choose another folder"
+            ) from None
+        for entry in self.path.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            elif entry.name != _LOCK:
+                entry.unlink()
+
+    def release(self) -> None:
+        """Let others write; the lock file goes away."""
+        (self.path / _LOCK).unlink(missing_ok=True)
+        os.close(self._lock)
+
+    def begin(self, scenario: ScenarioSettings) -> None:
+        """Write what is known before the run: the resolved scenario, the machine, the graph."""
+        (self.path / SCENARIO).write_text(dumps(scenario.as_file()), encoding="utf-8")
+        _write_json(self.path / "environment.json", environment())
+        graph = scenario.graphs().graph(0)
+        named: nx.Graph[str] = nx.Graph()
+        named.add_nodes_from(scenario.peer_names)
+        named.add_edges_from((scenario.peer_names[i], scenario.peer_names[j]) for i, j in graph.edges)
+        nx.write_graphml(named, self.path / "topology.graphml")
+
+    def finish(self, records: Records, summary: Mapping[str, Any]) -> None:
+        """Write the measurements, and last the summary, which marks the run as finished."""
+        _write_lines(self.path / METRICS, records.metrics)
+        _write_lines(self.path / "events.jsonl", records.events)
+        _write_json(self.path / "peers.json", [asdict(peer) for peer in records.peers])
+        _write_json(self.path / SUMMARY, summary)
+
+
+def environment() -> dict[str, Any]:
+    """Return what a reader needs to judge or repeat the run."""
+    return {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cpu_count": os.cpu_count(),
+        "packages": {name: found for name in PACKAGES if (found := _version(name)) is not None},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _write_json(path: Path, value: object) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def _write_lines(path: Path, entries: Iterable[Mapping[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for entry in entries:
+            file.write(json.dumps(entry, separators=(",", ":")) + "\n")

@@ -1,0 +1,220 @@
+"""A scenario: a task for every peer, and how many of them there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from gossip.config import PRESETS, TaskSettings, TopologySettings
+from gossip.config.loading import Layer, merge_layers, parse_override, read_file, resolve
+from gossip.config.presets import DEFAULT_ALGORITHM
+from gossip.errors import SettingError, nearest
+from gossip.settings import Settings
+from topologies import Topology, TopologyError
+
+LIBRARY = Path(__file__).parent / "library"
+
+PEERS_MAX = 1_000_000
+
+
+class ScenarioTable(Settings):
+    """`[scenario]`: the network's size, and what is said of it."""
+
+    name: str = Field(
+        "scenario", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="also names the run folder"
+    )
+    description: str = ""
+    seed: int = Field(0, ge=0, lt=2**63, description="of everything that is drawn")
+    peers: int = Field(8, ge=1, le=PEERS_MAX)
+    algorithm: str = Field(DEFAULT_ALGORITHM, description="a preset; written keys override it")
+
+
+class ProcessesSettings(Settings):
+    """`[processes]`: how the engine of that name watches over real processes."""
+
+    stall_timeout_s: float = Field(
+        120.0,
+        gt=0,
+        description="without a round or a checkpoint from anybody for so long, the run is stopped",
+    )
+    stop_timeout_s: float = Field(10.0, gt=0, description="between asking processes to end and killing them")
+
+
+class ScenarioSettings(TaskSettings):
+    """Everything a scenario file may say: the task's sections and those of the network."""
+
+    scenario: ScenarioTable = ScenarioTable()
+    processes: ProcessesSettings = ProcessesSettings()
+
+    @property
+    def peer_names(self) -> tuple[str, ...]:
+        """The peers' names, sorted: peer-00, peer-01, …"""
+        width = max(2, len(str(self.scenario.peers - 1)))
+        return tuple(f"peer-{index:0{width}}" for index in range(self.scenario.peers))
+
+    def graphs(self) -> Topology:
+        """Return the topology as every peer computes it.
+
+        Raises:
+            SettingError: there is none with so many peers.
+        """
+        return make_topology(self.topology, peers=self.scenario.peers, seed=self.seed, names=self.peer_names)
+
+    def task(self) -> TaskSettings:
+        """Return what a single peer is told."""
+        return TaskSettings.model_validate({name: getattr(self, name) for name in TaskSettings.model_fields})
+
+    def as_file(self) -> dict[str, Any]:
+        """Return the tables of a scenario file that says all of this."""
+        tables = self.as_sections()
+        # Algorithm and seed stand in [scenario]; the task's own keys repeat them.
+        rest = {
+            name: table for name, table in tables.items() if name not in {"algorithm", "seed", "scenario"}
+        }
+        return {"scenario": tables["scenario"], **rest}
+
+
+def make_topology(
+    settings: TopologySettings, *, peers: int, seed: int, names: Sequence[str] | None = None
+) -> Topology:
+    """Build the topology of `[topology]`, its errors as the user's."""
+    try:
+        return Topology(
+            settings.kind,
+            peers,
+            degree=settings.degree,
+            probability=settings.probability,
+            path=settings.path,
+            weights=settings.weights,
+            time_varying=settings.time_varying,
+            seed=seed,
+            names=names,
+        )
+    except TopologyError as error:
+        raise SettingError(f"[topology] {error}") from None
+
+
+def library() -> dict[str, Path]:
+    """Return the ready scenarios by name."""
+    return {path.stem: path for path in sorted(LIBRARY.glob("*.toml"))}
+
+
+def find(name_or_path: str | Path) -> Path:
+    """Return the file of a library scenario or of a path.
+
+    Raises:
+        SettingError: neither a library name nor a .toml file.
+    """
+    text = str(name_or_path)
+    ready = library()
+    if text in ready:
+        return ready[text]
+    path = Path(name_or_path).expanduser()
+    if path.suffix == ".toml":
+        if not path.is_file():
+            raise SettingError(f"{text}: there is no such scenario file")
+        return path
+    raise SettingError(f"unknown scenario '{text}'; {nearest(text, ready)} Or give the path of a .toml file.")
+
+
+def load(
+    name_or_path: str | Path,
+    *,
+    seed: int | None = None,
+    overrides: Sequence[str] = (),
+    values: Mapping[str, Any] | None = None,
+) -> ScenarioSettings:
+    """Read and check a scenario.
+
+    Paths in the file are relative to it, paths in overrides to the current directory; both come out absolute.
+
+    Args:
+        name_or_path: of the library, or a .toml file.
+        seed: instead of the file's.
+        overrides: ``SECTION.KEY=VALUE`` strings.
+        values: "SECTION.KEY" -> value, the same for callers in Python.
+
+    Raises:
+        SettingError: one sentence naming file, line, key, value and what would be valid.
+    """
+    path = find(name_or_path)
+    written = read_file(path)
+    default = {"scenario": {"name": path.stem}}
+    later = [parse_override(argument) for argument in overrides]
+    later += [_from_value(key, value) for key, value in (values or {}).items()]
+    if seed is not None:
+        later.append(Layer({"scenario": {"seed": seed}}, f"--seed {seed}"))
+    for layer in (written, *later):
+        _refuse_task_keys(layer)
+    # A library scenario's own folder means nothing to the user; its files name no paths.
+    layers = [Layer(default, str(path)), _absolute(written, path.resolve().parent)]
+    layers += [_absolute(layer, Path.cwd()) for layer in later]
+    settings = resolve([*layers, _hoisted(layers)], ScenarioSettings)
+    settings.graphs()
+    return settings
+
+
+def _from_value(key: str, value: Any) -> Layer:
+    parts = key.split(".")
+    if len(parts) < 2 or not all(parts):
+        raise SettingError(f"override '{key}': must look like SECTION.KEY, e.g. local.lr")
+    for part in reversed(parts):
+        value = {part: value}
+    return Layer(value, f"override {key}")
+
+
+def _refuse_task_keys(layer: Layer) -> None:
+    for key in ("algorithm", "seed"):
+        if key in layer.tables:
+            raise SettingError(
+                f"{layer.where((key,))}: '{key}' of a scenario stands in its section: [scenario]"
+            )
+
+
+def _hoisted(layers: Sequence[Layer]) -> Layer:
+    """Return algorithm and seed of `[scenario]` as the task's own keys, the algorithm checked where it stands."""
+    table = merge_layers(layers).get("scenario")
+    if not isinstance(table, Mapping):
+        return Layer({}, "scenario")  # resolve() says what is wrong with it
+    algorithm = table.get("algorithm", DEFAULT_ALGORITHM)
+    if not isinstance(algorithm, str):
+        return Layer({}, "scenario")
+    if algorithm not in PRESETS:
+        origin = next(layer for layer in reversed(layers) if _says_algorithm(layer))
+        raise SettingError(
+            f"{origin.where(('scenario', 'algorithm'))}: unknown algorithm '{algorithm}'; {nearest(algorithm, PRESETS)}"
+        )
+    hoisted = {"algorithm": algorithm}
+    if "seed" in table:
+        hoisted["seed"] = table["seed"]
+    return Layer(hoisted, "[scenario]")
+
+
+def _says_algorithm(layer: Layer) -> bool:
+    table = layer.tables.get("scenario")
+    return isinstance(table, Mapping) and "algorithm" in table
+
+
+def _absolute(layer: Layer, folder: Path) -> Layer:
+    """Return the layer with its paths made absolute."""
+    tables = {
+        name: dict(table) if isinstance(table, Mapping) else table for name, table in layer.tables.items()
+    }
+    for section, key in (("data", "source"), ("model", "name"), ("topology", "path")):
+        table = tables.get(section)
+        if isinstance(table, dict) and isinstance(table.get(key), str):
+            table[key] = _absolute_path(table[key], folder, bare=section == "topology")
+    return Layer(tables, layer.name, layer.text)
+
+
+def _absolute_path(text: str, folder: Path, *, bare: bool) -> str:
+    parts = text.split(":")
+    if parts[0] == "python" and len(parts) >= 3:
+        file = ":".join(parts[1:-1])
+        return f"python:{folder / Path(file).expanduser()}:{parts[-1]}"
+    if bare or text.endswith(".npz"):
+        return str(folder / Path(text).expanduser())
+    return text

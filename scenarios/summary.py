@@ -1,0 +1,115 @@
+"""From an engine's records to `summary.json`: the same keys for every engine, null where one does not apply."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from scenarios.records import Counts, PeerOutcome, Records
+from scenarios.scenario import ScenarioSettings
+
+FAULTS = ("crashed", "restarted", "left", "joined")
+
+
+def summarise(
+    scenario: ScenarioSettings, records: Records, *, engine: str, wall_seconds: float
+) -> dict[str, Any]:
+    """Return the run's summary, ready for JSON."""
+    final = records.final
+    return {
+        "scenario": scenario.scenario.name,
+        "engine": engine,
+        "algorithm": scenario.algorithm,
+        "seed": scenario.seed,
+        "peers": len(records.peers),
+        "honest_peers": len(records.peers),
+        "rounds": max((peer.rounds for peer in records.peers), default=0),
+        "accuracy": spread([peer.accuracy for peer in records.peers if peer.accuracy is not None]),
+        "accuracy_of_mean": None if final is None else final.accuracy,
+        "consensus_distance": None if final is None else final.consensus_distance,
+        "curve": curve(records),
+        "rounds_to_target": None,
+        "time_to_target": None,
+        "bytes": _bytes(records.peers),
+        "bytes_to_target": None,
+        "messages": {"by_type": _added(peer.messages for peer in records.peers)},
+        "time": round(records.seconds, 3),
+        "wall_seconds": round(wall_seconds, 3),
+        "event_digest": records.event_digest,
+        "model_digest": records.model_digest,
+        "faults": {
+            **{fault: records.faults.get(fault, 0) for fault in FAULTS},
+            "adopted": sum(peer.adopted for peer in records.peers),
+            "rejected_messages": _added(peer.rejected_messages for peer in records.peers),
+        },
+    }
+
+
+def spread(values: Sequence[float]) -> dict[str, float | None]:
+    """Return mean, population standard deviation, minimum and maximum; null for no values."""
+    if not values:
+        return dict.fromkeys(("mean", "std", "min", "max"))
+    array = np.asarray(values, dtype=np.float64)
+    return {
+        "mean": float(array.mean()),
+        "std": float(array.std()),
+        "min": float(array.min()),
+        "max": float(array.max()),
+    }
+
+
+def curve(records: Records) -> list[dict[str, Any]]:
+    """Return one point per evaluated round, over the peers that have it.
+
+    `time` is when the last of them had it; `bytes` is what they had sent together by then.
+    """
+    by_round: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
+    for entry in records.metrics:
+        by_round[int(entry["round"])].append(entry)
+    points = []
+    for number, entries in sorted(by_round.items()):
+        average = records.averages.get(number)
+        accuracy = spread([entry["accuracy"] for entry in entries if entry.get("accuracy") is not None])
+        points.append(
+            {
+                "round": number,
+                "time": max(entry["time"] for entry in entries),
+                "peers": len(entries),
+                "accuracy_mean": accuracy["mean"],
+                "accuracy_min": accuracy["min"],
+                "accuracy_max": accuracy["max"],
+                "accuracy_of_mean": None if average is None else average.accuracy,
+                "test_loss_mean": _mean(entry.get("test_loss") for entry in entries),
+                "consensus_distance": None if average is None else average.consensus_distance,
+                "bytes": sum(entry["bytes_sent"] for entry in entries),
+            }
+        )
+    return points
+
+
+def _bytes(peers: Sequence[PeerOutcome]) -> dict[str, Any]:
+    totals = [peer.sent.total for peer in peers]
+    return {
+        "payload": sum(peer.sent.payload for peer in peers),
+        "protocol": sum(peer.sent.protocol for peer in peers),
+        "transport": sum(peer.sent.transport for peer in peers),
+        "total": sum(totals),
+        "per_peer_mean": sum(totals) / len(totals) if totals else None,
+        "per_peer_max": max(totals, default=None),
+        "by_type": _added(peer.sent.by_type for peer in peers),
+    }
+
+
+def _added(counts: Iterable[Counts]) -> dict[str, int]:
+    added: Counter[str] = Counter()
+    for count in counts:
+        added.update(count)
+    return dict(sorted(added.items()))
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None

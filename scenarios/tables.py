@@ -1,0 +1,116 @@
+"""Results on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from gossip.telemetry.progress import human_bytes
+
+PEERS_SHOWN = 24
+"""More rows than fit on a screen say less than the mean; report.html has them all."""
+
+
+def print_result(
+    console: Console, summary: Mapping[str, Any], peers: Sequence[Mapping[str, Any]], *, report: str
+) -> None:
+    """Print a table of the peers, what came out together, and where the report is."""
+    table = Table(box=box.SIMPLE_HEAD, title=_title(summary), title_justify="left")
+    for name in ("peer", "accuracy", "rounds", "sent", "received"):
+        table.add_column(name, justify="left" if name == "peer" else "right")
+    for peer in peers[:PEERS_SHOWN]:
+        table.add_row(
+            peer["peer"],
+            percent(peer["accuracy"]),
+            str(peer["rounds"]),
+            human_bytes(peer["sent"]["total"]),
+            human_bytes(peer["received"]["total"]),
+        )
+    if len(peers) > PEERS_SHOWN:
+        table.add_row(f"… {len(peers) - PEERS_SHOWN} more", "", "", "", "")
+    table.add_section()
+    accuracy, sent = summary["accuracy"], summary["bytes"]
+    table.add_row(
+        "[bold]mean", f"[bold]{percent(accuracy['mean'])}", "", human_bytes(sent["per_peer_mean"] or 0), ""
+    )
+    console.print(table)
+    console.print(
+        f"  own models         {percent(accuracy['mean'])} ± {_points(accuracy['std'])} (min "
+        f"{percent(accuracy['min'])}, max {percent(accuracy['max'])})",
+        highlight=False,
+    )
+    console.print(f"  their average      {percent(summary['accuracy_of_mean'])}", highlight=False)
+    console.print(f"  consensus distance {_number(summary['consensus_distance'])}", highlight=False)
+    console.print(
+        f"  sent in all        {human_bytes(sent['total'])} in {summary['time']:.1f} s "
+        f"(the whole run took {summary['wall_seconds']:.1f} s)",
+        highlight=False,
+    )
+    rejected = summary["faults"]["rejected_messages"]
+    if rejected:
+        told = ", ".join(f"{reason} {count}" for reason, count in rejected.items())
+        console.print(f"  rejected messages  {told}", highlight=False)
+    console.print(f"\nreport: {report}", markup=False, highlight=False, soft_wrap=True)
+
+
+def print_library(console: Console, scenarios: Sequence[Mapping[str, Any]]) -> None:
+    """Print the ready scenarios."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("scenario", style="bold", no_wrap=True)
+    table.add_column("peers", justify="right")
+    table.add_column("algorithm", no_wrap=True)
+    table.add_column("description")
+    for entry in scenarios:
+        table.add_row(entry["name"], str(entry["peers"]), entry["algorithm"], entry["description"])
+    console.print(table)
+
+
+def print_topology(console: Console, seen: Mapping[str, Any]) -> None:
+    """Print what `topologies.describe` found."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    degree = seen["degree"]
+    over = f" (over {seen['rounds']} rounds)" if seen["time_varying"] else ""
+    rows = {
+        "topology": f"{seen['kind']}, {seen['peers']} peers",
+        "edges": f"{seen['edges']:g}" + (" per round" if over else ""),
+        "degree": f"{degree['min']} to {degree['max']}, mean {degree['mean']:.3g}",
+        "diameter": ("not computed" if seen["connected"] else "none")
+        if seen["diameter"] is None
+        else str(seen["diameter"]),
+        "connected": _yes(seen["connected"]) + over,
+        "weights": seen["weights"],
+        "doubly stochastic": _yes(seen["doubly_stochastic"]),
+        "λ": _number(seen["lambda"], "too many peers to compute") + (" per round" if over else ""),
+        "spectral gap 1-λ": _number(seen["spectral_gap"], "too many peers to compute"),
+    }
+    for name, value in rows.items():
+        table.add_row(f"[dim]{name}", value)
+    console.print(table)
+
+
+def percent(value: float | None) -> str:
+    """Return e.g. ``93.2 %``."""
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def _points(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def _number(value: float | None, missing: str = "–") -> str:
+    return missing if value is None else f"{value:.4g}"
+
+
+def _yes(value: bool | None) -> str:
+    return "unknown" if value is None else ("yes" if value else "no")
+
+
+def _title(summary: Mapping[str, Any]) -> str:
+    return (
+        f"{summary['scenario']}: {summary['peers']} peers, {summary['algorithm']}, {summary['rounds']} rounds, "
+        f"seed {summary['seed']}, engine {summary['engine']}"
+    )
