@@ -200,7 +200,7 @@ class LocalUpdate:
 
 def sam_perturbation(g: Tensor, rho: float) -> Tensor:
     """Return SAM's δ = ρ · g / (‖g‖₂ + 1e-12) for a gradient [T]: of norm ρ, or zero where g is."""
-    return (rho / (torch.linalg.vector_norm(g) + NORM_FLOOR)) * g
+    return torch.mul(g, rho / (torch.linalg.vector_norm(g) + NORM_FLOOR))
 
 
 def _reseed(seed: int | None, like: Tensor) -> None:
