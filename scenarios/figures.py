@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 from gossip.telemetry.progress import human_bytes
 
@@ -30,7 +31,10 @@ DRAWN_PEERS_MAX = 400
 
 NAMED_PEERS_MAX = 40
 
+DRAWN_LINES_MAX = 100
+
 STYLE: dict[Any, Any] = {
+    "axes.axisbelow": True,
     "axes.edgecolor": "#8a949e",
     "axes.grid": True,
     "axes.labelcolor": INK,
@@ -84,6 +88,27 @@ def accuracy(runs: Sequence[Series]) -> str:
         return _address(figure)
 
 
+def every_peer(metrics: Sequence[Mapping[str, Any]], curve: Sequence[Mapping[str, Any]]) -> str | None:
+    """Accuracy of each peer's own model by round, and their mean; None where there are too many lines."""
+    lines: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    for entry in metrics:
+        if entry.get("accuracy") is not None:
+            lines[entry["peer"]].append((entry["round"], entry["accuracy"]))
+    if not 1 < len(lines) <= DRAWN_LINES_MAX:
+        return None
+    with _figure() as (figure, axes):
+        for index, line in enumerate(lines.values()):
+            label = "one peer each" if index == 0 else None
+            axes.plot(*zip(*line, strict=True), color="#7d8894", alpha=0.55, linewidth=0.8, label=label)
+        x, mean = _points(Series("", curve), "accuracy_mean")
+        axes.plot(x, mean, color=ACCENT, label="mean")
+        axes.set(xlabel="round", ylabel="accuracy on the common test set")
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(loc="lower right")
+        return _address(figure)
+
+
 def consensus(runs: Sequence[Series]) -> str | None:
     """Distance of the models from their mean, on a logarithmic scale; None where no run has any."""
     with _figure() as (figure, axes):
@@ -99,8 +124,11 @@ def consensus(runs: Sequence[Series]) -> str | None:
             return None
         axes.set(xlabel="round", ylabel="consensus distance  √(mean ‖xᵢ − x̄‖²)", yscale="log")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        low, high = axes.get_ylim()
+        # Within a decade or two, powers of ten alone would leave the axis without a number.
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 200 else (1,)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+        axes.yaxis.set_minor_formatter(NullFormatter())
         if len(runs) > 1:
             axes.legend(loc="best")
         return _address(figure)
@@ -120,7 +148,7 @@ def cost(runs: Sequence[Series]) -> str | None:
         axes.set(xlabel="sent by all peers together", ylabel="accuracy, mean of own models")
         axes.set_xlim(left=0)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: human_bytes(value)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _round_bytes(value)))
         axes.xaxis.set_major_locator(MaxNLocator(5))
         if len(runs) > 1:
             axes.legend(loc="lower right")
@@ -129,7 +157,10 @@ def cost(runs: Sequence[Series]) -> str | None:
 
 def traffic(by_run: Mapping[str, Mapping[str, int]]) -> str | None:
     """Bytes by message type, one bar per run and type."""
-    kinds = sorted({kind for counts in by_run.values() for kind, count in counts.items() if count})
+    together: Counter[str] = Counter()
+    for counts in by_run.values():
+        together.update(counts)
+    kinds = [kind for kind, count in together.most_common() if count]
     if not kinds:
         return None
     rows = len(kinds) * len(by_run)
@@ -146,7 +177,7 @@ def traffic(by_run: Mapping[str, Mapping[str, int]]) -> str | None:
         axes.invert_yaxis()
         axes.set_xlim(0, most * 1.16)
         axes.set_xlabel("sent by all peers together")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: human_bytes(value)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _round_bytes(value)))
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.grid(visible=False, axis="y")
         if len(by_run) > 1:
@@ -201,6 +232,8 @@ def network(graph: nx.Graph[str], accuracies: Mapping[str, float]) -> str | None
             bar = figure.colorbar(
                 dots, ax=axes, shrink=0.7, aspect=22, format=PercentFormatter(1.0, decimals=1)
             )
+            bar.locator = MaxNLocator(5)
+            bar.update_ticks()
             bar.set_label("final accuracy of the peer's own model")
             bar.outline.set_visible(False)
         axes.set_aspect("equal")
@@ -237,6 +270,10 @@ def _figure(*, width: float = 6.4, height: float = 3.8) -> Iterator[tuple[Figure
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(width, height))
         yield figure, figure.subplots()
+
+
+def _round_bytes(value: float) -> str:
+    return human_bytes(value).replace(".0 ", " ")
 
 
 def _address(figure: Figure) -> str:

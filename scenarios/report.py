@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from gossip.errors import SettingError
 from gossip.telemetry.progress import human_bytes
 from scenarios import figures
-from scenarios.run_folder import SCENARIO, SUMMARY
+from scenarios.run_folder import METRICS, SCENARIO, SUMMARY
 from scenarios.tables import percent
 
 PEERS_LISTED_MAX = 500
@@ -31,6 +31,7 @@ class Run:
     folder: Path
     summary: Mapping[str, Any]
     peers: Sequence[Mapping[str, Any]]
+    metrics: Sequence[Mapping[str, Any]]
     settings: str
     environment: Mapping[str, Any]
     graph: nx.Graph[str] | None
@@ -68,6 +69,7 @@ def read_run(folder: Path) -> Run:
         summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
         peers = json.loads((folder / "peers.json").read_text(encoding="utf-8"))
         environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+        metrics = [json.loads(line) for line in (folder / METRICS).read_text(encoding="utf-8").splitlines()]
         settings = (folder / SCENARIO).read_text(encoding="utf-8")
     except FileNotFoundError as error:
         missing = Path(str(error.filename)).name
@@ -76,7 +78,7 @@ def read_run(folder: Path) -> Run:
         raise SettingError(f"{folder}: cannot be read as a run: {error}") from None
     graphml = folder / "topology.graphml"
     graph = nx.read_graphml(graphml) if graphml.exists() else None
-    return Run(folder, summary, peers, settings, environment, graph)
+    return Run(folder, summary, peers, metrics, settings, environment, graph)
 
 
 def render(runs: Sequence[Run]) -> str:
@@ -91,7 +93,8 @@ def render(runs: Sequence[Run]) -> str:
     environment.filters.update(
         percent=percent, bytes=lambda value: "–" if value is None else human_bytes(value)
     )
-    environment.filters["number"] = lambda value: "–" if value is None else f"{value:.4g}"
+    environment.filters["seconds"] = lambda value: f"{value:.1f} s" if value < 1000 else f"{value:.0f} s"
+    environment.filters["number"] = lambda value: "–" if value is None else f"{value:#.3g}"
     labels = _labels(runs)
     series = [figures.Series(label, run.summary["curve"]) for label, run in zip(labels, runs, strict=True)]
     only = runs[0] if len(runs) == 1 else None
@@ -105,6 +108,7 @@ def render(runs: Sequence[Run]) -> str:
         traffic=figures.traffic(
             {label: run.summary["bytes"]["by_type"] for label, run in zip(labels, runs, strict=True)}
         ),
+        every_peer=None if only is None else figures.every_peer(only.metrics, only.summary["curve"]),
         network=None if only is None else _network(only),
         peers_listed_max=PEERS_LISTED_MAX,
     )

@@ -19,7 +19,8 @@ def print_result(
     console: Console, summary: Mapping[str, Any], peers: Sequence[Mapping[str, Any]], *, report: str
 ) -> None:
     """Print a table of the peers, what came out together, and where the report is."""
-    table = Table(box=box.SIMPLE_HEAD, title=_title(summary), title_justify="left")
+    console.print(_title(summary), style="bold", highlight=False, soft_wrap=True)
+    table = Table(box=box.SIMPLE_HEAD)
     for name in ("peer", "accuracy", "rounds", "sent", "received"):
         table.add_column(name, justify="left" if name == "peer" else "right")
     for peer in peers[:PEERS_SHOWN]:
