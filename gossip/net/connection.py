@@ -85,7 +85,9 @@ class Connection:
         self.sent_bytes = 0
         self.received_bytes = 0
         self.outbox = Outbox(
-            queue_messages_max=local.settings.queue_messages_max, accounting=local.accounting
+            queue_messages_max=local.settings.queue_messages_max,
+            queue_models_max=local.settings.queue_models_max,
+            accounting=local.accounting,
         )
         self._stream = stream
         self._peers_digest = peers_digest

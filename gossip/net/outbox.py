@@ -1,7 +1,9 @@
-"""What waits to be sent to one peer: a bounded queue of small messages and room for one model.
+"""What waits to be sent to one peer: a bounded queue of small messages and room for a few models.
 
-A slow peer must cost neither memory nor anybody's time. A model that has not begun to be sent is of no use once there
-is a newer one, which therefore takes its place. A model whose value is still being computed holds up nothing else.
+A slow peer must cost neither memory nor anybody's time. A model that has not begun to be sent is of little use once
+there are newer ones: where the room is full, the newest takes the place of the oldest. Peers in step need room for two:
+who has heard all neighbours early sends its model and, at once, the one after the merge, and both are waited for.
+A model whose value is still being computed holds up nothing but the models after it.
 """
 
 from __future__ import annotations
@@ -20,12 +22,13 @@ from gossip.wire.messages import type_of
 class Outbox:
     """Filled by `put` at any time; emptied by one writer task, with `wait_for_values` running beside it."""
 
-    def __init__(self, *, queue_messages_max: int, accounting: Accounting) -> None:
+    def __init__(self, *, queue_messages_max: int, queue_models_max: int, accounting: Accounting) -> None:
         self._queue_messages_max = queue_messages_max
+        self._queue_models_max = queue_models_max
         self._accounting = accounting
         self._passing: deque[Message] = deque()
         self._in_order: deque[Message] = deque()
-        self._model: Message | None = None
+        self._models: deque[Message] = deque()
         self._value: Any = None
         self._model_changed = trio.Event()
         self._work = trio.Event()
@@ -35,11 +38,13 @@ class Outbox:
     def put(self, message: Message) -> None:
         """Queue a message. Never blocks; an overflow shows when the writer next asks."""
         if message.carries_model:
-            if self._model is not None:
+            self._models.append(message)
+            if len(self._models) > self._queue_models_max:
+                self._models.popleft()
                 self._accounting.drop("replaced")
-                self._waiting.cancel()
-            self._model, self._value = message, None
-            self._model_changed.set()
+                self._next_model()
+            elif len(self._models) == 1:
+                self._next_model()
             return
         registered = type_of(message.kind)
         if registered is None:
@@ -61,18 +66,18 @@ class Outbox:
         small = self.take_passing()
         if small is not None:
             return small, None
-        if self._model is not None:
+        if self._models:
             if self._value is None:
                 return None
-            taken = self._model, self._value
-            self._model = self._value = None
+            taken = self._models.popleft(), self._value
+            self._next_model()
             return taken
         return (self._in_order.popleft(), None) if self._in_order else None
 
     @property
     def unsent(self) -> int:
         """How many messages wait."""
-        return len(self._passing) + len(self._in_order) + (self._model is not None)
+        return len(self._passing) + len(self._in_order) + len(self._models)
 
     def wake(self) -> None:
         """Make `wait` return, though there is nothing new."""
@@ -84,7 +89,7 @@ class Outbox:
         self._work = trio.Event()
 
     async def wait_for_values(self) -> None:
-        """Wait for the value of whichever model stands in the slot; runs as long as the connection."""
+        """Wait for the value of whichever model is the first; runs as long as the connection."""
         while True:
             await self._model_changed.wait()
             self._model_changed = trio.Event()
@@ -92,10 +97,16 @@ class Outbox:
                 await self._wait_for_value()
 
     async def _wait_for_value(self) -> None:
-        message = self._model
-        if message is None:
+        if not self._models:
             return
+        message = self._models[0]
         value = await message.model.wait()  # type: ignore[attr-defined]
-        if self._model is message:
+        if self._models and self._models[0] is message:
             self._value = value
             self._work.set()
+
+    def _next_model(self) -> None:
+        """Forget the value of the model that was first; one that is there already needs no waiting."""
+        self._waiting.cancel()
+        self._value = None
+        self._model_changed.set()

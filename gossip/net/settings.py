@@ -41,6 +41,12 @@ class NetSettings(Settings):
     queue_messages_max: int = Field(
         1024, ge=1, description="unsent messages without a model per peer; more end the connection"
     )
+    queue_models_max: int = Field(
+        2,
+        ge=1,
+        description="unsent models per peer; a newer one then takes the place of the oldest. Peers in step send two at "
+        "once where they heard all neighbours early",
+    )
     close_timeout_s: float = Field(
         2.0, gt=0, description="how long leaving waits for the message in hand and the goodbye"
     )

@@ -58,7 +58,7 @@ def joined(sent: list[list[frames.Buffer]]) -> bytes:
 
 @given(wire_specs())
 def test_a_tensor_of_any_dtype_and_shape_comes_back_bit_for_bit(
-    spec: tensors.TensorSpec, random: object
+    spec: tensors.TensorSpec
 ) -> None:
     made = tensors.empty(spec)
     made.data[:] = bytes(
