@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -97,7 +98,7 @@ class Recorder:
             "peer": self._name,
             "round": event.round,
             "time": time.time(),
-            "loss": None if trained is None else trained.loss,
+            "loss": None if trained is None else _finite(trained.loss),
             "heard": event.heard,
             "expected": event.expected,
             "bytes_sent": self._accounting.sent.total,
@@ -119,7 +120,7 @@ class Recorder:
 
     def _evaluated(self, entry: dict[str, Any], evaluation: Evaluation) -> None:
         self.last_evaluation = evaluation
-        entry |= {"accuracy": evaluation.accuracy, "test_loss": evaluation.loss}
+        entry |= {"accuracy": evaluation.accuracy, "test_loss": _finite(evaluation.loss)}
         self._record.metrics(entry)
         self._progress.round(entry)
 
@@ -187,7 +188,7 @@ class Recorder:
                 "state": state,
                 "rounds": round,
                 "accuracy": None if last is None else last.accuracy,
-                "test_loss": None if last is None else last.loss,
+                "test_loss": None if last is None else _finite(last.loss),
                 "seconds": time.time() - self._began_s,
                 "run_id": self._settings.run_id(),
                 "space_id": self._setup.task.space.space_id,
@@ -195,6 +196,11 @@ class Recorder:
                 **counts(self._accounting),
             }
         )
+
+
+def _finite(value: float) -> float | None:
+    """JSON knows neither NaN nor infinity."""
+    return value if math.isfinite(value) else None
 
 
 def counts(accounting: Accounting) -> dict[str, Any]:

@@ -118,6 +118,7 @@ def load_learning(options: NodeOptions, membership: Membership) -> Setup:
         seed=settings.seed,
         folder=membership.folder,
     )
+    task.check()
     learner = Learner(
         task,
         peer=membership.me.name,

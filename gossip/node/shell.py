@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import time
 import uuid
@@ -325,7 +326,7 @@ class Node:
             "algorithm": self._settings.algorithm,
             "topology": self._settings.topology.kind,
             "accuracy": None if last is None else last.accuracy,
-            "test_loss": None if last is None else last.loss,
+            "test_loss": None if last is None or not math.isfinite(last.loss) else last.loss,
             "waiting_for": sorted(getattr(self._protocol, "waiting_for", ())),
             "neighbours": list(self._table.status()),
             "uptime_s": time.time() - self.started_s,

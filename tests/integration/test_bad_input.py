@@ -1,0 +1,173 @@
+"""Whatever a user gets wrong is answered by one sentence and the documented exit code, and nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+
+import numpy as np
+import pytest
+
+from gossip import cli
+from gossip.net.identity import Identity
+from gossip.storage.checkpoints import Belongs, Checkpoint, CheckpointStore
+from tests.integration.homes import make_homes
+
+
+@pytest.fixture
+def peers(tmp_path):
+    return make_homes(tmp_path, ("alice", "bob"))
+
+
+@pytest.fixture(autouse=True)
+def _quiet_logs_afterwards():
+    yield
+    logging.getLogger("gossip").handlers.clear()
+
+
+def run(tmp_path, capsys, *arguments, command=(), peers="peers.txt"):
+    argv = [*command, "--peers", str(tmp_path / peers), "--home", str(tmp_path / "alice"), *arguments]
+    code = cli.run(argv)
+    complaint = [line for line in capsys.readouterr().err.splitlines() if line.startswith("gossip-node: ")]
+    assert len(complaint) == (code not in (0, 130)), "exactly one sentence"
+    return code, (complaint or [""])[0]
+
+
+def dataset(path, **changes):
+    rng = np.random.default_rng(0)
+    arrays = {
+        "x_train": rng.normal(size=(40, 6)).astype(np.float32),
+        "y_train": rng.integers(0, 3, 40),
+        "x_test": rng.normal(size=(10, 6)).astype(np.float32),
+        "y_test": rng.integers(0, 3, 10),
+    } | changes
+    np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
+    return path
+
+
+def test_a_missing_peers_option_is_said(capsys):
+    assert cli.run(["--rounds", "3"]) == 2
+    assert "--peers FILE is missing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("carol", "'carol' stands alone"),
+        ("carol 127.0.0.1", "is not an address"),
+        ("carol 127.0.0.1:99999", "is not a port"),
+        ("carol 127.0.0.1:7 AAAA", "carol"),
+        ("carol 127.0.0.1:7", "has no certificate"),
+        ("alice 127.0.0.1:7 x y", "unknown field"),
+    ],
+)
+def test_a_malformed_peers_file_is_named_with_its_line(tmp_path, capsys, peers, line, sentence):
+    peers.write_text(peers.read_text() + line + "\n")
+    code, complaint = run(tmp_path, capsys)
+    assert (code, f"{peers}:4: " in complaint, sentence in complaint) == (2, True, True), complaint
+
+
+def test_a_certificate_that_is_not_in_the_file(tmp_path, capsys, peers):
+    Identity.create(tmp_path / "stranger", name="alice", advertise="127.0.0.1:1")
+    code = cli.run(["--peers", str(peers), "--home", str(tmp_path / "stranger")])
+    assert code == 2
+    assert "no line has the certificate of this node's identity" in capsys.readouterr().err
+
+
+def test_no_identity_says_how_to_make_one(tmp_path, capsys, peers):
+    (tmp_path / "alice" / "identity.pem").unlink()
+    code, complaint = run(tmp_path, capsys)
+    assert code == 2
+    assert "gossip-node init" in complaint
+
+
+def test_an_unknown_key_of_a_task_is_named_with_its_line(tmp_path, capsys, peers):
+    task = tmp_path / "task.toml"
+    task.write_text("[local]\nlr = 0.1\nepoch = 3\n")
+    code, complaint = run(tmp_path, capsys, "--task", str(task))
+    assert code == 2
+    assert complaint == f"gossip-node: {task}:3: [local] unknown key 'epoch'; did you mean 'epochs'?"
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (None, "there is no"),
+        ({"y_test": None}, "y_test"),
+        ({"y_train": np.zeros(39, dtype=int)}, "y_train"),
+        ({"x_test": np.zeros((10, 7), dtype=np.float32)}, "x_test"),
+        ({"x_train": np.full((40, 6), np.nan, dtype=np.float32)}, "x_train"),
+        ({"y_train": np.array([object()] * 40)}, "y_train"),
+    ],
+)
+def test_unusable_data_is_exit_4_and_names_file_and_key(tmp_path, capsys, peers, changes, sentence):
+    path = tmp_path / "data.npz"
+    if changes is not None:
+        dataset(path, **changes)
+    code, complaint = run(tmp_path, capsys, "--data", str(path))
+    assert (code, str(path) in complaint, sentence in complaint) == (4, True, True), complaint
+
+
+def test_a_model_that_does_not_fit_the_data(tmp_path, capsys, peers):
+    code, complaint = run(
+        tmp_path, capsys, "--data", str(dataset(tmp_path / "d.npz")), "--set", "model.name=cnn"
+    )
+    assert code == 2
+    assert "cnn" in complaint
+
+
+def test_a_port_in_use(tmp_path, capsys, peers):
+    port = int(peers.read_text().splitlines()[1].split()[1].rpartition(":")[2])
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+        code, complaint = run(tmp_path, capsys)
+    assert code == 2
+    assert str(port) in complaint
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+        assert run(tmp_path, capsys, command=("check",))[0] == 2
+
+
+def test_nobody_there_is_exit_3_and_says_who_is_missing(tmp_path, capsys, peers):
+    code, complaint = run(tmp_path, capsys, "--set", "node.start_timeout_s=0.3")
+    assert code == 3
+    assert "0 of 1 neighbours reachable" in complaint
+    assert "bob" in complaint
+
+
+def test_a_checkpoint_of_another_task_is_exit_5_and_stays(tmp_path, capsys, peers):
+    store = CheckpointStore(tmp_path / "alice")
+    other = Belongs(peer="alice", space_id="0" * 32, seed=0)
+    path = store.save(
+        Checkpoint(belongs=other, protocol="rounds", state={"round": 3}, vector=np.zeros(4, np.float32))
+    )
+    code, complaint = run(tmp_path, capsys)
+    assert (code, str(path) in complaint, "space_id" in complaint) == (5, True, True)
+    assert path.exists()
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    code, complaint = run(tmp_path, capsys)
+    assert (code, "was changed after it was written" in complaint) == (5, True)
+    code, _ = run(tmp_path, capsys, "--fresh", "--set", "node.start_timeout_s=0.1")
+    assert code == 3, "--fresh starts over"
+    assert (tmp_path / "alice" / "previous" / "checkpoints" / path.name).exists()
+
+
+def test_a_peer_alone_in_its_file_learns_alone_and_resumes(tmp_path, capsys):
+    make_homes(tmp_path, ("alice",))
+    options = ("--rounds", "2", "--set", "local.epochs=1", "--set", "topology.kind=full")
+    assert run(tmp_path, capsys, *options)[0] == 0
+    first = json.loads((tmp_path / "alice" / "summary.json").read_text())
+    assert (first["state"], first["rounds"]) == ("finished", 2)
+    assert run(tmp_path, capsys, *options)[0] == 0
+    assert run(tmp_path, capsys, "--rounds", "3", *options[2:])[0] == 0
+    second = json.loads((tmp_path / "alice" / "summary.json").read_text())
+    assert (second["rounds"], second["space_id"]) == (3, first["space_id"])
+
+
+def test_a_wrong_metrics_address(tmp_path, capsys, peers):
+    code, complaint = run(tmp_path, capsys, "--metrics", "nonsense")
+    assert code == 2
+    assert "--metrics nonsense: must be HOST:PORT" in complaint
