@@ -9,7 +9,6 @@ A model whose value is still being computed holds up nothing but the models afte
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
 
 import trio
 
@@ -29,8 +28,7 @@ class Outbox:
         self._passing: deque[Message] = deque()
         self._in_order: deque[Message] = deque()
         self._models: deque[Message] = deque()
-        self._value: Any = None
-        self._model_changed = trio.Event()
+        self._first_is_waited_for = trio.Event()
         self._work = trio.Event()
         self._waiting = trio.CancelScope()
         self._overflown = False
@@ -42,9 +40,7 @@ class Outbox:
             if len(self._models) > self._queue_models_max:
                 self._models.popleft()
                 self._accounting.drop("replaced")
-                self._next_model()
-            elif len(self._models) == 1:
-                self._next_model()
+            self._first_changed()
             return
         registered = type_of(message.kind)
         if registered is None:
@@ -61,18 +57,18 @@ class Outbox:
             raise NetworkError(f"it does not take our messages: {self._queue_messages_max} are waiting")
         return self._passing.popleft() if self._passing else None
 
-    def take(self) -> tuple[Message, Any] | None:
-        """Return the next message that may begin now, with its model's value, if there is one."""
-        small = self.take_passing()
-        if small is not None:
-            return small, None
+    def take(self) -> Message | None:
+        """Return the next message that may begin now, if there is one; a model's value is there."""
+        passing = self.take_passing()
+        if passing is not None:
+            return passing
         if self._models:
-            if self._value is None:
+            if not self._models[0].model.ready():  # type: ignore[attr-defined]
                 return None
-            taken = self._models.popleft(), self._value
-            self._next_model()
-            return taken
-        return (self._in_order.popleft(), None) if self._in_order else None
+            message = self._models.popleft()
+            self._first_changed()
+            return message
+        return self._in_order.popleft() if self._in_order else None
 
     @property
     def unsent(self) -> int:
@@ -86,27 +82,31 @@ class Outbox:
     async def wait(self) -> None:
         """Return when something new may be there to take."""
         await self._work.wait()
-        self._work = trio.Event()
+
+    def note_work(self) -> bool:
+        """Return whether something new may be there to take, and wait for newer things from now on."""
+        found = self._work.is_set()
+        if found:
+            self._work = trio.Event()
+        return found
 
     async def wait_for_values(self) -> None:
-        """Wait for the value of whichever model is the first; runs as long as the connection."""
+        """Wake the writer when the first model has its value; runs as long as the connection."""
         while True:
-            await self._model_changed.wait()
-            self._model_changed = trio.Event()
+            await self._first_is_waited_for.wait()
+            self._first_is_waited_for = trio.Event()
             with trio.CancelScope() as self._waiting:
                 await self._wait_for_value()
 
     async def _wait_for_value(self) -> None:
-        if not self._models:
-            return
-        message = self._models[0]
-        value = await message.model.wait()  # type: ignore[attr-defined]
-        if self._models and self._models[0] is message:
-            self._value = value
+        if self._models:
+            await self._models[0].model.wait()  # type: ignore[attr-defined]
             self._work.set()
 
-    def _next_model(self) -> None:
-        """Forget the value of the model that was first; one that is there already needs no waiting."""
+    def _first_changed(self) -> None:
+        """Have the first model's value waited for, unless it is there already."""
         self._waiting.cancel()
-        self._value = None
-        self._model_changed.set()
+        if not self._models or self._models[0].model.ready():  # type: ignore[attr-defined]
+            self._work.set()
+        else:
+            self._first_is_waited_for.set()

@@ -1,8 +1,9 @@
 """Byte streams over a socket, with TLS and without, made for moving tensors.
 
-`trio.SSLStream` moves at most 16 KiB a call through several copies. Here ciphertext moves in pieces of about 512 KiB
-between the socket and an `ssl.MemoryBIO`, and plaintext straight out of and into the tensor's memory: fewer system
-calls than a plain `ssl` socket, which reads and writes one 16 KiB record at a time.
+`trio.SSLStream` moves at most 16 KiB a call through several copies. Here plaintext goes straight out of and into the
+tensor's memory, and ciphertext in long pieces between an `ssl.MemoryBIO` and the socket: fewer system calls than a
+plain `ssl` socket, which reads and writes one 16 KiB record at a time. The socket is tried first and waited for only
+when it would block, because a turn of the event loop costs as much as encrypting 64 KiB.
 
 One task may receive while another sends. Where TLS itself has something to say while receiving (an alert, a key
 update), it goes out under the same lock as everything else.
@@ -11,6 +12,7 @@ update), it goes out under the same lock as everything else.
 from __future__ import annotations
 
 import abc
+import os
 import ssl
 from collections.abc import Callable, Sequence
 
@@ -19,8 +21,15 @@ import trio
 from gossip.errors import NetworkError, PeerError
 from gossip.wire.frames import Buffer
 
-PIECE_BYTES = 512 * 1024
-"""Of ciphertext per system call: at 64 KiB a quarter slower, at 1 MiB it no longer fits the cache."""
+RECEIVED_PIECE_BYTES = 512 * 1024
+"""The most ciphertext taken by one system call; at 1 MiB it no longer fits the cache."""
+
+SENT_PIECE_BYTES = 128 * 1024
+"""Plaintext encrypted before the socket is given something: the other side decrypts the first piece while we encrypt
+the second, which decides how long a model of a megabyte takes."""
+
+TURN_BYTES = 1024 * 1024
+"""After so many bytes without waiting, other tasks get a turn."""
 
 _ALERT_TIMEOUT_S = 1.0
 """For the one alert that tells the other side why its handshake failed."""
@@ -36,11 +45,16 @@ class Stream(abc.ABC):
     on_input: Callable[[], None] | None = None
     """Called whenever bytes have come: the sign of life that deadlines are moved by."""
 
+    write_timeout_s = float("inf")
+    """How long the other side may take nothing while it is given something."""
+
     def __init__(self, transport: trio.SocketStream) -> None:
         self._transport = transport
         self._socket = transport.socket
         self._send_lock = trio.Lock()
         self._send_broken = False
+        self._sent_in_turn = 0
+        self._received_in_turn = 0
 
     @abc.abstractmethod
     async def receive_into(self, view: memoryview) -> None:
@@ -61,26 +75,68 @@ class Stream(abc.ABC):
         """Release the socket at once."""
         self._socket.close()
 
-    async def _send_raw(self, data: bytes | bytearray | memoryview) -> None:
+    async def _send_raw(self, data: bytes | memoryview) -> None:
         """Send under the lock; a send that did not end leaves a gap that nothing may follow."""
         if self._send_broken:
             raise NetworkError("an earlier message was cut off")
         self._send_broken = True
         try:
-            await self._transport.send_all(data)
-        except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
+            await self._write_all(memoryview(data))
+        except (trio.ClosedResourceError, OSError) as error:
             raise _network_error(error) from error
         self._send_broken = False
+
+    async def _write_all(self, data: memoryview) -> None:
+        file = self._socket.fileno()
+        start = 0
+        while start < len(data):
+            try:
+                start += os.write(file, data[start:])
+            except BlockingIOError:
+                await self._wait_writable()
+                self._sent_in_turn = 0
+        self._sent_in_turn += len(data)
+        if self._sent_in_turn > TURN_BYTES:
+            self._sent_in_turn = 0
+            await trio.lowlevel.checkpoint()
+
+    async def _wait_writable(self) -> None:
+        with trio.move_on_after(self.write_timeout_s):
+            await trio.lowlevel.wait_writable(self._socket)
+            return
+        raise NetworkError(f"took nothing for {self.write_timeout_s:g} s")
+
+    async def _lock_sending(self) -> None:
+        # The lock is nearly always free, and acquiring it the usual way costs a turn of the event loop.
+        try:
+            self._send_lock.acquire_nowait()
+        except trio.WouldBlock:
+            await self._send_lock.acquire()
 
     async def _receive_raw(self, buffer: memoryview) -> int:
         """Receive what is there into `buffer`, at least one byte; 0 is the end."""
         try:
-            count = await self._socket.recv_into(buffer)
+            count = await self._read_some(buffer)
         except (trio.ClosedResourceError, OSError) as error:
             raise _network_error(error) from error
         if count and self.on_input is not None:
             self.on_input()
         return count
+
+    async def _read_some(self, buffer: memoryview) -> int:
+        if self._received_in_turn > TURN_BYTES:
+            self._received_in_turn = 0
+            await trio.lowlevel.checkpoint()
+        file = self._socket.fileno()
+        while True:
+            try:
+                count = os.readv(file, [buffer])
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(self._socket)
+                self._received_in_turn = 0
+                continue
+            self._received_in_turn += count
+            return count
 
 
 class PlainStream(Stream):
@@ -97,7 +153,8 @@ class PlainStream(Stream):
 
     async def send(self, buffers: Sequence[Buffer]) -> None:
         """Send small buffers joined, long ones from their own memory."""
-        async with self._send_lock:
+        await self._lock_sending()
+        try:
             small: list[Buffer] = []
             for buffer in buffers:
                 if len(buffer) <= 4096:
@@ -109,6 +166,8 @@ class PlainStream(Stream):
                 await self._send_raw(buffer)
             if small:
                 await self._send_raw(b"".join(small))
+        finally:
+            self._send_lock.release()
 
 
 class TlsStream(Stream):
@@ -119,7 +178,7 @@ class TlsStream(Stream):
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._ssl = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side)
-        self._ciphertext = memoryview(bytearray(PIECE_BYTES))
+        self._ciphertext = memoryview(bytearray(RECEIVED_PIECE_BYTES))
 
     async def handshake(self) -> bytes:
         """Shake hands; return the other side's certificate (DER).
@@ -165,16 +224,26 @@ class TlsStream(Stream):
             filled += count
 
     async def send(self, buffers: Sequence[Buffer]) -> None:
-        """Encrypt all buffers, then send them with one call."""
-        async with self._send_lock:
-            try:
-                for buffer in buffers:
-                    start = 0
-                    while start < len(buffer):
-                        start += self._ssl.write(buffer[start:] if start else buffer)
-            except ssl.SSLError as error:
-                raise _tls_error(error) from error
-            await self._send_raw(self._outgoing.read())
+        """Encrypt and send; small buffers leave together with what follows them."""
+        await self._lock_sending()
+        try:
+            for buffer in buffers:
+                for start in range(0, len(buffer), SENT_PIECE_BYTES):
+                    self._encrypt(buffer[start : start + SENT_PIECE_BYTES])
+                    if self._outgoing.pending >= SENT_PIECE_BYTES:
+                        await self._send_raw(self._outgoing.read())
+            if self._outgoing.pending:
+                await self._send_raw(self._outgoing.read())
+        finally:
+            self._send_lock.release()
+
+    def _encrypt(self, piece: Buffer) -> None:
+        try:
+            start = self._ssl.write(piece)
+            while start < len(piece):
+                start += self._ssl.write(piece[start:])
+        except ssl.SSLError as error:
+            raise _tls_error(error) from error
 
     async def finish(self) -> None:
         """Send TLS' own goodbye, so that the other side can tell the end from a cut."""
