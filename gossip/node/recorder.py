@@ -59,6 +59,7 @@ class Recorder:
         self._events = 0
         self._adopted = 0
         self._disk_error = False
+        self._flushing = False
         self.last_evaluation: Evaluation | None = None
 
     def started(self, round: int) -> None:
@@ -128,6 +129,8 @@ class Recorder:
 
     def save(self, model: Deferred, state: Mapping[str, int | float | str]) -> None:
         """Ask for a checkpoint; one that is still waiting to be written gives way to it."""
+        if self._flushing:
+            return  # a neighbour's fast rounds would keep us from ever leaving; this one is done again on resume
         self._due = _Due(model, dict(state))
         self._idle = trio.Event()
         self._wake.set()
@@ -162,7 +165,8 @@ class Recorder:
             self._disk_error = True
 
     async def flush(self) -> None:
-        """Wait until the newest checkpoint is on disk."""
+        """Wait until the newest checkpoint is on disk; from now on no other is taken."""
+        self._flushing = True
         await self._idle.wait()
 
     # --- the end ---
