@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from gossip.errors import ExitCode, UserError
-from scenarios.errors import FAILED, RunFailed
+from scenarios.errors import FAILED, Interrupted, RunFailed
 
 app = typer.Typer(
     name="gossip-scenario",
@@ -79,15 +79,19 @@ def run(
     from scenarios.run_folder import REPORT
 
     signal.signal(signal.SIGTERM, _interrupted)
-    result = api.run(
-        scenario,
-        engine=engine,
-        seed=seed,
-        overrides=overrides or (),
-        out=out,
-        force=force,
-        progress=progress.Quiet() if quiet else progress.for_console(Console(stderr=True)),
-    )
+    try:
+        result = api.run(
+            scenario,
+            engine=engine,
+            seed=seed,
+            overrides=overrides or (),
+            out=out,
+            force=force,
+            progress=progress.Quiet() if quiet else progress.for_console(Console(stderr=True)),
+        )
+    except KeyboardInterrupt:
+        # Said here, because typer would turn it into a bare exit code.
+        raise Interrupted("interrupted; all processes are stopped, the run is unfinished") from None
     if as_json:
         print(json.dumps(result.summary, indent=1))
     else:

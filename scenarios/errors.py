@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gossip.errors import GossipError
+from gossip.errors import ExitCode, GossipError, UserError
 
 FAILED = 1
 """Exit code of a run that began and could not be finished."""
@@ -10,3 +10,9 @@ FAILED = 1
 
 class RunFailed(GossipError):
     """A peer or the engine failed; one sentence that says which and where its log is."""
+
+
+class Interrupted(UserError):
+    """The user has stopped the run."""
+
+    exit_code = ExitCode.INTERRUPTED

@@ -59,8 +59,8 @@ def _edge_list(file: Path) -> list[Edge]:
         if not words:
             continue
         if len(words) != 2:
-            raise TopologyError(f"{file} line {number}: {len(words)} words; a line names two peers")
-        edges.append((words[0], words[1], f"{file} line {number}"))
+            raise TopologyError(f"{file}:{number}: {len(words)} words; a line names two peers")
+        edges.append((words[0], words[1], f"{file}:{number}"))
     return edges
 
 

@@ -170,4 +170,6 @@ def last_line(path: Path, default: str = "it says nothing") -> str:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return default
-    return next((line.strip() for line in reversed(lines) if line.strip()), default)
+    # Python frames the tracebacks of exception groups with these.
+    said = (line.strip().strip("|+- ") for line in reversed(lines))
+    return next((line for line in said if line), default)

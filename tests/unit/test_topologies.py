@@ -193,9 +193,9 @@ def test_graphml_comes_back_as_it_was_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("0 1\n1\n", "line 2: 1 words; a line names two peers"),
-        ("0 1\n1 7\n", "line 2: '7' is neither a peer's name nor a position 0 to 2"),
-        ("0 1\n1 1\n", "line 2: peer '1' is joined with itself"),
+        ("0 1\n1\n", "graph.txt:2: 1 words; a line names two peers"),
+        ("0 1\n1 7\n", "graph.txt:2: '7' is neither a peer's name nor a position 0 to 2"),
+        ("0 1\n1 1\n", "graph.txt:2: peer '1' is joined with itself"),
         ("0 1\n", "no path leads from peer 0 to peer 2"),
     ],
 )

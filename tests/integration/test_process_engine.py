@@ -1,0 +1,320 @@
+"""Scenarios run by real processes, and what happens when those are interrupted, killed or hang."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import scenarios
+from gossip.errors import DataError, SettingError
+from scenarios.engines import homes
+from scenarios.engines.launcher import Launcher, last_line
+from scenarios.engines.watch import GrowingLines, Watch
+from scenarios.errors import RunFailed
+from scenarios.progress import State
+from scenarios.scenario import ScenarioSettings
+
+ROOT = Path(__file__).resolve().parents[2]
+
+SCENARIO = """
+[scenario]
+description = "three peers, blobs, a network of one's own"
+peers = 3
+algorithm = "dfedavg"
+[data]
+source = "blobs.npz"
+partition = { kind = "iid" }
+[model]
+name = "python:net.py:small"
+[local]
+lr = 0.2
+epochs = 2
+[topology]
+kind = "ring"
+[stop]
+rounds = 4
+"""
+
+NET = """
+from torch import nn
+
+def small(input_shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(input_shape[0], 8), nn.ReLU(), nn.Linear(8, classes))
+"""
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> Path:
+    """A scenario file beside an .npz file and a network, as a user would make them."""
+    rng = np.random.default_rng(0)
+    centres = rng.normal(scale=4, size=(3, 5))
+    y = rng.integers(0, 3, size=240)
+    x = (centres[y] + rng.normal(size=(240, 5))).astype(np.float32)
+    np.savez(tmp_path / "blobs.npz", x_train=x[:180], y_train=y[:180], x_test=x[180:], y_test=y[180:])
+    (tmp_path / "net.py").write_text(NET)
+    path = tmp_path / "blobs.toml"
+    path.write_text(SCENARIO)
+    return path
+
+
+class Recorded:
+    """Remembers what an engine tells."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def begin(self, scenario: ScenarioSettings) -> None:
+        self.told.append("begin")
+
+    def update(self, state: State) -> None:
+        self.told.append(state)
+
+    def end(self) -> None:
+        self.told.append("end")
+
+
+def test_three_peers_learn_a_users_data_with_a_users_network(blobs: Path, tmp_path: Path) -> None:
+    progress = Recorded()
+    result = scenarios.run(blobs, out=tmp_path / "run", overrides={"stop.rounds": 5}, progress=progress)
+    summary = result.summary
+    assert summary["accuracy"]["min"] > 0.9
+    assert (summary["scenario"], summary["engine"], summary["peers"], summary["rounds"]) == (
+        "blobs",
+        "processes",
+        3,
+        5,
+    )
+    assert summary["faults"]["rejected_messages"] == {}
+    # 3 peers send their 75 parameters of 4 bytes to 2 neighbours in each of 5 rounds.
+    assert summary["bytes"]["payload"] == 3 * 2 * 5 * 4 * (5 * 8 + 8 + 8 * 3 + 3)
+    assert summary["bytes"]["total"] == summary["bytes"]["protocol"] + summary["bytes"]["transport"]
+    assert summary["messages"]["by_type"]["model"] == 3 * 2 * 5
+    # On the complete graph of three one gossip step is exact consensus, so the mean is every model.
+    assert summary["consensus_distance"] == pytest.approx(0, abs=1e-5)
+    assert summary["accuracy_of_mean"] == pytest.approx(summary["accuracy"]["mean"])
+    assert [point["round"] for point in summary["curve"]] == [1, 2, 3, 4, 5]
+    assert all(point["consensus_distance"] is not None for point in summary["curve"])
+    assert len(summary["model_digest"]) == 64
+    assert len(result.metrics) == 15
+    assert json.loads((result.folder / "summary.json").read_text()) == summary
+    assert (result.folder / "report.html").exists()
+    assert not list((result.folder / "peers").rglob("snapshots"))
+    assert progress.told[0] == "begin"
+    assert progress.told[-1] == "end"
+    assert progress.told[-2].rounds_min == 5
+    with pytest.raises(SettingError, match="holds a finished run"):
+        scenarios.run(blobs, out=tmp_path / "run")
+
+
+def test_unusable_data_is_told_before_anything_starts(blobs: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"absent\.npz"):
+        scenarios.run(blobs, out=tmp_path / "run", overrides=[f"data.source={tmp_path / 'absent.npz'}"])
+    assert not (tmp_path / "run" / "peers").exists()
+
+
+def test_an_engine_that_is_not_there_is_a_sentence() -> None:
+    with pytest.raises(
+        SettingError, match="--engine virtual: this engine is not there yet; valid: processes"
+    ):
+        scenarios.run("quickstart", engine="virtual")
+    with pytest.raises(SettingError, match="did you mean 'processes'"):
+        scenarios.run("quickstart", engine="proceses")
+
+
+def started(blobs: Path, out: Path) -> subprocess.Popen[str]:
+    """Start an endless run, and return once every peer is learning."""
+    engine = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "scenarios.cli",
+            "run",
+            str(blobs),
+            "--out",
+            str(out),
+            "--set",
+            "stop.rounds=1000000",
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    deadline_s = time.monotonic() + 60
+    while len(list(out.glob("peers/*/metrics.jsonl"))) < 3:
+        assert engine.poll() is None, engine.communicate()[1]
+        assert time.monotonic() < deadline_s, "the peers do not start"
+        time.sleep(0.05)
+    return engine
+
+
+def children(pid: int) -> list[int]:
+    return [int(line) for line in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def gone(pid: int) -> bool:
+    """Return whether a process has ended, reaped or not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def wait_until_gone(pids: list[int]) -> None:
+    deadline_s = time.monotonic() + 20
+    while not all(gone(pid) for pid in pids):
+        assert time.monotonic() < deadline_s, f"still running: {[pid for pid in pids if not gone(pid)]}"
+        time.sleep(0.05)
+
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+
+
+@linux
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -signal.SIGKILL)]
+)
+def test_no_process_outlives_the_engine_however_it_ends(
+    blobs: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    engine = started(blobs, tmp_path / "run")
+    (server,) = children(engine.pid)
+    nodes = children(server)
+    assert len(nodes) == 3
+    engine.send_signal(number)
+    said = engine.communicate(timeout=30)[1]
+    assert engine.returncode == code
+    if code == 130:
+        assert said.splitlines()[-1] == (
+            "gossip-scenario: interrupted; all processes are stopped, the run is unfinished"
+        )
+        # They were asked before they were killed, and had the time to save what they had.
+        told = [json.loads(path.read_text()) for path in (tmp_path / "run").glob("peers/*/summary.json")]
+        assert [peer["state"] for peer in told] == ["interrupted"] * 3
+    wait_until_gone([server, *nodes])
+    assert not (tmp_path / "run" / "summary.json").exists()
+
+
+@linux
+@pytest.mark.parametrize("victim", ["node", "server"])
+def test_a_killed_process_ends_the_run_with_a_sentence(blobs: Path, tmp_path: Path, victim: str) -> None:
+    engine = started(blobs, tmp_path / "run")
+    (server,) = children(engine.pid)
+    nodes = children(server)
+    os.kill(nodes[1] if victim == "node" else server, signal.SIGKILL)
+    said = engine.communicate(timeout=30)[1].splitlines()[-1]
+    assert engine.returncode == 1
+    if victim == "node":
+        assert said.startswith("gossip-scenario: peer-01 ended by signal 9: ")
+        assert said.endswith(f"see {tmp_path / 'run/peers/peer-01/node.log'}")
+    else:
+        assert said.startswith("gossip-scenario: the process that starts nodes has ended")
+    wait_until_gone([server, *nodes])
+
+
+def test_a_run_that_stands_still_is_stopped_with_a_sentence(blobs: Path, tmp_path: Path) -> None:
+    # Neighbours that are waited for far longer than the engine has patience.
+    overrides = {
+        "scenario.peers": 2,
+        "topology.kind": "full",
+        "data.source": f"python:{tmp_path / 'slow.py'}:data",
+        "processes.stall_timeout_s": 0.2,
+        "processes.stop_timeout_s": 0.2,
+    }
+    (tmp_path / "slow.py").write_text(
+        "import os, threading\n"
+        "import numpy as np\n"
+        "def data():\n"
+        f"    if os.getpid() != {os.getpid()}:  # in a node, not in the engine\n"
+        "        threading.Event().wait()\n"
+        "    return {k: np.arange(8.0).reshape(4, 2) if k[0] == 'x' else np.array([0, 1, 0, 1])\n"
+        "            for k in ('x_train', 'y_train', 'x_test', 'y_test')}\n"
+    )
+    with pytest.raises(
+        RunFailed, match=r"no peer has got on for 0\.2 s; the furthest behind is peer-00 in round 0"
+    ):
+        scenarios.run(blobs, out=tmp_path / "run", overrides=overrides)
+
+
+def test_a_peer_that_fails_is_named_with_its_last_words(
+    blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = homes.arguments
+    monkeypatch.setattr(
+        homes,
+        "arguments",
+        lambda folder, home: [*right(folder, home), *(["--rounds", "x"] if home.name == "peer-01" else [])],
+    )
+    with pytest.raises(RunFailed, match=r"^peer-01 ended with exit code 2: .*; see .*peer-01/node\.log$"):
+        scenarios.run(blobs, out=tmp_path / "run")
+
+
+def test_a_port_that_is_lost_to_a_faster_program_is_replaced(
+    blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import socket
+
+    right = homes.free_ports
+    with socket.socket() as rival:
+        rival.bind((homes.HOST, 0))
+        rival.listen()
+        asked: list[int] = []
+
+        def unlucky(count: int) -> list[int]:
+            asked.append(count)
+            ports = right(count)
+            return [rival.getsockname()[1], *ports[1:]] if len(asked) == 1 else ports
+
+        monkeypatch.setattr(homes, "free_ports", unlucky)
+        result = scenarios.run(blobs, out=tmp_path / "run", report=False)
+    assert asked == [3, 3]
+    assert result.summary["rounds"] == 4
+
+
+def test_nodes_can_be_started_without_forking(tmp_path: Path) -> None:
+    """As on systems where a fork after importing torch is unsafe."""
+    with Launcher(tmp_path / "launcher.log", fork=False) as launcher:
+        launcher.start("one", ["--help"], stdout=tmp_path / "out", stderr=tmp_path / "err")
+        exits = []
+        deadline_s = time.monotonic() + 30
+        while not exits and time.monotonic() < deadline_s:
+            exits = launcher.wait(1)
+    assert [(exit.name, exit.code) for exit in exits] == [("one", 0)]
+    assert "gossip-node" in (tmp_path / "out").read_text()
+
+
+def test_growing_files_are_read_line_by_whole_line(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    lines = GrowingLines(path)
+    assert lines.new() == []
+    path.write_bytes(b'{"a": 1}\n{"a"')
+    assert lines.new() == [{"a": 1}]
+    with path.open("ab") as file:
+        file.write(b': 2}\nnot json\n[3]\n{"a": 4}\n')
+    assert lines.new() == [{"a": 2}, {"a": 4}]
+    assert lines.new() == []
+
+
+def test_a_model_that_diverges_gives_nulls_not_broken_json(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"round": 1, "time": 12.5, "accuracy": 0.1, "test_loss": NaN}\n')
+    watch = Watch({"peer-00": tmp_path}, began=10.0)
+    assert watch.look()
+    assert watch.metrics == [{"peer": "peer-00", "round": 1, "time": 2.5, "accuracy": 0.1, "test_loss": None}]
+    assert not watch.look()
+    (tmp_path / "checkpoints").mkdir()
+    assert watch.look()
+
+
+def test_the_last_line_of_a_log_is_one_that_says_something(tmp_path: Path) -> None:
+    log = tmp_path / "node.log"
+    assert last_line(log) == "it says nothing"
+    log.write_text("  | ValueError: really\n  +------------------------------------\n\n")
+    assert last_line(log) == "ValueError: really"

@@ -1,0 +1,312 @@
+"""A run's folder, its summary from known numbers, and the page made of it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import networkx as nx
+import pytest
+
+from gossip.errors import SettingError
+from scenarios import report, scenario
+from scenarios.records import Average, PeerOutcome, Records, Traffic
+from scenarios.run_folder import RunFolder
+from scenarios.scenario import ScenarioSettings
+from scenarios.summary import spread, summarise
+
+NAMES = ("peer-00", "peer-01", "peer-02")
+
+
+def outcome(name: str, accuracy: float | None, total: int) -> PeerOutcome:
+    sent = Traffic(
+        payload=total - 30,
+        protocol=total - 10,
+        transport=10,
+        total=total,
+        by_type={"model": total - 10, "hello": 10},
+    )
+    return PeerOutcome(
+        peer=name,
+        state="finished",
+        rounds=2,
+        accuracy=accuracy,
+        test_loss=0.5,
+        sent=sent,
+        received=sent,
+        messages={"model": 4, "hello": 1},
+        rejected_messages={"stale": 1} if name == "peer-02" else {},
+        adopted=int(name == "peer-01"),
+    )
+
+
+def measured(name: str, round: int, accuracy: float, time: float, sent: int) -> dict[str, object]:
+    return {
+        "peer": name,
+        "round": round,
+        "time": time,
+        "loss": 1.0,
+        "test_loss": 0.5 * round,
+        "accuracy": accuracy,
+        "bytes_sent": sent,
+        "bytes_received": sent,
+    }
+
+
+@pytest.fixture
+def settings() -> ScenarioSettings:
+    return scenario.load(
+        "quickstart", values={"scenario.peers": 3, "scenario.description": "<script>alert(1)</script>"}
+    )
+
+
+@pytest.fixture
+def records() -> Records:
+    return Records(
+        peers=[
+            outcome(name, accuracy, 1000 + 100 * i)
+            for i, (name, accuracy) in enumerate(zip(NAMES, (0.9, 0.8, 0.7), strict=True))
+        ],
+        metrics=[
+            measured("peer-00", 1, 0.5, 1.0, 100),
+            measured("peer-01", 1, 0.4, 1.5, 200),
+            measured("peer-02", 1, 0.3, 1.2, 300),
+            measured("peer-00", 2, 0.9, 2.0, 1000),
+            measured("peer-01", 2, 0.8, 3.5, 1100),
+        ],
+        events=[{"time": 0.5, "peer": "peer-00", "event": "started"}],
+        averages={1: Average(consensus_distance=2.0, accuracy=0.6, test_loss=0.4, peers=3)},
+        final=Average(consensus_distance=0.25, accuracy=0.95, test_loss=0.2, peers=3),
+        seconds=3.5,
+        model_digest="abc",
+    )
+
+
+def test_the_summary_of_known_numbers(settings: ScenarioSettings, records: Records) -> None:
+    summary = summarise(settings, records, engine="processes", wall_seconds=9.0)
+    assert summary == json.loads(json.dumps(summary, allow_nan=False))
+    curve = summary.pop("curve")
+    assert summary == {
+        "scenario": "quickstart",
+        "engine": "processes",
+        "algorithm": "dfedsam-mgs",
+        "seed": 0,
+        "peers": 3,
+        "honest_peers": 3,
+        "rounds": 2,
+        "accuracy": {
+            "mean": pytest.approx(0.8),
+            "std": pytest.approx((0.02 / 3) ** 0.5),
+            "min": 0.7,
+            "max": 0.9,
+        },
+        "accuracy_of_mean": 0.95,
+        "consensus_distance": 0.25,
+        "rounds_to_target": None,
+        "time_to_target": None,
+        "bytes_to_target": None,
+        "bytes": {
+            "payload": 3210,
+            "protocol": 3270,
+            "transport": 30,
+            "total": 3300,
+            "per_peer_mean": 1100,
+            "per_peer_max": 1200,
+            "by_type": {"hello": 30, "model": 3270},
+        },
+        "messages": {"by_type": {"hello": 3, "model": 12}},
+        "time": 3.5,
+        "wall_seconds": 9.0,
+        "event_digest": None,
+        "model_digest": "abc",
+        "faults": {
+            "crashed": 0,
+            "restarted": 0,
+            "left": 0,
+            "joined": 0,
+            "adopted": 1,
+            "rejected_messages": {"stale": 1},
+        },
+    }
+    first, second = curve
+    assert first == {
+        "round": 1,
+        "time": 1.5,
+        "peers": 3,
+        "accuracy_mean": pytest.approx(0.4),
+        "accuracy_min": 0.3,
+        "accuracy_max": 0.5,
+        "accuracy_of_mean": 0.6,
+        "test_loss_mean": 0.5,
+        "consensus_distance": 2.0,
+        "bytes": 600,
+    }
+    assert (second["peers"], second["accuracy_mean"], second["consensus_distance"]) == (
+        2,
+        pytest.approx(0.85),
+        None,
+    )
+
+
+def test_a_run_without_any_measurement_has_nulls_and_no_crash(
+    settings: ScenarioSettings, records: Records
+) -> None:
+    nothing = replace(records, peers=[], metrics=[], averages={}, final=None)
+    summary = summarise(settings, nothing, engine="processes", wall_seconds=0.1)
+    assert summary["accuracy"] == {"mean": None, "std": None, "min": None, "max": None}
+    assert summary["accuracy_of_mean"] is None
+    assert summary["curve"] == []
+    assert spread([0.5]) == {"mean": 0.5, "std": 0.0, "min": 0.5, "max": 0.5}
+
+
+def finished(folder: Path, settings: ScenarioSettings, records: Records, *, force: bool = False) -> Path:
+    run = RunFolder(folder, force=force)
+    run.begin(settings)
+    run.finish(records, summarise(settings, records, engine="processes", wall_seconds=9.0))
+    run.release()
+    return folder
+
+
+def test_a_finished_run_is_replaced_only_with_force(
+    tmp_path: Path, settings: ScenarioSettings, records: Records
+) -> None:
+    folder = finished(tmp_path / "runs" / "one", settings, records)
+    (folder / "peers").mkdir()
+    with pytest.raises(SettingError, match="holds a finished run; give --force"):
+        RunFolder(folder)
+    assert (folder / "summary.json").exists()
+    RunFolder(folder, force=True).release()
+    assert list(folder.iterdir()) == []
+
+
+def test_an_unfinished_run_is_replaced_without_asking(tmp_path: Path, settings: ScenarioSettings) -> None:
+    first = RunFolder(tmp_path / "one")
+    first.begin(settings)
+    first.release()
+    RunFolder(tmp_path / "one").release()
+    assert list((tmp_path / "one").iterdir()) == []
+
+
+def test_a_folder_that_holds_no_run_is_never_emptied(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(SettingError, match="holds other files and no run"):
+        RunFolder(tmp_path, force=True)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+    with pytest.raises(SettingError, match="is a file"):
+        RunFolder(tmp_path / "thesis.tex", force=True)
+
+
+def test_two_runs_never_write_into_one_folder(tmp_path: Path, settings: ScenarioSettings) -> None:
+    first = RunFolder(tmp_path / "one")
+    first.begin(settings)
+    with pytest.raises(SettingError, match="another run is writing there"):
+        RunFolder(tmp_path / "one", force=True)
+    assert (tmp_path / "one" / "scenario.toml").exists()
+    first.release()
+
+
+def test_the_folder_tells_scenario_graph_and_measurements(
+    tmp_path: Path, settings: ScenarioSettings, records: Records
+) -> None:
+    folder = finished(tmp_path / "one", settings, records)
+    assert scenario.load(folder / "scenario.toml") == settings
+    assert set(nx.read_graphml(folder / "topology.graphml").edges) == {
+        ("peer-00", "peer-01"),
+        ("peer-00", "peer-02"),
+        ("peer-01", "peer-02"),
+    }
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert lines == records.metrics
+    assert json.loads((folder / "environment.json").read_text())["packages"]["torch"]
+    assert json.loads((folder / "peers.json").read_text())[2]["rejected_messages"] == {"stale": 1}
+
+
+class Page(HTMLParser):
+    """Collects what a browser would load, what it would run, and what it would show."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.loaded: list[str] = []
+        self.tags: list[str] = []
+        self.shown = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.loaded += [
+            value or "" for key, value in attrs if key in {"src", "href", "srcset", "data", "action"}
+        ]
+
+    def handle_data(self, data: str) -> None:
+        self.shown += data
+
+
+def images(page: Page) -> list[str]:
+    prefix = "data:image/svg+xml;base64,"
+    assert all(address.startswith(prefix) for address in page.loaded)
+    return [base64.b64decode(address.removeprefix(prefix)).decode() for address in page.loaded]
+
+
+def test_the_page_of_one_run_holds_all_it_shows(
+    tmp_path: Path, settings: ScenarioSettings, records: Records
+) -> None:
+    folder = finished(tmp_path / "one", settings, records)
+    path = tmp_path / "report.html"
+    report.write_report([folder], path)
+    text = path.read_text(encoding="utf-8")
+    page = Page(text)
+    assert len(images(page)) == 6
+    assert not re.search(r"@import|url\(", text)
+    for image in images(page):
+        # Within an image, only parts of itself are referred to.
+        assert all(
+            target.startswith(("#", "data:image/png;"))
+            for target in re.findall(r'(?:xlink:)?href="([^"]*)"', image)
+        )
+    for shown in ("80.0 %", "95.0 %", "3.3 kB", "0.250", "peer-02", "dfedsam-mgs"):
+        assert shown in page.shown
+    assert "script" not in page.tags
+    assert "alert(1)" in page.shown
+
+
+def test_the_page_of_several_runs_overlays_and_tells_them_apart(
+    tmp_path: Path, settings: ScenarioSettings, records: Records
+) -> None:
+    folders = [finished(tmp_path / name, settings, records) for name in ("one", "two")]
+    path = tmp_path / "report.html"
+    report.write_report(folders, path)
+    page = Page(path.read_text(encoding="utf-8"))
+    assert "quickstart · seed 0 (one)" in page.shown
+    assert "quickstart · seed 0 (two)" in page.shown
+    assert len(images(page)) == 4
+
+
+def test_a_folder_without_a_finished_run_is_refused(
+    tmp_path: Path, settings: ScenarioSettings, records: Records
+) -> None:
+    with pytest.raises(SettingError, match=r"holds no finished run, summary.json is missing"):
+        report.write_report([tmp_path], tmp_path / "report.html")
+    folder = finished(tmp_path / "one", settings, records)
+    (folder / "summary.json").write_text("{")
+    with pytest.raises(SettingError, match="cannot be read as a run"):
+        report.write_report([folder], tmp_path / "report.html")
+
+
+@pytest.mark.parametrize("peers", [1, 2, 500])
+def test_the_page_copes_with_few_and_many_peers(
+    tmp_path: Path, settings: ScenarioSettings, records: Records, peers: int
+) -> None:
+    settings = scenario.load("quickstart", values={"scenario.peers": peers, "topology.kind": "ring"})
+    records = replace(
+        records,
+        peers=[outcome(name, 0.5, 1000) for name in settings.peer_names],
+        metrics=[measured(name, 1, 0.5, 1.0, 10) for name in settings.peer_names],
+        averages={1: Average(consensus_distance=0.0, accuracy=0.5, test_loss=0.4, peers=peers)},
+    )
+    folder = finished(tmp_path / "one", settings, records)
+    report.write_report([folder], tmp_path / "report.html")
+    assert settings.peer_names[-1] in Page((tmp_path / "report.html").read_text(encoding="utf-8")).shown

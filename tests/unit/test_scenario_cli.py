@@ -1,0 +1,83 @@
+"""`gossip-scenario`: answers, exit codes, and one sentence for each mistake."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scenarios import cli, scenario
+
+
+def test_the_command_line_answers_without_torch() -> None:
+    script = (
+        "import sys; from scenarios.cli import call; code = call(['--help']);"
+        "heavy = {'torch', 'networkx', 'pydantic', 'matplotlib'} & set(sys.modules);"
+        "sys.exit(f'imported {heavy}' if heavy else code)"
+    )
+    checked = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=Path(cli.__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (checked.returncode, checked.stderr) == (0, "")
+    for command in ("list", "run", "report", "topology"):
+        assert command in checked.stdout
+
+
+def test_list_names_every_ready_scenario(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.call(["list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [entry["name"] for entry in listed] == list(scenario.library())
+    assert cli.call(["list"]) == 0
+    assert "quickstart" in capsys.readouterr().out
+
+
+def test_topology_answers_in_json_and_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.call(["topology", "ring", "--peers", "16", "--json"]) == 0
+    seen = json.loads(capsys.readouterr().out)
+    assert seen["lambda"] == pytest.approx(0.9493, abs=5e-5)
+    assert seen["doubly_stochastic"] is True
+    assert cli.call(["topology", "regular", "--peers", "10", "--degree", "3", "--time-varying"]) == 0
+    assert "per round" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["topology", "rign", "--peers", "8"], "unknown topology 'rign'; did you mean 'ring'?"),
+        (["topology", "torus", "--peers", "7"], "torus needs"),
+        (["topology", "ring"], "Missing option '--peers'"),
+        (["run"], "Missing argument 'SCENARIO'"),
+        (["run", "nothing-like-it"], "unknown scenario 'nothing-like-it'"),
+        (
+            ["run", "quickstart", "--engine", "proceses"],
+            "--engine proceses: this engine is unknown; did you mean",
+        ),
+        (["run", "quickstart", "--set", "local.lr=x"], "--set local.lr=x: [local] lr = 'x': "),
+        (["run", "quickstart", "--set", "lr"], "must look like SECTION.KEY=VALUE"),
+        (["run", "quickstart", "--sed", "3"], "No such option: --sed"),
+        (["report", "absent"], "absent: holds no finished run"),
+        (["rn"], "No such command 'rn'"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(
+    arguments: list[str],
+    sentence: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.call(arguments) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("gossip-scenario: ")
+    assert sentence in said.err
+    assert said.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []

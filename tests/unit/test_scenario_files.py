@@ -1,0 +1,152 @@
+"""Scenario files: what they resolve to, and one sentence for everything that is wrong with them."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gossip.config import load_task
+from gossip.errors import SettingError
+from scenarios import scenario
+from scenarios.toml_text import dumps
+
+
+def written(folder: Path, text: str, name: str = "mine.toml") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("name", scenario.library())
+def test_every_library_scenario_is_valid_named_like_its_file_and_described(name: str) -> None:
+    settings = scenario.load(name)
+    assert settings.scenario.name == name
+    assert settings.scenario.description
+    assert len(settings.peer_names) == settings.scenario.peers
+
+
+def test_the_two_ring_scenarios_differ_only_in_what_they_compare() -> None:
+    plain, sam = (scenario.load(f"ring-{name}").as_file() for name in ("dfedavg", "dfedsam-mgs"))
+    for tables in (plain, sam):
+        tables.pop("scenario")
+    assert sam["local"].pop("sam_rho") == 0.2
+    assert sam["protocol"].pop("gossip_steps") == 4
+    plain["local"].pop("sam_rho")
+    plain["protocol"].pop("gossip_steps")
+    assert plain == sam
+
+
+def test_algorithm_and_seed_of_the_scenario_become_the_tasks(tmp_path: Path) -> None:
+    path = written(tmp_path, '[scenario]\nalgorithm = "dfedavgm"\nseed = 7\npeers = 3\n')
+    settings = scenario.load(path)
+    assert (settings.scenario.name, settings.algorithm, settings.seed) == ("mine", "dfedavgm", 7)
+    assert settings.local.momentum == 0.9
+    assert settings.peer_names == ("peer-00", "peer-01", "peer-02")
+    assert scenario.load(path, seed=9).task().seed == 9
+    again = scenario.load(
+        path, values={"scenario.peers": 120, "local.lr": 0.3}, overrides=["scenario.seed=5"]
+    )
+    assert (again.scenario.peers, again.seed, again.local.lr) == (120, 5, 0.3)
+    assert again.peer_names[-1] == "peer-119"
+    assert list(again.peer_names) == sorted(again.peer_names)
+
+
+def test_paths_are_relative_to_the_file_and_to_the_shell_in_overrides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "there"
+    folder.mkdir()
+    path = written(folder, '[data]\nsource = "d.npz"\n[model]\nname = "python:nets/mine.py:net"\n')
+    settings = scenario.load(path)
+    assert settings.data.source == str(folder / "d.npz")
+    assert settings.model.name == f"python:{folder / 'nets/mine.py'}:net"
+    monkeypatch.chdir(tmp_path)
+    assert scenario.load(path, overrides=["data.source=e.npz"]).data.source == str(tmp_path / "e.npz")
+    assert scenario.load(path, overrides=["model.name=mlp"]).model.name == "mlp"
+
+
+def test_a_resolved_scenario_says_the_same_when_it_is_read_again(tmp_path: Path) -> None:
+    for name in scenario.library():
+        first = scenario.load(name, overrides=["local.steps=3"])
+        path = written(tmp_path, dumps(first.as_file()), f"{name}.toml")
+        assert scenario.load(path) == first
+        task = written(tmp_path, dumps(first.task().as_sections()), "task.toml")
+        assert load_task(task) == first.task()
+        assert load_task(task).run_id() == first.task().run_id()
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[scenario]\npeers = 0\n", "mine.toml:2: [scenario] peers = 0: "),
+        ("[scenario]\n\npears = 4\n", "mine.toml:3: [scenario] unknown key 'pears'; did you mean 'peers'?"),
+        ('[scenario]\nname = "a/b"\n', "mine.toml:2: [scenario] name = 'a/b': "),
+        (
+            '[scenario]\nalgorithm = "dfedsm"\n',
+            "mine.toml:2: unknown algorithm 'dfedsm'; did you mean 'dfedsam'?",
+        ),
+        ("[scenario]\nalgorithm = 3\n", "mine.toml:2: [scenario] algorithm = 3: "),
+        ("scenario = 3\n", "mine.toml:1: 'scenario' must be a section: [scenario]"),
+        ("seed = 3\n", "mine.toml:1: 'seed' of a scenario stands in its section: [scenario]"),
+        ('algorithm = "local"\n', "mine.toml:1: 'algorithm' of a scenario stands in its section"),
+        ("[netwrk]\nlatency_ms = 5\n", "mine.toml:1: unknown section 'netwrk'; "),
+        ("[faults]\nlist = []\n", "mine.toml:1: unknown section 'faults'; "),
+        ("[local]\nlr = -1\n", "mine.toml:2: [local] lr = -1: "),
+        ('[topology]\nkind = "rign"\n', "[topology] unknown topology 'rign'; did you mean 'ring'?"),
+        ('[scenario]\npeers = 7\n[topology]\nkind = "torus"\n', "[topology] torus needs"),
+        ("[scenario\n", "mine.toml: not valid TOML: "),
+    ],
+)
+def test_a_mistake_is_one_sentence_with_its_place(tmp_path: Path, text: str, sentence: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        scenario.load(written(tmp_path, text))
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_override_is_blamed_by_its_own_words(tmp_path: Path) -> None:
+    path = written(tmp_path, '[scenario]\nalgorithm = "dfedsam"\n')
+    with pytest.raises(SettingError, match=r"--set scenario.algorithm=sgd: unknown algorithm 'sgd'"):
+        scenario.load(path, overrides=["scenario.algorithm=sgd"])
+    with pytest.raises(SettingError, match=r"override 'peers': must look like SECTION.KEY"):
+        scenario.load(path, values={"peers": 3})
+    with pytest.raises(SettingError, match=r"--set scenario.peers=x: \[scenario\] peers = 'x'"):
+        scenario.load(path, overrides=["scenario.peers=x"])
+
+
+def test_an_unknown_scenario_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="unknown scenario 'quikstart'; did you mean 'quickstart'"):
+        scenario.load("quikstart")
+    with pytest.raises(SettingError, match="there is no such scenario file"):
+        scenario.load(tmp_path / "absent.toml")
+
+
+plain = st.recursive(
+    st.booleans()
+    | st.integers(-(2**62), 2**62)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), inner, max_size=3)
+    ),
+    max_leaves=12,
+)
+
+
+@given(
+    st.dictionaries(
+        st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8), plain, max_size=5
+    )
+)
+def test_toml_text_reads_back_as_what_was_written(tables: dict[str, object]) -> None:
+    assert tomllib.loads(dumps(tables)) == tables
+
+
+def test_toml_has_no_word_for_none() -> None:
+    with pytest.raises(TypeError, match="no word for None"):
+        dumps({"a": None})
