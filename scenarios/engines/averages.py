@@ -63,9 +63,13 @@ class Averages:
                 self._average_round(number)
 
     def finish(self) -> None:
-        """Average what is left: rounds that some peers never reached."""
+        """Average what is left, rounds that some peers never reached, when no peer writes any more."""
         for number in sorted(self._waiting()):
             self._average_round(number)
+        # Not earlier: a peer may be about to write into the folder that has just become empty.
+        for home in self._homes.values():
+            with contextlib.suppress(OSError):
+                (home / "snapshots").rmdir()  # only where it is empty
 
     def _average(self, vectors: Vectors) -> Average | None:
         """Return the average's accuracy and the consensus distance; `vectors` is called twice, one pass each."""
@@ -116,8 +120,6 @@ class Averages:
         if not self._keep:
             for path in files:
                 path.unlink(missing_ok=True)
-                with contextlib.suppress(OSError):
-                    path.parent.rmdir()  # only when it is empty now
 
 
 def _read_each(files: Iterable[Path], read: Callable[[Path], Vector]) -> Iterator[Vector]:
