@@ -22,6 +22,7 @@ from gossip.wire.agreement import Agreement, Expectation
 from gossip.wire.codecs import Codec
 from gossip.wire.documents import Document, Envelope
 from gossip.wire.frames import Buffer, Cancelled, FrameReader, Received, writer
+from gossip.wire.memory import MemoryPool
 from gossip.wire.messages import Goodbye, Heartbeat, Hello, Welcome, type_of
 from gossip.wire.tensors import WireTensor
 
@@ -53,6 +54,7 @@ class Local:
     accounting: Accounting
     instance: str
     insecure: bool
+    pool: MemoryPool
     inspect: Callable[[PeerId, Message], Awaitable[None]]
     """Raises `PeerError` for a message that must not be used."""
     on_message: Callable[[PeerId, Message], None]
@@ -93,7 +95,7 @@ class Connection:
         self._peers_digest = peers_digest
         specs = local.codec.specs(local.learned_size)
         self._expectation = Expectation(local.agreement, local.codec.name, specs, sender=peer)
-        self._reader = FrameReader(self._expectation.accept, checksum=local.insecure)
+        self._reader = FrameReader(self._expectation.accept, checksum=local.insecure, pool=local.pool)
         envelope = Envelope(local.agreement.run_id, local.agreement.space_id, local.name)
         self._frames = writer(
             envelope, local.codec.name, specs, checksum=local.insecure, chunk_bytes=local.settings.chunk_bytes
@@ -169,7 +171,7 @@ class Connection:
         self._heartbeat_at_s = self.up_since_s + self.local.settings.heartbeat_s
         with self._scope:
             async with trio.open_nursery() as nursery:
-                for task in (lambda: self._write(first), self._read, self.outbox.wait_for_values):
+                for task in (lambda: self._write(first), self._read, self._beat, self.outbox.wait_for_values):
                     nursery.start_soon(self._guard, task, nursery.cancel_scope)
         if self._ended_by is not None and self._goodbye is None:
             raise self._ended_by
@@ -226,8 +228,9 @@ class Connection:
         if isinstance(event, Cancelled):
             return
         if not document.type.transport:
-            # Meanwhile nobody reads, so that silence is ours and not theirs.
-            self._alive.deadline = float("inf")
+            if event.tensors:
+                # Decoding and inspecting take time in which nobody reads: that silence is ours, not theirs.
+                self._alive.deadline = float("inf")
             await self._deliver(document, event.tensors)
             self._note_input()
             return
@@ -309,8 +312,7 @@ class Connection:
                 return
             else:
                 if not self.outbox.note_work():
-                    with trio.move_on_at(self._heartbeat_at_s):
-                        await self.outbox.wait()
+                    await self.outbox.wait()
                 await self._send_heartbeat_if_due()
             # Else its model would live until the next message.
             del message
@@ -344,6 +346,14 @@ class Connection:
                 self.local.accounting.drop("cancelled")
                 return
         self._count_sent(message, sent, payload_bytes=sum(tensor.data.nbytes for tensor in tensors))
+
+    async def _beat(self) -> None:
+        """Wake the writer when a heartbeat is due: cheaper than a deadline in every wait of its own."""
+        while True:
+            await trio.sleep_until(self._heartbeat_at_s)
+            self.outbox.wake()
+            # A writer that is held up must not make this spin.
+            await trio.sleep(self.local.settings.heartbeat_s / 10)
 
     async def _send_passing(self) -> None:
         while (message := self.outbox.take_passing()) is not None:

@@ -28,6 +28,7 @@ from gossip.protocols.base import Message, PeerId
 from gossip.telemetry.accounting import Accounting
 from gossip.wire.agreement import Agreement
 from gossip.wire.codecs import Codec
+from gossip.wire.memory import MemoryPool
 from gossip.wire.messages import Welcome
 
 __all__ = ["Agreement", "NeighbourTable"]
@@ -101,6 +102,7 @@ class NeighbourTable:
             accounting=accounting,
             instance=instance,
             insecure=identity is None,
+            pool=MemoryPool(),
             inspect=inspect,
             on_message=on_message,
             on_rejected=on_rejected,

@@ -34,6 +34,7 @@ from gossip.wire.documents import (
     read_head,
     read_small,
 )
+from gossip.wire.memory import MemoryPool
 from gossip.wire.tensors import TensorSpec, WireTensor, empty
 
 CHUNK_BYTES_MAX = 512 * 1024
@@ -174,10 +175,10 @@ class _Body:
 
     __slots__ = ("document", "frame_bytes", "headers", "segments", "tensors")
 
-    def __init__(self, document: Document, frame_bytes: int) -> None:
+    def __init__(self, document: Document, frame_bytes: int, pool: MemoryPool | None) -> None:
         self.document = document
         self.frame_bytes = frame_bytes
-        self.tensors = tuple(empty(spec) for spec in document.specs)
+        self.tensors = tuple(empty(spec, pool) for spec in document.specs)
         self.headers: list[tuple[bytearray, bytes]] = []
         # What is still to be filled, nearest last, so that taking from it is a pop.
         self.segments: list[memoryview] = []
@@ -200,15 +201,19 @@ class FrameReader:
     Both may raise `PeerError`, after which the stream is of no use any more.
     """
 
-    def __init__(self, accept: Callable[[Document], None], *, checksum: bool = False) -> None:
+    def __init__(
+        self, accept: Callable[[Document], None], *, checksum: bool = False, pool: MemoryPool | None = None
+    ) -> None:
         """Make a reader.
 
         Args:
             accept: called with every document as soon as its fields are known and before memory for its tensors is
                 taken; raises `PeerError` for one that must not come now, or has other tensors than agreed.
             checksum: whether frames end with a checksum, as they do where there is no TLS.
+            pool: where memory for tensors comes from.
         """
         self._accept = accept
+        self._pool = pool
         self._checksum = checksum
         self._header = bytearray(HEADER_BYTES)
         self._small = bytearray(0)
@@ -309,7 +314,7 @@ class FrameReader:
         if self._kind is FrameKind.HEAD:
             document = read_head(self._small)
             self._accept(document)
-            self._body = _Body(document, overhead + length)
+            self._body = _Body(document, overhead + length, self._pool)
             return None
         body = self._body
         assert body is not None

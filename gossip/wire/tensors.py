@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gossip.errors import PeerError, ProtocolMisuse
+from gossip.wire.memory import MemoryPool
 
 if TYPE_CHECKING:
     import torch
@@ -111,9 +112,10 @@ def to_torch(tensor: WireTensor) -> torch.Tensor:
     return torch.frombuffer(data, dtype=dtype).reshape(tensor.shape)
 
 
-def empty(spec: TensorSpec) -> WireTensor:
-    """Return a tensor with memory of its own that is still to be filled (64-byte aligned not promised, 8 is)."""
-    return WireTensor(spec.dtype, spec.shape, _bytes_of(np.empty(spec.nbytes, dtype=np.uint8)))
+def empty(spec: TensorSpec, pool: MemoryPool | None = None) -> WireTensor:
+    """Return a tensor that is still to be filled, with memory of its own or a pool's; aligned for its dtype."""
+    data = (pool or MemoryPool()).take(spec.nbytes)
+    return WireTensor(spec.dtype, spec.shape, data)
 
 
 def _bytes_of(array: np.ndarray[Any, Any]) -> memoryview:

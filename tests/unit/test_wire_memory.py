@@ -1,0 +1,49 @@
+"""Memory of received models is used again when, and only when, nobody holds the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from gossip.wire.memory import POOLED_BLOCKS_MAX, POOLED_BYTES_MIN, MemoryPool
+from gossip.wire.tensors import TensorSpec, WireTensor, empty, to_numpy, to_torch
+
+SPEC = TensorSpec("float32", (POOLED_BYTES_MIN // 4,))
+
+
+def address(tensor: WireTensor) -> int:
+    return int(np.frombuffer(tensor.data, np.uint8).ctypes.data)
+
+
+@pytest.mark.parametrize(
+    "hold",
+    [
+        lambda tensor: tensor,
+        lambda tensor: tensor.data,
+        lambda tensor: tensor.data[5:9],
+        to_torch,
+        lambda tensor: to_torch(tensor)[7:].reshape(-1, 1),
+        lambda tensor: to_torch(tensor)[:2].numpy(),
+        to_numpy,
+        lambda tensor: to_numpy(tensor)[3:5][:1],
+    ],
+)
+def test_a_block_is_not_handed_out_while_anything_refers_to_it(hold: Callable[[WireTensor], object]) -> None:
+    pool = MemoryPool()
+    first = empty(SPEC, pool)
+    where = address(first)
+    held = hold(first)
+    del first
+    second = empty(SPEC, pool)
+    assert address(second) != where
+    del held
+    assert address(empty(SPEC, pool)) == where
+
+
+def test_an_idle_pool_keeps_a_bounded_number_of_blocks() -> None:
+    pool = MemoryPool()
+    held = [empty(SPEC, pool) for _ in range(POOLED_BLOCKS_MAX + 3)]
+    assert len({address(tensor) for tensor in held}) == len(held)
+    assert len(pool._blocks) == POOLED_BLOCKS_MAX
