@@ -56,6 +56,9 @@ NOTHING: Tag = (-1, 0)
 
 DEADLINE = "deadline"
 
+CLOCK_S = 1e-6
+"""A deadline that is nearer than this has come: sums of floats do not meet exactly."""
+
 
 class Phase(Enum):
     """Where in a round a peer stands."""
@@ -139,25 +142,31 @@ class Rounds(Protocol):
 
     def on_message(self, ctx: Context, sender: PeerId, message: Message) -> None:
         """Keep a model of this step or a later one; drop and count anything else."""
-        match message:
-            case FinishedMessage():
-                self._finished_peers.add(sender)
-            case ModelMessage():
-                reason = self._reason_to_refuse(ctx, sender, message)
-                if reason is not None:
-                    ctx.emit(MessageRejected(sender=sender, reason=reason))
-                elif self._phase is Phase.FINISHED:
-                    self._answer(ctx, sender, (message.round, message.step))
-                else:
-                    self._receive(ctx, sender, message)
-            case _:
-                ctx.emit(MessageRejected(sender=sender, reason="unexpected"))
+        if isinstance(message, ModelMessage):
+            reason = self._reason_to_refuse(ctx, sender, message)
+            if reason is not None:
+                ctx.emit(MessageRejected(sender=sender, reason=reason))
+            elif self._phase is Phase.FINISHED:
+                self._answer(ctx, sender, (message.round, message.step))
+            else:
+                self._receive(ctx, sender, message)
+        elif isinstance(message, FinishedMessage):
+            self._finished_peers.add(sender)
+        else:
+            ctx.emit(MessageRejected(sender=sender, reason="unexpected"))
 
     def on_timer(self, ctx: Context, key: TimerKey) -> None:
         """End the step without those who did not answer."""
-        if key == DEADLINE and self._phase is Phase.GOSSIPING:
-            self._suspects |= self._missing
-            self._close_step(ctx)
+        if key != DEADLINE or self._phase is not Phase.GOSSIPING:
+            return
+        tag = self.tag
+        patience_s = max((self._patience_s(peer, tag) for peer in self._missing), default=0.0)
+        left_s = patience_s - (ctx.now() - self._step_began_s[tag])
+        if left_s > CLOCK_S:
+            ctx.set_timer(DEADLINE, left_s)
+            return
+        self._suspects |= self._missing
+        self._close_step(ctx)
 
     def on_peer(self, ctx: Context, peer: PeerId, up: bool) -> None:
         """Wait for nobody who is gone; tell somebody who came (back) where we are."""
@@ -207,7 +216,8 @@ class Rounds(Protocol):
             peer for peer in up if peer not in self._suspects and self._newest.get(peer, NOTHING) < tag
         }
         if self._missing:
-            ctx.set_timer(DEADLINE, max(self._patience_s(peer, tag) for peer in self._missing))
+            # No deadline is shorter than the floor, and most steps end before it: the rest is worked out then.
+            ctx.set_timer(DEADLINE, self._settings.deadline_floor_s)
         else:
             self._close_step(ctx)
 
@@ -260,6 +270,12 @@ class Rounds(Protocol):
 
     def _reason_to_refuse(self, ctx: Context, sender: PeerId, message: ModelMessage) -> str | None:
         """Return why a model cannot be used, or None. Tags come from the peer and may be nonsense."""
+        if (
+            message.round == self._round
+            and sender in self._row
+            and 0 <= message.step < self._settings.gossip_steps
+        ):
+            return None  # by far the most frequent case
         final = (message.round, message.step) == (self._rounds, 0)
         if not final and not (
             0 <= message.round < self._rounds and 0 <= message.step < self._settings.gossip_steps
@@ -267,34 +283,36 @@ class Rounds(Protocol):
             return "invalid-tag"
         if sender not in self._contacts_of(ctx):
             return "not-a-neighbour"
-        row = self._row if message.round == self._round else {}
-        if final or sender in (row or ctx.neighbours(message.round)):
+        if final or sender in ctx.neighbours(message.round):
             return None
         return "not-a-neighbour"
 
     def _receive(self, ctx: Context, sender: PeerId, message: ModelMessage) -> None:
-        tag = (message.round, message.step)
-        if tag < self.tag:
+        tag, here = (message.round, message.step), self.tag
+        if tag < here:
             began_s = self._step_began_s.get(tag)
             if began_s is not None:
                 # A model that just missed its deadline is what teaches the deadline to be longer.
                 self._deadline(sender, tag).observe(ctx.now() - began_s)
             ctx.emit(MessageRejected(sender=sender, reason="stale"))
             return
-        kept = self._inbox.setdefault(sender, {})
-        if tag in kept:
+        kept = self._inbox.get(sender)
+        if kept is None:
+            kept = self._inbox[sender] = {}
+        elif tag in kept:
             ctx.emit(MessageRejected(sender=sender, reason="duplicate"))
             return
         kept[tag] = message.model
-        self._newest[sender] = max(tag, self._newest.get(sender, tag))
-        self._newest_round = max(tag[0], self._newest_round)
+        if tag > self._newest.get(sender, NOTHING):
+            self._newest[sender] = tag
+            self._newest_round = max(message.round, self._newest_round)
         self._suspects.discard(sender)
         if len(kept) > KEPT_PER_SENDER_MAX:
             # The model of the present step is the one about to be merged; among the others old ones go first.
-            del kept[min(other for other in kept if other != self.tag)]
+            del kept[min(other for other in kept if other != here)]
         if self._phase is not Phase.GOSSIPING:
             return
-        if tag == self.tag and sender in self._row:
+        if tag == here and sender in self._row:
             self._deadline(sender, tag).observe(ctx.now() - self._step_began_s[tag])
         if not self._catch_up(ctx):
             self._no_longer_missing(ctx, sender)
@@ -352,7 +370,11 @@ class Rounds(Protocol):
 
     def _deadline(self, peer: PeerId, tag: Tag) -> ArrivalDeadline:
         # Waiting for step 0 is waiting for a neighbour's training; later steps wait for the network alone.
-        return self._deadlines.setdefault((peer, tag[1] == 0), ArrivalDeadline())
+        key = (peer, tag[1] == 0)
+        deadline = self._deadlines.get(key)
+        if deadline is None:
+            deadline = self._deadlines[key] = ArrivalDeadline()
+        return deadline
 
     def _patience_s(self, peer: PeerId, tag: Tag) -> float:
         return self._deadline(peer, tag).delay_s(

@@ -1,0 +1,108 @@
+"""What a scenario may say of the world around its peers: `[network]`, `[compute]`, `[faults]`, `[stop]`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, Strict, StrictFloat, StrictInt, model_validator
+
+from gossip.config import StopSettings
+from gossip.settings import Settings
+
+Number = StrictFloat | StrictInt
+Range = Number | Annotated[tuple[Number, Number], Strict(False)]
+
+
+class NetworkSettings(Settings):
+    """`[network]` of the virtual engine. The default is a good local network."""
+
+    latency_ms: Range = Field(
+        1.0, description="one way; a number, or [from, to]: drawn once for each pair, the same both ways"
+    )
+    jitter_ms: float = Field(0.0, ge=0, description="added to each message, uniform between 0 and this")
+    bandwidth_mbps: float | None = Field(
+        None,
+        gt=0,
+        description="of each peer, up and down each, shared fairly by its transfers; none: unlimited",
+    )
+    loss: float = Field(
+        0.0, ge=0, lt=1, description="of packets; TCP sends again, so it costs time and not messages"
+    )
+    cities_path: str | None = Field(
+        None, description="CSV lines 'from,to,milliseconds'; peers are placed in the cities in turn"
+    )
+
+    @model_validator(mode="after")
+    def _range(self) -> NetworkSettings:
+        low, high = bounds(self.latency_ms)
+        if not 0 <= low <= high:
+            raise ValueError(f"latency_ms = [{low:g}, {high:g}]: must be 0 <= from <= to")
+        return self
+
+
+class ComputeSettings(Settings):
+    """`[compute]` of the virtual engine: how long a local update takes."""
+
+    seconds_per_sample: float = Field(1e-4, ge=0, description="of one pass over one sample, forward and back")
+    spread: float = Field(
+        0.0,
+        ge=0,
+        description="standard deviation of the logarithm of a peer's speed, drawn once for each peer",
+    )
+    stragglers: float = Field(0.0, ge=0, le=1, description="share of the peers that are slow")
+    slowdown: float = Field(10.0, ge=1, description="how many times slower a straggler is")
+
+
+class Fault(Settings):
+    """One entry of `[faults] list`."""
+
+    at: float = Field(ge=0, description="seconds after the start")
+    do: Literal["crash", "restart", "leave", "join", "partition", "heal", "pause", "resume"]
+    peers: Annotated[tuple[StrictInt, ...], Strict(False)] | Number | None = Field(
+        None,
+        description="positions, or a share drawn at random; restart, heal and resume: all that need it by default",
+    )
+
+    @model_validator(mode="after")
+    def _peers_where_needed(self) -> Fault:
+        if self.peers is None and self.do in ("crash", "leave", "join", "partition", "pause"):
+            raise ValueError(f"do = '{self.do}' needs peers: positions, or a share between 0 and 1")
+        if isinstance(self.peers, (int, float)) and not 0 < self.peers <= 1:
+            raise ValueError(f"peers = {self.peers}: a share lies between 0 and 1; positions stand in a list")
+        return self
+
+
+class Churn(Settings):
+    """Sessions: every peer is online for a while, offline for a while, and so on."""
+
+    online_s: float = Field(gt=0, description="mean length of a session")
+    offline_s: float = Field(gt=0, description="mean time between sessions")
+    shape: float = Field(
+        1.0, gt=0, description="of the Weibull distribution; 1 is exponential, below 1 many short ones"
+    )
+    trace_path: str | None = Field(
+        None, description="CSV lines 'peer,online_from_s,online_to_s' instead of draws"
+    )
+
+
+class FaultSettings(Settings):
+    """`[faults]`: what goes wrong, and when."""
+
+    list: Annotated[tuple[Fault, ...], Strict(False)] = ()
+    churn: Churn | None = None
+
+
+class ScenarioStop(StopSettings):
+    """`[stop]` of a scenario: the first that comes true ends the run."""
+
+    virtual_seconds: float | None = Field(None, gt=0, description="virtual engine only")
+    target_accuracy: float | None = Field(
+        None, gt=0, le=1, description="mean accuracy; the summary tells when it was reached, the run goes on"
+    )
+
+
+def bounds(value: float | tuple[float, float]) -> tuple[float, float]:
+    """Return (from, to) of a number or a range."""
+    if isinstance(value, tuple):
+        return float(value[0]), float(value[1])
+    return float(value), float(value)

@@ -1,0 +1,40 @@
+"""Models as plain floats: a run of the protocol alone, for measuring the engine and for very many peers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gossip.protocols.base import Contribution
+
+
+class ScalarLearning:
+    """Training changes nothing; a merge is the weighted sum, at once."""
+
+    def initial(self, peer: int) -> float:
+        """Return a different number for each peer."""
+        return float(peer)
+
+    def train(self, model: float, peer: int, *, round: int) -> float:
+        """Return the model as it is."""
+        return model
+
+    def merge(
+        self,
+        own: float,
+        own_weight: float,
+        received: Sequence[Contribution],
+        *,
+        peer: int,
+        round: int,
+        step: int,
+        last: bool,
+    ) -> float:
+        """Return Σ_j W_ij x_j."""
+        total = own_weight * own
+        for contribution in received:
+            total += contribution.weight * contribution.model
+        return total
+
+    def adopt(self, own: float, received: float) -> float:
+        """Return the other's."""
+        return received

@@ -1,0 +1,398 @@
+"""The event engine: a heap of (time, sequence) over pure protocols. No trio, no threads, no wall clock."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from typing import Protocol as StructuralType
+
+from gossip.protocols.base import (
+    Contribution,
+    Message,
+    MessageRejected,
+    Model,
+    PeerId,
+    Protocol,
+    RoundCompleted,
+    Ticket,
+    TimerKey,
+)
+from scenarios.virtual.event_log import Did, EventLog
+from scenarios.virtual.network import Network
+from scenarios.virtual.peer import VirtualPeer
+from topologies import Topology
+
+
+LINGER_S = 10.0
+"""Virtual seconds in which what is under way at the end may still arrive."""
+
+
+class Learning(StructuralType):
+    """What computes models; values may come much later than their handles."""
+
+    def initial(self, peer: int) -> Model:
+        """Return the model of round 0."""
+
+    def train(self, model: Model, peer: int, *, round: int) -> Model:
+        """Return the handle of the model after one local update."""
+
+    def merge(
+        self,
+        own: Model,
+        own_weight: float,
+        received: Sequence[Contribution],
+        *,
+        peer: int,
+        round: int,
+        step: int,
+        last: bool,
+    ) -> Model:
+        """Return the handle of the merged model."""
+
+    def adopt(self, own: Model, received: Model) -> Model:
+        """Return the handle of `received` with own slots that never travel."""
+
+
+class Measure(StructuralType):
+    """What is told of the run as it goes."""
+
+    def round_completed(self, peer: VirtualPeer, event: RoundCompleted, now_s: float) -> bool:
+        """Note a finished round; return whether the run has reached what it was for."""
+
+
+class Simulation:
+    """All peers of a run and the time they live in.
+
+    Args:
+        names: the peers, sorted.
+        topology: graphs and weights.
+        make_protocol: (initial model, rounds done) -> a peer's protocol.
+        learning: computes models.
+        network: made with this simulation's `schedule`.
+        training_s: (peer, round) -> how long its local update takes.
+        frame_bytes: (peer, message) -> (bytes on the wire, of them tensors), by the real codec.
+        measure: told of every completed round.
+        seed: of the peers' own draws.
+    """
+
+    def __init__(
+        self,
+        *,
+        names: Sequence[PeerId],
+        topology: Topology,
+        make_protocol: Callable[[Model, int], Protocol],
+        learning: Learning,
+        make_network: Callable[[Callable[..., None]], Network],
+        training_s: Callable[[int, int], float],
+        frame_bytes: Callable[[int, Message], tuple[int, int]],
+        measure: Measure,
+        seed: int,
+    ) -> None:
+        self.topology = topology
+        self.learning = learning
+        self.seed = seed
+        self.now = 0.0
+        self.log = EventLog()
+        self.notes: list[dict[str, Any]] = []
+        """Lines of events.jsonl."""
+        self.faults: dict[str, int] = {}
+        self.processed = 0
+        self._heap: list[tuple[Any, ...]] = []
+        self._sequence = itertools.count()
+        self._make_protocol = make_protocol
+        self._training_s = training_s
+        self._frame_bytes = frame_bytes
+        self._measure = measure
+        self._over = False
+        self.network = make_network(self.schedule)
+        self._same_latency_s = self.network.latency.between(0, 0) if self.network.ideal else None
+        self.index_of = {name: index for index, name in enumerate(names)}
+        everybody = tuple(names)
+        self.peers: list[VirtualPeer] = []
+        for index in range(len(names)):
+            contacts = tuple(everybody[j] for j in topology.contacts(index))
+            protocol = make_protocol(learning.initial(index), 0)
+            self.peers.append(VirtualPeer(self, index, everybody, contacts, protocol))
+        self.by_name = {peer.peer: peer for peer in self.peers}
+        self._running = len(self.peers)
+
+    # --- time ---
+
+    def schedule(self, time_s: float, function: Callable[..., None], *arguments: Any) -> None:
+        """Call ``function(*arguments)`` at `time_s`; equal times in the order in which they were asked for."""
+        heapq.heappush(self._heap, (time_s, next(self._sequence), function, arguments))
+
+    def start(self) -> None:
+        """Let every living peer begin at time 0, in their order."""
+        for peer in self.peers:
+            if peer.alive:
+                self.schedule(0.0, self._start, peer)
+
+    def run(self, *, until_s: float = float("inf")) -> None:
+        """Process events until all peers have finished, the purpose is reached, or time is up."""
+        heap, pop = self._heap, heapq.heappop
+        while heap and not self._over:
+            if heap[0][0] > until_s:
+                self.now = until_s
+                return
+            self.now, _, function, arguments = pop(heap)
+            self.processed += 1
+            function(*arguments)
+
+    def _start(self, peer: VirtualPeer) -> None:
+        if not peer.alive or peer.started:
+            return
+        peer.started = True
+        self.log.add(self.now, Did.START, peer.index)
+        peer.protocol.on_start(peer)
+
+    # --- what peers ask for ---
+
+    def transmit(self, sender: VirtualPeer, name: PeerId, message: Message) -> None:
+        """Count the message and let the network say when it arrives."""
+        receiver = self.by_name[name]
+        nbytes, payload = self._frame_bytes(sender.index, message)
+        kind = message.kind
+        counts = sender.sent.get(kind)
+        if counts is None:
+            counts = sender.sent[kind] = [0, 0, 0]
+        counts[0] += 1
+        counts[1] += nbytes
+        counts[2] += payload
+        self.log.add(self.now, Did.SEND, sender.index, receiver.index, nbytes)
+        delivery = (receiver, sender, receiver.life, sender.life, message, nbytes, payload)
+        if self._same_latency_s is not None:
+            time_s = self.now + self._same_latency_s
+            heapq.heappush(self._heap, (time_s, next(self._sequence), self._deliver, delivery))
+        else:
+            self.network.send(
+                sender.index,
+                receiver.index,
+                message,
+                nbytes,
+                self.now,
+                lambda time_s: self.schedule(time_s, self._deliver, *delivery),
+            )
+
+    def _deliver(
+        self,
+        receiver: VirtualPeer,
+        sender: VirtualPeer,
+        receiver_life: int,
+        sender_life: int,
+        message: Message,
+        nbytes: int,
+        payload: int,
+    ) -> None:
+        # What was under way when either end died or the link was cut went down with the connection.
+        if receiver.life != receiver_life or sender.life != sender_life or not receiver.alive:
+            return
+        if sender.peer in receiver.down:
+            return
+        if receiver.paused:
+            receiver.resume_queue.append(
+                (self._deliver, receiver, sender, receiver_life, sender_life, message, nbytes, payload)
+            )
+            return
+        counts = receiver.received.get(message.kind)
+        if counts is None:
+            counts = receiver.received[message.kind] = [0, 0, 0]
+        counts[0] += 1
+        counts[1] += nbytes
+        counts[2] += payload
+        self.log.add(self.now, Did.DELIVER, receiver.index, sender.index)
+        receiver.protocol.on_message(receiver, sender.peer, message)
+
+    def ring(self, peer: VirtualPeer, key: TimerKey, asked_s: float, life: int) -> None:
+        """A heap entry of a timer is due: ring, or look again when the timer is due now."""
+        if peer.life != life:
+            return
+        timer = peer.timers.get(key)
+        if timer is None or timer[1] != asked_s:
+            return
+        if timer[0] > asked_s:
+            if timer[0] == float("inf"):
+                del peer.timers[key]
+            else:
+                timer[1] = timer[0]
+                self.schedule(timer[0], self.ring, peer, key, timer[0], life)
+            return
+        if peer.paused:
+            peer.resume_queue.append((self.ring, peer, key, asked_s, life))
+            return
+        del peer.timers[key]
+        self.log.add(self.now, Did.TIMER, peer.index)
+        peer.protocol.on_timer(peer, key)
+
+    def train(self, peer: VirtualPeer, ticket: Ticket, model: Model, round: int) -> None:
+        """Defer the value, and tell the protocol when its virtual time has passed."""
+        self.log.add(self.now, Did.TRAIN, peer.index, -1, round)
+        handle = self.learning.train(model, peer.index, round=round)
+        end_s = self.now + self._training_s(peer.index, round)
+        heapq.heappush(
+            self._heap, (end_s, next(self._sequence), self._trained, (peer, ticket, handle, peer.life))
+        )
+
+    def _trained(self, peer: VirtualPeer, ticket: Ticket, model: Model, life: int) -> None:
+        if peer.life != life:
+            return
+        if peer.paused:
+            peer.resume_queue.append((self._trained, peer, ticket, model, life))
+            return
+        peer.training = False
+        self.log.add(self.now, Did.TRAINED, peer.index, -1, int(ticket))
+        peer.protocol.on_trained(peer, ticket, model)
+
+    def round_completed(self, peer: VirtualPeer, event: RoundCompleted) -> None:
+        """Note the round, which is the peer's checkpoint too."""
+        self.log.add(self.now, Did.ROUND, peer.index, event.heard, event.round)
+        peer.checkpoint = (event.round, event.model)
+        if self._measure.round_completed(peer, event, self.now):
+            self._over = True
+
+    def rejected(self, peer: VirtualPeer, event: MessageRejected) -> None:
+        """Log that a message was not used."""
+        self.log.add(self.now, Did.REJECT, peer.index, self.index_of[event.sender])
+
+    def finished(self, peer: VirtualPeer, model: Model) -> None:
+        """Note that a peer is done; the run goes on until nobody needs it any more."""
+        if not peer.finished:
+            peer.finished = True
+            self.log.add(self.now, Did.FINISH, peer.index)
+            self._running -= 1
+        self._check_over()
+
+    def _check_over(self) -> None:
+        """Once all that live are finished, farewells and answers under way still arrive; then it is over."""
+        if self._running == 0:
+            self.schedule(self.now + LINGER_S, self._end)
+
+    def _end(self) -> None:
+        if self._running == 0:
+            self._over = True
+
+    # --- faults ---
+
+    def note(self, event: str, peer: VirtualPeer | None, **details: Any) -> None:
+        """Add a line to events.jsonl."""
+        who = {} if peer is None else {"peer": peer.peer}
+        self.notes.append({"time": round(self.now, 6), **who, "event": event, **details})
+
+    def crash(self, peer: VirtualPeer, *, leaving: bool = False) -> None:
+        """End a peer's process: all that it held in memory is gone, its checkpoint stays."""
+        if not peer.alive:
+            return
+        self._fault("left" if leaving else "crashed", peer)
+        peer.alive = peer.started = peer.training = peer.paused = False
+        peer.life += 1
+        peer.timers.clear()
+        peer.resume_queue.clear()
+        peer.down.clear()
+        if not peer.finished:
+            self._running -= 1
+        self.network.forget(peer.index, self.now)
+        for other in self._linked(peer):
+            # The system closes a dead process' connections: the others learn it one latency later.
+            delay_s = self.network.latency.between(peer.index, other.index)
+            self.schedule(self.now + delay_s, self._connection_lost, other, peer, other.life)
+        self._check_over()
+
+    def restart(self, peer: VirtualPeer, *, joining: bool = False) -> None:
+        """Start a peer (again), from its last checkpoint where it has one."""
+        if peer.alive:
+            return
+        self._fault("joined" if joining else "restarted", peer)
+        round, model = peer.checkpoint or (0, self.learning.initial(peer.index))
+        peer.protocol = self._make_protocol(model, round)
+        peer.alive = True
+        peer.finished = False
+        self._running += 1
+        connected_s = self.now
+        for other in self._linked(peer):
+            if not other.alive:
+                peer.down.add(other.peer)
+                continue
+            # TCP and TLS take about three times there and back.
+            delay_s = 6 * self.network.latency.between(peer.index, other.index)
+            peer.down.add(other.peer)
+            connected_s = max(connected_s, self.now + delay_s)
+            self.schedule(self.now + delay_s, self._connected, peer, other, peer.life, other.life)
+        self.schedule(connected_s, self._start, peer)
+
+    def absent(self, peer: VirtualPeer) -> None:
+        """Make a peer one that has not started yet; call before `start`."""
+        peer.alive = False
+        self._running -= 1
+        for other in self._linked(peer):
+            other.down.add(peer.peer)
+
+    def pause(self, peer: VirtualPeer) -> None:
+        """Stop a process without ending it (SIGSTOP): its connections stay until heartbeats are missed."""
+        if peer.alive and not peer.paused:
+            self._fault("paused", peer)
+            peer.paused = True
+
+    def resume(self, peer: VirtualPeer) -> None:
+        """Let a paused process go on: what came meanwhile is handled now."""
+        if peer.paused:
+            self._fault("resumed", peer)
+            peer.paused = False
+            queue, peer.resume_queue = peer.resume_queue, []
+            for function, *arguments in queue:
+                self.schedule(self.now, function, *arguments)
+
+    def cut(self, peer: VirtualPeer, other: VirtualPeer, *, detected_s: float) -> None:
+        """Take the link between two peers away; each notices after `detected_s` of silence."""
+        peer.down.add(other.peer)
+        other.down.add(peer.peer)
+        for one, two in ((peer, other), (other, peer)):
+            self.schedule(self.now + detected_s, self._notice_cut, one, two, one.life)
+
+    def heal(self, peer: VirtualPeer, other: VirtualPeer, *, delay_s: float) -> None:
+        """Give the link back; connections come up after `delay_s`."""
+        if peer.alive and other.alive:
+            self.schedule(self.now + delay_s, self._connected, peer, other, peer.life, other.life)
+
+    def _notice_cut(self, peer: VirtualPeer, other: VirtualPeer, life: int) -> None:
+        if peer.life == life and peer.alive and other.peer in peer.down:
+            self._tell(peer, other.peer, up=False)
+
+    def _connection_lost(self, peer: VirtualPeer, gone: VirtualPeer, life: int) -> None:
+        if peer.life == life and peer.alive and not gone.alive and gone.peer not in peer.down:
+            peer.down.add(gone.peer)
+            self._tell(peer, gone.peer, up=False)
+
+    def _connected(self, a: VirtualPeer, b: VirtualPeer, life_a: int, life_b: int) -> None:
+        if (a.life, b.life) != (life_a, life_b) or not (a.alive and b.alive):
+            return
+        for one, two in ((a, b), (b, a)):
+            if two.peer in one.down:
+                one.down.discard(two.peer)
+                self._tell(one, two.peer, up=True)
+
+    def _tell(self, peer: VirtualPeer, other: PeerId, *, up: bool) -> None:
+        self.log.add(self.now, Did.PEER, peer.index, self.index_of[other], int(up))
+        if peer.started:
+            peer.protocol.on_peer(peer, other, up)
+
+    def _linked(self, peer: VirtualPeer) -> list[VirtualPeer]:
+        return [self.by_name[name] for name in peer.contacts]
+
+    def _fault(self, name: str, peer: VirtualPeer) -> None:
+        self.faults[name] = self.faults.get(name, 0) + 1
+        self.log.add(self.now, Did.FAULT, peer.index, len(name))
+        self.note(name, peer)
+
+
+def traffic(counts: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    """Return a peer's counters of one direction as `scenarios.records.Traffic` names them."""
+    protocol = sum(entry[1] for entry in counts.values())
+    return {
+        "payload": sum(entry[2] for entry in counts.values()),
+        "protocol": protocol,
+        "transport": 0,
+        "total": protocol,
+        "by_type": {kind: entry[1] for kind, entry in sorted(counts.items())},
+    }
