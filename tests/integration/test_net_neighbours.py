@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -379,5 +380,121 @@ def test_a_dead_silent_peer_is_noticed_and_a_living_idle_one_is_not(tmp_path: Pa
             connection._heartbeat_at_s = float("inf")
             await alice.until(lambda: ("bob", False) in alice.changes)
             nursery.cancel_scope.cancel()
+
+    trio.run(main)
+
+
+class Hooked(Value):
+    """A handle that does something at the moment when its model begins to be sent."""
+
+    def __init__(self, vector: torch.Tensor, hook: Callable[[], None]) -> None:
+        super().__init__(vector)
+        self._hook = hook
+
+    async def wait(self) -> torch.Tensor:
+        self._hook()
+        return await super().wait()
+
+
+@pytest.mark.parametrize("insecure", [False, True])
+def test_messages_and_heartbeats_pass_between_the_chunks_of_a_model(tmp_path: Path, insecure: bool) -> None:
+    net = Net(tmp_path, "alice", "bob", insecure=insecure)
+    learned = 3_000_000
+
+    async def main() -> None:
+        alice = net.peer("alice", learned=learned, heartbeat_s=0.001, chunk_bytes=4096)
+        bob = net.peer("bob", learned=learned)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(alice.table.run)
+            await nursery.start(bob.table.run)
+            await alice.until_up("bob")
+            beaten: list[int] = []
+
+            def begun() -> None:
+                alice.table.send("bob", Ping(number=1))
+                beaten.append(bob.accounting.received.messages_by_type["heartbeat"])
+
+            alice.table.send("bob", model(1, Hooked(torch.ones(learned), begun)))
+            await bob.until(lambda: len(bob.messages) == 1)
+            assert bob.messages[0][1].kind == "test-ping"
+            await bob.until(lambda: len(bob.messages) == 2)
+            assert bob.messages[1][1].kind == "model"
+            # The model alone was 3,000 chunks; nothing else was there to be sent meanwhile.
+            assert bob.accounting.received.messages_by_type["heartbeat"] > beaten[0] + 2
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+
+
+def test_leaving_is_bounded_even_where_a_peer_does_not_read(tmp_path: Path) -> None:
+    net = Net(tmp_path, "alice", "bob")
+    learned = 20_000_000
+
+    async def main() -> None:
+        alice = net.peer("alice", learned=learned, close_timeout_s=0.2)
+        bob = net.peer("bob", learned=learned)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(alice.table.run)
+            await nursery.start(bob.table.run)
+            await alice.until_up("bob")
+            await bob.until_up("alice")
+            begun = trio.Event()
+            stuck = bob.table._connection("alice")
+            assert stuck is not None
+
+            async def hang(buffer: memoryview) -> int:
+                await trio.sleep_forever()
+                raise AssertionError(buffer)
+
+            # Bob's process hangs: what reaches his socket stays there.
+            stuck._stream._read_some = hang  # type: ignore[method-assign]
+            alice.table.send("bob", model(1, Hooked(torch.ones(learned), begun.set)))
+            with trio.fail_after(20):
+                await begun.wait()
+                await alice.table.close("leaving")
+            assert not bob.messages
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+
+
+def test_a_bug_in_a_handler_ends_one_connection_and_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    net = Net(tmp_path, "alice", "bob", "carol")
+
+    async def main() -> None:
+        alice, bob, carol = (net.peer(name) for name in ("alice", "bob", "carol"))
+
+        def broken(sender: str, message: Message) -> None:
+            if sender == "bob":
+                raise RuntimeError("a bug")
+            alice.messages.append((sender, message))
+
+        object.__setattr__(alice.table._local, "on_message", broken)
+        async with trio.open_nursery() as nursery:
+            for peer in (alice, bob, carol):
+                await nursery.start(peer.table.run)
+            await alice.until_up("bob", "carol")
+            await bob.until_up("alice")
+            await carol.until_up("alice")
+            bob.table.send("alice", Ping(number=1))
+            await alice.until(lambda: ("bob", False) in alice.changes)
+            assert ("carol", False) not in alice.changes
+            # And bob comes back.
+            await alice.until_up("bob")
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+    assert any(record.exc_info for record in caplog.records)
+
+
+def test_what_is_sent_to_a_peer_that_is_down_is_dropped_and_counted(tmp_path: Path) -> None:
+    net = Net(tmp_path, "alice", "bob")
+
+    async def main() -> None:
+        alice = net.peer("alice")
+        alice.table.send("bob", model(1, torch.ones(16)))
+        assert alice.accounting.as_dict()["dropped_messages"] == {"peer down": 1}
 
     trio.run(main)
