@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import networkx as nx
+from tomli_w import dumps
 
 from gossip.errors import SettingError
 from scenarios.records import Records
 from scenarios.scenario import ScenarioSettings
-from scenarios.toml_text import dumps
 
 SUMMARY = "summary.json"
 SCENARIO = "scenario.toml"

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
-from gossip.config import PRESETS, TaskSettings, TopologySettings
+from gossip.config import PRESETS, StopSettings, TaskSettings
+from gossip.config.graphs import build_topology
 from gossip.config.loading import Layer, merge_layers, parse_override, read_file, resolve
 from gossip.config.presets import DEFAULT_ALGORITHM
 from gossip.errors import SettingError, nearest
 from gossip.settings import Settings
-from topologies import Topology, TopologyError
+from scenarios.sections import ComputeSettings, FaultSettings, NetworkSettings, ScenarioStop
+from topologies import Topology
 
 LIBRARY = Path(__file__).parent / "library"
 
@@ -43,10 +45,24 @@ class ProcessesSettings(Settings):
     stop_timeout_s: float = Field(10.0, gt=0, description="between asking processes to end and killing them")
 
 
+class VirtualSettings(Settings):
+    """`[virtual]`: how the virtual engine computes."""
+
+    device: str = Field("cpu", description="cpu, or cuda where there is one")
+    method: Literal["auto", "vmap", "loop"] = Field(
+        "auto", description="how many peers' models are trained together; auto: what is faster for the model"
+    )
+
+
 class ScenarioSettings(TaskSettings):
     """Everything a scenario file may say: the task's sections and those of the network."""
 
     scenario: ScenarioTable = ScenarioTable()
+    stop: ScenarioStop = ScenarioStop()
+    network: NetworkSettings = NetworkSettings()
+    compute: ComputeSettings = ComputeSettings()
+    faults: FaultSettings = FaultSettings()
+    virtual: VirtualSettings = VirtualSettings()
     processes: ProcessesSettings = ProcessesSettings()
 
     @property
@@ -61,11 +77,12 @@ class ScenarioSettings(TaskSettings):
         Raises:
             SettingError: there is none with so many peers.
         """
-        return make_topology(self.topology, peers=self.scenario.peers, seed=self.seed, names=self.peer_names)
+        return build_topology(self.topology, names=self.peer_names, seed=self.seed)
 
     def task(self) -> TaskSettings:
         """Return what a single peer is told."""
-        return TaskSettings.model_validate({name: getattr(self, name) for name in TaskSettings.model_fields})
+        fields = {name: getattr(self, name) for name in TaskSettings.model_fields}
+        return TaskSettings.model_validate({**fields, "stop": StopSettings(rounds=self.stop.rounds)})
 
     def as_file(self) -> dict[str, Any]:
         """Return the tables of a scenario file that says all of this."""
@@ -75,26 +92,6 @@ class ScenarioSettings(TaskSettings):
             name: table for name, table in tables.items() if name not in {"algorithm", "seed", "scenario"}
         }
         return {"scenario": tables["scenario"], **rest}
-
-
-def make_topology(
-    settings: TopologySettings, *, peers: int, seed: int, names: Sequence[str] | None = None
-) -> Topology:
-    """Build the topology of `[topology]`, its errors as the user's."""
-    try:
-        return Topology(
-            settings.kind,
-            peers,
-            degree=settings.degree,
-            probability=settings.probability,
-            path=settings.path,
-            weights=settings.weights,
-            time_varying=settings.time_varying,
-            seed=seed,
-            names=names,
-        )
-    except TopologyError as error:
-        raise SettingError(f"[topology] {error}") from None
 
 
 def library() -> dict[str, Path]:
@@ -203,7 +200,12 @@ def _absolute(layer: Layer, folder: Path) -> Layer:
     tables = {
         name: dict(table) if isinstance(table, Mapping) else table for name, table in layer.tables.items()
     }
-    for section, key in (("data", "source"), ("model", "name"), ("topology", "path")):
+    for section, key in (
+        ("data", "source"),
+        ("model", "name"),
+        ("topology", "path"),
+        ("network", "cities_path"),
+    ):
         table = tables.get(section)
         if isinstance(table, dict) and isinstance(table.get(key), str):
             table[key] = _absolute_path(table[key], folder, bare=section == "topology")

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gossip.config import TaskSettings, load_task
+from gossip.config.graphs import build_topology
 from gossip.errors import SettingError
 from gossip.net.identity import IDENTITY_FILE, Identity
 from gossip.net.peers_file import PeerEntry, PeersFile
 from gossip.net.peers_file import load as load_peers
 from gossip.node.options import NodeOptions
-from topologies import Topology, TopologyError
+from topologies import Topology
 
 if TYPE_CHECKING:
     from gossip.learner import Learner
@@ -72,27 +73,8 @@ def find_membership(options: NodeOptions) -> Membership:
         peers=peers,
         me=me,
         identity=identity,
-        topology=make_topology(settings, peers.names, folder),
+        topology=build_topology(settings.topology, names=peers.names, seed=settings.seed, folder=folder),
     )
-
-
-def make_topology(settings: TaskSettings, names: tuple[str, ...], folder: Path) -> Topology:
-    """Build the graph that every peer computes alike from the sorted names and the seed."""
-    chosen = settings.topology
-    try:
-        return Topology(
-            chosen.kind,
-            len(names),
-            degree=chosen.degree,
-            probability=chosen.probability,
-            path=None if chosen.path is None else str(folder / chosen.path),
-            weights=chosen.weights,
-            time_varying=chosen.time_varying,
-            seed=settings.seed,
-            names=names,
-        )
-    except TopologyError as error:
-        raise SettingError(f"[topology] {error}") from None
 
 
 def load_learning(options: NodeOptions, membership: Membership) -> Setup:

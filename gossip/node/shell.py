@@ -16,6 +16,7 @@ import torch
 import trio
 
 from gossip import seeding
+from gossip.config.graphs import build_topology
 from gossip.errors import ExitCode, GossipError, PeerError, QuorumLost, SettingError, TooFewPeers
 from gossip.learner import Trained
 from gossip.net.neighbours import Agreement, NeighbourTable
@@ -23,7 +24,7 @@ from gossip.net.peers_file import load as load_peers
 from gossip.node.context import NodeContext
 from gossip.node.handles import Deferred
 from gossip.node.recorder import Recorder, counts
-from gossip.node.setup import Setup, make_topology
+from gossip.node.setup import Setup
 from gossip.node.status import serve_status
 from gossip.node.work import LearningThread
 from gossip.protocols.base import (
@@ -231,7 +232,12 @@ class Node:
             me = peers.find(self.name)
             if me is None or me.certificate != membership.me.certificate:
                 raise SettingError(f"{options.peers}: our own line ('{self.name}') is gone or has changed")
-            topology = make_topology(self._settings, peers.names, membership.folder)
+            topology = build_topology(
+                self._settings.topology,
+                names=peers.names,
+                seed=self._settings.seed,
+                folder=membership.folder,
+            )
         except SettingError as error:
             logger.error("SIGHUP: %s; going on with the old peers", error)
             return

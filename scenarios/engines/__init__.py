@@ -18,15 +18,16 @@ Engine: TypeAlias = Callable[[ScenarioSettings, Path, Progress], Records]
 Raises `RunFailed` where a peer failed, and lets KeyboardInterrupt pass after it has tidied up.
 """
 
-ENGINES: Mapping[str, str] = {"processes": "scenarios.engines.processes:run"}
+ENGINES: Mapping[str, str] = {
+    "virtual": "scenarios.engines.virtual:run",
+    "processes": "scenarios.engines.processes:run",
+}
 
 
 def load_engine(name: str) -> Engine:
     """Return the engine called `name`, or raise `SettingError` naming the nearest."""
     if name not in ENGINES:
-        hint = nearest(name, ENGINES)
-        told = "is not there yet" if name == "virtual" else "is unknown"
-        raise SettingError(f"--engine {name}: this engine {told}; {hint}")
+        raise SettingError(f"--engine {name}: unknown engine; {nearest(name, ENGINES)}")
     module, _, function = ENGINES[name].partition(":")
     engine: Engine = getattr(importlib.import_module(module), function)
     return engine

@@ -8,11 +8,12 @@ import shutil
 import socket
 from pathlib import Path
 
+from tomli_w import dumps
+
 from gossip.errors import SettingError
 from gossip.net.identity import Identity
 from scenarios.errors import RunFailed
 from scenarios.scenario import ScenarioSettings
-from scenarios.toml_text import dumps
 
 HOST = "127.0.0.1"
 

@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gossip.wire.messages import type_of
 from scenarios.engines import homes as preparation
 from scenarios.engines.launcher import Exit, Launcher, last_line
 from scenarios.engines.watch import Watch, finite, read_all
@@ -182,10 +183,17 @@ def _outcome(name: str, path: Path) -> PeerOutcome:
         test_loss=said["test_loss"],
         sent=_traffic(said["bytes"]),
         received=_traffic(said["bytes_received"]),
-        messages=said["messages"]["by_type"],
+        # Hello, heartbeats and the like belong to the transport, and depend on how long the run took.
+        messages={kind: n for kind, n in said["messages"]["by_type"].items() if not is_transport(kind)},
         rejected_messages=said["rejected_messages"],
         adopted=said["adopted"],
     )
+
+
+def is_transport(kind: str) -> bool:
+    """Return whether a message type belongs to the connection and not to the protocol."""
+    registered = type_of(kind)
+    return registered is not None and registered.transport
 
 
 def _traffic(said: Mapping[str, Any]) -> Traffic:

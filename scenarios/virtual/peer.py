@@ -53,6 +53,7 @@ class VirtualPeer:
         "started",
         "tickets",
         "timers",
+        "trained",
         "training",
     )
 
@@ -82,6 +83,8 @@ class VirtualPeer:
         """Key -> [when it rings (infinite: cancelled), when the heap will ask]."""
         self.tickets = 0
         self.training = False
+        self.trained: Model | None = None
+        """The outcome of the last local update, kept for its loss."""
         self.round = 0
         self.finished = False
         self.adopted = 0

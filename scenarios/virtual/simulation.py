@@ -24,7 +24,6 @@ from scenarios.virtual.network import Network
 from scenarios.virtual.peer import VirtualPeer
 from topologies import Topology
 
-
 LINGER_S = 10.0
 """Virtual seconds in which what is under way at the end may still arrive."""
 
@@ -130,16 +129,19 @@ class Simulation:
             if peer.alive:
                 self.schedule(0.0, self._start, peer)
 
-    def run(self, *, until_s: float = float("inf")) -> None:
-        """Process events until all peers have finished, the purpose is reached, or time is up."""
+    def run(self, *, until_s: float = float("inf"), events_max: int | None = None) -> bool:
+        """Process events until the run is over or time is up; return whether `events_max` came first."""
         heap, pop = self._heap, heapq.heappop
-        while heap and not self._over:
+        for _ in itertools.repeat(None) if events_max is None else itertools.repeat(None, events_max):
+            if self._over or not heap:
+                return False
             if heap[0][0] > until_s:
                 self.now = until_s
-                return
+                return False
             self.now, _, function, arguments = pop(heap)
             self.processed += 1
             function(*arguments)
+        return True
 
     def _start(self, peer: VirtualPeer) -> None:
         if not peer.alive or peer.started:
@@ -242,6 +244,7 @@ class Simulation:
             peer.resume_queue.append((self._trained, peer, ticket, model, life))
             return
         peer.training = False
+        peer.trained = model
         self.log.add(self.now, Did.TRAINED, peer.index, -1, int(ticket))
         peer.protocol.on_trained(peer, ticket, model)
 

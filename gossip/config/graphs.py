@@ -1,0 +1,34 @@
+"""From `[topology]` to the graph that every peer computes alike from the sorted names and the seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gossip.config.task import TopologySettings
+from gossip.errors import SettingError
+from topologies import Topology, TopologyError
+
+
+def build_topology(
+    settings: TopologySettings, *, names: Sequence[str], seed: int, folder: Path = Path()
+) -> Topology:
+    """Build the topology; a file's path is relative to `folder`.
+
+    Raises:
+        SettingError: there is none of that kind with so many peers; one sentence.
+    """
+    try:
+        return Topology(
+            settings.kind,
+            len(names),
+            degree=settings.degree,
+            probability=settings.probability,
+            path=None if settings.path is None else str(folder / settings.path),
+            weights=settings.weights,
+            time_varying=settings.time_varying,
+            seed=seed,
+            names=names,
+        )
+    except TopologyError as error:
+        raise SettingError(f"[topology] {error}") from None

@@ -1,0 +1,219 @@
+"""The virtual engine: the same protocols in one process, under virtual time, their learning computed in batches."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from gossip.learning.task import Task
+from gossip.protocols.base import Model, Protocol
+from gossip.storage.atomic import write_atomically
+from gossip.storage.models import encode_model
+from scenarios.engines.averages import load_task
+from scenarios.progress import Progress, State
+from scenarios.records import Average, PeerOutcome, Records, Traffic
+from scenarios.scenario import ScenarioSettings
+from scenarios.virtual.batched import BatchedLearning
+from scenarios.virtual.compute import ComputeTimes
+from scenarios.virtual.faults import FaultPlan
+from scenarios.virtual.frame_sizes import FrameSizes
+from scenarios.virtual.measurements import Measurements, ModelSum, finite
+from scenarios.virtual.network import Network
+from scenarios.virtual.peer import VirtualPeer
+from scenarios.virtual.simulation import Simulation, traffic
+
+PROGRESS_S = 0.25
+
+MODELS_SAVED_MAX = 256
+"""Final models are written for so many peers at most."""
+
+
+def run(scenario: ScenarioSettings, folder: Path, progress: Progress) -> Records:
+    """Run all peers of the scenario in this process.
+
+    Raises:
+        UserError: data, model or a setting cannot be used.
+    """
+    progress.begin(scenario)
+    try:
+        torch_threads = torch.get_num_threads()
+        # Sums must not depend on how many cores a machine has.
+        torch.set_num_threads(1)
+        with quiet_collector():
+            virtual_run = VirtualRun(scenario, load_task(scenario))
+            records = virtual_run.run(progress)
+            virtual_run.save_models(folder)
+            return records
+    finally:
+        torch.set_num_threads(torch_threads)
+        progress.end()
+
+
+@contextmanager
+def quiet_collector() -> Iterator[None]:
+    """Collect garbage less often: at 10,000 peers the default thresholds cost more than the protocols."""
+    before = gc.get_threshold()
+    gc.set_threshold(50_000, 20, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+class VirtualRun:
+    """A scenario, ready to run; benchmarks and tests take it apart."""
+
+    def __init__(self, scenario: ScenarioSettings, task: Task) -> None:
+        names = scenario.peer_names
+        seed = scenario.seed
+        self.scenario = scenario
+        self.task = task
+        self.learning = BatchedLearning(
+            task, names, scenario.merge, device=scenario.virtual.device, method=scenario.virtual.method
+        )
+        shards = task.partition(len(names))
+        per_round = [_samples_per_round(len(shard), scenario) for shard in shards]
+        self.measurements = Measurements(
+            self.learning,
+            peers=len(names),
+            every=scenario.evaluate.every,
+            rounds=scenario.stop.rounds,
+        )
+        protocol, codec = scenario.protocol, scenario.codec.load()()
+        make = protocol.load()
+
+        def make_protocol(model: Model, rounds_done: int) -> Protocol:
+            made: Protocol = make(protocol, rounds=scenario.stop.rounds, model=model, start_round=rounds_done)
+            return made
+
+        self.simulation = Simulation(
+            names=names,
+            topology=scenario.graphs(),
+            make_protocol=make_protocol,
+            learning=self.learning,
+            make_network=lambda schedule: Network(
+                scenario.network, peers=len(names), seed=seed, schedule=schedule
+            ),
+            training_s=ComputeTimes(
+                scenario.compute, samples=per_round, sam=bool(scenario.local.sam_rho), seed=seed
+            ),
+            frame_bytes=FrameSizes(
+                names,
+                run_id=scenario.task().run_id(),
+                space_id=task.space.space_id,
+                codec=codec,
+                learned_size=task.space.learned_size,
+                chunk_bytes=scenario.net.chunk_bytes,
+            ),
+            measure=self.measurements,
+            seed=seed,
+        )
+        FaultPlan(scenario.faults, self.simulation, detected_s=scenario.net.heartbeat_timeout_s)
+
+    def run(self, progress: Progress) -> Records:
+        """Run to the end and return the records."""
+        simulation = self.simulation
+        simulation.start()
+        until_s = self.scenario.stop.virtual_seconds or float("inf")
+        shown_s = time.monotonic()
+        while simulation.run(until_s=until_s, events_max=20_000):
+            if time.monotonic() - shown_s > PROGRESS_S:
+                shown_s = time.monotonic()
+                progress.update(self._state())
+        self.measurements.finish()
+        progress.update(self._state())
+        return self._records()
+
+    def _state(self) -> State:
+        latest = self.measurements.latest.values()
+        peers = self.simulation.peers
+        accuracies = [entry["accuracy"] for entry in latest]
+        averages = self.measurements.averages
+        return State(
+            seconds=self.simulation.now,
+            running=sum(peer.alive and not peer.finished for peer in peers),
+            rounds_mean=sum(peer.round for peer in peers) / len(peers),
+            rounds_min=min(peer.round for peer in peers),
+            accuracy_mean=sum(accuracies) / len(accuracies) if accuracies else None,
+            accuracy_min=min(accuracies, default=None),
+            accuracy_of_mean=averages[max(averages)].accuracy if averages else None,
+            bytes_sent=sum(counts[1] for peer in peers for counts in peer.sent.values()),
+        )
+
+    def _records(self) -> Records:
+        peers = self.simulation.peers
+        living = [peer for peer in peers if peer.alive and peer.checkpoint is not None]
+        metrics = sorted(self.measurements.metrics, key=lambda entry: (entry["round"], entry["peer"]))
+        final, digest = self._final(living)
+        return Records(
+            peers=[self._outcome(peer) for peer in peers],
+            metrics=metrics,
+            events=self.simulation.notes,
+            averages=self.measurements.averages,
+            final=final,
+            seconds=max((entry["time"] for entry in metrics), default=0.0),
+            faults=self.simulation.faults,
+            event_digest=self.simulation.log.hexdigest(),
+            model_digest=digest,
+        )
+
+    def _final(self, living: list[VirtualPeer]) -> tuple[Average | None, str | None]:
+        """Return the average of the living peers' models, and the SHA-256 of them in peer order."""
+        if not living:
+            return None, None
+        digest, total = hashlib.sha256(), ModelSum()
+        for start in range(0, len(living), 256):
+            models = [peer.checkpoint[1] for peer in living[start : start + 256] if peer.checkpoint]
+            vectors = np.ascontiguousarray(self.learning.stack(models).cpu().numpy(), dtype="<f4")
+            digest.update(vectors.data)
+            total.add(vectors, self.task.space.learned_size)
+        evaluation = self.task.evaluate(torch.from_numpy(total.average()))
+        average = Average(
+            consensus_distance=total.consensus_distance(self.task.space.learned_size),
+            accuracy=evaluation.accuracy,
+            test_loss=finite(evaluation.loss) or 0.0,
+            peers=total.count,
+        )
+        return average, digest.hexdigest()
+
+    def save_models(self, folder: Path) -> None:
+        """Write peers/NAME/model.safetensors as real nodes do, where there are not too many."""
+        if len(self.simulation.peers) > MODELS_SAVED_MAX:
+            return
+        for peer in self.simulation.peers:
+            if peer.checkpoint is not None:
+                home = folder / "peers" / peer.peer
+                home.mkdir(parents=True)
+                vector = self.learning.vector(peer.checkpoint[1]).cpu()
+                data = encode_model(self.task.space, vector, peer=peer.peer)
+                write_atomically(home / "model.safetensors", data, durable=False)
+
+    def _outcome(self, peer: VirtualPeer) -> PeerOutcome:
+        last = self.measurements.latest.get(peer.index)
+        state = "finished" if peer.finished else "interrupted"
+        return PeerOutcome(
+            peer=peer.peer,
+            state=state if peer.alive else "crashed",
+            rounds=peer.round,
+            accuracy=None if last is None else last["accuracy"],
+            test_loss=None if last is None else last["test_loss"],
+            sent=Traffic(**traffic(peer.sent)),
+            received=Traffic(**traffic(peer.received)),
+            messages={kind: counts[0] for kind, counts in sorted(peer.sent.items())},
+            rejected_messages=dict(sorted(peer.rejected.items())),
+            adopted=peer.adopted,
+        )
+
+
+def _samples_per_round(shard: int, scenario: ScenarioSettings) -> int:
+    local = scenario.local
+    if local.steps is not None:
+        return local.steps * min(local.batch_size, shard)
+    return shard * (local.epochs or 1)

@@ -1,0 +1,39 @@
+"""How long a peer computes: seconds per sample, with fast and slow machines among them."""
+
+from __future__ import annotations
+
+import math
+
+from gossip import seeding
+from scenarios.sections import ComputeSettings
+
+
+class ComputeTimes:
+    """Seconds of each peer's local update; its speed is drawn once.
+
+    Args:
+        settings: `[compute]`.
+        samples: per peer, how many samples one local update passes over.
+        sam: sharpness-aware: two passes per sample.
+        seed: of the draws.
+    """
+
+    def __init__(self, settings: ComputeSettings, *, samples: list[int], sam: bool, seed: int) -> None:
+        rng = seeding.generator(seed, "compute")
+        passes = 2 if sam else 1
+        factors = [
+            math.exp(settings.spread * float(draw)) if settings.spread else 1.0
+            for draw in rng.standard_normal(len(samples))
+        ]
+        slow = set(
+            rng.choice(len(samples), size=round(settings.stragglers * len(samples)), replace=False).tolist()
+        )
+        self._seconds = [
+            settings.seconds_per_sample * count * passes * factor * (settings.slowdown if i in slow else 1.0)
+            for i, (count, factor) in enumerate(zip(samples, factors, strict=True))
+        ]
+        self.stragglers = sorted(slow)
+
+    def __call__(self, peer: int, round: int) -> float:
+        """Return the seconds that `peer` trains in `round`."""
+        return self._seconds[peer]

@@ -1,0 +1,159 @@
+"""The curves of a virtual run: models are evaluated many at a time, and averaged as they come."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gossip.protocols.base import Model, RoundCompleted
+from scenarios.records import Average
+from scenarios.virtual.batched import BatchedLearning
+from scenarios.virtual.peer import VirtualPeer
+
+WAITING_MIN = 64
+"""Evaluations that are gathered at least, where there are few peers."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    entry: dict[str, Any]
+    model: Model
+    trained: Model
+    peer: int
+
+
+@dataclass(slots=True)
+class ModelSum:
+    """Σx and Σ‖x - o‖² of one round's models; the origin o is the first, so that nothing cancels."""
+
+    count: int = 0
+    origin: NDArray[np.float64] | None = None
+    total: NDArray[np.float64] | None = None
+    squares: float = 0.0
+    mean: NDArray[np.float32] | None = field(default=None)
+
+    def add(self, vectors: NDArray[np.float32], learned: int) -> None:
+        """Add models (n, P)."""
+        if self.origin is None:
+            self.origin = vectors[0].astype(np.float64)
+            self.total = np.zeros_like(self.origin)
+        offsets = vectors.astype(np.float64) - self.origin
+        self.count += len(vectors)
+        assert self.total is not None
+        self.total += offsets.sum(axis=0)
+        self.squares += float(np.square(offsets[:, :learned]).sum())
+
+    def average(self) -> NDArray[np.float32]:
+        """Return x̄ (P,)."""
+        assert self.origin is not None
+        assert self.total is not None
+        mean: NDArray[np.float32] = (self.origin + self.total / self.count).astype(np.float32)
+        return mean
+
+    def consensus_distance(self, learned: int) -> float:
+        """Return sqrt(mean_i ‖x_i - x̄‖²) = sqrt(mean_i ‖x_i - o‖² - ‖x̄ - o‖²)."""
+        assert self.total is not None
+        offset = self.total[:learned] / self.count
+        return math.sqrt(max(0.0, self.squares / self.count - float(offset @ offset)))
+
+
+class Measurements:
+    """Gathers what rounds bring, evaluates in batches, and keeps sums per round.
+
+    Args:
+        learning: computes the models.
+        peers: how many there are.
+        every: evaluate each so many rounds.
+        rounds: the last round, which is always evaluated.
+        chunk: models in memory at a time beside the peers' own.
+    """
+
+    def __init__(
+        self, learning: BatchedLearning, *, peers: int, every: int, rounds: int, chunk: int = 256
+    ) -> None:
+        self._learning = learning
+        self._peers = peers
+        self._every = every
+        self._rounds = rounds
+        self._chunk = chunk
+        self._waiting: list[_Waiting] = []
+        self._sums: dict[int, ModelSum] = {}
+        self._last_s = [0.0] * peers
+        self.metrics: list[dict[str, Any]] = []
+        self.averages: dict[int, Average] = {}
+        self.latest: dict[int, dict[str, Any]] = {}
+
+    def round_completed(self, peer: VirtualPeer, event: RoundCompleted, now_s: float) -> bool:
+        """Note a peer's round; never ends the run."""
+        seconds, self._last_s[peer.index] = now_s - self._last_s[peer.index], now_s
+        if event.round % self._every and event.round < self._rounds:
+            return False
+        entry = {
+            "peer": peer.peer,
+            "round": event.round,
+            "time": now_s,
+            "heard": event.heard,
+            "expected": event.expected,
+            "bytes_sent": sum(counts[1] for counts in peer.sent.values()),
+            "bytes_received": sum(counts[1] for counts in peer.received.values()),
+            "seconds": seconds,
+        }
+        self._waiting.append(_Waiting(entry, event.model, peer.trained, peer.index))
+        if len(self._waiting) >= max(WAITING_MIN, self._peers):
+            self.flush()
+        return False
+
+    def flush(self) -> None:
+        """Evaluate what waits."""
+        waiting, self._waiting = self._waiting, []
+        for start in range(0, len(waiting), self._chunk):
+            self._measure(waiting[start : start + self._chunk])
+
+    def finish(self) -> None:
+        """Evaluate what waits, and the averages of rounds that some peers never did."""
+        self.flush()
+        for number in sorted(self._sums):
+            self._close(number)
+
+    def _measure(self, chunk: list[_Waiting]) -> None:
+        models = [each.model for each in chunk]
+        evaluations = self._learning.evaluate(models)
+        vectors = self._learning.stack(models).cpu().numpy()
+        for each, evaluation in zip(chunk, evaluations, strict=True):
+            each.entry["accuracy"] = evaluation.accuracy
+            each.entry["test_loss"] = finite(evaluation.loss)
+            each.entry["loss"] = None if each.trained is None else finite(self._learning.loss(each.trained))
+            self.metrics.append(each.entry)
+            self.latest[each.peer] = each.entry
+        by_round: dict[int, list[int]] = {}
+        for place, each in enumerate(chunk):
+            by_round.setdefault(each.entry["round"], []).append(place)
+        for number, places in by_round.items():
+            total = self._sums.setdefault(number, ModelSum())
+            total.add(vectors[places], self._learned)
+            if total.count >= self._peers:
+                self._close(number)
+
+    @property
+    def _learned(self) -> int:
+        return self._learning.task.space.learned_size
+
+    def _close(self, number: int) -> None:
+        total = self._sums.pop(number)
+        evaluation = self._learning.task.evaluate(torch.from_numpy(total.average()))
+        self.averages[number] = Average(
+            consensus_distance=total.consensus_distance(self._learned),
+            accuracy=evaluation.accuracy,
+            test_loss=finite(evaluation.loss) or 0.0,
+            peers=total.count,
+        )
+
+
+def finite(value: float | None) -> float | None:
+    """JSON knows neither NaN nor infinity."""
+    return value if value is not None and math.isfinite(value) else None
