@@ -24,10 +24,9 @@ from gossip.wire.frames import Buffer
 RECEIVED_PIECE_BYTES = 512 * 1024
 """The most ciphertext taken by one system call; at 1 MiB it no longer fits the cache."""
 
-FIRST_PIECE_BYTES = 128 * 1024
 SENT_PIECE_BYTES = 256 * 1024
-"""Plaintext encrypted before the socket is given something. The other side decrypts the first piece while we encrypt
-the second, which decides how long a model of a megabyte takes; after that, fewer pieces wake it less often."""
+"""Plaintext encrypted before the socket is given something. The other side decrypts one piece while we encrypt the next,
+which decides how long a model of a megabyte takes; shorter pieces wake it too often."""
 
 TURN_BYTES = 1024 * 1024
 """After so many bytes without waiting, other tasks get a turn."""
@@ -229,11 +228,9 @@ class TlsStream(Stream):
         await self._lock_sending()
         try:
             for buffer in buffers:
-                start, room = 0, FIRST_PIECE_BYTES
-                while start < len(buffer):
-                    self._encrypt(buffer[start : start + room])
-                    start, room = start + room, SENT_PIECE_BYTES
-                    if self._outgoing.pending >= FIRST_PIECE_BYTES:
+                for start in range(0, len(buffer), SENT_PIECE_BYTES):
+                    self._encrypt(buffer[start : start + SENT_PIECE_BYTES])
+                    if self._outgoing.pending >= SENT_PIECE_BYTES:
                         await self._send_raw(self._outgoing.read())
             if self._outgoing.pending:
                 await self._send_raw(self._outgoing.read())

@@ -256,9 +256,17 @@ WAYS: dict[str, tuple[Callable[..., None], Callable[..., float]]] = {
 }
 
 
+def use_core(number: int) -> None:
+    """Keep this process on one core: two peers are two machines, and do not take turns on one core."""
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[number % len(cores)]})
+
+
 def receiver(pipe: Pipe) -> None:
     """The other process: receives in whichever way it is told to."""
     torch.set_num_threads(1)
+    use_core(1)
     while (order := pipe.recv()) is not None:
         way, folder, port, elements, count = order
         gc.collect()
@@ -298,6 +306,7 @@ def other_process() -> Iterator[Pipe]:
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=receiver, args=(theirs,), daemon=True)
     process.start()
+    use_core(0)
     try:
         yield ours
         ours.send(None)
