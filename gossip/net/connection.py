@@ -156,10 +156,6 @@ class Connection:
             except (NetworkError, PeerError, EndOfStream):
                 return
 
-    def close(self) -> None:
-        """Release the socket."""
-        self._stream.close()
-
     # --- the life ---
 
     async def run(self, first: Message | None = None) -> None:

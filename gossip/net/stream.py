@@ -25,8 +25,8 @@ RECEIVED_PIECE_BYTES = 512 * 1024
 """The most ciphertext taken by one system call; at 1 MiB it no longer fits the cache."""
 
 SENT_PIECE_BYTES = 256 * 1024
-"""Plaintext encrypted before the socket is given something. The other side decrypts one piece while we encrypt the next,
-which decides how long a model of a megabyte takes; shorter pieces wake it too often."""
+"""Plaintext encrypted before the socket is given something. The other side decrypts one piece while we encrypt the
+next, which decides how long a model of a megabyte takes; shorter pieces wake it too often."""
 
 TURN_BYTES = 1024 * 1024
 """After so many bytes without waiting, other tasks get a turn."""
