@@ -10,8 +10,9 @@ mini-batch ξ:
     v  ← μ v + g~
     y  ← y − η v                        at y, not at y + δ
 
-The step has one definition. A node takes gradients with autograd, which is the faster for one model
-(`LocalUpdate.step`); simulations take them with `torch.func` under `vmap` (`LocalUpdate.step_functional`).
+The step has one definition, for one model [T] or a stack of them [n, T]; only the way to the gradient differs. A
+node takes it with autograd, which is the faster for one model (`LocalUpdate.step`); simulations take the gradients of
+a whole stack with `torch.func` under `vmap`, or with a function of their own (`LocalUpdate.step_stacked`).
 """
 
 from __future__ import annotations
@@ -32,12 +33,15 @@ from gossip.learning.settings import LocalSettings
 NORM_FLOOR = 1e-12
 """Added to the gradient's norm so that g = 0 gives δ = 0. Underflows in float16; vectors are float32."""
 
-_Gradient: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
-"""(trained, rest, x, y) -> (gradient, loss, rest after the pass)."""
+Gradient: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+"""(trained, rest, x, y) -> (gradient, mean loss, rest after the pass); for a stack, all with a leading axis n."""
+
+PADDING = -100
+"""Label of a sample that pads a mini-batch of a stack: `cross_entropy` leaves it out of sum and count."""
 
 
 class LocalState(NamedTuple):
-    """What one step changes. A tuple, so that `vmap` stacks it over peers."""
+    """What one step changes. A tuple, so that `vmap` stacks it over peers; a stack has a leading axis n."""
 
     trained: Tensor  # (T,) learned and private slots
     rest: Tensor  # (P - T,) statistics, counters, frozen slots
@@ -48,8 +52,8 @@ class StepResult(NamedTuple):
     """The state after a step, the mini-batch's loss, and whether the step was applied."""
 
     state: LocalState
-    loss: Tensor  # () mean over the mini-batch at y; may be NaN where skipped
-    applied: Tensor  # () bool
+    loss: Tensor  # () or (n,) mean over the mini-batch at y; may be NaN where skipped
+    applied: Tensor  # () or (n,) bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,13 +97,14 @@ class LocalUpdate:
         self.loss = loss
         self._by_autograd = self._autograd_gradient
         self._by_transform = self._transform_gradient()
+        self._by_vmap: Gradient = torch.func.vmap(self._by_transform)
 
     def start(self, model: Tensor) -> LocalState:
-        """Return the state at the beginning of a round for `model` [P]: the momentum buffer is new."""
+        """Return the state at the beginning of a round for `model` [P] or [n, P]: the momentum buffer is new."""
         split = self.forward.space.trained_size
-        trained = model[:split]
-        velocity = torch.zeros_like(trained) if self.settings.momentum else trained.new_zeros(0)
-        return LocalState(trained, model[split:], velocity)
+        trained = model[..., :split]
+        velocity = torch.zeros_like(trained) if self.settings.momentum else trained[..., :0]
+        return LocalState(trained, model[..., split:], velocity)
 
     def lr(self, round: int) -> float:
         """Return the step size η of `round`: lr · lr_decay^round."""
@@ -117,6 +122,17 @@ class LocalUpdate:
     def step_functional(self, state: LocalState, x: Tensor, y: Tensor, lr: Tensor) -> StepResult:
         """Do the same step with `torch.func` gradients, to be wrapped in `vmap` over (peers, …)."""
         return self._step(self._by_transform, state, x, y, lr, None)
+
+    def step_stacked(
+        self, state: LocalState, x: Tensor, y: Tensor, lr: Tensor, *, gradient: Gradient | None = None
+    ) -> StepResult:
+        """Do the same step for n models at once, each on its own mini-batch; nothing may be drawn (no dropout).
+
+        The parts of `state` are (n, …), `x` (n, b, *input_shape), `y` (n, b), `lr` (n,). A mini-batch is padded with
+        labels `PADDING` where its samples do not act on each other. `gradient` replaces `vmap` where a network has
+        a faster one.
+        """
+        return self._step(gradient or self._by_vmap, state, x, y, lr, None)
 
     def run(self, model: Tensor, x: Tensor, y: Tensor, *, seed: int, peer: str, round: int) -> Trained:
         """Train `model` [P] on a shard for one round; a pure function of its arguments.
@@ -152,7 +168,7 @@ class LocalUpdate:
         return _summary(state, results, sizes)
 
     def _step(
-        self, gradient: _Gradient, state: LocalState, x: Tensor, y: Tensor, lr: Tensor, seed: int | None
+        self, gradient: Gradient, state: LocalState, x: Tensor, y: Tensor, lr: Tensor, seed: int | None
     ) -> StepResult:
         trained, rest, velocity = state
         settings = self.settings
@@ -162,7 +178,7 @@ class LocalUpdate:
             _reseed(seed, trained)  # the same dropout mask as in the first pass
             # The second pass' statistics are dropped: they were measured at perturbed weights.
             g, _, _ = gradient(trained + sam_perturbation(g, settings.sam_rho), rest, x, y)
-        norm = torch.linalg.vector_norm(g)
+        norm = _norm(g)
         applied = norm < torch.inf  # false for NaN, too
         if settings.clip_norm is not None:
             g = g * torch.clamp(settings.clip_norm / (norm + NORM_FLOOR), max=1.0)
@@ -170,11 +186,17 @@ class LocalUpdate:
             g = torch.add(g, trained, alpha=settings.weight_decay)
         if settings.momentum:
             g = torch.add(g, velocity, alpha=settings.momentum)
-            velocity = torch.where(applied, g, velocity)
-        trained = torch.where(applied, torch.addcmul(trained, g, lr, value=-1), trained)
-        if self.forward.updates_rest:
-            rest = torch.where(applied, rest_after, rest)
-        return StepResult(LocalState(trained, rest, velocity), loss, applied)
+        stacked = trained.dim() == 2
+        moved = torch.addcmul(trained, g, lr.unsqueeze(1) if stacked else lr, value=-1)
+        # A stack is seldom anything but finite; where asking is cheap, that saves a pass over it.
+        if not (stacked and not trained.is_cuda and bool(applied.all())):
+            moved = torch.where(applied, moved, trained)
+            g = torch.where(applied, g, velocity) if settings.momentum else g
+            rest_after = torch.where(applied, rest_after, rest) if self.forward.updates_rest else rest
+        velocity = g if settings.momentum else velocity
+        return StepResult(
+            LocalState(moved, rest_after, velocity), loss, applied.squeeze(1) if stacked else applied
+        )
 
     def _loss(self, trained: Tensor, rest: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         logits, rest = self.forward.with_updates(trained, rest, x)
@@ -188,7 +210,7 @@ class LocalUpdate:
         (g,) = torch.autograd.grad(loss, leaf)
         return g, loss.detach(), rest
 
-    def _transform_gradient(self) -> _Gradient:
+    def _transform_gradient(self) -> Gradient:
         transformed = torch.func.grad_and_value(self._loss, has_aux=True)
 
         def gradient(trained: Tensor, rest: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -199,8 +221,16 @@ class LocalUpdate:
 
 
 def sam_perturbation(g: Tensor, rho: float) -> Tensor:
-    """Return SAM's δ = ρ · g / (‖g‖₂ + 1e-12) for a gradient [T]: of norm ρ, or zero where g is."""
-    return torch.mul(g, rho / (torch.linalg.vector_norm(g) + NORM_FLOOR))
+    """Return SAM's δ = ρ · g / (‖g‖₂ + 1e-12) for gradients [T] or [n, T]: of norm ρ, or zero where g is."""
+    return torch.mul(g, rho / (_norm(g) + NORM_FLOOR))
+
+
+def _norm(g: Tensor) -> Tensor:
+    """Return ‖g‖₂, () for [T] and (n, 1) for [n, T]."""
+    norm: Tensor = (
+        torch.linalg.vector_norm(g) if g.dim() == 1 else torch.linalg.vector_norm(g, dim=1, keepdim=True)
+    )
+    return norm
 
 
 def _reseed(seed: int | None, like: Tensor) -> None:
