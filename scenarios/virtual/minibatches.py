@@ -1,0 +1,173 @@
+"""The mini-batches of many peers at once, in the order in which each node would draw them for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, groupby, repeat
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from gossip.learning import batches
+from gossip.learning.local_update import PADDING
+from gossip.learning.task import Task
+
+KEPT_BYTES_MAX = 64 * 2**20
+"""Samples gathered once and kept, where the same peers train together round after round."""
+
+
+class Piece(NamedTuple):
+    """One step's mini-batches of the models `start` … `stop - 1` of a stack."""
+
+    start: int
+    stop: int
+    x: Tensor  # (stop - start, b, *input_shape)
+    y: Tensor  # (stop - start, b), PADDING where a mini-batch is smaller than b
+    sizes: Tensor  # (stop - start,) samples without padding
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """How a shard of some size is cut in one round; the same in every round."""
+
+    samples: int
+    sizes: tuple[int, ...]
+    """Mini-batch sizes of all steps of a round."""
+    firsts: tuple[int, ...]
+    """Where each mini-batch begins among all samples of the round."""
+    whole: bool
+    """Every mini-batch is the whole shard, so that the order of samples only matters to rounding."""
+
+
+class MiniBatches:
+    """Every peer's mini-batches.
+
+    Args:
+        task: data, partition and `[local]`.
+        names: the peers, sorted; a peer's position is its number.
+        pad: pad smaller mini-batches instead of keeping sizes apart. Only where samples do not act on each other,
+            as they do under batch normalisation.
+        device: where the samples lie.
+    """
+
+    def __init__(self, task: Task, names: Sequence[str], *, pad: bool, device: torch.device) -> None:
+        self._settings = task.local_settings
+        self._seed = task.seed
+        self._names = names
+        self._pad = pad
+        self._batch_min = task.batch_min
+        self._device = device
+        self._x, self._y = task.dataset.x_train.to(device), task.dataset.y_train.to(device)
+        self._shards = task.partition(len(names))
+        plans: dict[int, Plan] = {}
+        for shard in self._shards:
+            if len(shard) not in plans:
+                plans[len(shard)] = self._plan(len(shard))
+        self.plans = [plans[len(shard)] for shard in self._shards]
+        by_plan = sorted(range(len(names)), key=self._stack_order)
+        self.rank = [0] * len(names)
+        """A peer's place in a stack: more steps first, then larger shards; those still active are then a prefix."""
+        for place, peer in enumerate(by_plan):
+            self.rank[peer] = place
+        self._kept: dict[tuple[int, ...], list[Piece]] = {}
+        self._kept_bytes = 0
+
+    def samples(self, peer: int) -> int:
+        """Return how many samples the peer sees in a round, repetitions counted."""
+        return sum(self.plans[peer].sizes)
+
+    def steps(self, peers: Sequence[int], rounds: Sequence[int]) -> Iterator[list[Piece]]:
+        """Yield, for each step, the pieces that cover the models still active, a prefix of the stack.
+
+        `peers` are in the order of `rank`; the model at place k is trained for ``rounds[k]``.
+        """
+        plans = [self.plans[peer] for peer in peers]
+        if all(plan.whole for plan in plans):
+            pieces = self._whole(tuple(peers), plans)
+            yield from repeat(
+                pieces, len(plans[0].sizes)
+            )  # one mini-batch per epoch, so as many steps for all
+            return
+        orders = [
+            self._order(peer, plan, round) for peer, plan, round in zip(peers, plans, rounds, strict=True)
+        ]
+        for step in range(len(plans[0].sizes)):
+            active = sum(len(plan.sizes) > step for plan in plans)
+            yield self._pieces(plans[:active], orders[:active], step)
+
+    def _plan(self, samples: int) -> Plan:
+        epochs = batches.epochs(samples, self._settings, seed=0, peer="", round=0, batch_min=self._batch_min)
+        sizes = tuple(size for epoch in epochs for size in epoch.sizes)
+        firsts = tuple(accumulate(sizes, initial=0))
+        return Plan(samples, sizes, firsts, whole=all(size == samples for size in sizes))
+
+    def _stack_order(self, peer: int) -> tuple[int, int, int]:
+        plan = self.plans[peer]
+        return (-len(plan.sizes), -plan.samples, peer)
+
+    def _order(self, peer: int, plan: Plan, round: int) -> npt.NDArray[np.int64]:
+        """Return the samples of the peer's round one after another."""
+        shard = self._shards[peer]
+        if plan.whole:
+            return np.tile(shard, len(plan.sizes))
+        epochs = batches.epochs(
+            plan.samples,
+            self._settings,
+            seed=self._seed,
+            peer=self._names[peer],
+            round=round,
+            batch_min=self._batch_min,
+        )
+        return np.take(shard, np.concatenate([epoch.order for epoch in epochs]))
+
+    def _whole(self, peers: tuple[int, ...], plans: list[Plan]) -> list[Piece]:
+        kept = self._kept.get(peers)
+        if kept is not None:
+            return kept
+        pieces = self._pieces(plans, [self._shards[peer] for peer in peers], 0)
+        nbytes = sum(piece.x.nbytes + piece.y.nbytes for piece in pieces)
+        if self._kept_bytes + nbytes > KEPT_BYTES_MAX:
+            self._kept.clear()
+            self._kept_bytes = 0
+        if nbytes <= KEPT_BYTES_MAX:
+            self._kept[peers] = pieces
+            self._kept_bytes += nbytes
+        return pieces
+
+    def _pieces(self, plans: list[Plan], orders: list[npt.NDArray[np.int64]], step: int) -> list[Piece]:
+        sizes = [plan.sizes[step] for plan in plans]
+        if self._pad:
+            return [self._piece(plans, orders, step, sizes, 0)]
+        pieces, start = [], 0
+        for _, group in groupby(sizes):
+            stop = start + len(list(group))
+            pieces.append(self._piece(plans[start:stop], orders[start:stop], step, sizes[start:stop], start))
+            start = stop
+        return pieces
+
+    def _piece(
+        self,
+        plans: list[Plan],
+        orders: list[npt.NDArray[np.int64]],
+        step: int,
+        sizes: list[int],
+        start: int,
+    ) -> Piece:
+        width = max(sizes)
+        chosen = np.empty((len(plans), width), dtype=np.int64)
+        for k, (plan, size) in enumerate(zip(plans, sizes, strict=True)):
+            first = plan.firsts[step]
+            chosen[k, :size] = orders[k][first : first + size]
+            # A sample of the same mini-batch: what is infinite for it is so in that mini-batch anyway.
+            chosen[k, size:] = chosen[k, 0]
+        indices = torch.from_numpy(chosen).to(self._device)
+        x = self._x.index_select(0, indices.view(-1)).view(*chosen.shape, *self._x.shape[1:])
+        y = self._y[indices]
+        sizes_of = torch.tensor(sizes, device=self._device)
+        if min(sizes) < width:
+            y.masked_fill_(torch.arange(width, device=self._device) >= sizes_of[:, None], PADDING)
+        return Piece(start, start + len(plans), x, y, sizes_of)

@@ -1,0 +1,116 @@
+"""Models that need not exist yet: handles, and the arena of rows in which their vectors lie once they do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+GROWTH = 1.5
+GROWTH_BYTES_MAX = 256 * 2**20
+"""An arena of large models grows in steps of this, not by half of itself."""
+
+
+class Handle:
+    """One model of one peer. Protocols pass it on; its vector is computed when somebody looks at it.
+
+    The row is free again as soon as nothing refers to the handle: inboxes and messages are what keeps models alive.
+    """
+
+    __slots__ = ("_free", "level", "loss", "peer", "request", "row")
+
+    def __init__(self, peer: int, request: Any, free: list[int]) -> None:
+        self.peer = peer
+        self.request: Any = request
+        """How to compute it from other handles; `None` once that is done."""
+        self.row = -1
+        self.level = 0
+        """Depth in the graph of requests while they are computed; 0 where the vector exists."""
+        self.loss: float | None = None
+        """Mean training loss, of a trained model."""
+        self._free = free
+
+    def place(self, row: int) -> None:
+        """Note where the vector lies. What it was computed from is no longer needed."""
+        self.row = row
+        self.level = 0
+        self.request = None
+
+    def __del__(self) -> None:
+        if self.row >= 0:
+            self._free.append(self.row)
+
+    def __repr__(self) -> str:
+        return f"Handle(peer {self.peer}, {'deferred' if self.row < 0 else f'row {self.row}'})"
+
+
+class Arena:
+    """Rows of P floats, handed out lowest first: on the CPU, pages of rows that were never used cost nothing.
+
+    Args:
+        columns: P.
+        rows: how many to begin with.
+        device: where they lie.
+    """
+
+    def __init__(self, columns: int, *, rows: int, device: torch.device) -> None:
+        self.vectors = torch.empty(rows, columns, device=device)  # (rows, P)
+        self.free: list[int] = list(range(rows - 1, -1, -1))
+        """Free rows. Handles append theirs when they die."""
+
+    @property
+    def rows_used(self) -> int:
+        """How many rows hold a living model."""
+        return len(self.vectors) - len(self.free)
+
+    def take(self, count: int) -> list[int]:
+        """Return `count` rows to write on, ascending and adjoining where they can be.
+
+        May move the vectors: views of them must not be kept.
+        """
+        if len(self.free) < count:
+            self._grow(count)
+        # Rows of one generation die together, so that sorting finds their run again.
+        self.free.sort(reverse=True)
+        taken = self.free[: -count - 1 : -1]
+        del self.free[len(self.free) - count :]
+        return taken
+
+    def at(self, rows: Sequence[int]) -> Tensor:
+        """Return the vectors (n, P) in `rows`: a view where they adjoin, else a copy."""
+        first = _run(rows)
+        if first is not None:
+            return self.vectors[first : first + len(rows)]
+        return self.vectors.index_select(0, self.indices(rows))
+
+    def put(self, rows: Sequence[int], vectors: Tensor) -> None:
+        """Write `vectors` (n, P) to `rows`."""
+        first = _run(rows)
+        if first is not None:
+            self.vectors[first : first + len(rows)] = vectors
+        else:
+            self.vectors.index_copy_(0, self.indices(rows), vectors)
+
+    def indices(self, rows: Sequence[int]) -> Tensor:
+        """Return `rows` as a tensor (n,) on the arena's device."""
+        return torch.tensor(rows, dtype=torch.int64).to(self.vectors.device)
+
+    def _grow(self, count: int) -> None:
+        old = self.vectors
+        missing = count - len(self.free)
+        step = min((GROWTH - 1) * len(old), GROWTH_BYTES_MAX / (4 * max(1, old.shape[1])))
+        rows = len(old) + max(missing, math.ceil(step))
+        self.vectors = old.new_empty(rows, old.shape[1])
+        self.vectors[: len(old)] = old
+        self.free.extend(range(len(old), rows))
+
+
+def _run(rows: Sequence[int]) -> int | None:
+    """Return the first row where `rows` ascend one by one, else `None`."""
+    first = rows[0]
+    if rows[-1] - first != len(rows) - 1 or list(rows) != list(range(first, first + len(rows))):
+        return None
+    return first

@@ -1,0 +1,546 @@
+"""Laws of deferred, batched learning: what it computes is what each peer's own learner would."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from gossip.errors import ProtocolMisuse
+from gossip.learner import Learner
+from gossip.learning.local_update import PADDING
+from gossip.learning.settings import (
+    DataSettings,
+    DirichletPartition,
+    IidPartition,
+    LocalSettings,
+    ModelSettings,
+)
+from gossip.learning.task import Task
+from gossip.merging.base import Merge
+from gossip.merging.settings import AverageSettings
+from gossip.parameters import ParameterSpace
+from gossip.protocols.base import Contribution
+from gossip.settings import Choice
+from scenarios.virtual import training
+from scenarios.virtual.batched import BatchedLearning
+from scenarios.virtual.linear_stack import LinearStack
+from scenarios.virtual.models import Arena, Handle
+
+VARIANTS = {
+    "sgd": {},
+    "momentum": {"momentum": 0.9},
+    "sam": {"sam_rho": 0.05},
+    "everything": {"momentum": 0.5, "sam_rho": 0.1, "weight_decay": 0.01, "clip_norm": 0.5},
+}
+PEERS = 4
+W = np.array([[4, 1, 0, 1], [1, 4, 1, 0], [0, 1, 4, 1], [1, 0, 1, 4]]) / 6
+
+USER_MODELS = """
+import torch
+from torch import nn
+
+def with_batch_norm(input_shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, classes))
+
+def with_dropout(input_shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, 6), nn.Dropout(0.5), nn.Linear(6, classes))
+
+class Branching(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.linear = nn.Linear(16, classes)
+
+    def forward(self, x):
+        logits = self.linear(x.flatten(1))
+        return -logits if float(logits.detach().sum()) > 1e9 else logits
+
+def branching(input_shape, classes):
+    return Branching(classes)
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A folder with samples (1, 4, 4) of 3 classes and a user's networks."""
+    path = tmp_path_factory.mktemp("task")
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 90)
+    x = rng.normal(size=(90, 1, 4, 4)) + y[:, None, None, None]
+    np.savez(path / "data.npz", x_train=x[:60], y_train=y[:60], x_test=x[60:], y_test=y[60:])
+    (path / "user.py").write_text(USER_MODELS, encoding="utf-8")
+    return path
+
+
+def task_of(folder: Path, model: str = "mlp", *, batch_norm="local", partition=None, **local) -> Task:
+    """A task whose peers hold 5 to 30 samples."""
+    local = {"batch_size": 8, "steps": 5} | local
+    return Task(
+        data=DataSettings(
+            source="data.npz", partition=partition or DirichletPartition(alpha=1.0, min_samples=5)
+        ),
+        model=ModelSettings(name=model, batch_norm=batch_norm),
+        local=LocalSettings(**local),
+        seed=1,
+        folder=folder,
+    )
+
+
+def names_of(peers: int = PEERS) -> list[str]:
+    return [f"p{k}" for k in range(peers)]
+
+
+def batched(task: Task, method: str = "auto", merge: Choice | None = None, peers: int = PEERS):
+    return BatchedLearning(task, names_of(peers), merge or AverageSettings(), method=method)
+
+
+def learners(task: Task, merge: Choice | None = None, peers: int = PEERS) -> list[Learner]:
+    choice = merge or AverageSettings()
+    return [
+        Learner(task, peer=name, position=k, peers=peers, merge=choice.load()(choice))
+        for k, name in enumerate(names_of(peers))
+    ]
+
+
+def deferred_round(learning: BatchedLearning, models: Sequence[Handle], round: int) -> list[Handle]:
+    trained = [learning.train(model, k, round=round) for k, model in enumerate(models)]
+    return [
+        learning.merge(
+            trained[i],
+            W[i, i],
+            [Contribution(f"p{j}", trained[j], W[i, j]) for j in range(PEERS) if j != i and W[i, j]],
+            peer=i,
+            round=round,
+        )
+        for i in range(PEERS)
+    ]
+
+
+def own_round(group: Sequence[Learner], models: Sequence[torch.Tensor], round: int) -> list[torch.Tensor]:
+    learned = group[0].task.space.learned_size
+    trained = [learner.train(model, round=round).model for learner, model in zip(group, models, strict=True)]
+    return [
+        group[i].merge(
+            trained[i],
+            W[i, i],
+            [
+                Contribution(f"p{j}", trained[j][:learned], W[i, j])
+                for j in range(PEERS)
+                if j != i and W[i, j]
+            ],
+            round=round,
+        )
+        for i in range(PEERS)
+    ]
+
+
+def assert_close(one: torch.Tensor, other: torch.Tensor, tolerance: float = 1e-5) -> None:
+    assert one.shape == other.shape
+    assert float((one - other).abs().max()) <= tolerance * float(other.abs().max())
+
+
+def assert_rounds_agree(task: Task, method: str, *, rounds: int = 1) -> None:
+    learning, group = batched(task, method), learners(task)
+    handles = [learning.initial(k, independent=True) for k in range(PEERS)]
+    models = [learner.initial(independent=True) for learner in group]
+    for round in range(rounds):
+        handles = deferred_round(learning, handles, round)
+        models = own_round(group, models, round)
+    for mine, theirs in zip(learning.stack(handles), models, strict=True):
+        assert_close(mine, theirs)
+    assert not torch.allclose(models[0], task.initial("p0"), atol=1e-3)
+
+
+# --- training --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
+@pytest.mark.parametrize(
+    ("model", "method"),
+    [
+        ("logistic", "linear-stack"),
+        ("logistic", "vmap"),
+        ("mlp", "linear-stack"),
+        ("mlp", "vmap"),
+        ("mlp", "loop"),
+        ("cnn", "vmap"),
+        ("cnn", "auto"),
+        ("lenet-gn", "vmap"),
+        ("python:user.py:with_batch_norm", "vmap"),
+        ("python:user.py:with_batch_norm", "loop"),
+    ],
+)
+def test_a_round_of_five_steps_equals_each_peers_own(folder, model, method, variant):
+    assert_rounds_agree(task_of(folder, model, **variant), method)
+
+
+def test_a_large_residual_network_equals_each_peers_own(folder):
+    task = task_of(folder, "resnet18-gn", steps=1, batch_size=4, lr=0.01)
+    learning, learner = batched(task, "vmap"), learners(task)[2]
+    pair = [learning.train(learning.initial(k), k, round=0) for k in (1, 2)]
+    assert_close(learning.stack(pair)[1], learner.train(learner.initial(), round=0).model)
+
+
+@pytest.mark.parametrize("method", ["linear-stack", "vmap"])
+@pytest.mark.parametrize(
+    "local",
+    [
+        {"steps": None, "epochs": 2},
+        {"steps": None, "epochs": 3, "batch_size": 64},
+        {"steps": 7, "batch_size": 16},
+    ],
+    ids=["ragged-epochs", "whole-shards", "some-whole-shards"],
+)
+def test_peers_with_shards_of_different_size_take_their_own_number_of_steps(folder, method, local):
+    task = task_of(folder, lr_decay=0.5, **local)
+    sizes = [len(shard) for shard in task.partition(PEERS)]
+    assert len(set(sizes)) > 2
+    assert_rounds_agree(task, method, rounds=3)
+
+
+def test_batch_norm_keeps_batches_of_different_size_apart(folder):
+    task = task_of(folder, "python:user.py:with_batch_norm", steps=None, epochs=2)
+    assert_rounds_agree(task, "vmap", rounds=2)
+
+
+def test_losses_are_those_that_each_peer_would_report(folder):
+    task = task_of(folder, steps=None, epochs=2)
+    learning, group = batched(task), learners(task)
+    handles = [learning.train(learning.initial(k), k, round=3) for k in range(PEERS)]
+    for k, learner in enumerate(group):
+        outcome = learner.train(learner.initial(), round=3)
+        assert learning.loss(handles[k]) == pytest.approx(outcome.loss, rel=1e-5)
+        assert learning.samples(k) == outcome.samples
+    with pytest.raises(ProtocolMisuse, match="no trained model"):
+        learning.loss(learning.initial(0))
+
+
+def test_trainings_of_different_rounds_in_one_stack_have_their_own_step_size_and_order(folder):
+    task = task_of(folder, lr_decay=0.5)
+    learning, group = batched(task), learners(task)
+    handles = [learning.train(learning.initial(k), k, round=2 * k) for k in range(PEERS)]
+    for k, vector in enumerate(learning.stack(handles)):
+        assert_close(vector, group[k].train(group[k].initial(), round=2 * k).model)
+
+
+@pytest.mark.parametrize("method", ["linear-stack", "vmap", "loop"])
+def test_a_step_with_an_infinite_gradient_is_skipped_for_that_peer_alone(folder, method):
+    task = task_of(folder, momentum=0.9)
+    learning = batched(task, method)
+    broken = task.initial()
+    broken[3] = math.inf
+    one = learning.train(learning.from_vector(broken, 0), 0, round=0)
+    other = learning.train(learning.initial(1), 1, round=0)
+    assert torch.equal(learning.vector(one), broken)
+    assert math.isnan(learning.loss(one))
+    assert learning.skipped == 5
+    own = learners(task)[1]
+    assert_close(learning.vector(other), own.train(own.initial(), round=0).model)
+
+
+# --- deferring -------------------------------------------------------------------------------------
+
+
+def test_when_values_are_looked_at_changes_no_bit(folder):
+    results = []
+    for look in (False, True):
+        learning = batched(task_of(folder, steps=None, epochs=2))
+        handles = [learning.initial(k) for k in range(PEERS)]
+        for round in range(4):
+            handles = deferred_round(learning, handles, round)
+            if look:
+                learning.flush()
+        results.append(learning.stack(handles))
+    assert torch.equal(*results)
+
+
+def test_nothing_is_computed_before_somebody_looks(folder, monkeypatch):
+    learning = batched(task_of(folder))
+    computed = []
+    monkeypatch.setattr(BatchedLearning, "_levels", lambda self, pending: computed.append(len(pending)) or [])
+    deferred_round(learning, [learning.initial(k) for k in range(PEERS)], 0)
+    assert computed == []
+    learning.flush()
+    assert computed == [2 * PEERS]
+
+
+def test_outstanding_work_is_bounded(folder):
+    learning = batched(task_of(folder, steps=1))
+    model = learning.initial(0)
+    for round in range(300):
+        model = learning.train(model, 0, round=round)
+    assert model.row < 0, "the last ones still wait"
+    assert len(learning._pending) < 256
+    assert learning.rows_used == 1, "only the newest computed model is needed"
+
+
+def test_a_row_is_free_again_when_nothing_refers_to_its_model(folder):
+    learning = batched(task_of(folder, steps=1))
+    handles = [learning.initial(k) for k in range(PEERS)]
+    rows = len(learning._arena.vectors)
+    for round in range(30):
+        handles = deferred_round(learning, handles, round)
+        if round % 7 == 0:
+            learning.flush()
+    learning.flush()
+    assert learning.rows_used == PEERS
+    assert len(learning._arena.vectors) <= max(rows, 4 * PEERS)
+    del handles
+    assert learning.rows_used == 0
+
+
+@given(st.lists(st.one_of(st.integers(1, 9), st.tuples(st.integers(0, 20))), max_size=40))
+def test_no_two_living_models_share_a_row_and_growing_keeps_their_values(operations):
+    arena = Arena(3, rows=2, device=torch.device("cpu"))
+    alive: list[tuple[list[Handle], float]] = []
+    for number, operation in enumerate(operations):
+        if isinstance(operation, tuple):
+            del alive[operation[0] : operation[0] + 1]
+            continue
+        rows = arena.take(operation)
+        assert rows == sorted(rows)
+        arena.put(rows, torch.full((operation, 3), float(number)))
+        handles = [Handle(0, None, arena.free) for _ in rows]
+        for handle, row in zip(handles, rows, strict=True):
+            handle.place(row)
+        alive.append((handles, float(number)))
+        del handles, handle  # else the last ones live on
+    rows = [handle.row for handles, _ in alive for handle in handles]
+    assert len(rows) == len(set(rows)) == arena.rows_used
+    for handles, value in alive:
+        assert (arena.at([handle.row for handle in handles]) == value).all()
+    for handles, value in alive:
+        shuffled = [handle.row for handle in reversed(handles)]
+        assert (arena.at(shuffled) == value).all()
+
+
+# --- merging and adopting --------------------------------------------------------------------------
+
+
+def test_what_never_travels_stays_with_its_peer(folder):
+    task = task_of(folder, "python:user.py:with_batch_norm")
+    assert 0 < task.space.learned_size < task.space.size
+    learning, group = batched(task, "vmap"), learners(task)
+    handles = [learning.initial(k, independent=True) for k in range(PEERS)]
+    models = [learner.initial(independent=True) for learner in group]
+    for round in range(2):
+        handles = deferred_round(learning, handles, round)
+        models = own_round(group, models, round)
+    adopted = learning.adopt(handles[0], handles[2])
+    expected = group[0].adopt(models[0], models[2][: task.space.learned_size])
+    assert adopted.peer == 0
+    assert_close(learning.vector(adopted), expected)
+    split = task.space.learned_size
+    assert not torch.allclose(models[0][split:], models[2][split:], atol=1e-3)
+
+
+def test_adopting_and_training_on_in_one_go_equals_doing_it_step_by_step(folder):
+    task = task_of(folder)
+    learning, group = batched(task), learners(task)
+    far = learning.train(learning.initial(2), 2, round=5)
+    mine = learning.train(learning.adopt(learning.initial(0), far), 0, round=6)
+    vector = group[2].train(group[2].initial(), round=5).model
+    assert_close(learning.vector(mine), group[0].train(vector, round=6).model)
+
+
+@pytest.mark.parametrize("weights", [(0.5, 0.6), (1.5, -0.5), (math.nan, 0.5)])
+def test_weights_that_are_no_row_of_a_mixing_matrix_are_refused(folder, weights):
+    learning = batched(task_of(folder))
+    own, other = learning.initial(0), learning.initial(1)
+    learning.merge(own, 1.0, [], peer=0, round=0)
+    learning.merge(own, weights[0], [Contribution("p1", other, weights[1])], peer=0, round=0)
+    with pytest.raises(ProtocolMisuse, match="weight"):
+        learning.flush()
+
+
+class Remembering(Merge):
+    """Moves towards the first received model by half, then back by a quarter of the last own model it saw."""
+
+    def __init__(self, settings: RememberingSettings) -> None:
+        self.before: torch.Tensor | None = None
+        self.rounds: list[tuple[int, int, bool]] = []
+
+    def __call__(self, own, own_weight, received, *, context):
+        merged = own + 0.5 * (received[0].model - own)
+        if self.before is not None:
+            merged = merged - 0.25 * self.before
+        self.before = own  # kept, not copied: whoever calls must not write on it again
+        self.rounds.append((context.round, context.step, context.last))
+        return merged
+
+
+class RememberingSettings(Choice):
+    """Settings of a rule that keeps what it is given."""
+
+    kind: str = "remembering"
+    implementation = ""
+
+    def load(self):
+        return Remembering
+
+
+def test_a_rule_that_remembers_sees_what_it_sees_in_a_node(folder):
+    task, choice = task_of(folder, steps=1), RememberingSettings()
+    learning, group = batched(task, merge=choice), learners(task, choice)
+    handles = [learning.initial(k, independent=True) for k in range(PEERS)]
+    models = [learner.initial(independent=True) for learner in group]
+    for round in range(4):
+        handles = deferred_round(learning, handles, round)
+        models = own_round(group, models, round)
+    for mine, theirs in zip(learning.stack(handles), models, strict=True):
+        assert_close(mine, theirs)
+
+
+def test_a_rule_that_remembers_sees_its_merges_in_the_order_of_asking(folder):
+    task, choice = task_of(folder, steps=1), RememberingSettings()
+    learning = batched(task, merge=choice)
+    start = learning.initial(0)
+    deep = learning.train(learning.train(start, 1, round=0), 1, round=1)
+    for round, received in enumerate((deep, start, deep, start)):
+        learning.merge(start, 0.5, [Contribution("p1", received, 0.5)], peer=0, round=round)
+    learning.flush()
+    assert [seen[0] for seen in learning._learners[0]._merge.rounds] == [0, 1, 2, 3]
+
+
+# --- evaluating ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "method", "batch_norm"),
+    [
+        ("logistic", "linear-stack", "local"),
+        ("mlp", "linear-stack", "local"),
+        ("mlp", "vmap", "local"),
+        ("cnn", "vmap", "local"),
+        ("cnn", "loop", "local"),
+        ("python:user.py:with_batch_norm", "vmap", "local"),
+        ("python:user.py:with_batch_norm", "vmap", "reestimate"),
+    ],
+)
+def test_evaluations_equal_each_peers_own(folder, model, method, batch_norm):
+    task = task_of(folder, model, batch_norm=batch_norm)
+    learning, group = batched(task, method), learners(task)
+    handles = deferred_round(learning, [learning.initial(k, independent=True) for k in range(PEERS)], 0)
+    evaluations = learning.evaluate(handles)
+    for learner, handle, evaluation in zip(group, handles, evaluations, strict=True):
+        expected = learner.evaluate(learning.vector(handle))
+        assert evaluation.accuracy == expected.accuracy
+        assert evaluation.samples == expected.samples
+        assert evaluation.loss == pytest.approx(expected.loss, rel=1e-5)
+
+
+def test_a_restart_from_a_vector_goes_on_as_without(folder):
+    learning = batched(task_of(folder))
+    trained = learning.train(learning.initial(1), 1, round=0)
+    again = learning.from_vector(learning.vector(trained), 1)
+    pair = [learning.train(model, 1, round=1) for model in (trained, again)]
+    assert torch.equal(*learning.stack(pair))
+    with pytest.raises(ProtocolMisuse, match="shape"):
+        learning.from_vector(torch.zeros(3), 1)
+
+
+# --- choosing the method ---------------------------------------------------------------------------
+
+
+def test_the_method_suits_the_network(folder):
+    expected = {
+        "mlp": "linear-stack",
+        "logistic": "linear-stack",
+        "python:user.py:with_batch_norm": "vmap",
+        "python:user.py:with_dropout": "loop",
+        "python:user.py:branching": "loop",
+    }
+    for model, method in expected.items():
+        learning = batched(task_of(folder, model))
+        assert learning.method == method, learning.reason
+        assert learning.reason
+    assert batched(task_of(folder, "mlp"), "vmap").method == "vmap"
+
+
+def test_networks_that_vmap_cannot_run_learn_as_their_nodes_do(folder):
+    for model in ("branching", "with_dropout"):
+        assert_rounds_agree(task_of(folder, f"python:user.py:{model}"), "auto", rounds=2)
+
+
+@pytest.mark.parametrize(("factor", "method"), [(0.5, "loop"), (1.4, "loop"), (1.6, "vmap")])
+def test_convolutions_are_batched_only_where_that_is_clearly_faster(folder, monkeypatch, factor, method):
+    monkeypatch.setattr(training, "_measure_vmap", lambda *_: 1.0)
+    monkeypatch.setattr(training, "_measure_loop", lambda *_: factor)
+    assert batched(task_of(folder, "cnn")).method == method
+
+
+@pytest.mark.parametrize(
+    ("model", "method"),
+    [("mlp", "fast"), ("cnn", "linear-stack"), ("python:user.py:with_dropout", "vmap")],
+)
+def test_a_method_that_cannot_be_is_refused(folder, model, method):
+    with pytest.raises(ValueError, match=method):
+        batched(task_of(folder, model), method)
+
+
+# --- the gradient by hand --------------------------------------------------------------------------
+
+
+def mlp(*widths: int) -> nn.Sequential:
+    layers: list[nn.Module] = [nn.Flatten()]
+    for inputs, outputs in pairwise(widths):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+@given(
+    widths=st.lists(st.integers(1, 7), min_size=2, max_size=4),
+    models=st.integers(1, 4),
+    sizes=st.lists(st.integers(1, 5), min_size=4, max_size=4),
+    seed=st.integers(0, 2**32),
+)
+def test_the_gradient_by_hand_is_the_gradient(widths, models, sizes, seed):
+    module = mlp(*widths, 3)
+    space = ParameterSpace.of(module)
+    stack = LinearStack.of(module, space)
+    assert stack is not None
+    g = torch.Generator().manual_seed(seed)
+    trained = torch.randn(models, space.size, generator=g)
+    x = torch.randn(models, max(sizes), widths[0], generator=g)
+    y = torch.randint(0, 3, (models, max(sizes)), generator=g)
+    for k in range(models):
+        y[k, sizes[k] :] = PADDING
+    gradients, losses, _ = stack.gradient(trained, trained[:, :0], x, y)
+    for k in range(models):
+        leaf = trained[k].clone().requires_grad_()
+        logits = torch.func.functional_call(module, space.unflatten(leaf), (x[k, : sizes[k]],))
+        loss = nn.functional.cross_entropy(logits, y[k, : sizes[k]])
+        (expected,) = torch.autograd.grad(loss, leaf)
+        assert torch.allclose(gradients[k], expected, rtol=1e-4, atol=1e-6)
+        assert float(losses[k]) == pytest.approx(float(loss.detach()), rel=1e-5, abs=1e-6)
+
+
+def test_only_plain_linear_networks_have_a_gradient_by_hand():
+    hooked = mlp(4, 3)
+    hooked[1].register_forward_hook(lambda *_: None)
+    without_bias = nn.Sequential(nn.Flatten(), nn.Linear(4, 3, bias=False))
+    with_dropout = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Dropout(), nn.Linear(3, 3))
+    frozen = mlp(4, 3, 3)
+    frozen[1].weight.requires_grad_(False)
+    tied = mlp(4, 4, 4)
+    tied[3].weight = tied[1].weight
+    for module in (hooked, without_bias, with_dropout, frozen, tied, nn.Linear(4, 3)):
+        assert LinearStack.of(module, ParameterSpace.of(module)) is None
+    assert LinearStack.of(mlp(4, 3), ParameterSpace.of(mlp(4, 3))) is not None
+
+
+def test_shards_of_one_sample_and_of_two_share_a_stack(folder):
+    task = task_of(folder, partition=IidPartition(), steps=2, batch_size=4)
+    peers = 40  # 60 samples: one or two each
+    learning, group = batched(task, peers=peers), learners(task, peers=peers)
+    handles = [learning.train(learning.initial(k), k, round=0) for k in range(peers)]
+    for learner, vector in zip(group, learning.stack(handles), strict=True):
+        assert_close(vector, learner.train(learner.initial(), round=0).model)
