@@ -44,8 +44,8 @@ def prepare(scenario: ScenarioSettings, folder: Path) -> dict[str, Path]:
     return homes
 
 
-def arguments(folder: Path, home: Path) -> list[str]:
-    """Return the arguments of `gossip-node` for one peer."""
+def arguments(folder: Path, home: Path, *, fresh: bool = True) -> list[str]:
+    """Return the arguments of `gossip-node` for one peer; without `fresh` it resumes."""
     return [
         "--peers",
         str(folder / "peers.txt"),
@@ -54,7 +54,7 @@ def arguments(folder: Path, home: Path) -> list[str]:
         "--home",
         str(home),
         "--json",
-        "--fresh",
+        *(["--fresh"] if fresh else []),
     ]
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gossip.wire.messages import type_of
 from scenarios.engines import homes as preparation
 from scenarios.engines.launcher import Exit, Launcher, last_line
+from scenarios.engines.process_faults import ProcessFaults
 from scenarios.engines.watch import Watch, finite, read_all
 from scenarios.errors import RunFailed
 from scenarios.progress import Progress, State
@@ -68,6 +69,8 @@ class _Processes:
         self._folder = folder
         self._homes = preparation.prepare(scenario, folder)
         self._began = time.time()
+        self._faults = ProcessFaults(scenario, launcher, self._start)
+        self._first_round_s: float | None = None
         self._watch = Watch(self._homes, began=self._began)
 
     def run(self, task: Any) -> Records:
@@ -75,13 +78,9 @@ class _Processes:
 
         averages = Averages(task, self._homes, keep=self._scenario.evaluate.snapshots)
         try:
-            for name, home in self._homes.items():
-                self._launcher.start(
-                    name,
-                    preparation.arguments(self._folder, home),
-                    stdout=home / "progress.jsonl",
-                    stderr=home / "node.log",
-                )
+            for name in self._homes:
+                if name not in self._faults.absent:
+                    self._start(name, True)
             self._follow(averages)
         except BaseException:
             # Whatever the reason, a second Ctrl-C included: nothing is left running.
@@ -90,6 +89,15 @@ class _Processes:
         averages.finish()
         return self._records(averages)
 
+    def _start(self, name: str, fresh: bool) -> None:
+        home = self._homes[name]
+        self._launcher.start(
+            name,
+            preparation.arguments(self._folder, home, fresh=fresh),
+            stdout=home / "progress.jsonl",
+            stderr=home / "node.log",
+        )
+
     def _follow(self, averages: Averages) -> None:
         """Watch until every process has ended well."""
         stall_s = self._scenario.processes.stall_timeout_s
@@ -97,11 +105,15 @@ class _Processes:
         while self._launcher.running:
             for exit in self._launcher.wait(POLL_S):
                 moved_s = time.monotonic()
-                if exit.code != 0:
+                if exit.code != 0 and exit.name not in self._faults.down:
                     raise self._failure(exit)
             if self._watch.look():
                 moved_s = time.monotonic()
+                if self._first_round_s is None:
+                    self._first_round_s = moved_s
                 averages.advance(self._watch.rounds())
+            if self._first_round_s is not None:
+                self._faults.apply(time.monotonic() - self._first_round_s)
             self._progress.update(self._state(averages))
             if time.monotonic() - moved_s > stall_s:
                 raise self._stalled(stall_s)
@@ -149,7 +161,7 @@ class _Processes:
             event["time"] = round(event["time"] - self._began, 3)
         final, digest = averages.final()
         return Records(
-            peers=[_outcome(name, home / "summary.json") for name, home in self._homes.items()],
+            peers=[self._outcome(name) for name in self._homes],
             metrics=metrics,
             events=[
                 finite(event) for event in sorted(events, key=lambda event: (event["time"], event["peer"]))
@@ -158,7 +170,35 @@ class _Processes:
             final=None if final is None else _finite(final),
             seconds=max((entry["time"] for entry in metrics), default=0.0),
             model_digest=digest,
+            faults=self._faults.counts,
         )
+
+    def _outcome(self, name: str) -> PeerOutcome:
+        path = self._homes[name] / "summary.json"
+        if name in self._faults.down | self._faults.absent and not path.exists():
+            last = self._watch.latest.get(name)
+            return _lost(name, last)
+        outcome = _outcome(name, path)
+        # A model that its peer took away with it is none of the end of the run.
+        return replace(outcome, accuracy=None, state="left") if name in self._faults.down else outcome
+
+
+def _lost(name: str, last: Mapping[str, Any] | None) -> PeerOutcome:
+    """Return what is known of a peer that was killed: its last measurement."""
+    sent = 0 if last is None else last["bytes_sent"]
+    received = 0 if last is None else last["bytes_received"]
+    return PeerOutcome(
+        peer=name,
+        state="crashed" if last is not None else "absent",
+        rounds=0 if last is None else last["round"],
+        accuracy=None,
+        test_loss=None,
+        sent=Traffic(protocol=sent, total=sent),
+        received=Traffic(protocol=received, total=received),
+        messages={},
+        rejected_messages={},
+        adopted=0,
+    )
 
 
 def _is_about_a_port(sentence: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,19 @@ class GrowingLines:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._offset = 0
+        self._inode: int | None = None
+        self.replaced = False
+        """Whether the last call found another file than the one before: a peer that resumes writes its file anew."""
 
     def new(self) -> list[dict[str, Any]]:
         """Return the objects appended since the last call; what is no object is left out."""
         try:
             with self._path.open("rb") as file:
+                inode = os.fstat(file.fileno()).st_ino
+                self.replaced = self._inode not in (None, inode)
+                if self.replaced:
+                    self._offset = 0
+                self._inode = inode
                 file.seek(self._offset)
                 read = file.read()
         except FileNotFoundError:
@@ -51,7 +60,10 @@ class Watch:
         """Read what is new; return whether any peer has got on: a measurement, or a checkpoint between two."""
         moved = False
         for name, file in self._files.items():
-            for entry in file.new():
+            entries = file.new()
+            if file.replaced:
+                self.metrics = [entry for entry in self.metrics if entry["peer"] != name]
+            for entry in entries:
                 entry = finite({**entry, "peer": name, "time": round(entry["time"] - self._began, 3)})
                 self.metrics.append(entry)
                 self.latest[name] = entry

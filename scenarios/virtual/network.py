@@ -165,6 +165,8 @@ class Network:
 
     def forget(self, peer: int, now_s: float) -> None:
         """Drop what is under way from and to a peer that is gone."""
+        if self._rate is None:
+            return  # nothing queues; the simulation drops what is under way
         touched: set[int] = set()
         for (sender, receiver), queue in self._queues.items():
             if peer in (sender, receiver):
