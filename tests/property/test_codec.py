@@ -57,9 +57,7 @@ def joined(sent: list[list[frames.Buffer]]) -> bytes:
 
 
 @given(wire_specs())
-def test_a_tensor_of_any_dtype_and_shape_comes_back_bit_for_bit(
-    spec: tensors.TensorSpec
-) -> None:
+def test_a_tensor_of_any_dtype_and_shape_comes_back_bit_for_bit(spec: tensors.TensorSpec) -> None:
     made = tensors.empty(spec)
     made.data[:] = bytes(
         (7 * i + 1) % 2 if spec.dtype == "bool" else (37 * i + 5) % 256 for i in range(spec.nbytes)

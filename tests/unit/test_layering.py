@@ -19,7 +19,14 @@ def test_the_layers_hold(monkeypatch):
 
 @pytest.mark.parametrize(
     "module",
-    ["gossip.cli", "scenarios.cli", "gossip.config", "gossip.protocols", "gossip.net.peers_file", "topologies"],
+    [
+        "gossip.cli",
+        "scenarios.cli",
+        "gossip.config",
+        "gossip.protocols",
+        "gossip.net.peers_file",
+        "topologies",
+    ],
 )
 def test_settings_and_command_lines_do_not_import_torch(module):
     code = (

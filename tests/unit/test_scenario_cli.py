@@ -57,7 +57,7 @@ def test_topology_answers_in_json_and_in_words(capsys: pytest.CaptureFixture[str
         (["run", "nothing-like-it"], "unknown scenario 'nothing-like-it'"),
         (
             ["run", "quickstart", "--engine", "proceses"],
-            "--engine proceses: this engine is unknown; did you mean",
+            "--engine proceses: unknown engine; did you mean",
         ),
         (["run", "quickstart", "--set", "local.lr=x"], "--set local.lr=x: [local] lr = 'x': "),
         (["run", "quickstart", "--set", "lr"], "must look like SECTION.KEY=VALUE"),
