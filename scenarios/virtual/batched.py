@@ -37,7 +37,10 @@ PENDING_MIN = 256
 
 CHUNK_BYTES = 2 * 2**20
 """Size of a stack of models: its gradient, itself and its successor then stay in the cache."""
+CHUNK_BYTES_ACCELERATOR = 256 * 2**20
+"""The same where what counts is to have enough to do."""
 CHUNK_PEERS_MAX = 512
+CHUNK_PEERS_MAX_ACCELERATOR = 8192
 
 
 class _Train(NamedTuple):
@@ -115,7 +118,7 @@ class BatchedLearning:
         self._free = self._arena.free
         self._pending: list[Handle] = []
         self._pending_max = max(PENDING_MIN, PENDING_PER_PEER_MAX * len(names))
-        self._chunk = max(1, min(CHUNK_PEERS_MAX, CHUNK_BYTES // (4 * task.space.size)))
+        self._chunk = _chunk_peers(4 * task.space.size, self.device)
 
     # --- what a peer asks for; cheap, and answered at once ---
 
@@ -371,3 +374,10 @@ class BatchedLearning:
                 device=self.device,
             )
         return self._learners[peer]
+
+
+def _chunk_peers(model_bytes: int, device: torch.device) -> int:
+    """Return how many models make a stack."""
+    if device.type == "cpu":
+        return max(1, min(CHUNK_PEERS_MAX, CHUNK_BYTES // model_bytes))
+    return max(1, min(CHUNK_PEERS_MAX_ACCELERATOR, CHUNK_BYTES_ACCELERATOR // model_bytes))

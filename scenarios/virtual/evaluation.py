@@ -9,7 +9,10 @@ from gossip.learning.task import Evaluation, Task
 from scenarios.virtual.linear_stack import LinearStack
 
 ACTIVATION_BYTES = 16 * 2**20
-"""Of one layer of all networks of a stack; decides how many test samples go through them at a time."""
+"""Of one layer of all networks of a stack; decides how many test samples go through them at a time. `vmap` has to
+walk through the network for each part."""
+ACTIVATION_BYTES_BY_HAND = 2 * 2**20
+"""The same where each part costs little: what stays in the cache."""
 
 
 class StackedEvaluation:
@@ -39,14 +42,15 @@ class StackedEvaluation:
         self._forward.module.eval()
         loss = torch.zeros(len(models), dtype=torch.float64, device=models.device)
         hits = torch.zeros(len(models), dtype=torch.int64, device=models.device)
-        at_once = max(1, ACTIVATION_BYTES // (4 * self._width() * len(models)))
+        at_once = max(1, self._samples_at_once() // len(models))
         with torch.no_grad():
             for x, y in zip(torch.split(self._x, at_once), torch.split(self._y, at_once), strict=True):
                 logits = self._logits(models, x)  # (n, classes, t)
                 labels = y.expand(len(models), 1, -1)
                 losses = torch.logsumexp(logits, 1) - logits.gather(1, labels).squeeze(1)
                 loss += losses.sum(1)
-                hits += (logits.argmax(1) == y).sum(1)
+                # Along the last axis argmax is several times faster.
+                hits += (logits.mT.contiguous().argmax(2) == y).sum(1)
         samples = len(self._y)
         return [
             Evaluation(loss=total / samples, accuracy=right / samples, samples=samples)
@@ -60,8 +64,9 @@ class StackedEvaluation:
         logits: Tensor = self._by_vmap(models[:, :split], models[:, split:], x)
         return logits.mT
 
-    def _width(self) -> int:
-        """How many floats a sample may take in one layer, roughly."""
-        features = self._x[0].numel()
+    def _samples_at_once(self) -> int:
+        """Return how many test samples times models are to go through the network at a time."""
+        if self._stack is not None:
+            return ACTIVATION_BYTES_BY_HAND // (4 * self._stack.width)
         # A convolution's channels multiply what a sample takes.
-        return self._stack.width if self._stack is not None else 16 * max(features, 64)
+        return ACTIVATION_BYTES // (4 * 16 * max(self._x[0].numel(), 64))

@@ -83,7 +83,6 @@ class _Losses:
     """Mean losses over the samples of the applied mini-batches, in float64 as a node sums them."""
 
     def __init__(self, count: int, device: torch.device) -> None:
-        # MPS has no float64; elsewhere it is free at this size.
         self._sums = torch.zeros(count, dtype=torch.float64, device=device)
         self._samples = torch.zeros(count, dtype=torch.float64, device=device)
         self._skipped = torch.zeros((), dtype=torch.int64, device=device)
