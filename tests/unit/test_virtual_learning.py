@@ -223,8 +223,9 @@ def test_losses_are_those_that_each_peer_would_report(folder):
         learning.loss(learning.initial(0))
 
 
-def test_trainings_of_different_rounds_in_one_stack_have_their_own_step_size_and_order(folder):
-    task = task_of(folder, lr_decay=0.5)
+@pytest.mark.parametrize("model", ["mlp", "python:user.py:with_batch_norm"])
+def test_trainings_of_different_rounds_in_one_stack_have_their_own_step_size_and_order(folder, model):
+    task = task_of(folder, model, lr_decay=0.5, steps=None, epochs=2)
     learning, group = batched(task), learners(task)
     handles = [learning.train(learning.initial(k), k, round=2 * k) for k in range(PEERS)]
     for k, vector in enumerate(learning.stack(handles)):
@@ -365,14 +366,14 @@ class Remembering(Merge):
     """Moves towards the first received model by half, then back by a quarter of the last own model it saw."""
 
     def __init__(self, settings: RememberingSettings) -> None:
-        self.before: torch.Tensor | None = None
+        self.before: list[torch.Tensor] = []
         self.rounds: list[tuple[int, int, bool]] = []
 
     def __call__(self, own, own_weight, received, *, context):
         merged = own + 0.5 * (received[0].model - own)
-        if self.before is not None:
-            merged = merged - 0.25 * self.before
-        self.before = own  # kept, not copied: whoever calls must not write on it again
+        for before in self.before:
+            merged = merged - 0.25 * before
+        self.before = [own, received[0].model]  # kept, not copied: whoever calls must not write on them again
         self.rounds.append((context.round, context.step, context.last))
         return merged
 
