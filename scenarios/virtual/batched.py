@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gossip.errors import ProtocolMisuse
+from gossip.errors import ProtocolMisuse, SettingError
 from gossip.learner import Learner
+from gossip.learning import user_code
 from gossip.learning.models import MODELS
 from gossip.learning.task import Evaluation, Task
 from gossip.merging.base import WEIGHT_TOLERANCE, Merge, check_weights
@@ -76,8 +77,8 @@ class BatchedLearning:
         method: ``auto``, or ``linear-stack``, ``vmap`` or ``loop`` for local updates.
 
     Raises:
-        UserError: the task's data, model or partition cannot be used.
-        ValueError: `method` is unknown, or does not suit the network.
+        UserError: the task's data, model or partition cannot be used, there is no such device, or `method` is
+            unknown or does not suit the network.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class BatchedLearning:
     ) -> None:
         self.task = task
         self.names = tuple(names)
-        self.device = torch.device(device)
+        self.device = _usable_device(device)
         self.skipped = 0
         """Mini-batches whose gradient was not finite, so far."""
         smallest = min(range(len(names)), key=lambda peer: len(task.partition(len(names))[peer]))
@@ -374,6 +375,17 @@ class BatchedLearning:
                 device=self.device,
             )
         return self._learners[peer]
+
+
+def _usable_device(device: torch.device | str) -> torch.device:
+    try:
+        usable = torch.device(device)
+        torch.empty(0, device=usable)
+    except (RuntimeError, AssertionError) as failure:  # builds without CUDA assert that there is one
+        raise SettingError(
+            f"[virtual] device = '{device}' cannot be used: {user_code.one_line(failure)}"
+        ) from failure
+    return usable
 
 
 def _chunk_peers(model_bytes: int, device: torch.device) -> int:

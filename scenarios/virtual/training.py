@@ -10,11 +10,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from gossip.errors import SettingError, nearest
 from gossip.learning import user_code
 from gossip.learning.local_update import Gradient, LocalState, LocalUpdate, StepResult
 from gossip.learning.task import Task
 from scenarios.virtual.linear_stack import LinearStack
 from scenarios.virtual.minibatches import MiniBatches, Piece
+
+METHODS = ("auto", "linear-stack", "vmap", "loop")
 
 MEASURED_PEERS = 8
 MEASURED_STEPS = 3
@@ -107,16 +110,17 @@ def choose(task: Task, wanted: str, *, device: torch.device) -> Choice:
     """Return how to train: as `wanted`, or for ``auto`` what suits the network.
 
     Raises:
-        ValueError: `wanted` is unknown, or the network cannot be trained so.
+        SettingError: `wanted` is unknown, or the network cannot be trained so.
     """
-    if wanted not in ("auto", "linear-stack", "vmap", "loop"):
-        raise ValueError(f"unknown method '{wanted}'; valid: auto, linear-stack, vmap, loop")
+    if wanted not in METHODS:
+        raise SettingError(f"[virtual] method = '{wanted}' is unknown; {nearest(wanted, METHODS)}")
     if wanted == "loop":
         return Choice("loop", "as set")
     if task.stochastic:
         if wanted != "auto":
-            raise ValueError(
-                f"method '{wanted}': the network draws random numbers, which each peer does alone"
+            raise SettingError(
+                f"[virtual] method = '{wanted}': the network draws random numbers, which each peer does alone; "
+                "valid: auto, loop"
             )
         return Choice("loop", "the network draws random numbers")
     if wanted == "vmap":
@@ -124,7 +128,10 @@ def choose(task: Task, wanted: str, *, device: torch.device) -> Choice:
     if LinearStack.of(task.module, task.space) is not None:
         return Choice("linear-stack", "linear layers and ReLU only" if wanted == "auto" else "as set")
     if wanted == "linear-stack":
-        raise ValueError("method 'linear-stack': the network is not made of linear layers and ReLU alone")
+        raise SettingError(
+            "[virtual] method = 'linear-stack': the network is not made of linear layers and ReLU alone; "
+            "valid: auto, vmap, loop"
+        )
     return _tried(task, device)
 
 

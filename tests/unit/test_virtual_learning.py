@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from gossip.errors import ProtocolMisuse
+from gossip.errors import ProtocolMisuse, SettingError
 from gossip.learner import Learner
 from gossip.learning.local_update import PADDING
 from gossip.learning.settings import (
@@ -483,8 +483,15 @@ def test_convolutions_are_batched_only_where_that_is_clearly_faster(folder, monk
     [("mlp", "fast"), ("cnn", "linear-stack"), ("python:user.py:with_dropout", "vmap")],
 )
 def test_a_method_that_cannot_be_is_refused(folder, model, method):
-    with pytest.raises(ValueError, match=method):
+    with pytest.raises(SettingError, match=f"method = '{method}'"):
         batched(task_of(folder, model), method)
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "abacus"])
+def test_a_device_that_is_not_there_is_refused_in_one_sentence(folder, device):
+    with pytest.raises(SettingError, match=f"device = '{device}'") as caught:
+        BatchedLearning(task_of(folder), names_of(), AverageSettings(), device=device)
+    assert "\n" not in str(caught.value)
 
 
 # --- the gradient by hand --------------------------------------------------------------------------
