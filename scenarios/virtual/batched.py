@@ -95,12 +95,14 @@ class BatchedLearning:
         self.device = _usable_device(device)
         self.skipped = 0
         """Mini-batches whose gradient was not finite, so far."""
-        smallest = min(range(len(names)), key=lambda peer: len(task.partition(len(names))[peer]))
-        task.shard(smallest, len(names))  # says so where it is too small
+        sizes = [len(shard) for shard in task.partition(len(names))]
+        task.shard(sizes.index(min(sizes)), len(names))  # says so where it is too small
         self._merge_choice = merge
         self._merge_class: type[Merge] = merge.load()
         self._learners: dict[int, Learner] = {}
-        self.method, self.reason = training.choose(task, method, device=self.device)
+        self.method, self.reason = training.choose(
+            task, method, device=self.device, batch_size=min(task.local_settings.batch_size, max(sizes))
+        )
         stack = LinearStack.of(task.module, task.space) if self.method == "linear-stack" else None
         self._minibatches = MiniBatches(
             task,

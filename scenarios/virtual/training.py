@@ -19,13 +19,20 @@ from scenarios.virtual.minibatches import MiniBatches, Piece
 
 METHODS = ("auto", "linear-stack", "vmap", "loop")
 
-MEASURED_PEERS = 8
-MEASURED_STEPS = 3
-"""The best of so many steps of so many peers decides, so that a busy machine decides no differently."""
+MULTIPLICATIONS_MAX = 2_000_000
+"""Of all convolutions in one step, up to which stacks are the faster on a CPU. Measured with the networks cnn and
+lenet-gn, samples of 8×8 to 3×32×32 and mini-batches of 4 to 32: below, vmap takes 0.25 to 0.7 times as long as the
+loop; from some 5 M on it takes longer, up to three times."""
 
-GAIN_MIN = 1.5
-"""How much faster batches must be before they are chosen by measuring. On a CPU, convolutions gain nothing or lose
-several times over; a choice far from one is made alike every time, and equal seeds then give equal bits."""
+DECISIVE = 3.0
+"""So many times faster must be what arithmetic advises against. Measuring near a limit would choose now this, now that,
+and equal seeds are to give equal bits on one machine."""
+
+MEASURED_PEERS_MAX = 8
+MEASURED_BYTES = 64 * 2**20
+MEASURED_REPETITIONS_MAX = 5
+MEASURED_S = 1.0
+"""Bounds of the measurement: models in the stack, their size, repetitions, and seconds after which none is begun."""
 
 
 class Choice(NamedTuple):
@@ -106,8 +113,8 @@ def _joined(parts: Sequence[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
-def choose(task: Task, wanted: str, *, device: torch.device) -> Choice:
-    """Return how to train: as `wanted`, or for ``auto`` what suits the network.
+def choose(task: Task, wanted: str, *, device: torch.device, batch_size: int) -> Choice:
+    """Return how to train: as `wanted`, or for ``auto`` what suits the network with mini-batches of `batch_size`.
 
     Raises:
         SettingError: `wanted` is unknown, or the network cannot be trained so.
@@ -132,54 +139,93 @@ def choose(task: Task, wanted: str, *, device: torch.device) -> Choice:
             "[virtual] method = 'linear-stack': the network is not made of linear layers and ReLU alone; "
             "valid: auto, vmap, loop"
         )
-    return _tried(task, device)
+    return _tried(task, device, batch_size)
 
 
-def _tried(task: Task, device: torch.device) -> Choice:
+def _tried(task: Task, device: torch.device, batch_size: int) -> Choice:
     """Choose between vmap and loop by doing a few steps of each."""
-    update = task.local_update(device)
+    trial = _Trial(task, device, batch_size)
     try:
-        batched_s = _measure_vmap(task, update, device)
+        trial.stacked_s()
     except Exception as failure:
         # Foreign code may do what vmap cannot: branch on a value, call .item(), and so on.
         return Choice("loop", f"vmap cannot run the network: {user_code.one_line(failure)}")
     if device.type != "cpu":
         return Choice("vmap", f"on {device.type}")
-    if not any(isinstance(layer, nn.modules.conv._ConvNd) for layer in task.module.modules()):
+    multiplications = batch_size * _multiplications(task)
+    if not multiplications:
         return Choice("vmap", "no convolutions")
-    gain = _measure_loop(task, update, device) / batched_s
-    method = "vmap" if gain > GAIN_MIN else "loop"
-    return Choice(method, f"convolutions on the CPU; measured: vmap takes {1 / gain:.1f} × the loop's time")
+    ratio = _measured_ratio(trial)
+    method = "vmap" if multiplications <= MULTIPLICATIONS_MAX else "loop"
+    if method == "vmap" and ratio > DECISIVE:
+        method = "loop"
+    elif method == "loop" and ratio < 1 / DECISIVE:
+        method = "vmap"
+    return Choice(
+        method,
+        f"convolutions on the CPU, {multiplications / 1e6:.1f} M multiplications per step; "
+        f"measured: vmap takes {ratio:.1f} × the loop's time",
+    )
 
 
-def _batch(task: Task, device: torch.device) -> tuple[Tensor, Tensor]:
-    size = min(task.local_settings.batch_size, len(task.dataset.y_train))
-    size = max(size, task.batch_min)
-    return task.dataset.x_train[:size].to(device), task.dataset.y_train[:size].to(device)
+def _multiplications(task: Task) -> int:
+    """Return how many multiplications the network's convolutions do for one sample."""
+    counts: list[int] = []
+
+    def count(layer: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
+        assert isinstance(layer, nn.modules.conv._ConvNd)
+        counts.append(output[0, 0].numel() * layer.weight.numel())
+
+    convolutions = [each for each in task.module.modules() if isinstance(each, nn.modules.conv._ConvNd)]
+    hooks = [each.register_forward_hook(count) for each in convolutions]
+    try:
+        task.module.eval()
+        with torch.no_grad():
+            task.module(task.dataset.x_train[:1])
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return sum(counts)
 
 
-def _measure_vmap(task: Task, update: LocalUpdate, device: torch.device) -> float:
-    x, y = (part.expand(MEASURED_PEERS, *part.shape) for part in _batch(task, device))
-    state = update.start(task.initial().to(device).repeat(MEASURED_PEERS, 1))
-    lr = torch.full((MEASURED_PEERS,), update.lr(0), device=device)
-    update.forward.module.train()
-    times_s = []
-    for _ in range(MEASURED_STEPS):
+def _measured_ratio(trial: _Trial) -> float:
+    """Return how many times as long as the loop vmap takes; the best of each, taken in turns."""
+    stacked_s: list[float] = []
+    alone_s: list[float] = []
+    begin_s = time.perf_counter()
+    while len(stacked_s) < MEASURED_REPETITIONS_MAX:
+        stacked_s.append(trial.stacked_s())
+        alone_s.append(trial.alone_s())
+        if time.perf_counter() - begin_s > MEASURED_S:
+            break
+    return min(stacked_s) / min(alone_s)
+
+
+class _Trial:
+    """One step of a few peers, together and alone, timed."""
+
+    def __init__(self, task: Task, device: torch.device, batch_size: int) -> None:
+        self._update = task.local_update(device)
+        self._peers = min(MEASURED_PEERS_MAX, max(2, MEASURED_BYTES // (4 * task.space.size)))
+        self._x = task.dataset.x_train[:batch_size].to(device)
+        self._y = task.dataset.y_train[:batch_size].to(device)
+        self._model = task.initial().to(device)
+        self._lr = torch.tensor(self._update.lr(0), device=device)
+        self._update.forward.module.train()
+
+    def stacked_s(self) -> float:
+        """Return the seconds of one step of all peers under vmap."""
+        n = self._peers
+        x, y = (part.expand(n, *part.shape) for part in (self._x, self._y))
+        state = self._update.start(self._model.repeat(n, 1))
         begin_s = time.perf_counter()
-        update.step_stacked(state, x, y, lr)
-        times_s.append(time.perf_counter() - begin_s)
-    return min(times_s)
+        self._update.step_stacked(state, x, y, self._lr.expand(n))
+        return time.perf_counter() - begin_s
 
-
-def _measure_loop(task: Task, update: LocalUpdate, device: torch.device) -> float:
-    x, y = _batch(task, device)
-    state = update.start(task.initial().to(device))
-    lr = torch.tensor(update.lr(0), device=device)
-    update.forward.module.train()
-    times_s = []
-    for _ in range(MEASURED_STEPS):
+    def alone_s(self) -> float:
+        """Return the seconds of one step of one peer after another."""
+        state = self._update.start(self._model)
         begin_s = time.perf_counter()
-        for _ in range(MEASURED_PEERS):
-            update.step(state, x, y, lr)
-        times_s.append(time.perf_counter() - begin_s)
-    return min(times_s)
+        for _ in range(self._peers):
+            self._update.step(state, self._x, self._y, self._lr)
+        return time.perf_counter() - begin_s

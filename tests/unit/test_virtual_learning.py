@@ -471,11 +471,39 @@ def test_networks_that_vmap_cannot_run_learn_as_their_nodes_do(folder):
         assert_rounds_agree(task_of(folder, f"python:user.py:{model}"), "auto", rounds=2)
 
 
-@pytest.mark.parametrize(("factor", "method"), [(0.5, "loop"), (1.4, "loop"), (1.6, "vmap")])
-def test_convolutions_are_batched_only_where_that_is_clearly_faster(folder, monkeypatch, factor, method):
-    monkeypatch.setattr(training, "_measure_vmap", lambda *_: 1.0)
-    monkeypatch.setattr(training, "_measure_loop", lambda *_: factor)
-    assert batched(task_of(folder, "cnn")).method == method
+@pytest.mark.parametrize(
+    ("limit", "ratio", "method"),
+    [
+        (1e9, 0.5, "vmap"),
+        (1e9, 2.9, "vmap"),
+        (1e9, 3.1, "loop"),
+        (1e3, 2.0, "loop"),
+        (1e3, 0.4, "loop"),
+        (1e3, 0.3, "vmap"),
+    ],
+)
+def test_with_convolutions_arithmetic_decides_unless_measuring_is_decisive(
+    folder, monkeypatch, limit, ratio, method
+):
+    monkeypatch.setattr(training, "MULTIPLICATIONS_MAX", limit)
+    monkeypatch.setattr(training, "_measured_ratio", lambda trial: ratio)
+    learning = batched(task_of(folder, "cnn"))
+    assert learning.method == method
+    assert f"{ratio}" in learning.reason
+
+
+def test_measuring_leaves_no_trace(folder):
+    task = task_of(folder, "cnn")
+    before = task.initial()
+    training.choose(task, "auto", device=torch.device("cpu"), batch_size=8)
+    assert torch.equal(task.initial(), before)
+    assert not any(module._forward_hooks for module in task.module.modules())
+
+
+def test_multiplications_of_convolutions_are_counted(folder):
+    # 3×3 filters: 16 on a channel of 4×4 pixels, then 32 on 16 channels of 2×2.
+    assert training._multiplications(task_of(folder, "cnn")) == 16 * (16 * 9) + 4 * (32 * 16 * 9)
+    assert training._multiplications(task_of(folder, "mlp")) == 0
 
 
 @pytest.mark.parametrize(
