@@ -60,6 +60,35 @@ CLOCK_S = 1e-6
 """A deadline that is nearer than this has come: sums of floats do not meet exactly."""
 
 
+class Sender:
+    """What is known of one peer that may send to this one. One object, because every message touches all of it."""
+
+    __slots__ = ("after_training", "between_steps", "finished", "kept", "newest", "served", "suspect")
+
+    def __init__(self) -> None:
+        self.kept: dict[Tag, Model] = {}
+        """Its models of this step and later ones."""
+        self.newest: Tag = NOTHING
+        self.served: Tag = NOTHING
+        """The newest of our models that it was sent since it came up."""
+        self.suspect = False
+        """It missed a deadline, and was not heard since."""
+        self.finished = False
+        # Waiting for step 0 is waiting for a neighbour's training; later steps wait for the network alone.
+        self.after_training: ArrivalDeadline | None = None
+        self.between_steps: ArrivalDeadline | None = None
+
+    def deadline(self, tag: Tag) -> ArrivalDeadline:
+        """Return the estimate that belongs to waits of this kind."""
+        if tag[1]:
+            if self.between_steps is None:
+                self.between_steps = ArrivalDeadline()
+            return self.between_steps
+        if self.after_training is None:
+            self.after_training = ArrivalDeadline()
+        return self.after_training
+
+
 class Phase(Enum):
     """Where in a round a peer stands."""
 
@@ -81,6 +110,7 @@ class Rounds(Protocol):
 
     def __init__(self, settings: RoundsSettings, *, rounds: int, model: Model, start_round: int = 0) -> None:
         self._settings = settings
+        self._gossip_steps = settings.gossip_steps
         self._rounds = rounds
         self._model = model
         self._round = start_round
@@ -88,17 +118,14 @@ class Rounds(Protocol):
         self._phase = Phase.READY
         self._ticket: Ticket | None = None
         self._row: Mapping[PeerId, float] = {}
+        self._row_given: Mapping[PeerId, float] | None = None
         self._missing: set[PeerId] = set()
         self._heard: set[PeerId] = set()
-        self._inbox: dict[PeerId, dict[Tag, Model]] = {}
-        self._newest: dict[PeerId, Tag] = {}
+        self._senders: dict[PeerId, Sender] = {}
         self._newest_round = -1
-        self._served: dict[PeerId, Tag] = {}
-        self._suspects: set[PeerId] = set()
-        self._finished_peers: set[PeerId] = set()
         self._contacts: frozenset[PeerId] | None = None
         self._step_began_s: dict[Tag, float] = {}
-        self._deadlines: dict[tuple[PeerId, bool], ArrivalDeadline] = {}
+        self._began_s = 0.0
 
     # --- what the world may look at ---
 
@@ -123,7 +150,9 @@ class Rounds(Protocol):
 
     def needed(self) -> bool:
         """Return whether some neighbour has not said that it is finished."""
-        return self._contacts is None or not self._contacts <= self._finished_peers
+        if self._contacts is None:
+            return True
+        return not all(peer in self._senders and self._senders[peer].finished for peer in self._contacts)
 
     # --- upon … ---
 
@@ -143,15 +172,20 @@ class Rounds(Protocol):
     def on_message(self, ctx: Context, sender: PeerId, message: Message) -> None:
         """Keep a model of this step or a later one; drop and count anything else."""
         if isinstance(message, ModelMessage):
-            reason = self._reason_to_refuse(ctx, sender, message)
-            if reason is not None:
-                ctx.emit(MessageRejected(sender=sender, reason=reason))
-            elif self._phase is Phase.FINISHED:
-                self._answer(ctx, sender, (message.round, message.step))
+            round, step = message.round, message.step
+            # First the most frequent case by far: a neighbour in the same round.
+            if round != self._round or sender not in self._row or not 0 <= step < self._gossip_steps:
+                reason = self._reason_to_refuse(ctx, sender, message)
+                if reason is not None:
+                    ctx.emit(MessageRejected(sender=sender, reason=reason))
+                    return
+            if self._phase is Phase.FINISHED:
+                self._answer(ctx, sender, (round, step))
             else:
-                self._receive(ctx, sender, message)
+                self._receive(ctx, sender, (round, step), message.model)
         elif isinstance(message, FinishedMessage):
-            self._finished_peers.add(sender)
+            if sender in self._contacts_of(ctx):
+                self._sender(sender).finished = True
         else:
             ctx.emit(MessageRejected(sender=sender, reason="unexpected"))
 
@@ -165,7 +199,8 @@ class Rounds(Protocol):
         if left_s > CLOCK_S:
             ctx.set_timer(DEADLINE, left_s)
             return
-        self._suspects |= self._missing
+        for peer in self._missing:
+            self._sender(peer).suspect = True
         self._close_step(ctx)
 
     def on_peer(self, ctx: Context, peer: PeerId, up: bool) -> None:
@@ -173,78 +208,75 @@ class Rounds(Protocol):
         if peer not in self._contacts_of(ctx):
             return
         if not up:
-            self._no_longer_missing(ctx, peer)
+            if peer in self._missing:
+                self._missing.discard(peer)
+                if not self._missing:
+                    self._close_step(ctx)
             return
-        self._served.pop(peer, None)
-        self._suspects.discard(peer)
+        known = self._sender(peer)
+        known.served = NOTHING
+        known.suspect = False
         if self._phase is Phase.FINISHED:
             ctx.send(peer, FinishedMessage(round=self._rounds))
         elif self._phase is Phase.GOSSIPING and peer in self._row:
             self._send_model(ctx, [peer], self.tag)
-            if self._newest.get(peer, NOTHING) < self.tag:
+            if known.newest < self.tag:
                 self._missing.add(peer)
 
     # --- a round ---
 
     def _begin_round(self, ctx: Context) -> None:
         self._step = 0
-        self._heard = set()
         if self._round >= self._rounds:
             self._finish(ctx)
             return
-        self._row = ctx.neighbours(self._round) if self._settings.gossip_steps else {}
+        if self._gossip_steps:
+            self._take_row(ctx)
         self._phase = Phase.TRAINING
         self._ticket = ctx.train(self._model, round=self._round)
 
     def _enter_step(self, ctx: Context, step: int) -> None:
         self._step = step
-        if step >= self._settings.gossip_steps:
+        if step >= self._gossip_steps:
             self._complete_round(ctx)
             return
-        if step == 0:
-            self._heard = set(self._row)
         self._phase = Phase.GOSSIPING
         tag = self.tag
         up = [peer for peer in self._row if ctx.is_up(peer)]
         self._send_model(ctx, up, tag)
         self._note_step_began(tag, ctx.now())
-        for peer in self._row:
-            if tag in self._inbox.get(peer, ()):
-                self._deadline(peer, tag).observe(0.0)
-        # Whoever has sent a later model will not send this one any more.
-        self._missing = {
-            peer for peer in up if peer not in self._suspects and self._newest.get(peer, NOTHING) < tag
-        }
+        for peer in up:
+            known = self._sender(peer)
+            if known.newest < tag:
+                if not known.suspect:
+                    self._missing.add(peer)
+            elif tag in known.kept:
+                known.deadline(tag).observe(0.0)
         if self._missing:
             # No deadline is shorter than the floor, and most steps end before it: the rest is worked out then.
             ctx.set_timer(DEADLINE, self._settings.deadline_floor_s)
         else:
             self._close_step(ctx)
 
-    def _no_longer_missing(self, ctx: Context, peer: PeerId) -> None:
-        if peer in self._missing:
-            self._missing.discard(peer)
-            if not self._missing:
-                self._close_step(ctx)
-
     def _close_step(self, ctx: Context) -> None:
         """z_i^(q+1) = Σ_j W_ij z_j^(q) over those that came; the weight of the others goes to z_i^(q)."""
         ctx.cancel_timer(DEADLINE)
-        self._missing = set()
+        self._missing.clear()
         tag = self.tag
-        received = [
-            Contribution(peer, self._inbox[peer][tag], weight)
-            for peer, weight in sorted(self._row.items())
-            if tag in self._inbox.get(peer, ())
-        ]
-        self._heard &= {contribution.sender for contribution in received}
+        received = []
+        own_weight = 1.0
+        for peer, weight in self._row.items():
+            known = self._senders.get(peer)
+            if known is not None and tag in known.kept:
+                received.append(Contribution(peer, known.kept.pop(tag), weight))
+                own_weight -= weight
+        if len(received) < len(self._row):
+            self._heard &= {contribution.sender for contribution in received}
         if received:
-            own_weight = 1.0 - sum(contribution.weight for contribution in received)
-            last = self._step + 1 == self._settings.gossip_steps
+            last = self._step + 1 == self._gossip_steps
             self._model = ctx.merge(
-                self._model, own_weight, received, round=self._round, step=self._step, last=last
+                self._model, max(0.0, own_weight), received, round=self._round, step=self._step, last=last
             )
-        self._forget_up_to(tag)
         self._enter_step(ctx, self._step + 1)
 
     def _complete_round(self, ctx: Context) -> None:
@@ -258,8 +290,9 @@ class Rounds(Protocol):
 
     def _finish(self, ctx: Context) -> None:
         self._phase = Phase.FINISHED
-        self._missing = set()
-        self._inbox.clear()
+        self._missing.clear()
+        for known in self._senders.values():
+            known.kept.clear()
         message = FinishedMessage(round=self._rounds)
         for peer in sorted(self._contacts_of(ctx)):
             if ctx.is_up(peer):
@@ -270,16 +303,8 @@ class Rounds(Protocol):
 
     def _reason_to_refuse(self, ctx: Context, sender: PeerId, message: ModelMessage) -> str | None:
         """Return why a model cannot be used, or None. Tags come from the peer and may be nonsense."""
-        if (
-            message.round == self._round
-            and sender in self._row
-            and 0 <= message.step < self._settings.gossip_steps
-        ):
-            return None  # by far the most frequent case
         final = (message.round, message.step) == (self._rounds, 0)
-        if not final and not (
-            0 <= message.round < self._rounds and 0 <= message.step < self._settings.gossip_steps
-        ):
+        if not final and not (0 <= message.round < self._rounds and 0 <= message.step < self._gossip_steps):
             return "invalid-tag"
         if sender not in self._contacts_of(ctx):
             return "not-a-neighbour"
@@ -287,35 +312,40 @@ class Rounds(Protocol):
             return None
         return "not-a-neighbour"
 
-    def _receive(self, ctx: Context, sender: PeerId, message: ModelMessage) -> None:
-        tag, here = (message.round, message.step), self.tag
+    def _receive(self, ctx: Context, sender: PeerId, tag: Tag, model: Model) -> None:
+        here = (self._round, self._step)
         if tag < here:
             began_s = self._step_began_s.get(tag)
             if began_s is not None:
                 # A model that just missed its deadline is what teaches the deadline to be longer.
-                self._deadline(sender, tag).observe(ctx.now() - began_s)
+                self._sender(sender).deadline(tag).observe(ctx.now() - began_s)
             ctx.emit(MessageRejected(sender=sender, reason="stale"))
             return
-        kept = self._inbox.get(sender)
-        if kept is None:
-            kept = self._inbox[sender] = {}
-        elif tag in kept:
+        known = self._sender(sender)
+        kept = known.kept
+        if tag in kept:
             ctx.emit(MessageRejected(sender=sender, reason="duplicate"))
             return
-        kept[tag] = message.model
-        if tag > self._newest.get(sender, NOTHING):
-            self._newest[sender] = tag
-            self._newest_round = max(message.round, self._newest_round)
-        self._suspects.discard(sender)
+        kept[tag] = model
+        known.suspect = False
+        if tag > known.newest:
+            known.newest = tag
+            if tag[0] > self._newest_round:
+                self._newest_round = tag[0]
         if len(kept) > KEPT_PER_SENDER_MAX:
             # The model of the present step is the one about to be merged; among the others old ones go first.
             del kept[min(other for other in kept if other != here)]
         if self._phase is not Phase.GOSSIPING:
             return
-        if tag == here and sender in self._row:
-            self._deadline(sender, tag).observe(ctx.now() - self._step_began_s[tag])
-        if not self._catch_up(ctx):
-            self._no_longer_missing(ctx, sender)
+        if tag == here:
+            known.deadline(tag).observe(ctx.now() - self._began_s)
+        elif self._catch_up(ctx):
+            return
+        missing = self._missing
+        if sender in missing:
+            missing.discard(sender)
+            if not missing:
+                self._close_step(ctx)
 
     def _catch_up(self, ctx: Context) -> bool:
         """Adopt the newest model when half of the live neighbours are far ahead; return whether that was done."""
@@ -323,32 +353,33 @@ class Rounds(Protocol):
         if self._newest_round < far:
             return False
         ahead = sorted(
-            (max(kept), sender) for sender, kept in self._inbox.items() if kept and max(kept)[0] >= far
+            (max(known.kept), sender)
+            for sender, known in self._senders.items()
+            if known.kept and max(known.kept)[0] >= far
         )
         live = sum(ctx.is_up(peer) for peer in self._row)
         if not ahead or 2 * len(ahead) < live:
             return False
         ctx.cancel_timer(DEADLINE)
-        self._missing = set()
+        self._missing.clear()
         tag, sender = ahead[-1]
-        self._model = ctx.adopt(self._model, Contribution(sender, self._inbox[sender][tag], 1.0))
+        self._model = ctx.adopt(self._model, Contribution(sender, self._senders[sender].kept[tag], 1.0))
         ctx.emit(ModelAdopted(sender=sender, round=tag[0]))
         self._round = tag[0]
-        for kept in self._inbox.values():
-            for old in [other for other in kept if other < tag]:
-                del kept[old]
+        for known in self._senders.values():
+            for old in [other for other in known.kept if other < tag]:
+                del known.kept[old]
         if self._round >= self._rounds:
             ctx.emit(RoundCompleted(round=self._round, model=self._model, heard=1, expected=len(self._row)))
             self._finish(ctx)
         else:
-            self._row = ctx.neighbours(self._round)
-            self._heard = set(self._row)
+            self._take_row(ctx)
             self._enter_step(ctx, tag[1])
         return True
 
     def _answer(self, ctx: Context, sender: PeerId, tag: Tag) -> None:
         """Give a slower neighbour the final model, unless it has had ours for this step already."""
-        if tag[0] >= self._rounds or self._served.get(sender, NOTHING) >= tag:
+        if tag[0] >= self._rounds or self._sender(sender).served >= tag:
             return
         if self._rounds - tag[0] >= self._settings.catch_up_rounds:
             tag = (self._rounds, 0)
@@ -357,10 +388,18 @@ class Rounds(Protocol):
     def _send_model(self, ctx: Context, peers: Sequence[PeerId], tag: Tag) -> None:
         message = ModelMessage(round=tag[0], step=tag[1], model=self._model)
         for peer in peers:
-            self._served[peer] = tag
+            self._sender(peer).served = tag
             ctx.send(peer, message)
 
     # --- bookkeeping ---
+
+    def _take_row(self, ctx: Context) -> None:
+        """Take row i of the round's W. Sums depend on their order, which must be the same in every world."""
+        row = ctx.neighbours(self._round)
+        if row is not self._row_given:
+            self._row_given = row
+            self._row = dict(sorted(row.items()))
+        self._heard = set(self._row)
 
     def _contacts_of(self, ctx: Context) -> frozenset[PeerId]:
         # A faster neighbour's models come before our own start, hence not in on_start.
@@ -368,26 +407,25 @@ class Rounds(Protocol):
             self._contacts = frozenset(ctx.contacts)
         return self._contacts
 
-    def _deadline(self, peer: PeerId, tag: Tag) -> ArrivalDeadline:
-        # Waiting for step 0 is waiting for a neighbour's training; later steps wait for the network alone.
-        key = (peer, tag[1] == 0)
-        deadline = self._deadlines.get(key)
-        if deadline is None:
-            deadline = self._deadlines[key] = ArrivalDeadline()
-        return deadline
+    def _sender(self, peer: PeerId) -> Sender:
+        known = self._senders.get(peer)
+        if known is None:
+            known = self._senders[peer] = Sender()
+        return known
 
     def _patience_s(self, peer: PeerId, tag: Tag) -> float:
-        return self._deadline(peer, tag).delay_s(
-            k=self._settings.deadline_k,
-            floor_s=self._settings.deadline_floor_s,
-            cap_s=self._settings.deadline_cap_s,
+        return (
+            self._sender(peer)
+            .deadline(tag)
+            .delay_s(
+                k=self._settings.deadline_k,
+                floor_s=self._settings.deadline_floor_s,
+                cap_s=self._settings.deadline_cap_s,
+            )
         )
 
     def _note_step_began(self, tag: Tag, now_s: float) -> None:
-        self._step_began_s[tag] = now_s
-        while len(self._step_began_s) > 2 * self._settings.gossip_steps:
-            del self._step_began_s[min(self._step_began_s)]
-
-    def _forget_up_to(self, tag: Tag) -> None:
-        for kept in self._inbox.values():
-            kept.pop(tag, None)
+        self._began_s = self._step_began_s[tag] = now_s
+        if len(self._step_began_s) > 2 * self._gossip_steps:
+            # Dictionaries keep the order of insertion, and tags only rise.
+            del self._step_began_s[next(iter(self._step_began_s))]

@@ -101,7 +101,7 @@ def test_under_loss_duplication_and_reordering_all_finish_within_the_convex_hull
     assert final.min() >= start.min() - 1e-9
     assert final.max() <= start.max() + 1e-9
     for peer in world.peers.values():
-        assert all(len(kept) <= KEPT_PER_SENDER_MAX for kept in peer.protocol._inbox.values())
+        assert all(len(known.kept) <= KEPT_PER_SENDER_MAX for known in peer.protocol._senders.values())
 
 
 @given(connected_graphs(), st.integers(0, 2**16))

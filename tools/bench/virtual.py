@@ -1,0 +1,264 @@
+"""What does a simulated peer's round cost? The virtual engine beside the plain loop, in one run.
+
+    python tools/bench/virtual.py [--rounds 20] [--repetitions 5] [--quick] [--json]
+
+The work: scikit-learn's digits dealt out i.i.d., MLP 64-64-10, a 4-regular graph, one gossip step per round, no
+evaluation, one thread. A node-round is one peer's local update with its exchange and merge.
+
+    plain loop      one torch.nn network and one optimiser per peer, numpy averages; no messages, no clock
+                    (`tools/bench/learning.py` has it)
+    virtual engine  the node's own protocol: every message, timer and byte counted and logged
+
+Ratios are medians of pairs measured in turn. Memory is the peak of a fresh process that does nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[_name] = "1"
+
+import torch
+from learning import WORKLOADS, plain_loop
+
+from gossip.learning.task import Task
+from gossip.protocols import Rounds, RoundsSettings
+from gossip.wire.codecs import Float32
+from scenarios import scenario as scenario_files
+from scenarios.engines.averages import load_task
+from scenarios.engines.virtual import VirtualRun, quiet_collector
+from scenarios.scenario import ScenarioSettings
+from scenarios.sections import NetworkSettings
+from scenarios.virtual.frame_sizes import FrameSizes
+from scenarios.virtual.network import Network
+from scenarios.virtual.scalars import ScalarLearning
+from scenarios.virtual.simulation import Simulation
+from topologies import Topology
+
+NO_EVALUATION = 10**9
+
+
+def settings_of(workload: str, peers: int, rounds: int) -> ScenarioSettings:
+    local = {"lr": 0.1, "weight_decay": 0.0, "lr_decay": 1.0, "sam_rho": 0.0, **WORKLOADS[workload]}
+    values: dict[str, Any] = {f"local.{key}": value for key, value in local.items()}
+    values |= {
+        "scenario.peers": peers,
+        "scenario.algorithm": "dfedavg",
+        "data.partition": {"kind": "iid"},
+        "topology.kind": "regular",
+        "topology.degree": 4,
+        "stop.rounds": rounds,
+        "evaluate.every": NO_EVALUATION,
+    }
+    return scenario_files.load("quickstart", values=values)
+
+
+class Engine:
+    """Runs as many rounds as it is asked for, one engine after the other on the same data."""
+
+    def __init__(self, workload: str, peers: int, rounds: int) -> None:
+        self._settings = settings_of(workload, peers, rounds)
+        self._task: Task = load_task(self._settings)
+        self.events = 0
+
+    def prepare(self) -> Callable[[], None]:
+        """Set a run up; the caller times what is returned."""
+        run = VirtualRun(self._settings, self._task)
+        simulation = run.simulation
+
+        def go() -> None:
+            with quiet_collector():
+                simulation.start()
+                simulation.run()
+                run.learning.flush()
+            self.events = simulation.processed
+
+        return go
+
+
+def compare(workload: str, peers: int, *, rounds: int, repetitions: int) -> dict[str, Any]:
+    plain = plain_loop(workload, peers)
+    engine = Engine(workload, peers, rounds)
+    seconds: dict[str, list[float]] = {"plain": [], "engine": []}
+    for repetition in range(repetitions + 1):
+        go = engine.prepare()
+        for name, call in (("plain", lambda: plain(rounds)), ("engine", go)):
+            began = time.perf_counter()
+            call()
+            if repetition:  # the first warms caches up
+                seconds[name].append(time.perf_counter() - began)
+    node_rounds = peers * rounds
+    ratios = [a / b for a, b in zip(seconds["plain"], seconds["engine"], strict=True)]
+    return {
+        "what": f"{peers} peers, {workload}",
+        "plain_per_s": node_rounds / statistics.median(seconds["plain"]),
+        "engine_per_s": node_rounds / statistics.median(seconds["engine"]),
+        "ratio": statistics.median(ratios),
+        "ratio_min": min(ratios),
+        "ratio_max": max(ratios),
+    }
+
+
+def scalar_run(peers: int, rounds: int, kind: str = "regular") -> dict[str, float]:
+    """The protocol alone: models are floats."""
+
+    class Unmeasured:
+        def round_completed(self, peer: object, event: object, now_s: float) -> bool:
+            return False
+
+    names = [f"peer-{index:06d}" for index in range(peers)]
+    topology = Topology(kind, peers, degree=4 if kind == "regular" else None, seed=0)
+    protocol = RoundsSettings()
+    sizes = FrameSizes(
+        names, run_id="0" * 16, space_id="0" * 32, codec=Float32(), learned_size=4810, chunk_bytes=1 << 19
+    )
+    simulation = Simulation(
+        names=names,
+        topology=topology,
+        make_protocol=lambda model, done: Rounds(protocol, rounds=rounds, model=model, start_round=done),
+        learning=ScalarLearning(),
+        make_network=lambda schedule: Network(NetworkSettings(), peers=peers, seed=0, schedule=schedule),
+        training_s=lambda peer, round: 0.01,
+        frame_bytes=sizes,
+        measure=Unmeasured(),
+        seed=0,
+    )
+    with quiet_collector():
+        simulation.start()
+        began = time.perf_counter()
+        simulation.run()
+        seconds = time.perf_counter() - began
+    return {
+        "seconds": seconds,
+        "events": simulation.processed,
+        "us_per_event": 1e6 * seconds / simulation.processed,
+    }
+
+
+def large_logistic() -> dict[str, float]:
+    """10,000 peers, logistic regression, ring, 20 rounds, evaluated at the end."""
+    values: dict[str, Any] = {
+        "scenario.peers": 10_000,
+        "scenario.algorithm": "dfedavg",
+        "model.name": "logistic",
+        "data.source": f"python:{Path(__file__).resolve()}:blobs",
+        "data.partition": {"kind": "iid"},
+        "topology.kind": "ring",
+        "local.epochs": 1,
+        "stop.rounds": 20,
+        "evaluate.every": NO_EVALUATION,
+    }
+    settings = scenario_files.load("quickstart", values=values)
+    began = time.perf_counter()
+    run = VirtualRun(settings, load_task(settings))
+    from scenarios.progress import Quiet
+
+    with quiet_collector():
+        records = run.run(Quiet())
+    assert records.final is not None
+    return {"seconds": time.perf_counter() - began, "accuracy_of_mean": records.final.accuracy}
+
+
+def blobs() -> tuple[Any, Any, Any, Any]:
+    """Samples for more peers than the digits have: 40,000 of 64 features in 10 classes."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(10, 64))
+
+    def draw(count: int) -> tuple[Any, Any]:
+        labels = rng.integers(0, 10, count)
+        return (centres[labels] + rng.normal(size=(count, 64))).astype(np.float32), labels
+
+    x_train, y_train = draw(40_000)
+    x_test, y_test = draw(1000)
+    return x_train, y_train, x_test, y_test
+
+
+def in_fresh_process(job: str) -> dict[str, float]:
+    """Run one of `JOBS` alone and return what it says, with its peak memory."""
+    done = subprocess.run(
+        [sys.executable, __file__, "--job", job], check=True, capture_output=True, text=True
+    )
+    said: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return said
+
+
+JOBS: dict[str, Callable[[], dict[str, float]]] = {
+    "1000 peers, one step": lambda: (Engine("one step", 1000, 10).prepare()(), {})[1],
+    "10000 peers, logistic, ring, 20 rounds": large_logistic,
+    "100000 peers, protocol only, 5 rounds": lambda: scalar_run(100_000, 5),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="leave the large runs out")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--job", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    if options.job:
+        said = JOBS[options.job]()
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+            1024 if sys.platform == "linux" else 1024**2
+        )
+        print(json.dumps({**said, "peak_mb": peak}))
+        return
+    tables: dict[str, Any] = {"compared": [], "events": [], "large": {}}
+    for workload, peers, rounds in (
+        ("one step", 100, 10 * options.rounds),
+        ("one step", 1000, options.rounds),
+        ("5 steps, SAM", 100, options.rounds),
+    ):
+        tables["compared"].append(compare(workload, peers, rounds=rounds, repetitions=options.repetitions))
+    for peers, rounds in ((100, 500), (1000, 50), (10_000, 5)):
+        tables["events"].append({"peers": peers, **scalar_run(peers, rounds)})
+    if not options.quick:
+        tables["large"] = {job: in_fresh_process(job) for job in JOBS}
+    if options.json:
+        print(json.dumps(tables))
+    else:
+        show(tables)
+
+
+def show(tables: dict[str, Any]) -> None:
+    print(f"{'':28}{'plain loop':>12}{'engine':>12}{'ratio':>8}{'(min to max)':>18}")
+    for row in tables["compared"]:
+        print(
+            f"{row['what']:28}{row['plain_per_s']:10.0f}/s{row['engine_per_s']:10.0f}/s{row['ratio']:8.2f}"
+            f"{row['ratio_min']:10.2f} to {row['ratio_max']:.2f}"
+        )
+    print("\nprotocol only (models are numbers), µs per event")
+    first = tables["events"][0]
+    for row in tables["events"]:
+        growth = row["us_per_event"] / first["us_per_event"]
+        print(
+            f"{row['peers']:8d} peers {row['us_per_event']:8.2f}   × {growth:.2f}   "
+            f"(log of peers × {math.log(row['peers']) / math.log(first['peers']):.2f})"
+        )
+    if tables["large"]:
+        print()
+    for job, said in tables["large"].items():
+        seconds = f"{said['seconds']:6.1f} s" if "seconds" in said else " " * 8
+        print(f"{job:42}{seconds}   peak {said['peak_mb']:6.0f} MB")
+
+
+if __name__ == "__main__":
+    main()
