@@ -16,6 +16,9 @@ from gossip.errors import SettingError, nearest
 
 T = TypeVar("T")
 
+TOML_WORDS = {"tuple_type": "a list", "model_type": "a table", "dict_type": "a table"}
+"""What pydantic calls otherwise."""
+
 
 class Settings(BaseModel):
     """Frozen, strict about unknown keys; a field's description gives unit, meaning and trade-off."""
@@ -37,7 +40,9 @@ def first_complaint(error: ValidationError, model: type[BaseModel]) -> tuple[tup
     if not path:
         return path, message
     value = detail["input"]
-    message = message.removeprefix("Input should be ")
+    if detail["type"] == "missing":
+        return path, f"'{key}' is missing"
+    message = TOML_WORDS.get(detail["type"], message.removeprefix("Input should be "))
     verb = "" if detail["type"] == "value_error" else "must be "
     shown = "" if isinstance(value, Mapping) else f" = {repr(value)[:80]}"
     return path, f"{key}{shown}: {verb}{message}"

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from gossip.config import PRESETS, StopSettings, TaskSettings
 from gossip.config.graphs import build_topology
-from gossip.config.loading import Layer, merge_layers, parse_override, read_file, resolve
+from gossip.config.loading import Layer, merge_layers, origin, parse_override, read_file, resolve
 from gossip.config.presets import DEFAULT_ALGORITHM
 from gossip.errors import SettingError, nearest
 from gossip.settings import Settings
@@ -150,8 +150,20 @@ def load(
     layers = [Layer(default, str(path)), _absolute(written, path.resolve().parent)]
     layers += [_absolute(layer, Path.cwd()) for layer in later]
     settings = resolve([*layers, _hoisted(layers)], ScenarioSettings)
+    _check_positions(settings, layers)
     settings.graphs()
     return settings
+
+
+def _check_positions(settings: ScenarioSettings, layers: Sequence[Layer]) -> None:
+    peers = settings.scenario.peers
+    for number, fault in enumerate(settings.faults.list):
+        for position in fault.peers if isinstance(fault.peers, tuple) else ():
+            if not 0 <= position < peers:
+                raise SettingError(
+                    f"{origin(layers, ('faults', 'list', str(number), 'peers'))}: [faults] list.{number}.peers: there "
+                    f"is no peer {position}; positions are 0 to {peers - 1}"
+                )
 
 
 def _from_value(key: str, value: Any) -> Layer:
@@ -180,9 +192,9 @@ def _hoisted(layers: Sequence[Layer]) -> Layer:
     if not isinstance(algorithm, str):
         return Layer({}, "scenario")
     if algorithm not in PRESETS:
-        origin = next(layer for layer in reversed(layers) if _says_algorithm(layer))
+        last = next(layer for layer in reversed(layers) if _says_algorithm(layer))
         raise SettingError(
-            f"{origin.where(('scenario', 'algorithm'))}: unknown algorithm '{algorithm}'; {nearest(algorithm, PRESETS)}"
+            f"{last.where(('scenario', 'algorithm'))}: unknown algorithm '{algorithm}'; {nearest(algorithm, PRESETS)}"
         )
     hoisted = {"algorithm": algorithm}
     if "seed" in table:
@@ -208,7 +220,11 @@ def _absolute(layer: Layer, folder: Path) -> Layer:
     ):
         table = tables.get(section)
         if isinstance(table, dict) and isinstance(table.get(key), str):
-            table[key] = _absolute_path(table[key], folder, bare=section == "topology")
+            table[key] = _absolute_path(table[key], folder, bare=section in ("topology", "network"))
+    churn = tables.get("faults", {}).get("churn") if isinstance(tables.get("faults"), dict) else None
+    if isinstance(churn, Mapping) and isinstance(churn.get("trace_path"), str):
+        trace_path = _absolute_path(churn["trace_path"], folder, bare=True)
+        tables["faults"]["churn"] = {**churn, "trace_path": trace_path}
     return Layer(tables, layer.name, layer.text)
 
 

@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import math
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, Strict, StrictFloat, StrictInt, model_validator
+from pydantic import BeforeValidator, Field, Strict, StrictFloat, StrictInt, model_validator
 
 from gossip.config import StopSettings
 from gossip.settings import Settings
 
 Number = StrictFloat | StrictInt
-Range = Number | Annotated[tuple[Number, Number], Strict(False)]
+
+
+def _number_or_range(value: object) -> object:
+    parts: Sequence[Any] = value if isinstance(value, (list, tuple)) and len(value) == 2 else [value]
+    if not all(_is_number(part) for part in parts):
+        raise ValueError("must be a number, or two: [from, to]")
+    if not 0 <= parts[0] <= parts[-1]:
+        raise ValueError("must be 0 <= from <= to")
+    return value
+
+
+def _positions_or_share(value: object) -> object:
+    if isinstance(value, (list, tuple)):
+        if not value or not all(isinstance(part, int) and not isinstance(part, bool) for part in value):
+            raise ValueError("must be a list of positions, such as [0, 3], or a share between 0 and 1")
+    elif value is not None and not (_is_number(value) and 0 < value <= 1):  # type: ignore[operator]
+        raise ValueError("must be a share between 0 and 1, or a list of positions, such as [0, 3]")
+    return value
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+Range = Annotated[Number | Annotated[tuple[Number, Number], Strict(False)], BeforeValidator(_number_or_range)]
+Selection = Annotated[
+    Annotated[tuple[StrictInt, ...], Strict(False)] | Number | None, BeforeValidator(_positions_or_share)
+]
 
 
 class NetworkSettings(Settings):
@@ -32,13 +61,6 @@ class NetworkSettings(Settings):
         None, description="CSV lines 'from,to,milliseconds'; peers are placed in the cities in turn"
     )
 
-    @model_validator(mode="after")
-    def _range(self) -> NetworkSettings:
-        low, high = bounds(self.latency_ms)
-        if not 0 <= low <= high:
-            raise ValueError(f"latency_ms = [{low:g}, {high:g}]: must be 0 <= from <= to")
-        return self
-
 
 class ComputeSettings(Settings):
     """`[compute]` of the virtual engine: how long a local update takes."""
@@ -58,7 +80,7 @@ class Fault(Settings):
 
     at: float = Field(ge=0, description="seconds after the start")
     do: Literal["crash", "restart", "leave", "join", "partition", "heal", "pause", "resume"]
-    peers: Annotated[tuple[StrictInt, ...], Strict(False)] | Number | None = Field(
+    peers: Selection = Field(
         None,
         description="positions, or a share drawn at random; restart, heal and resume: all that need it by default",
     )
@@ -67,22 +89,29 @@ class Fault(Settings):
     def _peers_where_needed(self) -> Fault:
         if self.peers is None and self.do in ("crash", "leave", "join", "partition", "pause"):
             raise ValueError(f"do = '{self.do}' needs peers: positions, or a share between 0 and 1")
-        if isinstance(self.peers, (int, float)) and not 0 < self.peers <= 1:
-            raise ValueError(f"peers = {self.peers}: a share lies between 0 and 1; positions stand in a list")
         return self
 
 
 class Churn(Settings):
     """Sessions: every peer is online for a while, offline for a while, and so on."""
 
-    online_s: float = Field(gt=0, description="mean length of a session")
-    offline_s: float = Field(gt=0, description="mean time between sessions")
+    online_s: float | None = Field(None, gt=0, description="mean length of a session")
+    offline_s: float | None = Field(None, gt=0, description="mean time between sessions")
     shape: float = Field(
         1.0, gt=0, description="of the Weibull distribution; 1 is exponential, below 1 many short ones"
     )
     trace_path: str | None = Field(
         None, description="CSV lines 'peer,online_from_s,online_to_s' instead of draws"
     )
+
+    @model_validator(mode="after")
+    def _drawn_or_traced(self) -> Churn:
+        lengths = (self.online_s, self.offline_s)
+        if self.trace_path is None and None in lengths:
+            raise ValueError("churn needs online_s and offline_s, or trace_path")
+        if self.trace_path is not None and lengths != (None, None):
+            raise ValueError("churn takes online_s and offline_s, or trace_path, not both")
+        return self
 
 
 class FaultSettings(Settings):

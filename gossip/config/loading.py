@@ -127,7 +127,7 @@ def resolve(layers: Sequence[Layer], model: type[S]) -> S:
     try:
         sections = preset(algorithm if isinstance(algorithm, str) else repr(algorithm))
     except SettingError as error:
-        raise SettingError(f"{_origin(layers, ('algorithm',))}: {error}") from None
+        raise SettingError(f"{origin(layers, ('algorithm',))}: {error}") from None
     tables = merge_layers([Layer(sections, f"algorithm {algorithm}"), *layers])
     tables["algorithm"] = algorithm
     values = {name: _section(name, value, layers, model) for name, value in tables.items()}
@@ -138,14 +138,14 @@ def resolve(layers: Sequence[Layer], model: type[S]) -> S:
         section, colon, rest = sentence.partition(": ")
         if colon and section in tables:  # a seam's section, whose own settings class complained
             sentence = f"[{section}] {rest}"
-        raise SettingError(f"{_origin(layers, at)}: {sentence}") from None
+        raise SettingError(f"{origin(layers, at)}: {sentence}") from None
 
 
 def _refuse_unknown_sections(tables: Mapping[str, Any], layers: Sequence[Layer], model: type[S]) -> None:
     for name in tables:
         if name not in model.model_fields:
             raise SettingError(
-                f"{_origin(layers, (name,))}: unknown section '{name}'; {nearest(name, model.model_fields)}"
+                f"{origin(layers, (name,))}: unknown section '{name}'; {nearest(name, model.model_fields)}"
             )
 
 
@@ -154,16 +154,16 @@ def _section(name: str, value: Any, layers: Sequence[Layer], model: type[S]) -> 
     if not (isinstance(kind, type) and issubclass(kind, Settings)):
         return value
     if not isinstance(value, Mapping):
-        raise SettingError(f"{_origin(layers, (name,))}: '{name}' must be a section: [{name}]")
+        raise SettingError(f"{origin(layers, (name,))}: '{name}' must be a section: [{name}]")
     try:
         # A seam's field is annotated with the base of all choices; the whole model's validator finds the class.
         return value if model.model_fields[name].metadata else kind.model_validate(value)
     except ValidationError as error:
         at, sentence = first_complaint(error, kind)
-        raise SettingError(f"{_origin(layers, (name, *at))}: [{name}] {sentence}") from None
+        raise SettingError(f"{origin(layers, (name, *at))}: [{name}] {sentence}") from None
 
 
-def _origin(layers: Sequence[Layer], path: Sequence[str]) -> str:
+def origin(layers: Sequence[Layer], path: Sequence[str]) -> str:
     """Say which layer a key comes from: the last one that holds it, or as much of its path as any does."""
     for depth in range(len(path), 0, -1):
         for layer in reversed(layers):
@@ -174,21 +174,32 @@ def _origin(layers: Sequence[Layer], path: Sequence[str]) -> str:
 
 def _holds(tables: object, path: Sequence[str]) -> bool:
     for key in path:
-        if not isinstance(tables, Mapping) or key not in tables:
+        if isinstance(tables, list) and key.isdecimal() and int(key) < len(tables):
+            tables = tables[int(key)]
+        elif isinstance(tables, Mapping) and key in tables:
+            tables = tables[key]
+        else:
             return False
-        tables = tables[key]
     return True
 
 
 def line_of(text: str, path: Sequence[str]) -> int | None:
-    """Return the line (from 1) of a TOML text where a key, or the table around it, is written."""
+    """Return the line (from 1) of a TOML text where a key, or the table around it, is written.
+
+    The tables of an array ``[[a.b]]`` are counted: the key `c` of the second is at ("a", "b", "1", "c").
+    """
     best: tuple[int, int] | None = None
     table: list[str] = []
+    counts: dict[tuple[str, ...], int] = {}
     for number, line in enumerate(text.splitlines(), start=1):
-        header = re.match(r"\s*\[\[?\s*([^\]]+?)\s*\]", line)
+        header = re.match(r"\s*(\[\[?)\s*([^\]]+?)\s*\]", line)
         if header:
-            table = _key_parts(header.group(1))
-            here = table
+            table = here = _key_parts(header.group(2))
+            if header.group(1) == "[[":
+                count = counts.get(tuple(here), 0)
+                counts[tuple(here)] = count + 1
+                table = [*here, str(count)]
+                here = table if len(path) > len(here) else here
         else:
             key = re.match(r"\s*([A-Za-z0-9_.\-\"' ]+?)\s*=", line)
             if not key:

@@ -98,7 +98,7 @@ def test_a_resolved_scenario_says_the_same_when_it_is_read_again(tmp_path: Path)
         ),
         (
             "[network]\nlatency_ms = [5, 1]\n",
-            "mine.toml:1: [network] latency_ms = [5, 1]: must be 0 <= from <= to",
+            "mine.toml:2: [network] latency_ms = [5, 1]: must be 0 <= from <= to",
         ),
         ("[local]\nlr = -1\n", "mine.toml:2: [local] lr = -1: "),
         ('[topology]\nkind = "rign"\n', "[topology] unknown topology 'rign'; did you mean 'ring'?"),
