@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,13 +15,17 @@ from scenarios.sections import Churn, Fault, FaultSettings
 from scenarios.virtual.peer import VirtualPeer
 from scenarios.virtual.simulation import Simulation
 
+HEALED_S = 1.0
+"""From a link's return to the new connection: both sides try again with a backoff that has grown."""
+
 
 class FaultPlan:
     """Puts every fault into the simulation's heap. Which peers a share means is drawn from the seed."""
 
     def __init__(self, settings: FaultSettings, simulation: Simulation, *, detected_s: float) -> None:
         self._simulation = simulation
-        self._detected_s = detected_s
+        simulation.connections.detected_s = detected_s
+        self._left: set[int] = set()
         self._cut: list[tuple[VirtualPeer, VirtualPeer]] = []
         for number, fault in enumerate(settings.list):
             check_positions(fault, number, len(simulation.peers))
@@ -29,7 +33,10 @@ class FaultPlan:
             if fault.do == "join":
                 for peer in chosen or ():
                     simulation.absent(peer)
-            simulation.schedule(fault.at, self._apply, fault, chosen)
+            if fault.do in ("restart", "join"):
+                self._schedule_return(fault.at, self._apply, fault, chosen)
+            else:
+                simulation.schedule(fault.at, self._apply, fault, chosen)
         if settings.churn is not None:
             self._churn(settings.churn)
 
@@ -46,9 +53,13 @@ class FaultPlan:
             case "crash" | "leave":
                 for peer in chosen or ():
                     simulation.crash(peer, leaving=fault.do == "leave")
+                    if fault.do == "leave":
+                        self._left.add(peer.index)
             case "restart" | "join":
-                for peer in everybody if chosen is None else chosen:
-                    simulation.restart(peer, joining=fault.do == "join")
+                # Whoever has not joined yet has nothing to start again from.
+                for peer in [peer for peer in everybody if peer.life] if chosen is None else chosen:
+                    self._left.discard(peer.index)
+                    simulation.restart(peer)
             case "pause":
                 for peer in chosen or ():
                     simulation.pause(peer)
@@ -60,6 +71,16 @@ class FaultPlan:
             case "heal":
                 self._heal()
 
+    def _schedule_return(self, time_s: float, function: Callable[..., None], *arguments: Any) -> None:
+        """Schedule what may bring a peer back; the run is not over before."""
+        self._simulation.returns += 1
+        self._simulation.schedule(time_s, self._return, function, arguments)
+
+    def _return(self, function: Callable[..., None], arguments: Sequence[Any]) -> None:
+        self._simulation.returns -= 1
+        function(*arguments)
+        self._simulation.check_over()
+
     def _partition(self, group: set[int]) -> None:
         simulation = self._simulation
         simulation.note("partition", None, peers=sorted(group))
@@ -67,15 +88,14 @@ class FaultPlan:
             peer = simulation.peers[index]
             for name in peer.contacts:
                 other = simulation.by_name[name]
-                if other.index not in group and other.peer not in peer.down:
-                    simulation.cut(peer, other, detected_s=self._detected_s)
+                if other.index not in group and not simulation.connections.is_cut(peer, other):
+                    simulation.connections.cut(peer, other)
                     self._cut.append((peer, other))
 
     def _heal(self) -> None:
         self._simulation.note("heal", None)
         for peer, other in self._cut:
-            # Both sides try again with a backoff that has grown; a second is typical.
-            self._simulation.heal(peer, other, delay_s=1.0)
+            self._simulation.connections.heal(peer, other, delay_s=HEALED_S)
         self._cut.clear()
 
     # --- churn ---
@@ -92,20 +112,27 @@ class FaultPlan:
         self, peer: VirtualPeer, churn: Churn, rng: np.random.Generator, *, online: bool
     ) -> None:
         mean_s = churn.online_s if online else churn.offline_s
+        assert mean_s is not None, "checked with the settings"
         # The mean of a Weibull variable of scale 1 is Γ(1 + 1/shape).
         length_s = mean_s * float(rng.weibull(churn.shape)) / math.gamma(1 + 1 / churn.shape)
-        self._simulation.schedule(
-            self._simulation.now + length_s, self._session_over, peer, churn, rng, online
-        )
-
-    def _session_over(self, peer: VirtualPeer, churn: Churn, rng: np.random.Generator, online: bool) -> None:
-        if peer.finished:
-            return
+        time_s = self._simulation.now + length_s
         if online:
-            self._simulation.crash(peer)
+            self._simulation.schedule(time_s, self._go_offline, peer, churn, rng)
         else:
+            self._schedule_return(time_s, self._come_back, peer, churn, rng)
+
+    def _go_offline(self, peer: VirtualPeer, churn: Churn, rng: np.random.Generator) -> None:
+        # Who has done all its rounds stays to answer the others; who left or has not joined is the list's affair.
+        if peer.finished or peer.index in self._left:
+            return
+        joined = peer.alive or peer.life > 0
+        self._simulation.crash(peer)
+        self._next_session(peer, churn, rng, online=not joined)
+
+    def _come_back(self, peer: VirtualPeer, churn: Churn, rng: np.random.Generator) -> None:
+        if peer.index not in self._left:
             self._simulation.restart(peer)
-        self._next_session(peer, churn, rng, online=not online)
+            self._next_session(peer, churn, rng, online=True)
 
     def _follow_trace(self, path: Path) -> None:
         sessions = read_trace(path, len(self._simulation.peers))
@@ -115,7 +142,7 @@ class FaultPlan:
                 self._simulation.absent(peer)
             for start_s, end_s in times:
                 if start_s > 0:
-                    self._simulation.schedule(start_s, self._simulation.restart, peer)
+                    self._schedule_return(start_s, self._simulation.restart, peer)
                 self._simulation.schedule(end_s, self._simulation.crash, peer)
 
 
@@ -151,18 +178,23 @@ def read_trace(path: Path, peers: int) -> dict[int, list[tuple[float, float]]]:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise SettingError(f"{path}: cannot be read: {error.strerror or error}") from None
-    for number, row in enumerate(csv.reader(text.splitlines()), start=1):
-        if not row or row[0].lstrip().startswith("#"):
+    except UnicodeDecodeError as error:
+        raise SettingError(f"{path}: not UTF-8 text (byte {error.start})") from None
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
             continue
         try:
-            index, start_s, end_s = int(row[0]), float(row[1]), float(row[2])
-            if len(row) != 3 or not (0 <= index < peers and 0 <= start_s < end_s):
+            peer, start, end = line.split(",")
+            index, start_s, end_s = int(peer), float(start), float(end)
+            if not (0 <= index < peers and 0 <= start_s < end_s < math.inf):
                 raise ValueError
-        except (ValueError, IndexError):
+        except ValueError:
             raise SettingError(
-                f"{path}:{number}: {','.join(row)[:80]!r}: must be 'peer,online_from_s,online_to_s' "
-                f"with peer 0 to {peers - 1}"
+                f"{path}:{number}: {line[:80]!r}: must be 'peer,online_from_s,online_to_s' with peer 0 to {peers - 1} "
+                "and from before to"
             ) from None
+        if any(start_s < other_end_s and other_s < end_s for other_s, other_end_s in sessions.get(index, ())):
+            raise SettingError(f"{path}:{number}: {line[:80]!r}: overlaps another session of peer {index}")
         sessions.setdefault(index, []).append((start_s, end_s))
     for times in sessions.values():
         times.sort()

@@ -29,6 +29,9 @@ Schedule: TypeAlias = Callable[..., None]
 PACKET_BYTES = 1448
 RETRANSMIT_MIN_S = 0.2
 """TCP's smallest retransmission timeout (Linux)."""
+RETRANSMIT_MAX_S = 60.0
+RETRANSMISSIONS_MAX = 15
+"""Linux gives a connection up after so many; here the last one arrives."""
 WAITING_MODELS_MAX = 2
 """As `gossip.net.outbox`."""
 
@@ -60,22 +63,23 @@ class Latency:
 
 def _read_cities(path: Path) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.reader(file) if row and not row[0].startswith("#")]
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise SettingError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise SettingError(f"{path}: not UTF-8 text (byte {error.start})") from None
     names: dict[str, int] = {}
     entries: list[tuple[int, int, float]] = []
-    for number, row in enumerate(rows, start=1):
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
         try:
-            start, end, milliseconds = row
+            (start, end, milliseconds), *_ = csv.reader([line])
             value = float(milliseconds)
-            if not 0 <= value < 1e6:
+            if not (0 <= value < 1e6 and start.strip() and end.strip()):
                 raise ValueError
-        except ValueError:
-            raise SettingError(
-                f"{path}:{number}: {','.join(row)[:80]!r}: must be 'from,to,milliseconds'"
-            ) from None
+        except (ValueError, csv.Error):
+            raise SettingError(f"{path}:{number}: {line[:80]!r}: must be 'from,to,milliseconds'") from None
         a, b = (names.setdefault(name.strip(), len(names)) for name in (start, end))
         entries.append((a, b, value / 1000))
     if not names:
@@ -103,6 +107,7 @@ class Transfer:
     remaining_bytes: float
     deliver: Callable[[float], None]
     rate: float = 0.0
+    """Bytes per second."""
     updated_s: float = 0.0
     version: int = 0
 
@@ -127,10 +132,9 @@ class Network:
         self._schedule = schedule
         self._last_arrival_s: dict[tuple[int, int], float] = {}
         self._queues: dict[tuple[int, int], _Queue] = {}
-        self._up: dict[int, set[Transfer]] = {}
-        self._down: dict[int, set[Transfer]] = {}
-        self._order: dict[Transfer, int] = {}
-        self._started = 0
+        # Dictionaries, because they keep the order of insertion, on which that of equal times depends.
+        self._up: dict[int, dict[Transfer, None]] = {}
+        self._down: dict[int, dict[Transfer, None]] = {}
         self.replaced = 0
         self.ideal = self._rate is None and self.latency.constant and not self._jitter_s and not self._loss
         """Every message takes the same time, so the simulation need not ask."""
@@ -163,19 +167,14 @@ class Network:
             queue.waiting.remove(models[0])
             self.replaced += 1
 
-    def forget(self, peer: int, now_s: float) -> None:
-        """Drop what is under way from and to a peer that is gone."""
-        if self._rate is None:
-            return  # nothing queues; the simulation drops what is under way
-        touched: set[int] = set()
-        for (sender, receiver), queue in self._queues.items():
-            if peer in (sender, receiver):
-                queue.waiting.clear()
-                if queue.active is not None:
-                    self._remove(queue.active)
-                    touched |= {sender, receiver}
-                    queue.active = None
-        self._share(touched, now_s)
+    def drop(self, a: int, b: int, now_s: float) -> None:
+        """Forget what is under way and what waits between two peers, whose connection is gone."""
+        for pair in ((a, b), (b, a)):
+            self._last_arrival_s.pop(pair, None)
+            queue = self._queues.pop(pair, None)
+            if queue is not None and queue.active is not None:
+                self._remove(queue.active)
+                self._share(queue.active, now_s)
 
     def _arrival(
         self, sender: int, receiver: int, sent_s: float, nbytes: int, *, ordered: bool = True
@@ -197,9 +196,11 @@ class Network:
         round_trip_s = 2 * self.latency.between(sender, receiver)
         delay_s = round_trip_s * bool(packets > 3 and self._rng.binomial(packets - 3, self._loss))
         timeout_s = max(RETRANSMIT_MIN_S, 2 * round_trip_s)
-        while self._rng.random() < 1 - (1 - self._loss) ** min(packets, 3):
+        for _ in range(RETRANSMISSIONS_MAX):
+            if self._rng.random() >= 1 - (1 - self._loss) ** min(packets, 3):
+                break
             delay_s += timeout_s
-            timeout_s = min(2 * timeout_s, 60.0)
+            timeout_s = min(2 * timeout_s, RETRANSMIT_MAX_S)
         return delay_s
 
     # --- shared bandwidth ---
@@ -207,25 +208,19 @@ class Network:
     def _begin(self, queue: _Queue, transfer: Transfer, now_s: float) -> None:
         queue.active = transfer
         transfer.updated_s = now_s
-        self._started += 1
-        self._order[transfer] = self._started
-        self._up.setdefault(transfer.sender, set()).add(transfer)
-        self._down.setdefault(transfer.receiver, set()).add(transfer)
-        self._share({transfer.sender, transfer.receiver}, now_s)
+        self._up.setdefault(transfer.sender, {})[transfer] = None
+        self._down.setdefault(transfer.receiver, {})[transfer] = None
+        self._share(transfer, now_s)
 
     def _remove(self, transfer: Transfer) -> None:
         transfer.version += 1
-        del self._order[transfer]
-        self._up[transfer.sender].discard(transfer)
-        self._down[transfer.receiver].discard(transfer)
+        del self._up[transfer.sender][transfer]
+        del self._down[transfer.receiver][transfer]
 
-    def _share(self, peers: set[int], now_s: float) -> None:
-        """Give every transfer that begins or ends at one of `peers` its new share."""
+    def _share(self, changed: Transfer, now_s: float) -> None:
+        """Give every transfer that shares an end with one that began or ended its new share."""
         assert self._rate is not None
-        touched: set[Transfer] = set()
-        for peer in peers:
-            touched |= self._up.get(peer, set()) | self._down.get(peer, set())
-        for transfer in sorted(touched, key=self._order.__getitem__):
+        for transfer in (*self._up[changed.sender], *self._down[changed.receiver]):
             share = max(len(self._up[transfer.sender]), len(self._down[transfer.receiver]))
             rate = self._rate / share
             if rate == transfer.rate:
@@ -245,4 +240,5 @@ class Network:
         transfer.deliver(self._arrival(transfer.sender, transfer.receiver, now_s, PACKET_BYTES * 4))
         if queue.waiting:
             self._begin(queue, queue.waiting.popleft(), now_s)
-        self._share({transfer.sender, transfer.receiver}, now_s)
+        else:
+            self._share(transfer, now_s)

@@ -21,6 +21,7 @@ from gossip.protocols.base import (
     Ticket,
     TimerKey,
 )
+from scenarios.virtual.connections import DOWN
 from scenarios.virtual.event_log import Did
 
 if TYPE_CHECKING:
@@ -37,11 +38,13 @@ class VirtualPeer:
         "alive",
         "checkpoint",
         "contacts",
-        "down",
         "finished",
         "index",
+        "lag_s",
         "life",
+        "links",
         "paused",
+        "paused_s",
         "peer",
         "peers",
         "protocol",
@@ -75,10 +78,14 @@ class VirtualPeer:
         self.alive = True
         self.started = False
         self.paused = False
+        self.paused_s = 0.0
+        """When the present pause began."""
+        self.lag_s = 0.0
+        """How long the present training was held up by pauses."""
         self.life = 0
         """Counts crashes: what was begun in an earlier life is not for this one."""
-        self.down: set[PeerId] = set()
-        """The contacts that this peer knows it cannot reach."""
+        self.links: dict[PeerId, int] = {}
+        """Contact -> the number of the connection to it, see `connections`; those that are not here have number 0."""
         self.timers: dict[TimerKey, list[float]] = {}
         """Key -> [when it rings (infinite: cancelled), when the heap will ask]."""
         self.tickets = 0
@@ -120,12 +127,13 @@ class VirtualPeer:
 
     def is_up(self, peer: PeerId) -> bool:
         """Return whether there is a connection, as far as this peer knows."""
-        return peer not in self.down
+        return self.links.get(peer, 0) != DOWN
 
     def send(self, peer: PeerId, message: Message) -> None:
         """Hand the message to the network."""
-        if peer not in self.down:
-            self._simulation.transmit(self, peer, message)
+        connection = self.links.get(peer, 0)
+        if connection != DOWN:
+            self._simulation.transmit(self, peer, message, connection)
 
     def set_timer(self, key: TimerKey, delay_s: float) -> None:
         """Start or replace a timer.

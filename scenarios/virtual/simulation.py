@@ -1,9 +1,7 @@
-"""The event engine: a heap of (time, sequence) over pure protocols. No trio, no threads, no wall clock."""
+"""The event engine: an agenda of (time, order) over pure protocols. No trio, no threads, no wall clock."""
 
 from __future__ import annotations
 
-import heapq
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from typing import Protocol as StructuralType
@@ -19,6 +17,8 @@ from gossip.protocols.base import (
     Ticket,
     TimerKey,
 )
+from scenarios.virtual.agenda import Agenda
+from scenarios.virtual.connections import Connections
 from scenarios.virtual.event_log import Did, EventLog
 from scenarios.virtual.network import Network
 from scenarios.virtual.peer import VirtualPeer
@@ -98,8 +98,7 @@ class Simulation:
         """Lines of events.jsonl."""
         self.faults: dict[str, int] = {}
         self.processed = 0
-        self._heap: list[tuple[Any, ...]] = []
-        self._sequence = itertools.count()
+        self._agenda = Agenda()
         self._make_protocol = make_protocol
         self._training_s = training_s
         self._frame_bytes = frame_bytes
@@ -115,36 +114,50 @@ class Simulation:
             protocol = make_protocol(learning.initial(index), 0)
             self.peers.append(VirtualPeer(self, index, everybody, contacts, protocol))
         self.by_name = {peer.peer: peer for peer in self.peers}
+        self.connections = Connections(self)
+        self.returns = 0
+        """How many faults are still to come that may bring a peer back; before the last the run is not over."""
         self._running = len(self.peers)
+        self._quiet_since_s = 0.0
 
     # --- time ---
 
     def schedule(self, time_s: float, function: Callable[..., None], *arguments: Any) -> None:
         """Call ``function(*arguments)`` at `time_s`; equal times in the order in which they were asked for."""
-        heapq.heappush(self._heap, (time_s, next(self._sequence), function, arguments))
+        self._agenda.add(time_s, function, arguments)
 
     def start(self) -> None:
         """Let every living peer begin at time 0, in their order."""
         for peer in self.peers:
             if peer.alive:
-                self.schedule(0.0, self._start, peer)
+                self.schedule(0.0, self._start, peer, peer.life)
 
     def run(self, *, until_s: float = float("inf"), events_max: int | None = None) -> bool:
         """Process events until the run is over or time is up; return whether `events_max` came first."""
-        heap, pop = self._heap, heapq.heappop
-        for _ in itertools.repeat(None) if events_max is None else itertools.repeat(None, events_max):
-            if self._over or not heap:
+        agenda, left = self._agenda, events_max if events_max is not None else -1
+        while not self._over:
+            time_s = agenda.next_time_s()
+            if time_s > until_s or time_s == float("inf"):
+                self.now = min(until_s, time_s) if until_s < float("inf") else self.now
                 return False
-            if heap[0][0] > until_s:
-                self.now = until_s
-                return False
-            self.now, _, function, arguments = pop(heap)
-            self.processed += 1
-            function(*arguments)
-        return True
+            self.now = time_s
+            queue = agenda.at(time_s)
+            while queue and not self._over:
+                if left == 0:
+                    return True
+                left -= 1
+                function, arguments = queue.popleft()
+                self.processed += 1
+                function(*arguments)
+            if not queue:
+                agenda.done(time_s)
+        return False
 
-    def _start(self, peer: VirtualPeer) -> None:
-        if not peer.alive or peer.started:
+    def _start(self, peer: VirtualPeer, life: int) -> None:
+        if not peer.alive or peer.started or peer.life != life:
+            return
+        if peer.paused:
+            peer.resume_queue.append((self._start, peer, life))
             return
         peer.started = True
         self.log.add(self.now, Did.START, peer.index)
@@ -152,8 +165,8 @@ class Simulation:
 
     # --- what peers ask for ---
 
-    def transmit(self, sender: VirtualPeer, name: PeerId, message: Message) -> None:
-        """Count the message and let the network say when it arrives."""
+    def transmit(self, sender: VirtualPeer, name: PeerId, message: Message, connection: int) -> None:
+        """Count the message and let the network say when it arrives; a dead connection swallows it."""
         receiver = self.by_name[name]
         nbytes, payload = self._frame_bytes(sender.index, message)
         kind = message.kind
@@ -164,10 +177,12 @@ class Simulation:
         counts[1] += nbytes
         counts[2] += payload
         self.log.add(self.now, Did.SEND, sender.index, receiver.index, nbytes)
-        delivery = (receiver, sender, receiver.life, sender.life, message, nbytes, payload)
+        if connection < 0:
+            return
+        delivery = (receiver, sender, connection, message, nbytes, payload)
         if self._same_latency_s is not None:
             time_s = self.now + self._same_latency_s
-            heapq.heappush(self._heap, (time_s, next(self._sequence), self._deliver, delivery))
+            self._agenda.add(time_s, self._deliver, delivery)
         else:
             self.network.send(
                 sender.index,
@@ -182,20 +197,17 @@ class Simulation:
         self,
         receiver: VirtualPeer,
         sender: VirtualPeer,
-        receiver_life: int,
-        sender_life: int,
+        connection: int,
         message: Message,
         nbytes: int,
         payload: int,
     ) -> None:
-        # What was under way when either end died or the link was cut went down with the connection.
-        if receiver.life != receiver_life or sender.life != sender_life or not receiver.alive:
-            return
-        if sender.peer in receiver.down:
+        # What was under way when the receiver died, or the connection, went down with it.
+        if receiver.links.get(sender.peer, 0) != connection:
             return
         if receiver.paused:
             receiver.resume_queue.append(
-                (self._deliver, receiver, sender, receiver_life, sender_life, message, nbytes, payload)
+                (self._deliver, receiver, sender, connection, message, nbytes, payload)
             )
             return
         counts = receiver.received.get(message.kind)
@@ -233,9 +245,7 @@ class Simulation:
         self.log.add(self.now, Did.TRAIN, peer.index, -1, round)
         handle = self.learning.train(model, peer.index, round=round)
         end_s = self.now + self._training_s(peer.index, round)
-        heapq.heappush(
-            self._heap, (end_s, next(self._sequence), self._trained, (peer, ticket, handle, peer.life))
-        )
+        self._agenda.add(end_s, self._trained, (peer, ticket, handle, peer.life))
 
     def _trained(self, peer: VirtualPeer, ticket: Ticket, model: Model, life: int) -> None:
         if peer.life != life:
@@ -265,15 +275,16 @@ class Simulation:
             peer.finished = True
             self.log.add(self.now, Did.FINISH, peer.index)
             self._running -= 1
-        self._check_over()
+        self.check_over()
 
-    def _check_over(self) -> None:
+    def check_over(self) -> None:
         """Once all that live are finished, farewells and answers under way still arrive; then it is over."""
-        if self._running == 0:
-            self.schedule(self.now + LINGER_S, self._end)
+        if self._running == 0 and self.returns == 0:
+            self._quiet_since_s = self.now
+            self.schedule(self.now + LINGER_S, self._end, self.now)
 
-    def _end(self) -> None:
-        if self._running == 0:
+    def _end(self, quiet_since_s: float) -> None:
+        if self._running == 0 and self.returns == 0 and quiet_since_s == self._quiet_since_s:
             self._over = True
 
     # --- faults ---
@@ -290,98 +301,53 @@ class Simulation:
         self._fault("left" if leaving else "crashed", peer)
         peer.alive = peer.started = peer.training = peer.paused = False
         peer.life += 1
+        peer.lag_s = 0.0
         peer.timers.clear()
         peer.resume_queue.clear()
-        peer.down.clear()
         if not peer.finished:
             self._running -= 1
-        self.network.forget(peer.index, self.now)
-        for other in self._linked(peer):
-            # The system closes a dead process' connections: the others learn it one latency later.
-            delay_s = self.network.latency.between(peer.index, other.index)
-            self.schedule(self.now + delay_s, self._connection_lost, other, peer, other.life)
-        self._check_over()
+        self.connections.died(peer)
+        self.check_over()
 
-    def restart(self, peer: VirtualPeer, *, joining: bool = False) -> None:
+    def restart(self, peer: VirtualPeer) -> None:
         """Start a peer (again), from its last checkpoint where it has one."""
         if peer.alive:
             return
-        self._fault("joined" if joining else "restarted", peer)
+        self._fault("restarted" if peer.life else "joined", peer)
         round, model = peer.checkpoint or (0, self.learning.initial(peer.index))
         peer.protocol = self._make_protocol(model, round)
         peer.alive = True
         peer.finished = False
         self._running += 1
-        connected_s = self.now
-        for other in self._linked(peer):
-            if not other.alive:
-                peer.down.add(other.peer)
-                continue
-            # TCP and TLS take about three times there and back.
-            delay_s = 6 * self.network.latency.between(peer.index, other.index)
-            peer.down.add(other.peer)
-            connected_s = max(connected_s, self.now + delay_s)
-            self.schedule(self.now + delay_s, self._connected, peer, other, peer.life, other.life)
-        self.schedule(connected_s, self._start, peer)
+        self.schedule(self.connections.dial(peer), self._start, peer, peer.life)
 
     def absent(self, peer: VirtualPeer) -> None:
         """Make a peer one that has not started yet; call before `start`."""
-        peer.alive = False
-        self._running -= 1
-        for other in self._linked(peer):
-            other.down.add(peer.peer)
+        if peer.alive:
+            peer.alive = False
+            self._running -= 1
+            self.connections.absent(peer)
 
     def pause(self, peer: VirtualPeer) -> None:
         """Stop a process without ending it (SIGSTOP): its connections stay until heartbeats are missed."""
         if peer.alive and not peer.paused:
             self._fault("paused", peer)
             peer.paused = True
+            peer.paused_s = self.now
+            self.connections.stopped(peer)
 
     def resume(self, peer: VirtualPeer) -> None:
-        """Let a paused process go on: what came meanwhile is handled now."""
-        if peer.paused:
-            self._fault("resumed", peer)
-            peer.paused = False
-            queue, peer.resume_queue = peer.resume_queue, []
-            for function, *arguments in queue:
-                self.schedule(self.now, function, *arguments)
-
-    def cut(self, peer: VirtualPeer, other: VirtualPeer, *, detected_s: float) -> None:
-        """Take the link between two peers away; each notices after `detected_s` of silence."""
-        peer.down.add(other.peer)
-        other.down.add(peer.peer)
-        for one, two in ((peer, other), (other, peer)):
-            self.schedule(self.now + detected_s, self._notice_cut, one, two, one.life)
-
-    def heal(self, peer: VirtualPeer, other: VirtualPeer, *, delay_s: float) -> None:
-        """Give the link back; connections come up after `delay_s`."""
-        if peer.alive and other.alive:
-            self.schedule(self.now + delay_s, self._connected, peer, other, peer.life, other.life)
-
-    def _notice_cut(self, peer: VirtualPeer, other: VirtualPeer, life: int) -> None:
-        if peer.life == life and peer.alive and other.peer in peer.down:
-            self._tell(peer, other.peer, up=False)
-
-    def _connection_lost(self, peer: VirtualPeer, gone: VirtualPeer, life: int) -> None:
-        if peer.life == life and peer.alive and not gone.alive and gone.peer not in peer.down:
-            peer.down.add(gone.peer)
-            self._tell(peer, gone.peer, up=False)
-
-    def _connected(self, a: VirtualPeer, b: VirtualPeer, life_a: int, life_b: int) -> None:
-        if (a.life, b.life) != (life_a, life_b) or not (a.alive and b.alive):
+        """Let a paused process go on: what came meanwhile is handled now, in its order."""
+        if not peer.paused:
             return
-        for one, two in ((a, b), (b, a)):
-            if two.peer in one.down:
-                one.down.discard(two.peer)
-                self._tell(one, two.peer, up=True)
-
-    def _tell(self, peer: VirtualPeer, other: PeerId, *, up: bool) -> None:
-        self.log.add(self.now, Did.PEER, peer.index, self.index_of[other], int(up))
-        if peer.started:
-            peer.protocol.on_peer(peer, other, up)
-
-    def _linked(self, peer: VirtualPeer) -> list[VirtualPeer]:
-        return [self.by_name[name] for name in peer.contacts]
+        self._fault("resumed", peer)
+        peer.paused = False
+        if peer.training:
+            peer.lag_s += self.now - peer.paused_s
+        queue, peer.resume_queue = peer.resume_queue, []
+        for function, *arguments in queue:
+            function(*arguments)
+        self.connections.went_on(peer)
 
     def _fault(self, name: str, peer: VirtualPeer) -> None:
         self.faults[name] = self.faults.get(name, 0) + 1
