@@ -14,7 +14,7 @@ from scenarios.run_folder import REPORT, RunFolder
 from scenarios.scenario import load
 from scenarios.summary import summarise
 
-DEFAULT_ENGINE = "processes"
+DEFAULT_ENGINE = "virtual"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def run(
 
     Args:
         scenario: a library name or the path of a .toml file.
-        engine: "processes": real nodes over TLS on this machine.
+        engine: "virtual": all peers in this process, under virtual time; "processes": real nodes over TLS.
         seed: instead of the file's.
         overrides: {"SECTION.KEY": value}, or "SECTION.KEY=VALUE" strings.
         out: the run folder; default runs/NAME-SEED-ENGINE.

@@ -54,8 +54,12 @@ def list_scenarios(as_json: AsJson = False) -> None:
 def run(
     scenario: Annotated[str, typer.Argument(help="A name from 'list', or a .toml file.", metavar="SCENARIO")],
     engine: Annotated[
-        str, typer.Option(help="processes: real nodes over TLS on this machine.", metavar="NAME")
-    ] = "processes",
+        str,
+        typer.Option(
+            help="virtual: in this process, under virtual time; processes: real nodes over TLS on this machine.",
+            metavar="virtual|processes",
+        ),
+    ] = "virtual",
     seed: Annotated[int | None, typer.Option(help="Instead of the scenario's.", metavar="N")] = None,
     overrides: Annotated[
         list[str] | None,
@@ -96,6 +100,46 @@ def run(
         print(json.dumps(result.summary, indent=1))
     else:
         tables.print_result(Console(), result.summary, result.peers, report=str(result.folder / REPORT))
+
+
+@app.command()
+def sweep(
+    scenario: Annotated[str, typer.Argument(help="A name from 'list', or a .toml file.", metavar="SCENARIO")],
+    axes: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Values of one setting; may be repeated.", metavar="KEY=V1,V2,…"),
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="e.g. 0-4 or 1,5,9.", metavar="SEEDS")] = "0",
+    engine: Annotated[str, typer.Option(help="As for run.", metavar="virtual|processes")] = "virtual",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of all runs; default runs/sweep-NAME.", metavar="DIR")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Runs at a time; default: one per core.", metavar="N", min=1)
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")] = False,
+) -> None:
+    """Run every combination of settings and seeds; finished runs are skipped."""
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from scenarios import sweep as sweeping
+    from scenarios import tables
+    from scenarios.engines import load_engine
+
+    signal.signal(signal.SIGTERM, _interrupted)
+    load_engine(engine)
+    folder = out or Path("runs") / f"sweep-{Path(scenario).stem}"
+    runs = sweeping.plan(scenario, engine, axes or [], sweeping.parse_seeds(seeds), folder)
+    for _ in sweeping.carry_out(runs, jobs=jobs, tell=None if quiet else sweeping.tell_line):
+        pass
+    rows = sweeping.table(runs)
+    if as_json:
+        print(json.dumps([asdict(row) for row in rows], indent=1))
+    else:
+        tables.print_sweep(Console(), rows, folder=str(folder))
 
 
 @app.command()

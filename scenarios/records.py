@@ -54,6 +54,8 @@ class Average:
     test_loss: float
     peers: int
     """How many models there were."""
+    consensus_before: float | None = None
+    """The same distance after the local updates and before the round's gossip, where the engine sees it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,8 @@ def summarise(
 ) -> dict[str, Any]:
     """Return the run's summary, ready for JSON."""
     final = records.final
+    points = curve(records)
+    target = reached(points, scenario.stop.target_accuracy)
     return {
         "scenario": scenario.scenario.name,
         "engine": engine,
@@ -30,11 +32,11 @@ def summarise(
         "accuracy": spread([peer.accuracy for peer in records.peers if peer.accuracy is not None]),
         "accuracy_of_mean": None if final is None else final.accuracy,
         "consensus_distance": None if final is None else final.consensus_distance,
-        "curve": curve(records),
-        "rounds_to_target": None,
-        "time_to_target": None,
+        "curve": points,
+        "rounds_to_target": target.get("round"),
+        "time_to_target": target.get("time"),
         "bytes": _bytes(records.peers),
-        "bytes_to_target": None,
+        "bytes_to_target": target.get("bytes"),
         "messages": {"by_type": _added(peer.messages for peer in records.peers)},
         "time": round(records.seconds, 3),
         "wall_seconds": round(wall_seconds, 3),
@@ -84,10 +86,19 @@ def curve(records: Records) -> list[dict[str, Any]]:
                 "accuracy_of_mean": None if average is None else average.accuracy,
                 "test_loss_mean": _mean(entry.get("test_loss") for entry in entries),
                 "consensus_distance": None if average is None else average.consensus_distance,
+                "consensus_before": None if average is None else average.consensus_before,
                 "bytes": sum(entry["bytes_sent"] for entry in entries),
             }
         )
     return points
+
+
+def reached(points: Sequence[Mapping[str, Any]], target: float | None) -> Mapping[str, Any]:
+    """Return the first point of a curve whose mean accuracy is at least `target`; {} where there is none."""
+    if target is None:
+        return {}
+    there = (point for point in points if (point["accuracy_mean"] or 0.0) >= target)
+    return next(there, {})
 
 
 def _bytes(peers: Sequence[PeerOutcome]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gossip.telemetry.progress import human_bytes
+from scenarios.sweep import Row
 
 PEERS_SHOWN = 24
 """More rows than fit on a screen say less than the mean; report.html has them all."""
@@ -115,3 +116,40 @@ def _title(summary: Mapping[str, Any]) -> str:
         f"{summary['scenario']}: {summary['peers']} peers, {summary['algorithm']}, {summary['rounds']} rounds, "
         f"seed {summary['seed']}, engine {summary['engine']}"
     )
+
+
+def print_sweep(console: Console, rows: Sequence[Row], *, folder: str) -> None:
+    """Show one row per combination of settings: mean ± standard deviation over the seeds."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in (
+        "settings",
+        "runs",
+        "accuracy %",
+        "worst peer %",
+        "of the mean %",
+        "consensus",
+        "MB",
+        "seconds",
+    ):
+        table.add_column(name, justify="left" if name == "settings" else "right")
+    for row in rows:
+        measures = row.measures
+        table.add_row(
+            " ".join(row.settings) or "as written",
+            str(row.runs),
+            _mean_std(measures["accuracy"], 100, 2),
+            _mean_std(measures["accuracy_min"], 100, 1),
+            _mean_std(measures["accuracy_of_mean"], 100, 2),
+            _mean_std(measures["consensus_distance"], 1, 4),
+            _mean_std(measures["megabytes"], 1, 1),
+            _mean_std(measures["time"], 1, 1),
+        )
+    console.print(table)
+    console.print(f"mean ± standard deviation over the seeds; runs in {folder}", highlight=False)
+
+
+def _mean_std(measure: Mapping[str, float | None], factor: float, digits: int) -> str:
+    mean, std = measure["mean"], measure["std"]
+    if mean is None or std is None:
+        return "--"
+    return f"{factor * mean:.{digits}f} ± {factor * std:.{digits}f}"

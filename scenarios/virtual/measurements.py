@@ -83,6 +83,7 @@ class Measurements:
         self._chunk = chunk
         self._waiting: list[_Waiting] = []
         self._sums: dict[int, ModelSum] = {}
+        self._sums_before: dict[int, ModelSum] = {}
         self._last_s = [0.0] * peers
         self.metrics: list[dict[str, Any]] = []
         self.averages: dict[int, Average] = {}
@@ -133,9 +134,13 @@ class Measurements:
         by_round: dict[int, list[int]] = {}
         for place, each in enumerate(chunk):
             by_round.setdefault(each.entry["round"], []).append(place)
+        trained = [each.trained for each in chunk if each.trained is not None]
+        before = self._learning.stack(trained).cpu().numpy() if len(trained) == len(chunk) else None
         for number, places in by_round.items():
             total = self._sums.setdefault(number, ModelSum())
             total.add(vectors[places], self._learned)
+            if before is not None:
+                self._sums_before.setdefault(number, ModelSum()).add(before[places], self._learned)
             if total.count >= self._peers:
                 self._close(number)
 
@@ -145,12 +150,18 @@ class Measurements:
 
     def _close(self, number: int) -> None:
         total = self._sums.pop(number)
+        before = self._sums_before.pop(number, None)
         evaluation = self._learning.task.evaluate(torch.from_numpy(total.average()))
         self.averages[number] = Average(
             consensus_distance=total.consensus_distance(self._learned),
             accuracy=evaluation.accuracy,
             test_loss=finite(evaluation.loss) or 0.0,
             peers=total.count,
+            consensus_before=(
+                before.consensus_distance(self._learned)
+                if before is not None and before.count == total.count
+                else None
+            ),
         )
 
 

@@ -84,7 +84,9 @@ class Recorded:
 
 def test_three_peers_learn_a_users_data_with_a_users_network(blobs: Path, tmp_path: Path) -> None:
     progress = Recorded()
-    result = scenarios.run(blobs, out=tmp_path / "run", overrides={"stop.rounds": 5}, progress=progress)
+    result = scenarios.run(
+        blobs, engine="processes", out=tmp_path / "run", overrides={"stop.rounds": 5}, progress=progress
+    )
     summary = result.summary
     assert summary["accuracy"]["min"] > 0.9
     assert (summary["scenario"], summary["engine"], summary["peers"], summary["rounds"]) == (
@@ -112,12 +114,17 @@ def test_three_peers_learn_a_users_data_with_a_users_network(blobs: Path, tmp_pa
     assert progress.told[-1] == "end"
     assert progress.told[-2].rounds_min == 5
     with pytest.raises(SettingError, match="holds a finished run"):
-        scenarios.run(blobs, out=tmp_path / "run")
+        scenarios.run(blobs, engine="processes", out=tmp_path / "run")
 
 
 def test_unusable_data_is_told_before_anything_starts(blobs: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"absent\.npz"):
-        scenarios.run(blobs, out=tmp_path / "run", overrides=[f"data.source={tmp_path / 'absent.npz'}"])
+        scenarios.run(
+            blobs,
+            engine="processes",
+            out=tmp_path / "run",
+            overrides=[f"data.source={tmp_path / 'absent.npz'}"],
+        )
     assert not (tmp_path / "run" / "peers").exists()
 
 
@@ -134,6 +141,7 @@ def started(blobs: Path, out: Path) -> subprocess.Popen[str]:
             "-m",
             "scenarios.cli",
             "run",
+            "--engine=processes",
             str(blobs),
             "--out",
             str(out),
@@ -237,7 +245,7 @@ def test_a_run_that_stands_still_is_stopped_with_a_sentence(blobs: Path, tmp_pat
     with pytest.raises(
         RunFailed, match=r"no peer has got on for 0\.2 s; the furthest behind is peer-00 in round 0"
     ):
-        scenarios.run(blobs, out=tmp_path / "run", overrides=overrides)
+        scenarios.run(blobs, engine="processes", out=tmp_path / "run", overrides=overrides)
 
 
 def test_a_peer_that_fails_is_named_with_its_last_words(
@@ -253,7 +261,7 @@ def test_a_peer_that_fails_is_named_with_its_last_words(
         ],
     )
     with pytest.raises(RunFailed, match=r"^peer-01 ended with exit code 2: .*; see .*peer-01/node\.log$"):
-        scenarios.run(blobs, out=tmp_path / "run")
+        scenarios.run(blobs, engine="processes", out=tmp_path / "run")
 
 
 def test_a_port_that_is_lost_to_a_faster_program_is_replaced(
@@ -273,7 +281,7 @@ def test_a_port_that_is_lost_to_a_faster_program_is_replaced(
             return [rival.getsockname()[1], *ports[1:]] if len(asked) == 1 else ports
 
         monkeypatch.setattr(homes, "free_ports", unlucky)
-        result = scenarios.run(blobs, out=tmp_path / "run", report=False)
+        result = scenarios.run(blobs, engine="processes", out=tmp_path / "run", report=False)
     assert asked == [3, 3]
     assert result.summary["rounds"] == 4
 

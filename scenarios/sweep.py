@@ -1,0 +1,220 @@
+"""Many runs of one scenario: every combination of settings, and every seed; finished ones are not done again."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from gossip.errors import GossipError, SettingError
+from scenarios.run_folder import SCENARIO, SUMMARY
+from scenarios.scenario import load
+from scenarios.summary import spread
+
+RUNS_MAX = 10_000
+"""A sweep of more runs is a mistyped list."""
+
+MEASURES = ("accuracy", "accuracy_min", "accuracy_of_mean", "consensus_distance", "megabytes", "time")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of the sweep."""
+
+    scenario: str
+    engine: str
+    settings: tuple[str, ...]
+    """KEY=VALUE of the varied settings."""
+    seed: int
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """All seeds of one combination: measure -> {mean, std, min, max}."""
+
+    settings: tuple[str, ...]
+    runs: int
+    measures: Mapping[str, Mapping[str, float | None]]
+
+
+def parse_axis(argument: str) -> tuple[str, list[str]]:
+    """Turn ``KEY=V1,V2,…`` into the key and its values; commas inside brackets, braces and quotes do not part."""
+    key, sign, text = argument.partition("=")
+    values, depth, quote, start = [], 0, "", 0
+    for place, character in enumerate(text):
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "\"'":
+            quote = character
+        elif character in "[{":
+            depth += 1
+        elif character in "]}":
+            depth -= 1
+        elif character == "," and not depth:
+            values.append(text[start:place])
+            start = place + 1
+    values.append(text[start:])
+    values = [value.strip() for value in values]
+    if not sign or not key.strip() or not all(values) or len(set(values)) != len(values):
+        raise SettingError(f"--set {argument}: must look like SECTION.KEY=V1,V2,… with different values")
+    return key.strip(), values
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Turn ``0-4``, ``1,5,9`` or ``0-2,7`` into numbers."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        try:
+            start = int(first)
+            end = int(last) if dash else start
+        except ValueError:
+            raise SettingError(f"--seeds {text}: must look like 0-4 or 1,5,9") from None
+        if end < start or end - start >= RUNS_MAX:
+            raise SettingError(f"--seeds {text}: {part.strip()} is no range of at most {RUNS_MAX} seeds")
+        seeds += range(start, end + 1)
+    if len(set(seeds)) != len(seeds):
+        raise SettingError(f"--seeds {text}: names a seed twice")
+    return seeds
+
+
+def plan(scenario: str, engine: str, axes: Sequence[str], seeds: Sequence[int], out: Path) -> list[Run]:
+    """Return all runs, each checked as far as its settings go.
+
+    Raises:
+        SettingError: a setting of any run is wrong; nothing has been started then.
+    """
+    parsed = [parse_axis(axis) for axis in axes]
+    if len({key for key, _ in parsed}) != len(parsed):
+        raise SettingError("--set: the same key stands twice; give all its values in one list")
+    combinations = [
+        tuple(f"{key}={value}" for (key, _), value in zip(parsed, values, strict=True))
+        for values in itertools.product(*(values for _, values in parsed))
+    ]
+    if len(combinations) * len(seeds) > RUNS_MAX:
+        raise SettingError(f"{len(combinations) * len(seeds)} runs; a sweep has at most {RUNS_MAX}")
+    for settings in combinations:
+        load(scenario, overrides=settings)
+    return [
+        Run(scenario, engine, settings, seed, out / _folder_name(settings) / f"seed-{seed}")
+        for settings in combinations
+        for seed in seeds
+    ]
+
+
+def _folder_name(settings: Sequence[str]) -> str:
+    text = ",".join(settings) or "as-written"
+    return "".join(c if c.isalnum() or c in "=.,_-" else "_" for c in text)[:200]
+
+
+def is_done(run: Run) -> bool:
+    """Return whether the folder holds the finished run of exactly these settings."""
+    if not (run.folder / SUMMARY).exists():
+        return False
+    wanted = load(run.scenario, seed=run.seed, overrides=run.settings)
+    found = run.folder / SCENARIO
+    return found.exists() and found.read_text(encoding="utf-8") == tomli_w.dumps(wanted.as_file())
+
+
+def carry_out(
+    runs: Sequence[Run], *, jobs: int | None = None, tell: Callable[[Run, int, int], None] | None = None
+) -> Iterator[Run]:
+    """Do the runs that are not done, several at a time, and yield each as it ends.
+
+    Args:
+        runs: see `plan`.
+        jobs: processes at a time; default: one per core for the virtual engine, one for real processes.
+        tell: called with (run, how many are done, of how many).
+    """
+    todo = [run for run in runs if not is_done(run)]
+    if not todo:
+        return
+    virtual = todo[0].engine == "virtual"
+    jobs = jobs or ((os.cpu_count() or 1) if virtual else 1)
+    with ProcessPoolExecutor(
+        min(jobs, len(todo)), mp_context=get_context("spawn"), initializer=_one_thread
+    ) as pool:
+        futures = {pool.submit(_run, run): run for run in todo}
+        try:
+            for count, future in enumerate(as_completed(futures), start=1):
+                future.result()
+                if tell is not None:
+                    tell(futures[future], count, len(todo))
+                yield futures[future]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _one_thread() -> None:
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"
+
+
+def _run(run: Run) -> None:
+    from scenarios.api import run as run_scenario
+
+    try:
+        run_scenario(
+            run.scenario,
+            engine=run.engine,
+            seed=run.seed,
+            overrides=run.settings,
+            out=run.folder,
+            force=True,
+            report=False,
+        )
+    except GossipError as error:
+        # The pool brings exceptions back by their arguments; ours have more than a sentence.
+        raise SettingError(f"{' '.join(run.settings)} seed {run.seed}: {error}") from None
+
+
+def summaries(runs: Sequence[Run]) -> list[tuple[Run, dict[str, Any]]]:
+    """Return what each finished run says."""
+    return [(run, json.loads((run.folder / SUMMARY).read_text(encoding="utf-8"))) for run in runs]
+
+
+def table(runs: Sequence[Run]) -> list[Row]:
+    """Return one row per combination, in the order of the plan."""
+    by_settings: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for run, summary in summaries(runs):
+        by_settings.setdefault(run.settings, []).append(summary)
+    rows = []
+    for settings, found in by_settings.items():
+        measured = {name: [_measure(summary, name) for summary in found] for name in MEASURES}
+        rows.append(
+            Row(
+                settings,
+                len(found),
+                {name: spread([v for v in values if v is not None]) for name, values in measured.items()},
+            )
+        )
+    return rows
+
+
+def _measure(summary: Mapping[str, Any], name: str) -> float | None:
+    match name:
+        case "accuracy":
+            value = summary["accuracy"]["mean"]
+        case "accuracy_min":
+            value = summary["accuracy"]["min"]
+        case "megabytes":
+            value = summary["bytes"]["total"] / 1e6
+        case _:
+            value = summary[name]
+    return None if value is None else float(value)
+
+
+def tell_line(run: Run, done: int, of: int) -> None:
+    """Say on standard error that a run has ended."""
+    print(f"{done}/{of}  {' '.join(run.settings)} seed {run.seed}", file=sys.stderr)
