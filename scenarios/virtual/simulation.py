@@ -99,6 +99,8 @@ class Simulation:
         self.faults: dict[str, int] = {}
         self.processed = 0
         self._agenda = Agenda()
+        # Bound once: a method looked up per message would be another object in memory per message.
+        self._deliver_call = self._deliver
         self._make_protocol = make_protocol
         self._training_s = training_s
         self._frame_bytes = frame_bytes
@@ -182,7 +184,7 @@ class Simulation:
         delivery = (receiver, sender, connection, message, nbytes, payload)
         if self._same_latency_s is not None:
             time_s = self.now + self._same_latency_s
-            self._agenda.add(time_s, self._deliver, delivery)
+            self._agenda.add(time_s, self._deliver_call, delivery)
         else:
             self.network.send(
                 sender.index,
