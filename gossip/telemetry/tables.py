@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from gossip.telemetry.progress import human_bytes
@@ -25,7 +26,8 @@ def print_status(status: Mapping[str, Any]) -> None:
     table = Table("neighbour", "address", "state", "last trouble")
     for entry in status["neighbours"]:
         state = "[green]up[/green]" if entry["up"] else "[red]down[/red]"
-        table.add_row(entry["name"], entry["address"], state, entry.get("error") or "")
+        # Sentences name sections in brackets, and may be a stranger's words: never markup.
+        table.add_row(entry["name"], entry["address"], state, escape(entry.get("error") or ""))
     console.print(table)
     sent, received = status["bytes"]["total"], status["bytes_received"]["total"]
     line = f"sent {human_bytes(sent)}, received {human_bytes(received)}"
