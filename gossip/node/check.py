@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import socket
 from dataclasses import asdict, dataclass
 
 import trio
 
 from gossip.errors import ExitCode, NetworkError, PeerError, SettingError
-from gossip.net.address import parse_address
+from gossip.net.listening import open_listeners
 from gossip.net.peers_file import PeerEntry
 from gossip.net.stream import EndOfStream
 from gossip.net.tls import TlsContexts
@@ -49,18 +48,21 @@ def check_node(options: NodeOptions) -> ExitCode:
 
 
 def _check_port(options: NodeOptions, membership: Membership) -> str:
-    host, port = parse_address(options.listen) if options.listen else ("", membership.me.port)
+    where = options.listen or str(membership.me.port)
     try:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
-    except OSError as error:
+        trio.run(_listen_once, options, membership)
+    except SettingError as error:
         try:
             ask_status(options.home)
         except NetworkError:
-            raise SettingError(f"port {port}: cannot listen there: {error.strerror}") from None
-        return f"port {port}: our own node is running and listens there"
-    return f"port {port}: free"
+            raise error from None
+        return f"port {where}: our own node is running and listens there"
+    return f"port {where}: free"
+
+
+async def _listen_once(options: NodeOptions, membership: Membership) -> None:
+    for listener in await open_listeners(membership.me, options.listen):
+        await listener.aclose()
 
 
 async def _reach_all(membership: Membership, insecure: bool) -> list[Reached]:
