@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -95,6 +97,7 @@ def node(
 ) -> None:
     """Learn with the peers of a file; resumes where it stopped."""
     if context.invoked_subcommand is not None:
+        _refuse_options_before(context)
         return
     if peers is None:
         raise UserError("--peers FILE is missing; 'gossip-node --help' shows how to start")
@@ -181,6 +184,17 @@ def check(
     raise typer.Exit(int(check_node(options)))
 
 
+def _refuse_options_before(context: typer.Context) -> None:
+    """`gossip-node --home X status` would ask another home than X: options stand after the command."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if source is not None and source.name == "COMMANDLINE":
+            raise UserError(
+                f"{parameter.opts[0]} stands before the command '{context.invoked_subcommand}', "
+                "where it would mean nothing; write it after"
+            )
+
+
 def _tables(
     *,
     algorithm: str | None,
@@ -226,6 +240,11 @@ def _run_node(options: Any) -> int:
         set_up_logging(membership.me.name, insecure=options.insecure)
         setup = load_learning(options, membership)
         if setup.checkpoint is not None and setup.checkpoint.round >= membership.settings.stop.rounds:
+            from gossip.node.recorder import Recorder
+            from gossip.telemetry.accounting import Accounting
+
+            accounting = Accounting.from_dict(setup.checkpoint.counters)
+            Recorder(setup, accounting).complete(setup.checkpoint)
             print(
                 f"{membership.me.name}: all {setup.checkpoint.round} rounds are done already; "
                 "--rounds N for more, --fresh to start over",
@@ -237,6 +256,12 @@ def _run_node(options: Any) -> int:
         return int(run_node(setup))
     finally:
         lock.release()
+
+
+def _defer_signals() -> None:
+    """Until the node listens to signals itself: SIGTERM leaves as Ctrl-C does, SIGHUP waits and kills nobody."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
 
 
 def run(argv: list[str]) -> int:
@@ -257,9 +282,15 @@ def run(argv: list[str]) -> int:
 
 def main() -> None:
     """Entry point of the console script."""
+    for name in ("stdin", "stdout", "stderr"):
+        # Closed by whoever started us: the next file opened would get its number, and what is printed.
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115
+    _defer_signals()
     code = run(sys.argv[1:])
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
     # A training that was abandoned on a signal may still hold torch in its thread; waiting for the
     # interpreter to take that apart could take minutes.
     os._exit(code)

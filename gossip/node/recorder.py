@@ -5,25 +5,28 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 import trio
 
+from gossip.errors import SettingError
 from gossip.node.handles import Deferred
 from gossip.protocols.base import ModelAdopted, RoundCompleted
 from gossip.storage.atomic import write_atomically
 from gossip.storage.checkpoints import Checkpoint, CheckpointStore
 from gossip.storage.models import encode_model, encode_snapshot
 from gossip.storage.run_record import RunRecord
+from gossip.telemetry.accounting import Accounting
 from gossip.telemetry.progress import Progress
 
 if TYPE_CHECKING:
     from gossip.learner import Evaluation, Trained
     from gossip.node.setup import Setup
     from gossip.node.work import LearningThread
-    from gossip.telemetry.accounting import Accounting
 
 logger = logging.getLogger("gossip.node")
 
@@ -58,13 +61,14 @@ class Recorder:
         self._began_s = time.time()
         self._events = 0
         self._adopted = 0
-        self._disk_error = False
+        self._disk_errors: set[str] = set()
         self._flushing = False
         self.last_evaluation: Evaluation | None = None
 
     def started(self, round: int) -> None:
         """Note the start; on a resume put the records back to the checkpoint's round."""
-        self._record.resume_at(round)
+        with self._disk("records"):
+            self._record.resume_at(round)
         if round:
             logger.info("resuming after round %d", round)
         self.event("started", round=round)
@@ -74,7 +78,20 @@ class Recorder:
         """Add a line to events.jsonl."""
         self._events += 1
         if self._events <= EVENTS_MAX:
-            self._record.event(name, **details)
+            with self._disk("events"):
+                self._record.event(name, **details)
+
+    @contextmanager
+    def _disk(self, what: str) -> Iterator[None]:
+        """A full disk must not end the learning: say it once for each kind of file, and try again with the next."""
+        try:
+            yield
+        except OSError as error:
+            if what not in self._disk_errors:
+                logger.error("%s not written: %s", what, error.strerror or error)
+            self._disk_errors.add(what)
+        else:
+            self._disk_errors.discard(what)
 
     def adopted(self, event: ModelAdopted) -> None:
         """Count and note that a neighbour's model was taken over."""
@@ -113,16 +130,18 @@ class Recorder:
         vector = event.model.vector
         if self._settings.evaluate.snapshots:
             folder = self._home / "snapshots"
-            folder.mkdir(exist_ok=True)
-            write_atomically(
-                folder / f"round-{event.round:08d}.safetensors", encode_snapshot(vector), durable=False
-            )
+            with self._disk("snapshots"):
+                folder.mkdir(exist_ok=True)
+                write_atomically(
+                    folder / f"round-{event.round:08d}.safetensors", encode_snapshot(vector), durable=False
+                )
         return self._setup.learner.evaluate(vector)
 
     def _evaluated(self, entry: dict[str, Any], evaluation: Evaluation) -> None:
         self.last_evaluation = evaluation
         entry |= {"accuracy": evaluation.accuracy, "test_loss": _finite(evaluation.loss)}
-        self._record.metrics(entry)
+        with self._disk("metrics"):
+            self._record.metrics(entry)
         self._progress.round(entry)
 
     # --- checkpoints ---
@@ -155,14 +174,8 @@ class Recorder:
             vector=due.model.vector.numpy(),
             counters=self._accounting.as_dict(),
         )
-        try:
+        with self._disk("checkpoints"):
             await trio.to_thread.run_sync(self._checkpoints.save, checkpoint)
-            self._disk_error = False
-        except OSError as error:
-            # A full disk must not end the learning; the next round tries again.
-            if not self._disk_error:
-                logger.error("checkpoint of round %d not written: %s", checkpoint.round, error)
-            self._disk_error = True
 
     async def flush(self) -> None:
         """Wait until the newest checkpoint is on disk; from now on no other is taken."""
@@ -171,35 +184,56 @@ class Recorder:
 
     # --- the end ---
 
-    async def finish(self, model: Deferred, thread: LearningThread) -> None:
-        """Write HOME/model.safetensors after everything asked before has been computed."""
+    async def finish(self, model: Deferred, thread: LearningThread) -> bool:
+        """Write HOME/model.safetensors after everything asked before has been computed; return whether that worked."""
         done = trio.Event()
 
         def job() -> None:
-            data = encode_model(self._setup.task.space, model.vector, peer=self._name)
-            write_atomically(self._home / "model.safetensors", data)
+            with self._disk("the model"):
+                self._write_model(model.vector)
 
         thread.submit(job, lambda _: done.set())
         await done.wait()
         self.event("finished")
+        return "the model" not in self._disk_errors
+
+    def _write_model(self, vector: torch.Tensor) -> None:
+        data = encode_model(self._setup.task.space, vector, peer=self._name)
+        write_atomically(self._home / "model.safetensors", data)
 
     def summary(self, state: str, round: int) -> None:
         """Write summary.json."""
         last = self.last_evaluation
-        self._record.summary(
-            {
-                "peer": self._name,
-                "state": state,
-                "rounds": round,
-                "accuracy": None if last is None else last.accuracy,
-                "test_loss": None if last is None else _finite(last.loss),
-                "seconds": time.time() - self._began_s,
-                "run_id": self._settings.run_id(),
-                "space_id": self._setup.task.space.space_id,
-                "adopted": self._adopted,
-                **counts(self._accounting),
-            }
-        )
+        entry = {
+            "peer": self._name,
+            "state": state,
+            "rounds": round,
+            "accuracy": None if last is None else last.accuracy,
+            "test_loss": None if last is None else _finite(last.loss),
+            "seconds": time.time() - self._began_s,
+            "run_id": self._settings.run_id(),
+            "space_id": self._setup.task.space.space_id,
+            "adopted": self._adopted,
+            **counts(self._accounting),
+        }
+        with self._disk("summary.json"):
+            self._record.summary(entry)
+
+    def complete(self, checkpoint: Checkpoint) -> None:
+        """Write what a run did not come to write that was killed after its last checkpoint.
+
+        Raises:
+            SettingError: the home cannot be written.
+        """
+        if (self._home / "model.safetensors").exists() and (self._home / "summary.json").exists():
+            return
+        vector = torch.from_numpy(checkpoint.vector)
+        try:
+            self._write_model(vector)
+        except OSError as error:
+            raise SettingError(f"--home {self._home}: cannot be written: {error.strerror}") from None
+        self.last_evaluation = self._setup.learner.evaluate(vector)
+        self.summary("finished", checkpoint.round)
 
 
 def _finite(value: float) -> float | None:

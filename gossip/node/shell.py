@@ -75,7 +75,10 @@ class Node:
         self._pending: deque[Callable[[], None]] = deque()
         self._finished_peers: set[PeerId] = set()
         self._interrupted: str | None = None
+        self._living = trio.CancelScope()
+        self._leaving = trio.CancelScope(shield=True)
         self._final: Deferred | None = None
+        self._finished = False
         self._last_trained: Trained | None = None
         start_round = setup.checkpoint.round if setup.checkpoint else 0
         vector = torch.from_numpy(setup.checkpoint.vector) if setup.checkpoint else setup.learner.initial()
@@ -128,40 +131,45 @@ class Node:
             if self._setup.checkpoint is None:
                 self._recorder.save(self._start, self._protocol.snapshot())
             try:
-                await self._live()
+                with self._living:
+                    await self._live()
             finally:
-                with trio.CancelScope(shield=True), trio.move_on_after(self._settings.node.stop_timeout_s):
+                self._leaving.deadline = trio.current_time() + self._settings.node.stop_timeout_s
+                with self._leaving:
                     await self._leave()
             nursery.cancel_scope.cancel()
-        return ExitCode.INTERRUPTED if self._interrupted and self._final is None else ExitCode.DONE
+        return ExitCode.INTERRUPTED if self._interrupted and not self._finished else ExitCode.DONE
 
     async def _live(self) -> None:
         await self._wait_for_neighbours()
-        if self._interrupted:
-            return
         self.state = "running"
         self._handle(lambda: self._protocol.on_start(self._context))
         alone_since: float | None = None
-        while self._final is None and not self._interrupted:
+        while self._final is None:
             await self._wait_for_activity()
             alone_since = self._check_quorum(alone_since)
-        if self._final is not None:
-            await self._recorder.finish(self._final, self._thread)
-            self.state = "lingering"
-            self._recorder.summary("finished", self._round)
-            await self._linger()
+        written = await self._recorder.finish(self._final, self._thread)
+        self._finished = True
+        self.state = "lingering"
+        self._recorder.summary("finished", self._round)
+        await self._linger()
+        if not written:
+            raise SettingError(
+                f"--home {self._setup.options.home}: the model could not be written there; make room and start "
+                "again to have it written"
+            )
 
     async def _wait_for_neighbours(self) -> None:
         """Wait for all contacts, at most `start_timeout_s`; those missing then count as dead until they come."""
         contacts = self._context.contacts
         deadline_s = trio.current_time() + self._settings.node.start_timeout_s
         self.state = "waiting"
-        while not self._interrupted and trio.current_time() < deadline_s:
+        while trio.current_time() < deadline_s:
             if all(self._table.is_up(peer) for peer in contacts):
                 return
             await self._wait_for_activity(until_s=deadline_s)
         missing = [peer for peer in contacts if not self._table.is_up(peer)]
-        if self._interrupted or not missing:
+        if not missing:
             return
         needed = min(self._settings.node.neighbours_min, len(contacts))
         if len(contacts) - len(missing) < needed:
@@ -194,12 +202,12 @@ class Node:
     async def _linger(self) -> None:
         """Answer slower neighbours until none can need it, at most `linger_s`."""
         deadline_s = trio.current_time() + self._settings.node.linger_s
-        while self._protocol.needed() and not self._interrupted and trio.current_time() < deadline_s:
+        while self._protocol.needed() and trio.current_time() < deadline_s:
             await self._wait_for_activity(until_s=deadline_s)
 
     async def _leave(self) -> None:
         """Save what is done, tell the neighbours, close."""
-        finished = self._final is not None
+        finished = self._finished
         self.state = "finished" if finished else "leaving"
         await self._recorder.flush()
         await self._table.close("finished" if finished else "leaving")
@@ -212,17 +220,19 @@ class Node:
 
     async def _watch_signals(self) -> None:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+            # Held back while the task was loaded, when it would have ended the process.
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
             async for number in signals:
                 if number == signal.SIGHUP:
                     self._read_peers_again()
                 elif self._interrupted:
                     logger.warning("second signal: leaving at once")
-                    raise KeyboardInterrupt
+                    self._leaving.cancel()
                 else:
                     self._interrupted = signal.Signals(number).name
                     logger.info("%s: saving and leaving", self._interrupted)
                     self._recorder.event("interrupted", signal=self._interrupted)
-                    self._activity.set()
+                    self._living.cancel()
 
     def _read_peers_again(self) -> None:
         """SIGHUP: take over a changed peers file; with a mistake in it, go on with the old one."""

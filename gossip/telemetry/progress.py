@@ -34,8 +34,8 @@ class Progress:
         try:
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
-        except BrokenPipeError:
-            # `gossip-node … | head` must not end the learning.
+        except OSError:
+            # `gossip-node … | head`, a full disk or a terminal that is gone must not end the learning.
             sys.stdout = open("/dev/null", "w")  # noqa: SIM115
 
 

@@ -8,6 +8,8 @@ import socket
 
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
 
 from gossip import cli
 from gossip.net.identity import Identity
@@ -161,7 +163,16 @@ def test_a_peer_alone_in_its_file_learns_alone_and_resumes(tmp_path, capsys):
     assert run(tmp_path, capsys, *options)[0] == 0
     first = json.loads((tmp_path / "alice" / "summary.json").read_text())
     assert (first["state"], first["rounds"]) == ("finished", 2)
+    model = safetensors.torch.load_file(tmp_path / "alice" / "model.safetensors")
+    (tmp_path / "alice" / "model.safetensors").unlink()  # as if killed after the last checkpoint
+    (tmp_path / "alice" / "summary.json").unlink()
     assert run(tmp_path, capsys, *options)[0] == 0
+    written = safetensors.torch.load_file(tmp_path / "alice" / "model.safetensors")
+    assert all(torch.equal(written[name], tensor) for name, tensor in model.items())
+    again = json.loads((tmp_path / "alice" / "summary.json").read_text())
+    assert [again[key] for key in ("state", "rounds", "accuracy", "bytes")] == [
+        first[key] for key in ("state", "rounds", "accuracy", "bytes")
+    ]
     assert run(tmp_path, capsys, "--rounds", "3", *options[2:])[0] == 0
     second = json.loads((tmp_path / "alice" / "summary.json").read_text())
     assert (second["rounds"], second["space_id"]) == (3, first["space_id"])
@@ -171,3 +182,15 @@ def test_a_wrong_metrics_address(tmp_path, capsys, peers):
     code, complaint = run(tmp_path, capsys, "--metrics", "nonsense")
     assert code == 2
     assert "--metrics nonsense: must be HOST:PORT" in complaint
+
+
+@pytest.mark.parametrize("command", [(), ("check",)])
+def test_a_wrong_listen_address(tmp_path, capsys, peers, command):
+    code, complaint = run(tmp_path, capsys, "--listen", "nonsense", command=command)
+    assert code == 2
+    assert "--listen: 'nonsense' is not an address" in complaint
+
+
+def test_options_before_a_command_are_not_silently_ignored(tmp_path, capsys):
+    assert cli.run(["--home", str(tmp_path / "bob"), "status"]) == 2
+    assert "--home stands before the command 'status'" in capsys.readouterr().err

@@ -1,0 +1,94 @@
+"""A full disk, a closed terminal, signals at bad moments: they end no learning and show no traceback."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gossip.storage.run_record import read_lines
+from tests.integration.homes import PATIENCE_S, Running, all_ended, eventually, make_homes
+
+ALONE = ("--set", "topology.kind=full", "--set", "local.epochs=1")
+FILE_BYTES_MAX = 8192
+"""Less than a checkpoint and more than an identity: a stand-in for a full disk."""
+
+
+def alone(folder, *arguments, prelude="", **options):
+    """Run a peer that is alone in its file; `prelude` is Python to execute first."""
+    peers = folder / "peers.txt"
+    if not peers.exists():
+        make_homes(folder, ("alice",))
+    argv = ["--peers", str(peers), "--home", str(folder / "alice"), *ALONE, *arguments]
+    program = f"import sys\n{prelude}\nfrom gossip import cli\nsys.argv[1:] = {argv!r}\ncli.main()"
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "timeout": PATIENCE_S}
+        | options,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+@pytest.mark.parametrize("closed", [(1,), (0, 1, 2)])
+def test_a_closed_standard_output_ends_no_learning(tmp_path, closed):
+    done = alone(tmp_path, "--rounds", "2", close_fds=True, preexec_fn=lambda: [os.close(n) for n in closed])
+    assert done.returncode == 0, done.stderr
+    assert read_lines(tmp_path / "alice" / "metrics.jsonl")[-1]["round"] == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+def test_a_full_standard_output_ends_no_learning(tmp_path):
+    with open("/dev/full", "w") as full:
+        done = alone(tmp_path, "--rounds", "2", stdout=full)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+
+
+def test_a_full_disk_ends_no_learning_is_said_once_and_can_be_made_good(tmp_path):
+    prelude = (
+        f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({FILE_BYTES_MAX}, {FILE_BYTES_MAX}))"
+    )
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[1] == resource.RLIM_INFINITY
+    full = alone(tmp_path, "--rounds", "60", prelude=prelude)
+    assert (full.returncode, "Traceback" in full.stderr) == (2, False), full.stderr
+    assert "the model could not be written" in full.stderr.splitlines()[-1]
+    assert full.stderr.count("checkpoints not written") == 1
+    assert full.stderr.count("metrics not written") == 1
+    assert len(full.stdout.splitlines()) == 60, "all rounds were learnt"
+    again = alone(tmp_path, "--rounds", "60")
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "alice" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGHUP", 0), ("SIGTERM", 130)])
+def test_a_signal_while_the_data_are_loaded_does_what_it_does_later(tmp_path, name, code):
+    (tmp_path / "data.py").write_text(
+        "import os, signal\n"
+        "import numpy as np\n\n\n"
+        "def make():\n"
+        f"    os.kill(os.getpid(), signal.{name})\n"
+        "    x, y = np.zeros((20, 3), np.float32), np.arange(20) % 2\n"
+        "    return x, y, x, y\n"
+    )
+    source = f"data.source='python:{tmp_path / 'data.py'}:make'"
+    done = alone(tmp_path, "--rounds", "2", "--set", source)
+    assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
+    assert ("peers.txt read again" in done.stderr) == (name == "SIGHUP")
+
+
+def test_a_second_interrupt_leaves_at_once_though_a_neighbour_takes_nothing(tmp_path):
+    make_homes(tmp_path, ("alice", "bob"))
+    task = ("--rounds", "100000", "--set", "local.epochs=1", "--set", "net.close_timeout_s=3.0")
+    nodes = [Running(tmp_path, name, *task) for name in ("alice", "bob")]
+    with all_ended(nodes):
+        alice, bob = nodes
+        eventually(lambda: alice.round() >= 1, "alice learns")
+        bob.process.send_signal(signal.SIGSTOP)
+        alice.process.send_signal(signal.SIGINT)
+        eventually(lambda: "saving and leaving" in alice.said(), "alice heard the first signal")
+        assert alice.signal(signal.SIGINT) == 130
+        assert "Traceback" not in alice.said()
