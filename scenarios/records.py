@@ -74,3 +74,14 @@ class Records:
     faults: Counts = field(default_factory=dict)
     event_digest: str | None = None
     model_digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SweepRow:
+    """All seeds of one combination of settings in a sweep."""
+
+    settings: tuple[str, ...]
+    """KEY=VALUE of what was varied."""
+    runs: int
+    measures: Mapping[str, Mapping[str, float | None]]
+    """Measure -> {mean, std, min, max} over the seeds."""

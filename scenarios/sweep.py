@@ -16,6 +16,7 @@ from typing import Any
 import tomli_w
 
 from gossip.errors import GossipError, SettingError
+from scenarios.records import SweepRow
 from scenarios.run_folder import SCENARIO, SUMMARY
 from scenarios.scenario import load
 from scenarios.summary import spread
@@ -36,15 +37,6 @@ class Run:
     """KEY=VALUE of the varied settings."""
     seed: int
     folder: Path
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """All seeds of one combination: measure -> {mean, std, min, max}."""
-
-    settings: tuple[str, ...]
-    runs: int
-    measures: Mapping[str, Mapping[str, float | None]]
 
 
 def parse_axis(argument: str) -> tuple[str, list[str]]:
@@ -184,7 +176,7 @@ def summaries(runs: Sequence[Run]) -> list[tuple[Run, dict[str, Any]]]:
     return [(run, json.loads((run.folder / SUMMARY).read_text(encoding="utf-8"))) for run in runs]
 
 
-def table(runs: Sequence[Run]) -> list[Row]:
+def table(runs: Sequence[Run]) -> list[SweepRow]:
     """Return one row per combination, in the order of the plan."""
     by_settings: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for run, summary in summaries(runs):
@@ -193,7 +185,7 @@ def table(runs: Sequence[Run]) -> list[Row]:
     for settings, found in by_settings.items():
         measured = {name: [_measure(summary, name) for summary in found] for name in MEASURES}
         rows.append(
-            Row(
+            SweepRow(
                 settings,
                 len(found),
                 {name: spread([v for v in values if v is not None]) for name, values in measured.items()},

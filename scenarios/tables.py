@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gossip.telemetry.progress import human_bytes
-from scenarios.sweep import Row
+from scenarios.records import SweepRow
 
 PEERS_SHOWN = 24
 """More rows than fit on a screen say less than the mean; report.html has them all."""
@@ -118,7 +118,7 @@ def _title(summary: Mapping[str, Any]) -> str:
     )
 
 
-def print_sweep(console: Console, rows: Sequence[Row], *, folder: str) -> None:
+def print_sweep(console: Console, rows: Sequence[SweepRow], *, folder: str) -> None:
     """Show one row per combination of settings: mean ± standard deviation over the seeds."""
     table = Table(box=box.SIMPLE_HEAD)
     for name in (
