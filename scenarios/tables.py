@@ -121,31 +121,31 @@ def _title(summary: Mapping[str, Any]) -> str:
 def print_sweep(console: Console, rows: Sequence[SweepRow], *, folder: str) -> None:
     """Show one row per combination of settings: mean ± standard deviation over the seeds."""
     table = Table(box=box.SIMPLE_HEAD)
-    for name in (
-        "settings",
-        "runs",
-        "accuracy %",
-        "worst peer %",
-        "of the mean %",
-        "consensus",
-        "MB",
-        "seconds",
-    ):
-        table.add_column(name, justify="left" if name == "settings" else "right")
+    keys = [setting.partition("=")[0] for setting in rows[0].settings] if rows else []
+    for key in keys:
+        # The section is seldom what one varies; the full names stand below.
+        table.add_column(key.rpartition(".")[2], no_wrap=True)
+    for name in ("seeds", "accuracy %", "worst %", "average %", "consensus", "MB", "s"):
+        table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         measures = row.measures
         table.add_row(
-            " ".join(row.settings) or "as written",
+            *(setting.partition("=")[2] for setting in row.settings),
             str(row.runs),
             _mean_std(measures["accuracy"], 100, 2),
             _mean_std(measures["accuracy_min"], 100, 1),
-            _mean_std(measures["accuracy_of_mean"], 100, 2),
-            _mean_std(measures["consensus_distance"], 1, 4),
-            _mean_std(measures["megabytes"], 1, 1),
-            _mean_std(measures["time"], 1, 1),
+            _mean_std(measures["accuracy_of_mean"], 100, 1),
+            _mean_std(measures["consensus_distance"], 1, 3),
+            f"{measures['megabytes']['mean'] or 0:.1f}",
+            f"{measures['time']['mean'] or 0:.1f}",
         )
     console.print(table)
-    console.print(f"mean ± standard deviation over the seeds; runs in {folder}", highlight=False)
+    varied = f"varied: {', '.join(keys)}; " if keys else ""
+    console.print(
+        f"{varied}accuracy of the peers' own models, of the worst one, of the average of all; mean ± standard "
+        f"deviation over the seeds; runs in {folder}",
+        highlight=False,
+    )
 
 
 def _mean_std(measure: Mapping[str, float | None], factor: float, digits: int) -> str:
