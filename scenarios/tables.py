@@ -16,6 +16,10 @@ PEERS_SHOWN = 24
 """More rows than fit on a screen say less than the mean; report.html has them all."""
 
 
+PIPE_WIDTH = 110
+"""Columns of a wide table in a file or a pipe, which have no width of their own."""
+
+
 def print_result(
     console: Console, summary: Mapping[str, Any], peers: Sequence[Mapping[str, Any]], *, report: str
 ) -> None:
@@ -120,7 +124,9 @@ def _title(summary: Mapping[str, Any]) -> str:
 
 def print_sweep(console: Console, rows: Sequence[SweepRow], *, folder: str) -> None:
     """Show one row per combination of settings: mean ± standard deviation over the seeds."""
-    table = Table(box=box.SIMPLE_HEAD)
+    if not console.is_terminal:
+        console.width = max(console.width, PIPE_WIDTH)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
     keys = [setting.partition("=")[0] for setting in rows[0].settings] if rows else []
     for key in keys:
         # The section is seldom what one varies; the full names stand below.
@@ -132,7 +138,7 @@ def print_sweep(console: Console, rows: Sequence[SweepRow], *, folder: str) -> N
         table.add_row(
             *(setting.partition("=")[2] for setting in row.settings),
             str(row.runs),
-            _mean_std(measures["accuracy"], 100, 2),
+            _mean_std(measures["accuracy"], 100, 1),
             _mean_std(measures["accuracy_min"], 100, 1),
             _mean_std(measures["accuracy_of_mean"], 100, 1),
             _mean_std(measures["consensus_distance"], 1, 3),
