@@ -26,8 +26,10 @@ class Forward:
     Works under `torch.func` transforms.
     """
 
-    def __init__(self, module: nn.Module, space: ParameterSpace) -> None:
+    def __init__(self, module: nn.Module, space: ParameterSpace, *, users_name: str | None = None) -> None:
+        """Take a module; `users_name` is the setting that named it where it is a user's own, to be blamed by."""
         self.module = module
+        self._users_name = users_name
         self.space = space
         self._sites = [_sites(module, slot) for slot in space.slots]
         self._originals = [sites[0][0][sites[0][1]] for sites in self._sites]
@@ -69,7 +71,7 @@ class Forward:
             for value, sites in zip(values, self._sites, strict=True):
                 for table, key in sites:
                     table[key] = value
-            logits = self.module(x)
+            logits = self._compute(x)
             if self._mutable_sites:
                 # Read the tables again: a module may also have bound a new tensor to the name.
                 updated = [table[key].reshape(-1).to(torch.float32) for table, key in self._mutable_sites]
@@ -79,6 +81,17 @@ class Forward:
                 for table, key in sites:
                     table[key] = original
         return logits, rest
+
+    def _compute(self, x: Tensor) -> Tensor:
+        try:
+            return self.module(x)  # type: ignore[no-any-return]
+        except Exception as failure:
+            if self._users_name is None:
+                raise
+            raise SettingError(
+                f"[model] name = '{self._users_name}' fails on samples of shape {tuple(x.shape)}: "
+                f"{user_code.one_line(failure)}"
+            ) from failure
 
 
 def _cast(slot: Slot) -> torch.dtype | None:
@@ -119,9 +132,10 @@ def probe(
         try:
             logits = forward(model[:split], model[split:], torch.zeros(2, *input_shape))
         except Exception as failure:
+            cause = (failure.__cause__ or failure) if isinstance(failure, SettingError) else failure
             raise SettingError(
-                f"[model] name = '{name}' cannot take samples of shape {input_shape}: {user_code.one_line(failure)}"
-            ) from failure
+                f"[model] name = '{name}' cannot take samples of shape {input_shape}: {user_code.one_line(cause)}"
+            ) from cause
         draws = not torch.equal(before, torch.default_generator.get_state())
     if not isinstance(logits, Tensor) or logits.shape != (2, classes) or not logits.is_floating_point():
         got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__

@@ -176,7 +176,10 @@ class Task:
         device = torch.device(device)
         if device not in self._forwards:
             module = self.module if device.type == "cpu" else copy.deepcopy(self.module).to(device)
-            self._forwards[device] = Forward(module, self.space)
+            name = self.model_settings.name
+            self._forwards[device] = Forward(
+                module, self.space, users_name=name if user_code.is_user_code(name) else None
+            )
         return self._forwards[device]
 
     def local_update(self, device: torch.device | str = "cpu") -> LocalUpdate:
