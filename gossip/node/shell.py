@@ -79,6 +79,7 @@ class Node:
         self._leaving = trio.CancelScope(shield=True)
         self._final: Deferred | None = None
         self._finished = False
+        self._skipping = False
         self._last_trained: Trained | None = None
         start_round = setup.checkpoint.round if setup.checkpoint else 0
         vector = torch.from_numpy(setup.checkpoint.vector) if setup.checkpoint else setup.learner.initial()
@@ -303,7 +304,15 @@ class Node:
     def _on_trained(self, ticket: Ticket, model: Deferred, trained: Trained) -> None:
         self._last_trained = trained
         if trained.skipped:
-            logger.warning("%d batches gave gradients that are not finite and were skipped", trained.skipped)
+            # Once it has begun it mostly goes on: a line per round for weeks would help nobody.
+            logger.log(
+                logging.DEBUG if self._skipping else logging.WARNING,
+                "%d of %d batches gave gradients that are not finite and were skipped; is the learning rate "
+                "too large, or are the data?",
+                trained.skipped,
+                trained.steps,
+            )
+        self._skipping = trained.skipped > 0
         self._handle(lambda: self._protocol.on_trained(self._context, ticket, model))
 
     def _on_timer(self, key: TimerKey) -> None:

@@ -15,7 +15,7 @@ from gossip.storage.run_record import read_lines
 from tests.integration.homes import PATIENCE_S, Running, all_ended, eventually, make_homes
 
 ALONE = ("--set", "topology.kind=full", "--set", "local.epochs=1")
-FILE_BYTES_MAX = 8192
+FILE_BYTES_MAX = 4096
 """Less than a checkpoint and more than an identity: a stand-in for a full disk."""
 
 
@@ -53,13 +53,13 @@ def test_a_full_disk_ends_no_learning_is_said_once_and_can_be_made_good(tmp_path
         f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({FILE_BYTES_MAX}, {FILE_BYTES_MAX}))"
     )
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[1] == resource.RLIM_INFINITY
-    full = alone(tmp_path, "--rounds", "60", prelude=prelude)
+    full = alone(tmp_path, "--rounds", "25", prelude=prelude)
     assert (full.returncode, "Traceback" in full.stderr) == (2, False), full.stderr
     assert "the model could not be written" in full.stderr.splitlines()[-1]
     assert full.stderr.count("checkpoints not written") == 1
     assert full.stderr.count("metrics not written") == 1
-    assert len(full.stdout.splitlines()) == 60, "all rounds were learnt"
-    again = alone(tmp_path, "--rounds", "60")
+    assert len(full.stdout.splitlines()) == 25, "all rounds were learnt"
+    again = alone(tmp_path, "--rounds", "25")
     assert again.returncode == 0, again.stderr
     assert (tmp_path / "alice" / "model.safetensors").exists()
 
@@ -92,3 +92,24 @@ def test_a_second_interrupt_leaves_at_once_though_a_neighbour_takes_nothing(tmp_
         eventually(lambda: "saving and leaving" in alice.said(), "alice heard the first signal")
         assert alice.signal(signal.SIGINT) == 130
         assert "Traceback" not in alice.said()
+
+
+def test_a_users_network_that_fails_in_the_middle_is_one_sentence(tmp_path):
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n\n\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, classes):\n"
+        "        super().__init__()\n"
+        "        self.layer = nn.Linear(64, classes)\n\n"
+        "    def forward(self, x):\n"
+        "        if len(x) == 16:\n"
+        "            raise ValueError('not sixteen')\n"
+        "        return self.layer(x.flatten(1))\n\n\n"
+        "def make(input_shape, classes):\n"
+        "    return Net(classes)\n"
+    )
+    name = f"python:{tmp_path / 'net.py'}:make"
+    done = alone(tmp_path, "--rounds", "2", "--set", f"model.name='{name}'")
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
+    assert f"[model] name = '{name}' fails on samples of shape (16, 1, 8, 8)" in done.stderr
+    assert "ValueError: not sixteen" in done.stderr
