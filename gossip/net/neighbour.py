@@ -29,6 +29,7 @@ class Neighbour:
         self._worked_s = settings.heartbeat_timeout_s
         self._dial_scope = trio.CancelScope()
         self._logged: dict[str, str] = {}
+        self._up_logged_s = float("-inf")
         self._bytes_before = {"sent": 0, "received": 0}
 
     def attach(self, connection: Connection) -> None:
@@ -67,6 +68,14 @@ class Neighbour:
         repeated = self._logged.get(about) == sentence
         self._logged[about] = sentence
         logger.log(logging.DEBUG if repeated else level, "%s", sentence)
+
+    def log_up(self, logger: logging.Logger, sentence: str) -> None:
+        """Log that it is up, but not every time for one that comes and goes many times a second."""
+        now_s = trio.current_time()
+        often = now_s - self._up_logged_s < self._worked_s
+        if not often:
+            self._up_logged_s = now_s
+        logger.log(logging.DEBUG if often else logging.INFO, "%s", sentence)
 
     def as_dict(self, now_s: float) -> dict[str, Any]:
         """Return what `gossip-node status` shows."""

@@ -359,7 +359,7 @@ class NeighbourTable:
             old.abandon()
             self._on_peer(neighbour.name, False)
         neighbour.attach(connection)
-        logger.info("%s is up (%s)%s", neighbour.name, connection.address, self._insecurity())
+        neighbour.log_up(logger, f"{neighbour.name} is up ({connection.address}){self._insecurity()}")
         if self._closing:
             connection.leave("leaving", within_s=self._settings.close_timeout_s)
         self._on_peer(neighbour.name, True)

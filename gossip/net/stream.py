@@ -28,6 +28,9 @@ SENT_PIECE_BYTES = 256 * 1024
 """Plaintext encrypted before the socket is given something. The other side decrypts one piece while we encrypt the
 next, which decides how long a model of a megabyte takes; shorter pieces wake it too often."""
 
+HANDSHAKE_PIECE_BYTES = 32 * 1024
+"""Until a stranger has shown who it is: hundreds of them may wait at one time, and must not cost memory."""
+
 TURN_BYTES = 1024 * 1024
 """After so many bytes without waiting, other tasks get a turn."""
 
@@ -178,7 +181,7 @@ class TlsStream(Stream):
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._ssl = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side)
-        self._ciphertext = memoryview(bytearray(RECEIVED_PIECE_BYTES))
+        self._ciphertext = memoryview(bytearray(HANDSHAKE_PIECE_BYTES))
 
     async def handshake(self) -> bytes:
         """Shake hands; return the other side's certificate (DER).
@@ -200,6 +203,7 @@ class TlsStream(Stream):
                     await self._flush_quietly()
                 raise _tls_error(error) from error
         await self._flush()
+        self._ciphertext = memoryview(bytearray(RECEIVED_PIECE_BYTES))
         return self._ssl.getpeercert(binary_form=True) or b""
 
     async def receive_into(self, view: memoryview) -> None:

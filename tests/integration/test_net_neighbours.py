@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import trio.testing
 
 from gossip.errors import SettingError
 from gossip.net.identity import Identity
+from gossip.net.tls import TlsContexts
 from gossip.protocols.base import FinishedMessage, Message
 from gossip.wire.agreement import Agreement
 from gossip.wire.messages import register
@@ -498,3 +500,53 @@ def test_what_is_sent_to_a_peer_that_is_down_is_dropped_and_counted(tmp_path: Pa
         assert alice.accounting.as_dict()["dropped_messages"] == {"peer down": 1}
 
     trio.run(main)
+
+
+def test_a_stranger_who_has_not_shown_who_it_is_costs_little_memory(tmp_path: Path) -> None:
+    net = Net(tmp_path, "alice", "bob")
+    tls = TlsContexts(net.identities["alice"], net.peers)
+    strangers = 20
+
+    async def main() -> None:
+        tracemalloc.start()
+        async with trio.open_nursery() as nursery:
+            listening = (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]
+            dialled = [await trio.open_tcp_stream(*listening.socket.getsockname()) for _ in range(strangers)]
+            before, _ = tracemalloc.get_traced_memory()
+            accepted = [await listening.accept() for _ in dialled]
+            for stream in accepted:
+                nursery.start_soon(tls.accept, stream)
+            await trio.testing.wait_all_tasks_blocked()
+            after, _ = tracemalloc.get_traced_memory()
+            nursery.cancel_scope.cancel()
+        for stream in (*dialled, *accepted, listening):
+            await stream.aclose()
+        assert after - before < strangers * 64 * 1024
+
+    try:
+        trio.run(main)
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_peer_that_comes_and_goes_is_not_a_line_in_the_log_each_time(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    net = Net(tmp_path, "alice", "bob")
+
+    async def main() -> None:
+        alice = net.peer("alice", contacts=())
+        async with trio.open_nursery() as nursery:
+            await nursery.start(alice.table.run)
+            for times in range(1, 4):
+                bob = net.peer("bob", instance=str(times), dial_delay_s=0.0)
+                nursery.start_soon(bob.table.run)
+                await bob.until_up("alice")
+                await bob.table.close("leaving")
+                await alice.until(lambda times=times: len(alice.changes) == 2 * times)
+            nursery.cancel_scope.cancel()
+
+    with caplog.at_level(logging.INFO, logger="gossip"):
+        trio.run(main)
+    told = [record.getMessage() for record in caplog.records]
+    assert sum(line.startswith("bob is up") for line in told) == 1
