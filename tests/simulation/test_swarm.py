@@ -1,0 +1,71 @@
+"""Seeded runs of everything at once: safety under all faults, then progress; `swarm` tells how to replay one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gossip.protocols import rounds as rounds_module
+from scenarios.virtual import network as network_module
+from scenarios.virtual.connections import Connections
+from tests.simulation import swarm
+
+SEEDS = 60
+
+
+def run_seeds() -> None:
+    for seed in range(SEEDS):
+        swarm.run_seed(seed)
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_whatever_goes_wrong_nothing_forbidden_happens_and_afterwards_all_finish(seed):
+    swarm.run_seed(seed)
+
+
+def test_the_same_seed_gives_the_same_digest_and_another_seed_another_one():
+    seeds = (3, 4, 7, 12)
+    first = [swarm.run_seed(seed).digest for seed in seeds]
+    assert [swarm.run_seed(seed).digest for seed in seeds] == first
+    assert len(set(first)) == len(seeds)
+
+
+def test_the_digest_does_not_depend_on_how_strings_are_hashed():
+    def told(hash_seed: str) -> str:
+        return subprocess.run(
+            [sys.executable, "-m", "tests.simulation.swarm", "--seed", "4"],
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
+    assert told("1") == told("2")
+    assert "digest" in told("1")
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "broken", "checker"),
+    [
+        (Connections, "stopped", lambda self, peer: None, "SilenceIsNoticed"),
+        (Connections, "went_on", lambda self, peer: None, "BothEndsAgree"),
+        (Connections, "died", lambda self, peer: None, "OnlyTheLivingAreTold"),
+        (rounds_module, "KEPT_PER_SENDER_MAX", 99, "QueuesAreBounded"),
+        (rounds_module, "CLOCK_S", 99.0, "WaitsEnd"),
+        (network_module, "WAITING_MODELS_MAX", 99, "QueuesAreBounded"),
+    ],
+)
+def test_a_broken_engine_is_found_and_the_failure_says_how_to_replay_it(
+    monkeypatch, where, name, broken, checker
+):
+    monkeypatch.setattr(where, name, broken)
+    with pytest.raises(swarm.SwarmFailure) as failure:
+        run_seeds()
+    said = str(failure.value)
+    assert checker in said
+    assert f"replay: python -m tests.simulation.swarm --seed {said.split()[1].rstrip(':')}" in said

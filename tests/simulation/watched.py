@@ -1,0 +1,220 @@
+"""A simulation in which checkers are told of everything: what peers do, and what is done to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossip.protocols import Contribution, Message, Protocol, RoundCompleted
+from gossip.protocols.base import Context, Model, PeerId, Ticket, TimerKey
+from gossip.protocols.rounds import Rounds
+from gossip.protocols.settings import RoundsSettings
+from scenarios.sections import NetworkSettings
+from scenarios.virtual.network import Network
+from scenarios.virtual.peer import VirtualPeer
+from scenarios.virtual.simulation import Simulation
+from tests.simulation.checkers import Checkers, Limits
+from topologies import Topology
+
+MODEL_BYTES = 20_000
+SMALL_BYTES = 60
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Number:
+    """A model that is one number; two are the same only if they are the same object."""
+
+    value: float
+
+
+class Unmeasured:
+    def round_completed(self, peer: VirtualPeer, event: RoundCompleted, now_s: float) -> bool:
+        return False
+
+
+class WatchedProtocol(Protocol):
+    """Tells of every event before the protocol handles it."""
+
+    def __init__(self, inner: Rounds, checkers: Callable[[], Checkers]) -> None:
+        self.inner = inner
+        self._checkers = checkers
+
+    def on_start(self, ctx: Context) -> None:
+        self._checkers().tell("started", ctx)
+        self.inner.on_start(ctx)
+        self._checkers().tell("handled", ctx)
+
+    def on_message(self, ctx: Context, sender: PeerId, message: Message) -> None:
+        assert isinstance(ctx, VirtualPeer)
+        self._checkers().tell("delivered", ctx, ctx._simulation.by_name[sender], message)
+        self.inner.on_message(ctx, sender, message)
+        self._checkers().tell("handled", ctx)
+
+    def on_timer(self, ctx: Context, key: TimerKey) -> None:
+        self._checkers().tell("timer_rang", ctx)
+        self.inner.on_timer(ctx, key)
+        self._checkers().tell("handled", ctx)
+
+    def on_trained(self, ctx: Context, ticket: Ticket, model: Model) -> None:
+        self._checkers().tell("train_ended", ctx)
+        self.inner.on_trained(ctx, ticket, model)
+        self._checkers().tell("handled", ctx)
+
+    def on_peer(self, ctx: Context, peer: PeerId, up: bool) -> None:
+        self._checkers().tell("told", ctx)
+        self.inner.on_peer(ctx, peer, up)
+        self._checkers().tell("handled", ctx)
+
+    def needed(self) -> bool:
+        return self.inner.needed()
+
+    def snapshot(self) -> Mapping[str, int | float | str]:
+        return self.inner.snapshot()
+
+
+class CheckedLearning:
+    """Numbers: training changes nothing, a merge is the weighted sum; merges are told of."""
+
+    def __init__(self, checkers: Callable[[], Checkers]) -> None:
+        self._checkers = checkers
+        self.peers: list[VirtualPeer] = []
+
+    def initial(self, peer: int) -> Number:
+        return Number(float(peer))
+
+    def train(self, model: Number, peer: int, *, round: int) -> Number:
+        self._checkers().tell("train_began", self.peers[peer], round)
+        return Number(model.value)
+
+    def merge(
+        self,
+        own: Number,
+        own_weight: float,
+        received: Sequence[Contribution],
+        *,
+        peer: int,
+        round: int,
+        step: int,
+        last: bool,
+    ) -> Number:
+        self._checkers().tell("merged", self.peers[peer], own_weight, received, round, step)
+        return Number(own_weight * own.value + sum(each.weight * each.model.value for each in received))
+
+    def adopt(self, own: Number, received: Number) -> Number:
+        return received
+
+
+class WatchedSimulation(Simulation):
+    """Floats on any topology and network, under the eyes of all checkers."""
+
+    def __init__(
+        self,
+        topology: Topology,
+        *,
+        rounds: int,
+        protocol: RoundsSettings | None = None,
+        network: NetworkSettings | None = None,
+        training_s: Callable[[int, int], float] = lambda peer, round: 1.0,
+        training_min_s: float = 1.0,
+        faults: bool = False,
+        detected_s: float = 10.0,
+        seed: int = 0,
+    ) -> None:
+        peers = topology.peers
+        settings = protocol or RoundsSettings()
+        learning = CheckedLearning(lambda: self.checkers)
+        self.calm = False
+        """No crash any more, whatever churn says."""
+        self.completed: list[list[tuple[float, RoundCompleted]]] = [[] for _ in range(peers)]
+        self.finished_s: dict[int, float] = {}
+
+        def make_protocol(model: Model, done: int) -> Protocol:
+            inner = Rounds(settings, rounds=rounds, model=model, start_round=done)
+            return WatchedProtocol(inner, lambda: self.checkers)
+
+        super().__init__(
+            names=[f"p{index:02d}" for index in range(peers)],
+            topology=topology,
+            make_protocol=make_protocol,
+            learning=learning,
+            make_network=lambda schedule: Network(
+                network or NetworkSettings(), peers=peers, seed=seed, schedule=schedule
+            ),
+            training_s=training_s,
+            frame_bytes=lambda peer, message: (
+                (MODEL_BYTES, MODEL_BYTES - 200) if message.carries_model else (SMALL_BYTES, 0)
+            ),
+            measure=Unmeasured(),
+            seed=seed,
+        )
+        self.connections.detected_s = detected_s
+        learning.peers = self.peers
+        self.checkers = Checkers(
+            self,
+            Limits(
+                rounds=rounds,
+                gossip_steps=settings.gossip_steps,
+                deadline_cap_s=settings.deadline_cap_s,
+                catch_up_rounds=settings.catch_up_rounds,
+                training_min_s=training_min_s,
+                detected_s=detected_s,
+                faults=faults,
+            ),
+        )
+
+    def run_checked(self, *, until_s: float = float("inf"), events_max: int = 3_000_000) -> None:
+        """Run with a look at every event; fail where there are too many."""
+        for _ in range(events_max):
+            if not self.run(until_s=until_s, events_max=1):
+                return
+            self.checkers.tell("after_event")
+        raise AssertionError(f"no end after {events_max} events, at {self.now:.3f} s")
+
+    def transmit(self, sender: VirtualPeer, name: PeerId, message: Message, connection: int) -> None:
+        self.checkers.tell("sent", sender, self.by_name[name], message)
+        super().transmit(sender, name, message, connection)
+
+    def round_completed(self, peer: VirtualPeer, event: RoundCompleted) -> None:
+        self.checkers.tell("completed", peer, event)
+        self.completed[peer.index].append((self.now, event))
+        super().round_completed(peer, event)
+
+    def finished(self, peer: VirtualPeer, model: Model) -> None:
+        self.finished_s[peer.index] = self.now
+        super().finished(peer, model)
+
+    def note(self, event: str, peer: VirtualPeer | None, **details: Any) -> None:
+        if event == "adopted":
+            self.checkers.tell("adopted", peer)
+        super().note(event, peer, **details)
+
+    def crash(self, peer: VirtualPeer, *, leaving: bool = False) -> None:
+        if not self.calm:
+            self.checkers.tell("crashed", peer)
+            super().crash(peer, leaving=leaving)
+
+    def restart(self, peer: VirtualPeer) -> None:
+        if not peer.alive:
+            self.finished_s.pop(peer.index, None)
+            self.checkers.tell("restarted", peer)
+        super().restart(peer)
+
+    def pause(self, peer: VirtualPeer) -> None:
+        self.checkers.tell("paused", peer)
+        super().pause(peer)
+
+    def resume(self, peer: VirtualPeer) -> None:
+        self.checkers.tell("resumed", peer)
+        super().resume(peer)
+
+    def values(self) -> NDArray[np.float64]:
+        """Return the peers' last models."""
+        return np.array([done[-1][1].model.value for done in self.completed if done])
+
+    def adopted(self) -> int:
+        """Return how often a peer took over another's model."""
+        return sum(peer.adopted for peer in self.peers)
