@@ -140,10 +140,10 @@ def print_sweep(console: Console, rows: Sequence[SweepRow], *, folder: str) -> N
             str(row.runs),
             _mean_std(measures["accuracy"], 100, 1),
             _mean_std(measures["accuracy_min"], 100, 1),
-            _mean_std(measures["accuracy_of_mean"], 100, 1),
-            _mean_std(measures["consensus_distance"], 1, 3),
-            f"{measures['megabytes']['mean'] or 0:.1f}",
-            f"{measures['time']['mean'] or 0:.1f}",
+            _mean(measures["accuracy_of_mean"], 100, 1),
+            _mean(measures["consensus_distance"], 1, 3),
+            _mean(measures["megabytes"], 1, 1),
+            _mean(measures["time"], 1, 1),
         )
     console.print(table)
     varied = f"varied: {', '.join(keys)}; " if keys else ""
@@ -152,6 +152,10 @@ def print_sweep(console: Console, rows: Sequence[SweepRow], *, folder: str) -> N
         f"deviation over the seeds; runs in {folder}",
         highlight=False,
     )
+
+
+def _mean(measure: Mapping[str, float | None], factor: float, digits: int) -> str:
+    return "--" if measure["mean"] is None else f"{factor * measure['mean']:.{digits}f}"
 
 
 def _mean_std(measure: Mapping[str, float | None], factor: float, digits: int) -> str:
