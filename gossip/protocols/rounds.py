@@ -15,8 +15,9 @@ What the paper leaves open, and what is done here:
   would not keep it.
 * A neighbour that misses a deadline is not waited for again until it is heard with a current tag: a peer
   that hangs costs one deadline, not one in every step.
-* A peer far behind its neighbours adopts one neighbour's model and step. It needs at least half of its live
-  neighbours to be that far ahead, so that a single liar cannot replace its model.
+* A peer far behind its neighbours adopts one neighbour's model and step. With three live neighbours or more, most
+  of them must be that far ahead, so that a single liar cannot replace its model. With one or two there is nobody to
+  outvote a liar: one neighbour ahead suffices, or two late neighbours would hold each other back for ever.
 * A peer that has finished answers slower neighbours with its final model.
 """
 
@@ -50,6 +51,9 @@ Tag: TypeAlias = tuple[int, int]
 KEPT_PER_SENDER_MAX = 4
 """Models kept from one sender. In step with us it is at most one step ahead; more means that we are behind,
 and then only its newest models matter."""
+
+MAJORITY_FROM = 3
+"""Live neighbours from which on most of them must agree that we are far behind."""
 
 NOTHING: Tag = (-1, 0)
 """Before every tag."""
@@ -124,6 +128,7 @@ class Rounds(Protocol):
         self._senders: dict[PeerId, Sender] = {}
         self._newest_round = -1
         self._contacts: frozenset[PeerId] | None = None
+        self._contacts_given: Sequence[PeerId] = ()
         self._step_began_s: dict[Tag, float] = {}
         self._began_s = 0.0
 
@@ -348,17 +353,16 @@ class Rounds(Protocol):
                 self._close_step(ctx)
 
     def _catch_up(self, ctx: Context) -> bool:
-        """Adopt the newest model when half of the live neighbours are far ahead; return whether that was done."""
+        """Adopt the newest model when enough live neighbours are far ahead; return whether that was done."""
         far = self._round + self._settings.catch_up_rounds
         if self._newest_round < far:
             return False
-        ahead = sorted(
-            (max(known.kept), sender)
-            for sender, known in self._senders.items()
-            if known.kept and max(known.kept)[0] >= far
-        )
-        live = sum(ctx.is_up(peer) for peer in self._row)
-        if not ahead or 2 * len(ahead) < live:
+        # Only a neighbour of this very round can have gone on without us: in a graph that varies, others may be
+        # rounds ahead in ordinary operation. One that has left has no voice any more.
+        live = [(peer, self._sender(peer).kept) for peer in self._row if ctx.is_up(peer)]
+        ahead = sorted((max(kept), peer) for peer, kept in live if kept and max(kept)[0] >= far)
+        majority = len(live) // 2 + 1 if len(live) >= MAJORITY_FROM else 1
+        if len(ahead) < majority:
             return False
         ctx.cancel_timer(DEADLINE)
         self._missing.clear()
@@ -403,7 +407,9 @@ class Rounds(Protocol):
 
     def _contacts_of(self, ctx: Context) -> frozenset[PeerId]:
         # A faster neighbour's models come before our own start, hence not in on_start.
-        if self._contacts is None:
+        # The peers file may be read again while we run; the world then gives another sequence.
+        if self._contacts is None or ctx.contacts is not self._contacts_given:
+            self._contacts_given = ctx.contacts
             self._contacts = frozenset(ctx.contacts)
         return self._contacts
 

@@ -206,6 +206,58 @@ def test_one_lying_neighbour_cannot_replace_a_model():
     assert world.peers["p000"].completed[-1].model == 0.0
 
 
+def test_a_liar_that_leaves_again_has_no_voice_and_moves_nobody():
+    graph = nx.complete_graph(4)
+    world = world_of(graph, np.zeros(4), rounds=5000)
+    world.start()
+    for victim in ("p000", "p001", "p002"):
+        lie = ModelMessage(round=4999, step=0, model=1e6)
+        world.at(0.5, lambda victim=victim: world._deliver("p003", victim, 0, lie))
+    world.at(0.6, lambda: world.crash("p003"))
+    world.run(until=20.0)
+    assert world.adopted == 0
+    assert {peer.completed[-1].model for name, peer in world.peers.items() if name != "p003"} == {0.0}
+
+
+def test_in_a_graph_that_varies_peers_ahead_in_ordinary_operation_are_not_followed():
+    # Six peers, one partner at a time; two of them rest in every third round and get ahead.
+    pairs = [[(0, 1), (2, 3), (4, 5)], [(0, 2), (1, 4)], [(3, 5), (0, 4)], [(1, 3)], [(2, 5)]]
+
+    def rows(round: int) -> list[dict[str, float]]:
+        graph = nx.Graph()
+        graph.add_nodes_from(range(6))
+        graph.add_edges_from(pairs[round % len(pairs)])
+        return metropolis_rows(graph)
+
+    config = RoundsSettings()
+    world = World(
+        rows,
+        lambda name, round: Rounds(config, rounds=40, model=float(name[1:]), start_round=round),
+        6,
+        contacts=[[f"p{j:03d}" for j in range(6) if j != i] for i in range(6)],
+        train_s=lambda name, round: 0.2 + int(name[1:]) * 0.5,
+    )
+    world.start()
+    world.run()
+    assert world.adopted == 0
+    assert all(done.heard == done.expected for peer in world.peers.values() for done in peer.completed)
+    expected = np.arange(6.0)
+    for round in range(40):
+        expected = matrix(rows(round)) @ expected
+    np.testing.assert_allclose(world.final(), expected, atol=1e-12)
+
+
+def test_peers_added_while_running_are_contacts_from_then_on():
+    world = world_of(nx.path_graph(3), np.zeros(3), rounds=5)
+    protocol, ctx = world.peers["p000"].protocol, Ctx(world, "p000")
+    protocol.on_start(ctx)
+    protocol.on_message(ctx, "p002", FinishedMessage(round=5))
+    world.contacts = [["p001", "p002"], *world.contacts[1:]]
+    protocol.on_message(ctx, "p002", FinishedMessage(round=5))
+    protocol.on_message(ctx, "p001", FinishedMessage(round=5))
+    assert not protocol.needed()
+
+
 @given(st.integers(-(2**53), 2**53), st.integers(-(2**53), 2**53), st.sampled_from(["p000", "p002", "zzz"]))
 def test_senseless_tags_and_senders_are_counted_and_change_nothing(round, step, sender):
     graph = nx.path_graph(3)
