@@ -61,17 +61,18 @@ class Connections:
 
     def dial(self, peer: VirtualPeer) -> float:
         """Connect a peer with all that can be reached; return when the last handshake will be done."""
+        return max((self._dial(peer, other) for other in self._linked(peer)), default=self._simulation.now)
+
+    def _dial(self, peer: VirtualPeer, other: VirtualPeer) -> float:
+        """Connect two, if they can be; return when the handshake will be done, and now where there is none."""
         simulation = self._simulation
-        last_s = simulation.now
-        for other in self._linked(peer):
-            reachable = other.alive and not other.paused and not self.is_cut(peer, other)
-            if reachable and peer.links.get(other.peer, 0) == DOWN:
-                delay_s = HANDSHAKE_LATENCIES * simulation.network.latency.between(peer.index, other.index)
-                last_s = max(last_s, simulation.now + delay_s)
-                simulation.schedule(
-                    simulation.now + delay_s, self._connect, peer, other, peer.life, other.life
-                )
-        return last_s
+        reachable = other.alive and not other.paused and not self.is_cut(peer, other)
+        if not reachable or peer.links.get(other.peer, 0) != DOWN:
+            return simulation.now
+        latency_s = simulation.network.latency.between(peer.index, other.index)
+        time_s = simulation.now + HANDSHAKE_LATENCIES * latency_s
+        simulation.schedule(time_s, self._connect, peer, other, peer.life, other.life)
+        return time_s
 
     def stopped(self, peer: VirtualPeer) -> None:
         """Have a stopped process' neighbours miss its heartbeats."""
@@ -121,6 +122,8 @@ class Connections:
             one.resume_queue.append((self._lost, one, two, number))
         elif one.alive and one.links.get(two.peer, 0) == number:
             self._give_up(one, two)
+            # The other may be back already, and have been told that this end was not to be reached.
+            self._dial(one, two)
 
     def _silent(self, one: VirtualPeer, stopped: VirtualPeer) -> None:
         """`one` has heard nothing for long, if the other has been stopped for so long; both must be able to look."""

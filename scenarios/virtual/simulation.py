@@ -247,13 +247,18 @@ class Simulation:
         self.log.add(self.now, Did.TRAIN, peer.index, -1, round)
         handle = self.learning.train(model, peer.index, round=round)
         end_s = self.now + self._training_s(peer.index, round)
-        self._agenda.add(end_s, self._trained, (peer, ticket, handle, peer.life))
+        self._agenda.add(end_s, self._trained, (peer, ticket, handle, peer.life, end_s))
 
-    def _trained(self, peer: VirtualPeer, ticket: Ticket, model: Model, life: int) -> None:
+    def _trained(self, peer: VirtualPeer, ticket: Ticket, model: Model, life: int, due_s: float) -> None:
         if peer.life != life:
             return
         if peer.paused:
-            peer.resume_queue.append((self._trained, peer, ticket, model, life))
+            peer.resume_queue.append((self._trained, peer, ticket, model, life, due_s))
+            return
+        if peer.lag_s:
+            # A stopped process does not compute either.
+            due_s, peer.lag_s = due_s + peer.lag_s, 0.0
+            self.schedule(due_s, self._trained, peer, ticket, model, life, due_s)
             return
         peer.training = False
         peer.trained = model

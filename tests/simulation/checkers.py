@@ -255,7 +255,8 @@ class WaitsEnd(Checker):
         self._more_patient(peer)
         known = self._waits.get(peer.index)
         if known is not None and rounds_of(peer).waiting_for:
-            self._ringing = (known[0], known[1], patience_s(peer))
+            # What the step waited before its process was stopped counts here.
+            self._ringing = (known[0], rounds_of(peer)._began_s, patience_s(peer))
 
     def told(self, peer: VirtualPeer) -> None:
         self._more_patient(peer)
