@@ -28,8 +28,8 @@ class ArrivalDeadline:
 
     def observe(self, delay_s: float) -> None:
         """Note that a model came `delay_s` after the wait began (0 when it was there already)."""
-        delay_s = max(0.0, delay_s)
-        if len(self._delays_s) < SAMPLES_MAX:
+        delay_s = delay_s if delay_s > 0.0 else 0.0
+        if self._count < SAMPLES_MAX:
             self._delays_s.append(delay_s)
         else:
             self._delays_s[self._count % SAMPLES_MAX] = delay_s

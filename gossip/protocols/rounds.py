@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 from gossip.protocols.base import (
     Context,
@@ -123,14 +123,22 @@ class Rounds(Protocol):
         self._ticket: Ticket | None = None
         self._row: Mapping[PeerId, float] = {}
         self._row_given: Mapping[PeerId, float] | None = None
+        self._row_senders: list[tuple[PeerId, Sender, float]] = []
         self._missing: set[PeerId] = set()
-        self._heard: set[PeerId] = set()
+        self._unheard: set[PeerId] = set()
         self._senders: dict[PeerId, Sender] = {}
         self._newest_round = -1
         self._contacts: frozenset[PeerId] | None = None
         self._contacts_given: Sequence[PeerId] = ()
         self._step_began_s: dict[Tag, float] = {}
         self._began_s = 0.0
+
+    @classmethod
+    def resume(
+        cls, settings: RoundsSettings, *, rounds: int, model: Model, state: Mapping[str, int | float | str]
+    ) -> Self:
+        """Begin after the rounds that the state says are done."""
+        return cls(settings, rounds=rounds, model=model, start_round=int(state.get("round", 0)))
 
     # --- what the world may look at ---
 
@@ -247,15 +255,18 @@ class Rounds(Protocol):
             return
         self._phase = Phase.GOSSIPING
         tag = self.tag
-        up = [peer for peer in self._row if ctx.is_up(peer)]
-        self._send_model(ctx, up, tag)
         self._note_step_began(tag, ctx.now())
-        for peer in up:
-            known = self._sender(peer)
+        message = ModelMessage(round=tag[0], step=step, model=self._model)
+        for peer, known, _ in self._row_senders:
+            if not ctx.is_up(peer):
+                continue
+            known.served = tag
+            ctx.send(peer, message)
             if known.newest < tag:
                 if not known.suspect:
                     self._missing.add(peer)
             elif tag in known.kept:
+                # Otherwise it has sent later models only, and will not send this one any more.
                 known.deadline(tag).observe(0.0)
         if self._missing:
             # No deadline is shorter than the floor, and most steps end before it: the rest is worked out then.
@@ -270,13 +281,13 @@ class Rounds(Protocol):
         tag = self.tag
         received = []
         own_weight = 1.0
-        for peer, weight in self._row.items():
-            known = self._senders.get(peer)
-            if known is not None and tag in known.kept:
-                received.append(Contribution(peer, known.kept.pop(tag), weight))
+        for peer, known, weight in self._row_senders:
+            kept = known.kept
+            if tag in kept:
+                received.append(Contribution(peer, kept.pop(tag), weight))
                 own_weight -= weight
-        if len(received) < len(self._row):
-            self._heard &= {contribution.sender for contribution in received}
+            else:
+                self._unheard.add(peer)
         if received:
             last = self._step + 1 == self._gossip_steps
             self._model = ctx.merge(
@@ -288,7 +299,10 @@ class Rounds(Protocol):
         self._round += 1
         ctx.emit(
             RoundCompleted(
-                round=self._round, model=self._model, heard=len(self._heard), expected=len(self._row)
+                round=self._round,
+                model=self._model,
+                heard=len(self._row) - len(self._unheard),
+                expected=len(self._row),
             )
         )
         self._begin_round(ctx)
@@ -403,7 +417,8 @@ class Rounds(Protocol):
         if row is not self._row_given:
             self._row_given = row
             self._row = dict(sorted(row.items()))
-        self._heard = set(self._row)
+            self._row_senders = [(peer, self._sender(peer), weight) for peer, weight in self._row.items()]
+        self._unheard.clear()
 
     def _contacts_of(self, ctx: Context) -> frozenset[PeerId]:
         # A faster neighbour's models come before our own start, hence not in on_start.

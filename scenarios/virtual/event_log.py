@@ -37,20 +37,24 @@ class EventLog:
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
-        self._numbers: list[float] = []
+        self.numbers: list[float] = []
+        """Six of each entry not yet hashed. The hottest callers extend it themselves, and `flush_if_long` sometimes."""
         self._hashed = 0
 
     def add(self, time_s: float, did: int, peer: int, other: int = -1, a: int = 0, b: int = 0) -> None:
         """Append an entry."""
-        numbers = self._numbers
+        numbers = self.numbers
         numbers += (time_s, did, peer, other, a, b)
-        if len(numbers) >= FLUSH_NUMBERS:
+
+    def flush_if_long(self) -> None:
+        """Hash what has gathered, where that is much."""
+        if len(self.numbers) >= FLUSH_NUMBERS:
             self._flush()
 
     @property
     def entries(self) -> int:
         """How many there were."""
-        return (self._hashed + len(self._numbers)) // 6
+        return (self._hashed + len(self.numbers)) // 6
 
     def hexdigest(self) -> str:
         """Return the digest of everything so far."""
@@ -58,9 +62,9 @@ class EventLog:
         return self._digest.hexdigest()
 
     def _flush(self) -> None:
-        numbers = array("d", self._numbers)
+        numbers = array("d", self.numbers)
         if sys.byteorder == "big":
             numbers.byteswap()
         self._digest.update(numbers.tobytes())
-        self._hashed += len(self._numbers)
-        self._numbers.clear()
+        self._hashed += len(self.numbers)
+        self.numbers.clear()

@@ -24,6 +24,8 @@ from scenarios.virtual.network import Network
 from scenarios.virtual.peer import VirtualPeer
 from topologies import Topology
 
+_SEND, _DELIVER = int(Did.SEND), int(Did.DELIVER)
+
 LINGER_S = 10.0
 """Virtual seconds in which what is under way at the end may still arrive."""
 
@@ -94,6 +96,7 @@ class Simulation:
         self.seed = seed
         self.now = 0.0
         self.log = EventLog()
+        self._log_numbers = self.log.numbers
         self.notes: list[dict[str, Any]] = []
         """Lines of events.jsonl."""
         self.faults: dict[str, int] = {}
@@ -143,6 +146,7 @@ class Simulation:
                 self.now = min(until_s, time_s) if until_s < float("inf") else self.now
                 return False
             self.now = time_s
+            self.log.flush_if_long()
             queue = agenda.at(time_s)
             while queue and not self._over:
                 if left == 0:
@@ -178,7 +182,8 @@ class Simulation:
         counts[0] += 1
         counts[1] += nbytes
         counts[2] += payload
-        self.log.add(self.now, Did.SEND, sender.index, receiver.index, nbytes)
+        numbers = self._log_numbers
+        numbers += (self.now, _SEND, sender.index, receiver.index, nbytes, 0)
         if connection < 0:
             return
         delivery = (receiver, sender, connection, message, nbytes, payload)
@@ -218,7 +223,8 @@ class Simulation:
         counts[0] += 1
         counts[1] += nbytes
         counts[2] += payload
-        self.log.add(self.now, Did.DELIVER, receiver.index, sender.index)
+        numbers = self._log_numbers
+        numbers += (self.now, _DELIVER, receiver.index, sender.index, 0, 0)
         receiver.protocol.on_message(receiver, sender.peer, message)
 
     def ring(self, peer: VirtualPeer, key: TimerKey, asked_s: float, life: int) -> None:
