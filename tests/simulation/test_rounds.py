@@ -210,8 +210,8 @@ def test_a_liar_that_leaves_again_has_no_voice_and_moves_nobody():
     graph = nx.complete_graph(4)
     world = world_of(graph, np.zeros(4), rounds=5000)
     world.start()
+    lie = ModelMessage(round=4999, step=0, model=1e6)
     for victim in ("p000", "p001", "p002"):
-        lie = ModelMessage(round=4999, step=0, model=1e6)
         world.at(0.5, lambda victim=victim: world._deliver("p003", victim, 0, lie))
     world.at(0.6, lambda: world.crash("p003"))
     world.run(until=20.0)
