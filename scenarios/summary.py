@@ -87,10 +87,16 @@ def curve(records: Records) -> list[dict[str, Any]]:
                 "test_loss_mean": _mean(entry.get("test_loss") for entry in entries),
                 "consensus_distance": None if average is None else average.consensus_distance,
                 "consensus_before": None if average is None else average.consensus_before,
-                "bytes": sum(entry["bytes_sent"] for entry in entries),
+                "bytes": _bytes_by_then(entries),
             }
         )
     return points
+
+
+def _bytes_by_then(entries: Sequence[Mapping[str, Any]]) -> int:
+    """Where a few peers complete a round for all, theirs are not the only bytes; the first to do so counts."""
+    of_all = [int(entry["bytes_sent_by_all"]) for entry in entries if "bytes_sent_by_all" in entry]
+    return min(of_all) if of_all else sum(entry["bytes_sent"] for entry in entries)
 
 
 def reached(points: Sequence[Mapping[str, Any]], target: float | None) -> Mapping[str, Any]:

@@ -1,8 +1,9 @@
 """Algorithms by name. A preset fills sections of a task; keys written in a file or on the command line win.
 
 Sources: D-PSGD, Lian et al. 2017; DFedAvg and DFedAvgM, Sun et al. 2021 (arXiv 2104.11375); DFedSAM and
-DFedSAM-MGS, Shi et al. 2023 (arXiv 2302.04083). The papers' ρ = 0.01 is for ResNets; on the embedded digits
-and a small MLP ρ = 0.2 is the value that has an effect.
+DFedSAM-MGS, Shi et al. 2023 (arXiv 2302.04083); MoDeST, de Vos et al. 2023 (arXiv 2302.13837), with the five local
+steps of its later version; FedAvg, McMahan et al. 2017, with the same samples and steps. The papers' ρ = 0.01 is for
+ResNets; on the embedded digits and a small MLP ρ = 0.2 is the value that has an effect.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from gossip.errors import SettingError, nearest
 Sections = Mapping[str, Mapping[str, Any]]
 
 _EPOCHS = {"lr": 0.1, "lr_decay": 0.998, "epochs": 5, "weight_decay": 5e-4}
+_FIVE_STEPS = {"lr": 0.1, "lr_decay": 0.998, "steps": 5}
 _SAM = {**_EPOCHS, "sam_rho": 0.2}
 
 
@@ -29,6 +31,8 @@ PRESETS: Mapping[str, Sections] = {
     "dfedavgm": {"local": {**_EPOCHS, "momentum": 0.9}, "protocol": _rounds(1)},
     "dfedsam": {"local": _SAM, "protocol": _rounds(1)},
     "dfedsam-mgs": {"local": _SAM, "protocol": _rounds(4)},
+    "modest": {"local": _FIVE_STEPS, "protocol": {"kind": "modest"}},
+    "fedavg": {"local": _FIVE_STEPS, "protocol": {"kind": "fedavg"}},
 }
 
 DEFAULT_ALGORITHM = "dfedsam-mgs"

@@ -84,8 +84,11 @@ class Node:
         start_round = setup.checkpoint.round if setup.checkpoint else 0
         vector = torch.from_numpy(setup.checkpoint.vector) if setup.checkpoint else setup.learner.initial()
         self._start = Deferred(setup.task.space.learned_size, vector)
-        self._protocol = settings.protocol.load()(
-            settings.protocol, rounds=settings.stop.rounds, model=self._start, start_round=start_round
+        self._protocol = settings.protocol.load().resume(
+            settings.protocol,
+            rounds=settings.stop.rounds,
+            model=self._start,
+            state=setup.checkpoint.state if setup.checkpoint else {},
         )
         self._round = start_round
         self._table = NeighbourTable(

@@ -8,6 +8,7 @@ from gossip.protocols.base import (
     MessageRejected,
     ModelAdopted,
     ModelMessage,
+    ModelSaved,
     Protocol,
     RoundCompleted,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "MessageRejected",
     "ModelAdopted",
     "ModelMessage",
+    "ModelSaved",
     "Protocol",
     "RoundCompleted",
     "Rounds",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, NewType, TypeAlias
+from typing import Any, ClassVar, NamedTuple, NewType, Self, TypeAlias
 from typing import Protocol as StructuralType
 
 import numpy as np
@@ -99,7 +99,16 @@ class ModelAdopted:
     round: int
 
 
-Event: TypeAlias = RoundCompleted | MessageRejected | ModelAdopted
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSaved:
+    """Emitted when what a restart needs has changed, without a round having been completed here."""
+
+    round: int
+    """Rounds that `model` contains."""
+    model: Model
+
+
+Event: TypeAlias = RoundCompleted | MessageRejected | ModelAdopted | ModelSaved
 
 
 class Context(StructuralType):
@@ -169,6 +178,25 @@ class Context(StructuralType):
 class Protocol(abc.ABC):
     """WHEN and WITH WHOM. One instance per peer; all state is its own."""
 
+    everybody: ClassVar[bool] = False
+    """Whether all other peers are contacts. Such a protocol chooses by itself whom it talks to, and needs no graph."""
+    scenarios_only: ClassVar[bool] = False
+    """Whether it is a baseline for experiments, that no real node runs."""
+
+    @classmethod
+    @abc.abstractmethod
+    def resume(
+        cls, settings: Any, *, rounds: int, model: Model, state: Mapping[str, int | float | str]
+    ) -> Self:
+        """Make one peer's protocol.
+
+        Args:
+            settings: of `[protocol]`.
+            rounds: after which a peer is done.
+            model: handle of the model at the start, or of the checkpoint's.
+            state: what `snapshot` returned for the checkpoint; empty for a fresh start.
+        """
+
     @abc.abstractmethod
     def on_start(self, ctx: Context) -> None:
         """Begin, or go on after a resume."""
@@ -195,4 +223,14 @@ class Protocol(abc.ABC):
 
     @abc.abstractmethod
     def snapshot(self) -> Mapping[str, int | float | str]:
-        """Return what a checkpoint must hold beside the model, as of the last `RoundCompleted`."""
+        """Return what a checkpoint must hold beside the model, as of the last `RoundCompleted` or `ModelSaved`.
+
+        ``"round"``, how many rounds the model contains, is always among it.
+        """
+
+    def on_leave(self, ctx: Context) -> None:  # noqa: B027 - most protocols have nothing to say
+        """Say farewell: the process is about to end although it has not finished."""
+
+    def status(self) -> Mapping[str, int | str]:
+        """Return what `gossip-node status` tells of this protocol."""
+        return {}

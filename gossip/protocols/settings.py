@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
+from gossip.protocols.modest.settings import FedAvgSettings, ModestSettings
 from gossip.settings import Choice, Seam
 
 
@@ -37,5 +38,5 @@ class RoundsSettings(Choice):
         return self
 
 
-PROTOCOLS = Seam("protocol", RoundsSettings)
+PROTOCOLS = Seam("protocol", RoundsSettings, ModestSettings, FedAvgSettings)
 ProtocolChoice = Annotated[SerializeAsAny[Choice], BeforeValidator(PROTOCOLS.validate)]

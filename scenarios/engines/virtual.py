@@ -28,6 +28,7 @@ from scenarios.virtual.measurements import Measurements, ModelSum, finite
 from scenarios.virtual.network import Network
 from scenarios.virtual.peer import VirtualPeer
 from scenarios.virtual.simulation import Simulation, traffic
+from scenarios.virtual.simulation import State as ProtocolState
 
 PROGRESS_S = 0.25
 
@@ -89,8 +90,8 @@ class VirtualRun:
         protocol, codec = scenario.protocol, scenario.codec.load()()
         make = protocol.load()
 
-        def make_protocol(model: Model, rounds_done: int) -> Protocol:
-            made: Protocol = make(protocol, rounds=scenario.stop.rounds, model=model, start_round=rounds_done)
+        def make_protocol(model: Model, state: ProtocolState) -> Protocol:
+            made: Protocol = make.resume(protocol, rounds=scenario.stop.rounds, model=model, state=state)
             return made
 
         self.simulation = Simulation(
@@ -115,6 +116,8 @@ class VirtualRun:
             measure=self.measurements,
             seed=seed,
         )
+        if make.everybody:
+            self.measurements.sent_by_all = self.simulation.sent_bytes
         FaultPlan(scenario.faults, self.simulation, detected_s=scenario.net.heartbeat_timeout_s)
 
     def run(self, progress: Progress) -> Records:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ from scenarios.records import Average
 from scenarios.virtual.batched import BatchedLearning
 from scenarios.virtual.peer import VirtualPeer
 
+ROUNDS_OPEN_MAX = 16
 WAITING_MIN = 64
 """Evaluations that are gathered at least, where there are few peers."""
 
@@ -85,6 +87,8 @@ class Measurements:
         self._sums: dict[int, ModelSum] = {}
         self._sums_before: dict[int, ModelSum] = {}
         self._last_s = [0.0] * peers
+        self.sent_by_all: Callable[[], int] | None = None
+        """Set where a round is completed by a few of the peers, for all of them."""
         self.metrics: list[dict[str, Any]] = []
         self.averages: dict[int, Average] = {}
         self.latest: dict[int, dict[str, Any]] = {}
@@ -104,6 +108,8 @@ class Measurements:
             "bytes_received": sum(counts[1] for counts in peer.received.values()),
             "seconds": seconds,
         }
+        if self.sent_by_all is not None:
+            entry["bytes_sent_by_all"] = self.sent_by_all()
         self._waiting.append(_Waiting(entry, event.model, peer.trained, peer.index))
         if len(self._waiting) >= max(WAITING_MIN, self._peers):
             self.flush()
@@ -142,6 +148,10 @@ class Measurements:
             if before is not None:
                 self._sums_before.setdefault(number, ModelSum()).add(before[places], self._learned)
             if total.count >= self._peers:
+                self._close(number)
+        if self.sent_by_all is not None:
+            # The few who have a round have it at about the same time; sums of many rounds would fill the memory.
+            for number in [number for number in self._sums if number < max(by_round) - ROUNDS_OPEN_MAX]:
                 self._close(number)
 
     @property

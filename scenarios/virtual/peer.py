@@ -15,6 +15,7 @@ from gossip.protocols.base import (
     MessageRejected,
     Model,
     ModelAdopted,
+    ModelSaved,
     PeerId,
     Protocol,
     RoundCompleted,
@@ -54,6 +55,7 @@ class VirtualPeer:
         "round",
         "sent",
         "started",
+        "state",
         "tickets",
         "timers",
         "trained",
@@ -96,6 +98,8 @@ class VirtualPeer:
         self.finished = False
         self.adopted = 0
         self.checkpoint: tuple[int, Model] | None = None
+        self.state: Mapping[str, int | float | str] = {}
+        """The protocol's part of the checkpoint that the next life begins from."""
         self.resume_queue: list[tuple[Any, ...]] = []
         # type of message -> [messages, bytes, bytes of tensors]
         self.sent: dict[str, list[int]] = {}
@@ -201,6 +205,9 @@ class VirtualPeer:
             case MessageRejected():
                 self.rejected[event.reason] = self.rejected.get(event.reason, 0) + 1
                 self._simulation.rejected(self, event)
+            case ModelSaved():
+                self.round = event.round
+                self._simulation.saved(self, event)
             case ModelAdopted():
                 self.adopted += 1
                 self._simulation.note("adopted", self, other=event.sender, round=event.round)

@@ -11,6 +11,7 @@ from gossip.protocols.base import (
     Message,
     MessageRejected,
     Model,
+    ModelSaved,
     PeerId,
     Protocol,
     RoundCompleted,
@@ -19,12 +20,15 @@ from gossip.protocols.base import (
 )
 from scenarios.virtual.agenda import Agenda
 from scenarios.virtual.connections import Connections
+from scenarios.virtual.contacts import AllBut
 from scenarios.virtual.event_log import Did, EventLog
 from scenarios.virtual.network import Network
 from scenarios.virtual.peer import VirtualPeer
 from topologies import Topology
 
 _SEND, _DELIVER = int(Did.SEND), int(Did.DELIVER)
+
+State = Mapping[str, int | float | str]
 
 LINGER_S = 10.0
 """Virtual seconds in which what is under way at the end may still arrive."""
@@ -69,7 +73,7 @@ class Simulation:
     Args:
         names: the peers, sorted.
         topology: graphs and weights.
-        make_protocol: (initial model, rounds done) -> a peer's protocol.
+        make_protocol: (model, state of the checkpoint, empty at first) -> a peer's protocol.
         learning: computes models.
         network: made with this simulation's `schedule`.
         training_s: (peer, round) -> how long its local update takes.
@@ -83,7 +87,7 @@ class Simulation:
         *,
         names: Sequence[PeerId],
         topology: Topology,
-        make_protocol: Callable[[Model, int], Protocol],
+        make_protocol: Callable[[Model, State], Protocol],
         learning: Learning,
         make_network: Callable[[Callable[..., None]], Network],
         training_s: Callable[[int, int], float],
@@ -115,8 +119,12 @@ class Simulation:
         everybody = tuple(names)
         self.peers: list[VirtualPeer] = []
         for index in range(len(names)):
-            contacts = tuple(everybody[j] for j in topology.contacts(index))
-            protocol = make_protocol(learning.initial(index), 0)
+            protocol = make_protocol(learning.initial(index), {})
+            contacts: Sequence[PeerId] = (
+                AllBut(everybody, index)
+                if protocol.everybody
+                else tuple(everybody[j] for j in topology.contacts(index))
+            )
             self.peers.append(VirtualPeer(self, index, everybody, contacts, protocol))
         self.by_name = {peer.peer: peer for peer in self.peers}
         self.connections = Connections(self)
@@ -278,6 +286,14 @@ class Simulation:
         if self._measure.round_completed(peer, event, self.now):
             self._over = True
 
+    def saved(self, peer: VirtualPeer, event: ModelSaved) -> None:
+        """Note a checkpoint between two completed rounds."""
+        peer.checkpoint = (event.round, event.model)
+
+    def sent_bytes(self) -> int:
+        """Return what all peers together have sent so far."""
+        return sum(counts[1] for peer in self.peers for counts in peer.sent.values())
+
     def rejected(self, peer: VirtualPeer, event: MessageRejected) -> None:
         """Log that a message was not used."""
         self.log.add(self.now, Did.REJECT, peer.index, self.index_of[event.sender])
@@ -311,6 +327,11 @@ class Simulation:
         """End a peer's process: all that it held in memory is gone, its checkpoint stays."""
         if not peer.alive:
             return
+        if leaving and peer.started and not peer.paused:
+            peer.protocol.on_leave(peer)
+        if peer.checkpoint is not None:
+            # Of this very checkpoint: what a protocol did since is lost with the process.
+            peer.state = {**peer.protocol.snapshot(), "round": peer.checkpoint[0]}
         self._fault("left" if leaving else "crashed", peer)
         peer.alive = peer.started = peer.training = peer.paused = False
         peer.life += 1
@@ -327,8 +348,8 @@ class Simulation:
         if peer.alive:
             return
         self._fault("restarted" if peer.life else "joined", peer)
-        round, model = peer.checkpoint or (0, self.learning.initial(peer.index))
-        peer.protocol = self._make_protocol(model, round)
+        _, model = peer.checkpoint or (0, self.learning.initial(peer.index))
+        peer.protocol = self._make_protocol(model, peer.state)
         peer.alive = True
         peer.finished = False
         self._running += 1

@@ -136,8 +136,8 @@ class WatchedSimulation(Simulation):
         self.completed: list[list[tuple[float, RoundCompleted]]] = [[] for _ in range(peers)]
         self.finished_s: dict[int, float] = {}
 
-        def make_protocol(model: Model, done: int) -> Protocol:
-            inner = Rounds(settings, rounds=rounds, model=model, start_round=done)
+        def make_protocol(model: Model, state: Mapping[str, int | float | str]) -> Protocol:
+            inner = Rounds.resume(settings, rounds=rounds, model=model, state=state)
             return WatchedProtocol(inner, lambda: self.checkers)
 
         super().__init__(

@@ -127,7 +127,7 @@ def scalar_run(peers: int, rounds: int, kind: str = "regular") -> dict[str, floa
     simulation = Simulation(
         names=names,
         topology=topology,
-        make_protocol=lambda model, done: Rounds(protocol, rounds=rounds, model=model, start_round=done),
+        make_protocol=lambda model, state: Rounds.resume(protocol, rounds=rounds, model=model, state=state),
         learning=ScalarLearning(),
         make_network=lambda schedule: Network(NetworkSettings(), peers=peers, seed=0, schedule=schedule),
         training_s=lambda peer, round: 0.01,

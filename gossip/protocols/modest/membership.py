@@ -1,0 +1,178 @@
+"""Coming, leaving and staying known: adverts, the newest model for whoever comes late, signs of life."""
+
+from __future__ import annotations
+
+import math
+
+from gossip.protocols.base import Context, Contribution, ModelAdopted, PeerId
+from gossip.protocols.modest.core import Core
+from gossip.protocols.modest.messages import (
+    FetchMessage,
+    MemberMessage,
+    NewestMessage,
+    StatusMessage,
+)
+
+REFRESH = "refresh"
+FETCH = "fetch"
+
+GATHER_S = 1.0
+"""Whoever comes late hears so long who has the newest model before it asks for it."""
+FETCH_AGAIN_S = 10.0
+CLAIMS_MAX = 64
+REFRESH_MIN_S = 1.0
+
+JOINED, LEFT, HELLO = "joined", "left", "hello"
+COUNTER_MAX = 2**52
+
+
+class Membership:
+    """JOINED, LEFT and HELLO."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._joining = False
+        self._claims: dict[PeerId, int] = {}
+        self._began_s = 0.0
+        self._began_round = 0
+        self._contacted_s = 0.0
+
+    # --- what this peer says of itself ---
+
+    def join(self, ctx: Context) -> None:
+        """Come online: a new counter, and adverts to as many as a sample has."""
+        self._joining = True
+        self._began_s = self._contacted_s = ctx.now()
+        self._began_round = self._core.round
+        self._advertise(ctx)
+        self._core.save(ctx)
+        if self._core.has("H5"):
+            ctx.set_timer(REFRESH, self._patience_s(ctx))
+
+    def leave(self, ctx: Context) -> None:
+        """Say that nobody should count on us any more."""
+        core = self._core
+        core.counter += 1
+        core.view.merge([(core.me, core.counter, True, core.round)])
+        self._tell(ctx, LEFT, core.settings.sample_size)
+        core.save(ctx)
+
+    def contacted(self, ctx: Context) -> None:
+        """Somebody counts on us."""
+        self._contacted_s = ctx.now()
+
+    def timer(self, ctx: Context) -> None:
+        """Say hello when nobody has contacted us for long: others would take us for dead (H5)."""
+        left_s = self._patience_s(ctx) - (ctx.now() - self._contacted_s)
+        if left_s <= 0:
+            self._tell(ctx, HELLO, self._core.settings.refresh_peers)
+            self._contacted_s = ctx.now()
+            left_s = self._patience_s(ctx)
+        ctx.set_timer(REFRESH, max(left_s, REFRESH_MIN_S))
+
+    def refute(self, ctx: Context) -> None:
+        """Come back with a greater counter where the view says that we have left, or used a counter that we forgot."""
+        core = self._core
+        _, counter, left, _ = core.view[core.me]
+        self._outdo(ctx, counter, left)
+
+    def stop(self, ctx: Context) -> None:
+        """Nothing more to say."""
+        ctx.cancel_timer(REFRESH)
+        ctx.cancel_timer(FETCH)
+
+    # --- what others say ---
+
+    def heard(self, ctx: Context, sender: PeerId, message: MemberMessage) -> None:
+        """Note a sender's event. A join is seen by samples only after our next models are sent."""
+        core = self._core
+        _, counter, left, _ = core.view[sender]
+        active = max(core.believed(message.round), core.round)
+        match message.change:
+            case "joined":
+                core.pending[:] = [entry for entry in core.pending if entry[0] != sender]
+                core.pending.append((sender, message.counter, False, active))
+            case "left":
+                core.view.merge([(sender, message.counter, True, active)])
+            case "hello":
+                core.view.touch(sender, active)
+            case _:
+                core.rejected(ctx, sender, "unknown-change")
+                return
+        outdated = counter > message.counter or (counter == message.counter and left)
+        behind = core.round > message.round
+        if message.change != LEFT and (outdated or behind):
+            ctx.send(sender, StatusMessage(round=core.round, newest=core.newest, counter=counter, left=left))
+
+    def status(self, ctx: Context, sender: PeerId, message: StatusMessage) -> None:
+        """Note what we missed; whoever has just come fetches the newest model."""
+        core = self._core
+        core.heard(sender, message.round)
+        self._outdo(ctx, message.counter, message.left)
+        if self._joining and message.newest > core.newest and len(self._claims) < CLAIMS_MAX:
+            if not self._claims:
+                ctx.set_timer(FETCH, GATHER_S)
+            self._claims[sender] = message.newest
+
+    def fetch_timer(self, ctx: Context) -> None:
+        """Ask the peer that says to have the newest model, then the next."""
+        core = self._core
+        reachable = [
+            (newest, peer)
+            for peer, newest in self._claims.items()
+            if newest > core.newest and ctx.is_up(peer)
+        ]
+        if not reachable:
+            self._claims.clear()
+            return
+        _, peer = max(reachable)
+        del self._claims[peer]
+        ctx.send(peer, FetchMessage(round=core.newest))
+        ctx.set_timer(FETCH, FETCH_AGAIN_S)
+
+    def fetch(self, ctx: Context, sender: PeerId, message: FetchMessage) -> None:
+        """Give our newest average to whoever has an older one."""
+        core = self._core
+        if core.newest > message.round:
+            core.send_model(ctx, NewestMessage, sender, round=core.newest, expected=0, model=core.model)
+
+    def newest(self, ctx: Context, sender: PeerId, message: NewestMessage) -> None:
+        """Take over a newer average."""
+        core = self._core
+        if message.round <= core.newest:
+            return
+        model = ctx.adopt(core.model, Contribution(sender, message.model, 1.0))
+        core.take_model(model, newest=message.round)
+        self._joining = False
+        self._claims.clear()
+        ctx.cancel_timer(FETCH)
+        ctx.emit(ModelAdopted(sender=sender, round=message.round))
+        core.save(ctx)
+
+    # --- ---
+
+    def _outdo(self, ctx: Context, counter: int, left: bool) -> None:
+        core = self._core
+        if counter < core.counter or (counter == core.counter and not left) or counter > COUNTER_MAX:
+            return
+        core.counter = counter + 1
+        self._advertise(ctx)
+        core.save(ctx)
+
+    def _advertise(self, ctx: Context) -> None:
+        core = self._core
+        core.view.merge([(core.me, core.counter, False, core.round)])
+        self._tell(ctx, JOINED, core.settings.sample_size)
+
+    def _tell(self, ctx: Context, change: str, count: int) -> None:
+        core = self._core
+        message = MemberMessage(change=change, round=core.round, counter=core.counter)
+        for peer in core.some_peers(ctx, count):
+            ctx.send(peer, message)
+
+    def _patience_s(self, ctx: Context) -> float:
+        """Half the window at the pace of the rounds so far, at most `refresh_s`."""
+        rounds = self._core.round - self._began_round
+        pace_s = (ctx.now() - self._began_s) / rounds if rounds > 0 else math.inf
+        patience_s = min(self._core.settings.refresh_s, self._core.settings.activity_window / 2 * pace_s)
+        return max(patience_s, REFRESH_MIN_S)

@@ -1,0 +1,349 @@
+"""MoDeST: mostly-consistent decentralized sampling (de Vos et al., arXiv 2302.13837, version 1), and its hardening.
+
+In round k a sample of s peers trains the same model. Each of them finds the a aggregators of round k + 1 on its own –
+the first living peers in an order that is a hash of peer and round – and sends them what it has trained. An aggregator
+averages the first sf·s models, finds the sample of round k + 1 in the same way, and sends it the average.
+
+Views, who is there and was active when, travel with the models. Nobody agrees on anything: peers with the same view
+draw the same sample, and a few more or fewer participants do no harm. The bare protocol stops for good when a sample
+loses too many peers or a round all its aggregators; the rules H1 to H7 of `ModestSettings` are what keeps it going.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Self
+
+from gossip.protocols.base import (
+    Context,
+    Contribution,
+    FinishedMessage,
+    Message,
+    MessageRejected,
+    Model,
+    PeerId,
+    Protocol,
+    Ticket,
+    TimerKey,
+)
+from gossip.protocols.modest.aggregator import AGGREGATE, Aggregator
+from gossip.protocols.modest.core import SAMPLE_TIMER, Core
+from gossip.protocols.modest.ending import FINAL, Ending
+from gossip.protocols.modest.membership import FETCH, REFRESH, Membership
+from gossip.protocols.modest.messages import (
+    AckMessage,
+    AggregateMessage,
+    BulkMessage,
+    FetchMessage,
+    MemberMessage,
+    NewestMessage,
+    PingMessage,
+    PongMessage,
+    StatusMessage,
+    TrainMessage,
+)
+from gossip.protocols.modest.sampling import order
+from gossip.protocols.modest.settings import ModestSettings
+from gossip.protocols.modest.trainer import SEND_AGAIN, Trainer
+
+STALL = "stall"
+
+
+class Modest(Protocol):
+    """One peer: trainer, aggregator and member at once.
+
+    Args:
+        settings: s, a, sf, Δt, Δk and the hardening.
+        rounds: R, rounds of training after which all is done.
+        model: the handle of the model at the start; the same for all peers.
+        state: what `snapshot` returned before a restart.
+    """
+
+    everybody: ClassVar[bool] = True
+    server: ClassVar[int | None] = None
+    """The place of a fixed aggregator among the peers, or None: aggregators are drawn."""
+
+    def __init__(
+        self,
+        settings: ModestSettings,
+        *,
+        rounds: int,
+        model: Model,
+        state: Mapping[str, int | float | str] | None = None,
+    ) -> None:
+        self._core = core = Core(settings, rounds=rounds, model=model, state=state or {}, server=self.server)
+        self._fresh = not state
+        self._aggregator = Aggregator(core)
+        self._trainer = Trainer(core, self._aggregator)
+        self._membership = Membership(core)
+        self._ending = Ending(core)
+        self._aggregator.deliver = self._deliver
+        self._aggregator.acknowledge = self._trainer.acknowledged
+        self._aggregator.final = self._final
+        core.rejected = self._reject
+        self._round_seen = 0
+        self._round_seen_s = 0.0
+        self._stalls = 0
+
+    @classmethod
+    def resume(
+        cls, settings: ModestSettings, *, rounds: int, model: Model, state: Mapping[str, int | float | str]
+    ) -> Self:
+        """Begin, or come back with the counters of the state."""
+        return cls(settings, rounds=rounds, model=model, state=state)
+
+    # --- what the world may look at ---
+
+    @property
+    def round(self) -> int:
+        """The newest round that this peer knows of, counted from 1."""
+        return self._core.round
+
+    @property
+    def participations(self) -> int:
+        """Rounds that this process has trained in."""
+        return self._trainer.participations
+
+    @property
+    def last_participation(self) -> int:
+        """The last of them."""
+        return self._trainer.last_round
+
+    def snapshot(self) -> Mapping[str, int | float | str]:
+        """Return rounds and counters."""
+        return self._core.saved
+
+    def needed(self) -> bool:
+        """Return whether a peer that gets the final model from us has not got it yet."""
+        return self._ending.needed
+
+    def status(self) -> Mapping[str, int | str]:
+        """Return the view's size, the candidates, the role and the round."""
+        core = self._core
+        role = "training" if self._trainer.busy else "aggregating" if self._aggregator.waiting else "idle"
+        return {
+            "role": "finished" if core.finished else role,
+            "sampled_round": core.round,
+            "view": len(core.view),
+            "registered": sum(1 for _ in core.view.registered()),
+            "candidates": len(
+                core.view.candidates(core.round, window=core.settings.activity_window, me=core.me)
+            ),
+            "participations": self.participations,
+            "averaged": self._aggregator.averaged,
+        }
+
+    # --- upon … ---
+
+    def on_start(self, ctx: Context) -> None:
+        """Come online; the sample of round 1 begins on its own, since all have the same model."""
+        core = self._core
+        core.meet(ctx)
+        self._round_seen, self._round_seen_s = core.round, ctx.now()
+        self._membership.join(ctx)
+        if core.newest >= core.rounds:
+            self._ending.finish(ctx, core.model)
+            return
+        if core.has("H4"):
+            ctx.set_timer(STALL, self._stall_s(ctx))
+        if self._fresh and core.round == 0:
+            candidates = core.view.candidates(1, window=core.settings.activity_window, me=core.me)
+            first = order(1, candidates)[: core.settings.sample_size]
+            if core.me in first:
+                self._deliver(ctx, 1, len(first), core.model)
+
+    def on_leave(self, ctx: Context) -> None:
+        """Say so."""
+        self._core.meet(ctx)
+        self._membership.leave(ctx)
+
+    def on_message(self, ctx: Context, sender: PeerId, message: Message) -> None:
+        """Pass a message to the role that it is for."""
+        self._core.meet(ctx)
+        match message:
+            case PingMessage():
+                self._ping(ctx, sender, message)
+            case PongMessage():
+                self._core.heard(sender, message.round)
+                self._core.note_known(sender, message.version)
+                self._core.pong(ctx, sender, message.nonce)
+            case TrainMessage() | AggregateMessage() | NewestMessage():
+                self._bulk(ctx, sender, message)
+            case AckMessage():
+                self._trainer.acknowledged(ctx, message.round)
+            case MemberMessage():
+                self._member(ctx, sender, message)
+            case StatusMessage():
+                self._membership.status(ctx, sender, message)
+            case FetchMessage():
+                if self._core.finished or message.round >= self._core.rounds - 1:
+                    self._ending.serve(ctx, sender)
+                else:
+                    self._membership.fetch(ctx, sender, message)
+            case FinishedMessage():
+                self._ending.told(ctx, sender)
+            case _:
+                self._reject(ctx, sender, "unexpected")
+        self._note_progress(ctx)
+
+    def on_timer(self, ctx: Context, key: TimerKey) -> None:
+        """Pass a timer to its owner."""
+        self._core.meet(ctx)
+        if key.startswith(SAMPLE_TIMER):
+            self._core.sample_timer(ctx, key.removeprefix(SAMPLE_TIMER))
+        elif key == AGGREGATE:
+            self._aggregator.timer(ctx)
+        elif key == SEND_AGAIN:
+            self._trainer.timer(ctx)
+        elif key == REFRESH:
+            self._membership.timer(ctx)
+        elif key == FETCH:
+            self._membership.fetch_timer(ctx)
+        elif key == FINAL:
+            self._ending.timer(ctx)
+        elif key == STALL:
+            self._stall(ctx)
+        self._note_progress(ctx)
+
+    def on_trained(self, ctx: Context, ticket: Ticket, model: Model) -> None:
+        """A local update is done."""
+        self._core.meet(ctx)
+        self._trainer.trained(ctx, ticket, model)
+        self._note_progress(ctx)
+
+    def on_peer(self, ctx: Context, peer: PeerId, up: bool) -> None:
+        """What was agreed over a connection ends with it."""
+        self._core.meet(ctx)
+        if not up:
+            self._trainer.connection_lost(peer)
+            self._ending.connection_lost(peer)
+            self._core.connection_lost(ctx, peer)
+
+    # --- messages ---
+
+    def _ping(self, ctx: Context, sender: PeerId, message: PingMessage) -> None:
+        core = self._core
+        core.heard(sender, message.round)
+        self._membership.contacted(ctx)
+        ctx.send(sender, PongMessage(nonce=message.nonce, round=core.round, version=core.merged_of(sender)))
+        if core.finished:
+            self._ending.say(ctx, sender)
+
+    def _bulk(self, ctx: Context, sender: PeerId, message: BulkMessage) -> None:
+        core = self._core
+        newest = isinstance(message, NewestMessage)
+        last = core.rounds + isinstance(message, AggregateMessage)
+        if not (1 <= message.round <= last) or not (newest or message.expected >= 1):
+            self._reject(ctx, sender, "invalid-round")
+            return
+        stalled = self._stalled_s(ctx) >= core.settings.stall_s / 2
+        core.merge_view(sender, message)
+        self._membership.contacted(ctx)
+        self._membership.refute(ctx)
+        if core.finished:
+            if not newest:
+                self._ending.say(ctx, sender)
+        elif isinstance(message, AggregateMessage):
+            self._aggregator.take(
+                ctx, sender, round=message.round, expected=message.expected, model=message.model
+            )
+        elif isinstance(message, NewestMessage):
+            if message.round < core.rounds:
+                self._membership.newest(ctx, sender, message)
+            else:
+                model = ctx.adopt(core.model, Contribution(sender, message.model, 1.0))
+                self._ending.finish(ctx, model, source=sender)
+                self._stop(ctx)
+        elif core.has("H7") and not stalled and not core.may_average(ctx, sender, message.round):
+            # After a stall anybody may start a round (H4).
+            self._reject(ctx, sender, "not-in-sample")
+        else:
+            expected = min(message.expected, core.settings.sample_size)
+            new = self._trainer.begin(
+                ctx, sender, round=message.round, expected=expected, model=message.model
+            )
+            if not new and message.round < core.train_round:
+                self._reject(ctx, sender, "stale")
+
+    def _member(self, ctx: Context, sender: PeerId, message: MemberMessage) -> None:
+        self._membership.heard(ctx, sender, message)
+        if self._core.finished:
+            self._ending.say(ctx, sender)
+
+    def _reject(self, ctx: Context, sender: PeerId, reason: str) -> None:
+        ctx.emit(MessageRejected(sender=sender, reason=reason))
+
+    def _deliver(self, ctx: Context, round: int, expected: int, model: Model) -> None:
+        """What we send to ourselves."""
+        self._trainer.begin(ctx, self._core.me, round=round, expected=expected, model=model)
+
+    # --- the end ---
+
+    def _final(self, ctx: Context, model: Model) -> None:
+        if self._core.finished:
+            return
+        self._ending.announce(ctx)
+        self._ending.finish(ctx, model)
+        self._stop(ctx)
+
+    def _stop(self, ctx: Context) -> None:
+        self._core.stop_samplings(ctx)
+        self._trainer.stop(ctx)
+        self._aggregator.stop(ctx)
+        self._membership.stop(ctx)
+        ctx.cancel_timer(STALL)
+
+    # --- H4: no round begins any more ---
+
+    def _note_progress(self, ctx: Context) -> None:
+        round = self._core.round
+        if round != self._round_seen:
+            self._round_seen, self._round_seen_s = round, ctx.now()
+            self._stalls = 0
+
+    def _stalled_s(self, ctx: Context) -> float:
+        return ctx.now() - self._round_seen_s
+
+    def _stall_s(self, ctx: Context) -> float:
+        """How long to wait: not the same for all, so that one begins before the others."""
+        return self._core.settings.stall_s * (1 + 0.25 * float(self._core.draw(ctx, "modest-stall").random()))
+
+    def _stall(self, ctx: Context) -> None:
+        core = self._core
+        if core.finished:
+            return
+        left_s = core.settings.stall_s - self._stalled_s(ctx)
+        if left_s > 0:
+            ctx.set_timer(STALL, left_s * self._stall_s(ctx) / core.settings.stall_s)
+            return
+        self._stalls += 1
+        ctx.set_timer(STALL, self._stall_s(ctx))
+        # Those with the newest average come first; when none of them is left, any average is better than none.
+        if self._stalls > 1 or core.newest + 1 >= core.round - 1:
+            round = core.round
+            core.sample(
+                ctx,
+                "restart",
+                min(round + 1, core.rounds),
+                core.settings.sample_size,
+                lambda ctx, sample: self._start_again(ctx, round, sample),
+            )
+
+    def _start_again(self, ctx: Context, round: int, sample: list[PeerId]) -> None:
+        core = self._core
+        if core.round != round or core.finished:
+            return  # somebody's answer told of a newer round
+        if round + 1 > core.rounds:
+            # The last round is lost with all who knew it; what the one before left is the result.
+            self._final(ctx, core.model)
+            return
+        for peer in sample:
+            if peer != core.me:
+                core.send_model(
+                    ctx, TrainMessage, peer, round=round + 1, expected=len(sample), model=core.model
+                )
+        if core.me in sample:
+            self._deliver(ctx, round + 1, len(sample), core.model)
+        else:
+            core.view.touch(core.me, round + 1)
+        core.show_pending()

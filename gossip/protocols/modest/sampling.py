@@ -1,0 +1,158 @@
+"""Who is in a sample: candidates in the order of a keyed hash of peer and round, asked whether they are there.
+
+Whoever has the same candidates and gets the same answers draws the same sample. A peer that comes or goes changes
+nothing in the order of the others (rendezvous hashing).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+
+from gossip.protocols.base import Context, PeerId
+from gossip.protocols.modest.messages import PingMessage
+
+DIGEST_BYTES = 16
+
+CLOCK_S = 1e-6
+"""A time that is nearer than this has come: sums of floats do not meet exactly."""
+
+
+def order(round: int, candidates: Iterable[PeerId]) -> list[PeerId]:
+    """Sort candidates by BLAKE2b of the peer's name, keyed with the round."""
+    key = round.to_bytes(8, "big")
+    blake2b = hashlib.blake2b
+    return sorted(
+        candidates, key=lambda peer: blake2b(peer.encode(), digest_size=DIGEST_BYTES, key=key).digest()
+    )
+
+
+class Sampling:
+    """One procedure ``sample(k, m)``: find the first m living peers of a list.
+
+    Bare (`in_order` false), at most m peers are asked or have answered at any time, and the first m to answer are the
+    sample. With `in_order`, `width` peers are asked at once, and the sample is the first m *of the list* that answer:
+    slower, because an earlier peer is waited for, and the same for everybody.
+
+    Args:
+        ordered: candidates in their order.
+        me: is there without being asked.
+        wanted: m.
+        width: how many may be under way or have answered.
+        in_order: see above.
+        nonce: of the first ping; each peer asked gets the next one.
+        timeout_s: Δt, after which a peer is taken for dead.
+        again_s: after which a ping is repeated, once.
+        failed: called with each peer that did not answer.
+    """
+
+    def __init__(
+        self,
+        ordered: Sequence[PeerId],
+        *,
+        me: PeerId,
+        wanted: int,
+        width: int,
+        in_order: bool,
+        nonce: int,
+        timeout_s: float,
+        again_s: float,
+        failed: Callable[[PeerId], None] = lambda peer: None,
+    ) -> None:
+        self._ordered = ordered
+        self._me = me
+        self._wanted = wanted
+        self._width = max(width, wanted)
+        self._in_order = in_order
+        self._nonce = nonce
+        self._timeout_s = timeout_s
+        self._again_s = again_s
+        self._failed = failed
+        self._next = 0
+        # Peer -> [nonce, when it was first asked, how often].
+        self._asked: dict[PeerId, list[float]] = {}
+        self._answered: dict[PeerId, None] = {}
+        self.pings = 0
+
+    @property
+    def outstanding(self) -> int:
+        """How many peers have been asked and have neither answered nor failed."""
+        return len(self._asked)
+
+    @property
+    def done(self) -> bool:
+        """Whether the sample is found, or nobody is left to ask."""
+        if not self._asked and self._next == len(self._ordered):
+            return True
+        if not self._in_order:
+            return len(self._answered) >= self._wanted
+        found = 0
+        for peer in self._ordered[: self._next]:
+            if peer in self._asked:
+                return False
+            found += peer in self._answered
+            if found >= self._wanted:
+                return True
+        return False
+
+    @property
+    def sample(self) -> list[PeerId]:
+        """The peers found, in the order of the list."""
+        if not self._in_order:
+            first = set(list(self._answered)[: self._wanted])
+            return [peer for peer in self._ordered if peer in first]
+        return [peer for peer in self._ordered[: self._next] if peer in self._answered][: self._wanted]
+
+    def ask(self, ctx: Context, round: int) -> None:
+        """Ask as many as may be under way; `round` is the newest that this peer knows."""
+        while self._next < len(self._ordered) and len(self._asked) + len(self._answered) < self._width:
+            if self.done:
+                return
+            peer = self._ordered[self._next]
+            self._next += 1
+            if peer == self._me:
+                self._answered[peer] = None
+            elif self._in_order and not ctx.is_up(peer):
+                self._failed(peer)  # there is no connection, so nothing could be asked
+            else:
+                self._asked[peer] = [self._nonce, ctx.now(), 1]
+                self._nonce += 1
+                self._ping(ctx, peer, round)
+
+    def answered(self, ctx: Context, peer: PeerId, nonce: int, round: int) -> bool:
+        """Note a pong; return whether it belongs here. One that is late or made up does not."""
+        asked = self._asked.get(peer)
+        if asked is None or asked[0] != nonce:
+            return False
+        del self._asked[peer]
+        self._answered[peer] = None
+        self.ask(ctx, round)
+        return True
+
+    def lost(self, ctx: Context, peer: PeerId, round: int) -> None:
+        """The connection to a peer is gone; without it no answer comes."""
+        if self._in_order and self._asked.pop(peer, None) is not None:
+            self._failed(peer)
+            self.ask(ctx, round)
+
+    def look(self, ctx: Context, round: int) -> float | None:
+        """Repeat and give up what is due; return in how many seconds to look again, or None."""
+        now_s = ctx.now()
+        for peer, (_, began_s, pings) in list(self._asked.items()):
+            waited_s = now_s - began_s + CLOCK_S
+            if waited_s >= self._timeout_s:
+                del self._asked[peer]
+                self._failed(peer)
+            elif pings < 2 and waited_s >= self._again_s:
+                self._asked[peer][2] = 2
+                self._ping(ctx, peer, round)
+        self.ask(ctx, round)
+        due_s = [
+            began_s + (self._timeout_s if pings > 1 else self._again_s)
+            for _, began_s, pings in self._asked.values()
+        ]
+        return max(0.0, min(due_s) - now_s) if due_s else None
+
+    def _ping(self, ctx: Context, peer: PeerId, round: int) -> None:
+        self.pings += 1
+        ctx.send(peer, PingMessage(nonce=int(self._asked[peer][0]), round=round))

@@ -1,0 +1,147 @@
+"""A participant: train the average that starts a round, and give the result to the next round's aggregators."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from gossip.protocols.base import Context, Contribution, Model, PeerId, Ticket
+from gossip.protocols.modest.aggregator import Aggregator
+from gossip.protocols.modest.core import Core
+from gossip.protocols.modest.messages import AggregateMessage
+
+SEND_AGAIN = "send-again"
+ATTEMPTS_MAX = 20
+"""A model that could not be brought to anybody so often is given up; by then others have gone on or nobody is left."""
+
+
+class Job(NamedTuple):
+    """A model of one round: to be trained, or trained and kept."""
+
+    round: int
+    model: Model
+    expected: int
+
+
+class Trainer:
+    """Upon TRAIN. The first average of a round wins; a newer round makes older work worthless."""
+
+    def __init__(self, core: Core, aggregator: Aggregator) -> None:
+        self._core = core
+        self._aggregator = aggregator
+        self._ticket: Ticket | None = None
+        self._job: Job | None = None
+        self._next: Job | None = None
+        self._kept: Job | None = None
+        self._sent_to: set[PeerId] = set()
+        self._attempts = 0
+        self.participations = 0
+        """Rounds trained so far in this life."""
+        self.last_round = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether a local update is running."""
+        return self._ticket is not None
+
+    def begin(self, ctx: Context, sender: PeerId, *, round: int, expected: int, model: Model) -> bool:
+        """Train unless the round is known already; return whether it was new."""
+        core = self._core
+        if round <= core.train_round:
+            return False
+        core.train_round = round
+        if sender != core.me:
+            model = ctx.adopt(core.model, Contribution(sender, model, 1.0))
+        if round - 1 > core.newest:
+            core.take_model(model, newest=round - 1)
+        self._forget(ctx)
+        job = Job(round, model, expected)
+        # A local update cannot be interrupted everywhere; its result is dropped, and the newer one follows it.
+        if self._ticket is not None:
+            self._next = job
+        else:
+            self._start(ctx, job)
+        core.save(ctx)
+        return True
+
+    def trained(self, ctx: Context, ticket: Ticket, model: Model) -> None:
+        """Look for the aggregators, unless there is newer work."""
+        if ticket != self._ticket or self._job is None:
+            return
+        job, self._job, self._ticket = self._job, None, None
+        if self._next is not None:
+            newer, self._next = self._next, None
+            if not self._core.finished:
+                self._start(ctx, newer)
+            return
+        if self._core.finished:
+            return
+        self.participations += 1
+        self.last_round = job.round
+        self._kept = job._replace(model=model)
+        self._sent_to.clear()
+        self._attempts = 0
+        self._core.find_aggregators(ctx, "aggregators", job.round + 1, self._send)
+
+    def acknowledged(self, ctx: Context, round: int) -> None:
+        """The average that our model was for is made."""
+        if self._kept is not None and round > self._kept.round:
+            self._forget(ctx)
+
+    def timer(self, ctx: Context) -> None:
+        """Nobody has confirmed: look for the aggregators again."""
+        kept, core = self._kept, self._core
+        if kept is None:
+            return
+        self._attempts += 1
+        if core.round >= kept.round + 2 or self._attempts > ATTEMPTS_MAX:
+            self._forget(ctx)
+            return
+        if self._attempts % 2 == 0:
+            self._sent_to.clear()  # it was sent, but perhaps lost on the way
+        core.find_aggregators(ctx, "aggregators", kept.round + 1, self._send)
+
+    def connection_lost(self, peer: PeerId) -> None:
+        """Whatever we sent there may not have arrived."""
+        self._sent_to.discard(peer)
+
+    def stop(self, ctx: Context) -> None:
+        """No more work."""
+        self._next = None
+        self._forget(ctx)
+
+    def _start(self, ctx: Context, job: Job) -> None:
+        self._job = job
+        # Rounds count from 0 wherever draws and learning rates are derived from them.
+        self._ticket = ctx.train(job.model, round=job.round - 1)
+
+    def _send(self, ctx: Context, aggregators: list[PeerId]) -> None:
+        kept, core = self._kept, self._core
+        if kept is None or kept.round != core.train_round:
+            return
+        if core.has("H3"):
+            ctx.set_timer(SEND_AGAIN, core.settings.send_again_s)
+        # Only those that lack it. Ours comes last, because it may end the round and with it `kept`.
+        missing = [peer for peer in aggregators if peer not in self._sent_to]
+        self._sent_to.update(missing)
+        for peer in missing:
+            if peer != core.me:
+                core.send_model(
+                    ctx,
+                    AggregateMessage,
+                    peer,
+                    round=kept.round + 1,
+                    expected=kept.expected,
+                    model=kept.model,
+                )
+        if core.me in missing:
+            self._aggregator.take(
+                ctx, core.me, round=kept.round + 1, expected=kept.expected, model=kept.model
+            )
+        core.show_pending()
+        if not core.has("H3"):
+            self._forget(ctx)
+
+    def _forget(self, ctx: Context) -> None:
+        if self._kept is not None:
+            self._kept = None
+            ctx.cancel_timer(SEND_AGAIN)
