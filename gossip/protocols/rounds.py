@@ -229,6 +229,8 @@ class Rounds(Protocol):
         known = self._sender(peer)
         known.served = NOTHING
         known.suspect = False
+        # It says again that it is finished, if it still is: a process begins with its last checkpoint.
+        known.finished = False
         if self._phase is Phase.FINISHED:
             ctx.send(peer, FinishedMessage(round=self._rounds))
         elif self._phase is Phase.GOSSIPING and peer in self._row:

@@ -312,3 +312,20 @@ def test_crashes_and_restarts_at_any_time_leave_the_rest_to_finish(peers, seed):
     assert all(peer.finished is not None for peer in world.peers.values() if peer.alive)
     spread = np.ptp(world.final())
     assert np.isfinite(spread)
+
+
+def test_a_neighbour_that_comes_back_may_have_less_done_than_it_said_and_is_needed_for_again():
+    graph = nx.path_graph(2)
+    world = world_of(graph, np.arange(2.0), rounds=3)
+    world.start()
+    world.run()
+    protocol = world.peers["p000"].protocol
+    assert not protocol.needed()
+    # Its last checkpoint is older than its farewell: the process died before it was written.
+    world.crash("p001")
+    world.peers["p001"].completed.clear()
+    world.restart("p001", 1)
+    assert protocol.needed()
+    world.run()
+    assert world.peers["p001"].completed[-1].round == 3
+    assert not protocol.needed()
