@@ -143,6 +143,7 @@ def test_the_summary_of_known_numbers(settings: ScenarioSettings, records: Recor
         "accuracy_of_mean": 0.6,
         "test_loss_mean": 0.5,
         "consensus_distance": 2.0,
+        "consensus_before": None,
         "bytes": 600,
     }
     assert (second["peers"], second["accuracy_mean"], second["consensus_distance"]) == (
