@@ -28,6 +28,7 @@ class NodeContext:
         peer: PeerId,
         peers: Sequence[PeerId],
         topology: Topology,
+        everybody: bool,
         seed: int,
         learned_size: int,
         learner: Learner,
@@ -40,6 +41,7 @@ class NodeContext:
         on_finish: Callable[[Deferred], None],
     ) -> None:
         self.peer = peer
+        self._everybody = everybody
         self._seed = seed
         self._learned_size = learned_size
         self._learner = learner
@@ -60,7 +62,11 @@ class NodeContext:
         self._topology = topology
         self._row: tuple[int, Mapping[PeerId, float]] | None = None
         self._position = self.peers.index(self.peer)
-        self.contacts = tuple(self.peers[i] for i in topology.contacts(self._position))
+        self.contacts = (
+            tuple(name for name in self.peers if name != self.peer)
+            if self._everybody
+            else tuple(self.peers[i] for i in topology.contacts(self._position))
+        )
 
     def now(self) -> float:
         """Return trio's monotonic seconds."""

@@ -39,8 +39,15 @@ class Membership:
         return self.peers.names.index(self.me.name)
 
     @property
+    def everybody(self) -> bool:
+        """Whether the protocol talks to all peers and not to a graph's neighbours."""
+        return bool(self.settings.protocol.load().everybody)
+
+    @property
     def contacts(self) -> tuple[str, ...]:
         """The peers that may ever be neighbours."""
+        if self.everybody:
+            return tuple(name for name in self.peers.names if name != self.me.name)
         return tuple(self.peers.names[i] for i in self.topology.contacts(self.position))
 
 
@@ -63,6 +70,11 @@ def find_membership(options: NodeOptions) -> Membership:
         SettingError: with one sentence.
     """
     settings = load_task(options.task, arguments=options.arguments, overrides=options.overrides)
+    if settings.protocol.load().scenarios_only:
+        raise SettingError(
+            f"[protocol] kind = '{settings.protocol.kind}' needs a central peer; it is a baseline for gossip-scenario "
+            "in the virtual engine, and no node runs it"
+        )
     folder = options.task.resolve().parent if options.task else Path.cwd()
     peers = load_peers(options.peers, insecure=options.insecure)
     identity = _identity(options)

@@ -33,6 +33,7 @@ from gossip.protocols.base import (
     Message,
     MessageRejected,
     ModelAdopted,
+    ModelSaved,
     PeerId,
     RoundCompleted,
     Ticket,
@@ -74,6 +75,7 @@ class Node:
         self._handling = False
         self._pending: deque[Callable[[], None]] = deque()
         self._finished_peers: set[PeerId] = set()
+        self._spoken_to = False
         self._interrupted: str | None = None
         self._living = trio.CancelScope()
         self._leaving = trio.CancelScope(shield=True)
@@ -169,7 +171,8 @@ class Node:
         deadline_s = trio.current_time() + self._settings.node.start_timeout_s
         self.state = "waiting"
         while trio.current_time() < deadline_s:
-            if all(self._table.is_up(peer) for peer in contacts):
+            up = sum(self._table.is_up(peer) for peer in contacts)
+            if up == len(contacts) or (up >= self._settings.node.neighbours_min and self._is_under_way()):
                 return
             await self._wait_for_activity(until_s=deadline_s)
         missing = [peer for peer in contacts if not self._table.is_up(peer)]
@@ -183,6 +186,10 @@ class Node:
                 f"{self._why_missing(missing)}"
             )
         logger.warning("starting without %s, who count as dead until they come", ", ".join(missing[:20]))
+
+    def _is_under_way(self) -> bool:
+        """Whether the others have begun, and do not wait for us: where everybody may talk to us, for all we know."""
+        return self._setup.membership.everybody and (self._setup.checkpoint is not None or self._spoken_to)
 
     def _why_missing(self, missing: list[PeerId]) -> str:
         reasons = {entry["name"]: entry.get("error") for entry in self._table.status()}
@@ -212,6 +219,8 @@ class Node:
     async def _leave(self) -> None:
         """Save what is done, tell the neighbours, close."""
         finished = self._finished
+        if self.state == "running":
+            self._handle(lambda: self._protocol.on_leave(self._context))
         self.state = "finished" if finished else "leaving"
         await self._recorder.flush()
         await self._table.close("finished" if finished else "leaving")
@@ -290,6 +299,7 @@ class Node:
     def _on_message(self, sender: PeerId, message: Message) -> None:
         if isinstance(message, FinishedMessage):
             self._finished_peers.add(sender)
+        self._spoken_to = True
         self._handle(lambda: self._protocol.on_message(self._context, sender, message))
 
     def _on_peer(self, peer: PeerId, up: bool) -> None:
@@ -335,6 +345,9 @@ class Node:
             case MessageRejected():
                 self.accounting.reject(event.reason)
                 self._recorder.event("rejected", other=event.sender, reason=event.reason)
+            case ModelSaved():
+                self._round = event.round
+                self._recorder.save(event.model, self._protocol.snapshot())
             case ModelAdopted():
                 logger.info(
                     "far behind: took over the model of %s, now in round %d", event.sender, event.round
@@ -356,6 +369,7 @@ class Node:
             "accuracy": None if last is None else last.accuracy,
             "test_loss": None if last is None or not math.isfinite(last.loss) else last.loss,
             "waiting_for": sorted(getattr(self._protocol, "waiting_for", ())),
+            "protocol": dict(self._protocol.status()),
             "neighbours": list(self._table.status()),
             "uptime_s": time.time() - self.started_s,
             "run_id": self._settings.run_id(),
@@ -370,6 +384,7 @@ class Node:
             peer=self.name,
             peers=membership.peers.names,
             topology=membership.topology,
+            everybody=membership.everybody,
             seed=self._settings.seed,
             learned_size=self._setup.task.space.learned_size,
             learner=self._setup.learner,

@@ -23,6 +23,9 @@ def print_status(status: Mapping[str, Any]) -> None:
         + ("  [bold red]INSECURE[/bold red]" if status["insecure"] else ""),
         highlight=False,
     )
+    said = status.get("protocol")
+    if said:
+        console.print("  ".join(f"{key} {value}" for key, value in said.items()), highlight=False)
     table = Table("neighbour", "address", "state", "last trouble")
     for entry in status["neighbours"]:
         state = "[green]up[/green]" if entry["up"] else "[red]down[/red]"

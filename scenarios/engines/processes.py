@@ -9,6 +9,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gossip.errors import SettingError
 from gossip.wire.messages import type_of
 from scenarios.engines import homes as preparation
 from scenarios.engines.launcher import Exit, Launcher, last_line
@@ -36,6 +37,10 @@ def run(scenario: ScenarioSettings, folder: Path, progress: Progress) -> Records
         UserError: data or model cannot be used.
         KeyboardInterrupt: as it came; all processes are gone then.
     """
+    if scenario.protocol.load().scenarios_only:
+        raise SettingError(
+            f"algorithm '{scenario.algorithm}' needs a central peer, which no node is; use --engine virtual"
+        )
     progress.begin(scenario)
     try:
         with Launcher(folder / "launcher.log") as launcher:
