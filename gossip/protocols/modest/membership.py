@@ -16,6 +16,8 @@ from gossip.protocols.modest.messages import (
 REFRESH = "refresh"
 FETCH = "fetch"
 
+JOINING_S = 10.0
+"""Answers to an advert come within this time."""
 GATHER_S = 1.0
 """Whoever comes late hears so long who has the newest model before it asks for it."""
 FETCH_AGAIN_S = 10.0
@@ -31,7 +33,7 @@ class Membership:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._joining = False
+        self._joined_s = -math.inf
         self._claims: dict[PeerId, int] = {}
         self._began_s = 0.0
         self._began_round = 0
@@ -41,8 +43,7 @@ class Membership:
 
     def join(self, ctx: Context) -> None:
         """Come online: a new counter, and adverts to as many as a sample has."""
-        self._joining = True
-        self._began_s = self._contacted_s = ctx.now()
+        self._joined_s = self._began_s = self._contacted_s = ctx.now()
         self._began_round = self._core.round
         self._advertise(ctx)
         self._core.save(ctx)
@@ -109,7 +110,9 @@ class Membership:
         core = self._core
         core.heard(sender, message.round)
         self._outdo(ctx, message.counter, message.left)
-        if self._joining and message.newest > core.newest and len(self._claims) < CLAIMS_MAX:
+        # Later on a model that is a little old does no harm, and the next sample brings a newer one.
+        joining = ctx.now() - self._joined_s < JOINING_S
+        if joining and message.newest > core.newest and len(self._claims) < CLAIMS_MAX:
             if not self._claims:
                 ctx.set_timer(FETCH, GATHER_S)
             self._claims[sender] = message.newest
@@ -143,7 +146,7 @@ class Membership:
             return
         model = ctx.adopt(core.model, Contribution(sender, message.model, 1.0))
         core.take_model(model, newest=message.round)
-        self._joining = False
+        self._joined_s = -math.inf
         self._claims.clear()
         ctx.cancel_timer(FETCH)
         ctx.emit(ModelAdopted(sender=sender, round=message.round))
