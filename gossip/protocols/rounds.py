@@ -82,6 +82,11 @@ class Sender:
         self.after_training: ArrivalDeadline | None = None
         self.between_steps: ArrivalDeadline | None = None
 
+    def observe(self, tag: Tag, delay_s: float) -> None:
+        """Note how long a model came after the wait for it began."""
+        deadline = self.between_steps if tag[1] else self.after_training
+        (self.deadline(tag) if deadline is None else deadline).observe(delay_s)
+
     def deadline(self, tag: Tag) -> ArrivalDeadline:
         """Return the estimate that belongs to waits of this kind."""
         if tag[1]:
@@ -269,7 +274,7 @@ class Rounds(Protocol):
                     self._missing.add(peer)
             elif tag in known.kept:
                 # Otherwise it has sent later models only, and will not send this one any more.
-                known.deadline(tag).observe(0.0)
+                known.observe(tag, 0.0)
         if self._missing:
             # No deadline is shorter than the floor, and most steps end before it: the rest is worked out then.
             ctx.set_timer(DEADLINE, self._settings.deadline_floor_s)
@@ -339,10 +344,10 @@ class Rounds(Protocol):
             began_s = self._step_began_s.get(tag)
             if began_s is not None:
                 # A model that just missed its deadline is what teaches the deadline to be longer.
-                self._sender(sender).deadline(tag).observe(ctx.now() - began_s)
+                self._sender(sender).observe(tag, ctx.now() - began_s)
             ctx.emit(MessageRejected(sender=sender, reason="stale"))
             return
-        known = self._sender(sender)
+        known = self._senders.get(sender) or self._sender(sender)
         kept = known.kept
         if tag in kept:
             ctx.emit(MessageRejected(sender=sender, reason="duplicate"))
@@ -359,7 +364,7 @@ class Rounds(Protocol):
         if self._phase is not Phase.GOSSIPING:
             return
         if tag == here:
-            known.deadline(tag).observe(ctx.now() - self._began_s)
+            known.observe(tag, ctx.now() - self._began_s)
         elif self._catch_up(ctx):
             return
         missing = self._missing

@@ -25,12 +25,15 @@ class Agenda:
 
     def add(self, time_s: float, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
         """Put a call down for `time_s`, behind those that are there for the same time."""
+        self.queue_at(time_s).append((function, arguments))
+
+    def queue_at(self, time_s: float) -> deque[Entry]:
+        """Return the queue for a time, for callers that add many calls for the same one."""
         queue = self._queues.get(time_s)
         if queue is None:
-            self._queues[time_s] = deque(((function, arguments),))
+            queue = self._queues[time_s] = deque()
             heapq.heappush(self._times, time_s)
-        else:
-            queue.append((function, arguments))
+        return queue
 
     def next_time_s(self) -> float:
         """Return the earliest time at which something is to happen, infinite where nothing is."""

@@ -37,20 +37,9 @@ class FrameSizes:
         self._length = [len(name) for name in names]
         self._known: dict[tuple[object, ...], tuple[int, int]] = {}
         self._plain: dict[type, tuple[str, ...]] = {}
-        # The same message goes to all neighbours, one after the other.
-        self._last_message: Message | None = None
-        self._last_sender = -1
-        self._last_sizes = (0, 0)
 
     def __call__(self, sender: int, message: Message) -> tuple[int, int]:
         """Return (bytes of all frames, bytes of tensors)."""
-        if message is self._last_message and sender == self._last_sender:
-            return self._last_sizes
-        self._last_message, self._last_sender = message, sender
-        self._last_sizes = self._look_up(sender, message)
-        return self._last_sizes
-
-    def _look_up(self, sender: int, message: Message) -> tuple[int, int]:
         kind = type(message)
         names = self._plain.get(kind)
         if names is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from typing import Protocol as StructuralType
@@ -18,7 +19,7 @@ from gossip.protocols.base import (
     Ticket,
     TimerKey,
 )
-from scenarios.virtual.agenda import Agenda
+from scenarios.virtual.agenda import Agenda, Entry
 from scenarios.virtual.connections import Connections
 from scenarios.virtual.contacts import AllBut
 from scenarios.virtual.event_log import Did, EventLog
@@ -108,6 +109,11 @@ class Simulation:
         self._agenda = Agenda()
         # Bound once: a method looked up per message would be another object in memory per message.
         self._deliver_call = self._deliver
+        self._arrival_s = -1.0
+        self._arrivals: deque[Entry] = deque()
+        self._sized: Message | None = None
+        self._sized_for: VirtualPeer | None = None
+        self._sizes = (0, 0)
         self._make_protocol = make_protocol
         self._training_s = training_s
         self._frame_bytes = frame_bytes
@@ -182,7 +188,11 @@ class Simulation:
     def transmit(self, sender: VirtualPeer, name: PeerId, message: Message, connection: int) -> None:
         """Count the message and let the network say when it arrives; a dead connection swallows it."""
         receiver = self.by_name[name]
-        nbytes, payload = self._frame_bytes(sender.index, message)
+        if message is not self._sized or sender is not self._sized_for:
+            # The same message goes to all neighbours, one after the other.
+            self._sized, self._sized_for = message, sender
+            self._sizes = self._frame_bytes(sender.index, message)
+        nbytes, payload = self._sizes
         kind = message.kind
         counts = sender.sent.get(kind)
         if counts is None:
@@ -197,7 +207,10 @@ class Simulation:
         delivery = (receiver, sender, connection, message, nbytes, payload)
         if self._same_latency_s is not None:
             time_s = self.now + self._same_latency_s
-            self._agenda.add(time_s, self._deliver_call, delivery)
+            if time_s != self._arrival_s or time_s <= self.now:
+                self._arrival_s = time_s
+                self._arrivals = self._agenda.queue_at(time_s)
+            self._arrivals.append((self._deliver_call, delivery))
         else:
             self.network.send(
                 sender.index,
