@@ -60,3 +60,17 @@ def weights(draw: st.DrawFn, *, count: int) -> list[float]:
         st.lists(st.floats(0, 1), min_size=count, max_size=count).filter(lambda values: sum(values) > 1e-3)
     )
     return [value / sum(raw) for value in raw]
+
+
+# --- views -----------------------------------------------------------------------------------------
+
+VIEW_PEERS = tuple(f"p{i:02d}" for i in range(8))
+STRANGER_PEERS = ("x0", "x1")
+
+
+def view_entries() -> st.SearchStrategy[list[tuple[str, int, bool, int]]]:
+    """What a view may hear: of known peers and strangers, old and new."""
+    entry = st.tuples(
+        st.sampled_from(VIEW_PEERS + STRANGER_PEERS), st.integers(0, 4), st.booleans(), st.integers(-1, 60)
+    )
+    return st.lists(entry, max_size=25)

@@ -1,0 +1,479 @@
+"""What one peer of MoDeST does, whatever it is told: participant, aggregator, member."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from gossip.protocols import FinishedMessage
+from gossip.protocols.modest.messages import (
+    AckMessage,
+    AggregateMessage,
+    FetchMessage,
+    MemberMessage,
+    NewestMessage,
+    PingMessage,
+    PongMessage,
+    StatusMessage,
+    TrainMessage,
+)
+from gossip.protocols.modest.protocol import Modest
+from gossip.protocols.modest.sampling import order
+from gossip.protocols.modest.settings import HARDENING, ModestSettings
+from tests.simulation.lone_peer import LonePeer, renumbered
+
+NAMES = [f"p{i:02d}" for i in range(10)]
+ROUNDS = 40
+
+
+def lone(
+    name: str = "p00", *, state: dict[str, Any] | None = None, **options: Any
+) -> tuple[LonePeer, Modest]:
+    options = {"sample_size": 4, "hardening": "none", **options}
+    ctx = LonePeer(name, NAMES)
+    protocol = Modest(
+        ModestSettings.model_validate({"kind": "modest", **options}), rounds=ROUNDS, model=0.0, state=state
+    )
+    protocol._core.meet(ctx)
+    return ctx, protocol
+
+
+def train(round: int, model: float, *, expected: int = 4, view: Any = ()) -> TrainMessage:
+    return TrainMessage(round=round, expected=expected, view=view, version=0, model=model)
+
+
+def trained(round: int, model: float, *, expected: int = 4, view: Any = ()) -> AggregateMessage:
+    return AggregateMessage(round=round, expected=expected, view=view, version=0, model=model)
+
+
+def answer_pings(ctx: LonePeer, protocol: Modest) -> None:
+    """All that are asked answer, until nobody is asked any more."""
+    for _ in range(100):
+        pings = ctx.take(PingMessage)
+        if not pings:
+            return
+        for peer, message in pings:
+            protocol.on_message(ctx, peer, PongMessage(nonce=message.nonce, round=protocol.round, version=0))
+    raise AssertionError("asks for ever")
+
+
+def outsider(round: int) -> str:
+    """Return a name that is not in the first places of a round, nor p00."""
+    return next(peer for peer in reversed(order(round, NAMES)) if peer != "p00")
+
+
+# --- participant -------------------------------------------------------------------------------------
+
+
+class Participant(RuleBasedStateMachine):
+    """TRAIN of any round, any number of times; local updates end at any time."""
+
+    hard = False
+
+    @initialize()
+    def begin(self) -> None:
+        self.ctx, self.protocol = lone(hardening="all" if self.hard else "none", sample_slack=10)
+        self.first: dict[int, float] = {}
+        self.newest = 0
+        self.ended = 0
+
+    @rule(round=st.integers(1, 12), sender=st.sampled_from(NAMES[1:]), value=st.integers(1, 50))
+    def hear(self, round: int, sender: str, value: int) -> None:
+        model = 100.0 * round + value
+        self.protocol.on_message(self.ctx, sender, train(round, model, view=((sender, 1, False, round),)))
+        if round > self.newest:
+            self.first[round] = model
+            self.newest = round
+        # Whether it is used or not, what it says of others is.
+        assert self.protocol.round >= round
+
+    @rule()
+    def end(self) -> None:
+        if self.ctx.training:
+            round = self.ctx.training[-1][2] + 1
+            self.ctx.end_training(self.protocol)
+            answer_pings(self.ctx, self.protocol)
+            self.ended = max(self.ended, round)
+
+    @rule(seconds=st.floats(0.1, 20))
+    def wait(self, seconds: float) -> None:
+        self.ctx.advance(self.protocol, seconds)
+        answer_pings(self.ctx, self.protocol)
+
+    @invariant()
+    def trains_each_round_once_and_rounds_only_rise(self) -> None:
+        rounds = self.ctx.trained
+        assert rounds == sorted(set(rounds))
+
+    @invariant()
+    def sends_what_was_made_of_the_rounds_first_average_and_never_after_a_newer_one(self) -> None:
+        for _, message in self.ctx.take(AggregateMessage):
+            assert message.model == self.first[message.round - 1] + 1
+            assert message.round - 1 == self.newest
+            assert message.round - 1 <= self.ended
+
+    @invariant()
+    def counters_never_fall(self) -> None:
+        state = self.protocol.snapshot()
+        before = getattr(self, "before", state)
+        assert all(state[key] >= before[key] for key in ("round", "train", "aggregate", "counter"))
+        self.before = state
+
+
+class HardenedParticipant(Participant):
+    hard = True
+
+
+TestParticipant = Participant.TestCase
+TestParticipant.settings = settings(max_examples=60, stateful_step_count=25)
+TestHardenedParticipant = HardenedParticipant.TestCase
+TestHardenedParticipant.settings = settings(max_examples=40, stateful_step_count=25)
+
+
+def participant(**options: Any) -> tuple[LonePeer, Modest, str]:
+    """Return a peer that has trained a round whose aggregator is another, and that aggregator."""
+    ctx, protocol = lone(send_again_s=10.0, stall_s=1000.0, refresh_s=1000.0, **options)
+    round = next(round for round in range(2, 99) if order(round + 1, NAMES)[0] != "p00")
+    protocol.on_message(ctx, "p01", train(round, 5.0))
+    ctx.end_training(protocol)
+    answer_pings(ctx, protocol)
+    return ctx, protocol, order(round + 1, NAMES)[0]
+
+
+def test_a_participant_gives_its_model_to_the_first_of_the_next_rounds_order():
+    ctx, _, first = participant(hardening="none")
+    assert [(peer, message.model) for peer, message in ctx.take(AggregateMessage)] == [(first, 6.0)]
+
+
+def test_an_unconfirmed_model_goes_to_the_next_aggregator_when_the_first_is_gone():
+    ctx, protocol, first = participant(hardening=["H3", "H6"])
+    ((peer, message),) = ctx.take(AggregateMessage)
+    assert peer == first
+    ctx.down.add(first)
+    protocol.on_peer(ctx, first, False)
+    ctx.advance(protocol, 10.0)
+    answer_pings(ctx, protocol)
+    ((peer, again),) = ctx.take(AggregateMessage)
+    assert peer not in (first, "p00")
+    assert again.model == message.model
+
+
+def test_a_confirmed_model_is_not_sent_again():
+    ctx, protocol, first = participant(hardening=["H3", "H6"])
+    ((_, message),) = ctx.take(AggregateMessage)
+    protocol.on_message(ctx, first, AckMessage(round=message.round))
+    ctx.advance(protocol, 100.0)
+    answer_pings(ctx, protocol)
+    assert not ctx.take(AggregateMessage)
+
+
+def test_the_bare_participant_sends_once():
+    ctx, protocol, _ = participant(hardening="none")
+    assert len(ctx.take(AggregateMessage)) == 1
+    ctx.advance(protocol, 1000.0)
+    assert not ctx.sent
+
+
+def test_a_round_from_outside_the_sample_is_believed_only_after_a_stall():
+    ctx, protocol = lone(hardening=["H7"], sample_slack=0, stall_s=60.0)
+    protocol.on_message(ctx, outsider(5), train(5, 1.0))
+    assert ctx.rejected == ["not-in-sample"]
+    assert not ctx.training
+    ctx.advance(protocol, 31.0)
+    protocol.on_message(ctx, outsider(6), train(6, 1.0))
+    assert ctx.training
+
+
+@pytest.mark.parametrize("round", [-3, 0, ROUNDS + 1, 2**50])
+def test_rounds_that_cannot_be_are_refused(round):
+    ctx, protocol = lone(hardening="all")
+    protocol.on_message(ctx, "p01", train(round, 1.0))
+    assert ctx.rejected == ["invalid-round"]
+    assert protocol.round == 0
+
+
+def test_a_made_up_round_in_a_ping_or_a_view_is_not_believed():
+    ctx, protocol = lone(hardening="all", rounds_ahead_max=5)
+    protocol.on_message(ctx, "p01", PingMessage(nonce=1, round=20))
+    assert protocol.round == 0
+    protocol.on_message(ctx, "p01", train(2, 1.0, view=(("p02", 0, False, 30), ("p03", 0, False, 7))))
+    assert protocol.round == 7
+    bare_ctx, bare = lone(hardening="none")
+    bare.on_message(bare_ctx, "p01", PingMessage(nonce=1, round=20))
+    assert bare.round == 20
+
+
+# --- aggregator --------------------------------------------------------------------------------------
+
+
+class Averaging(RuleBasedStateMachine):
+    """Models of any round from anybody, any number of times, in any order."""
+
+    options: dict[str, Any] = {"hardening": "none", "success_fraction": 0.75}  # noqa: RUF012
+    needed = 3
+
+    @initialize()
+    def begin(self) -> None:
+        self.ctx, self.protocol = lone(**self.options)
+        self.newest = 0
+        self.counted: dict[str, float] = {}
+        self.sent: dict[int, set[float]] = {}
+        self.done = False
+
+    @rule(round=st.integers(2, 9), sender=st.sampled_from(NAMES[1:]), value=st.integers(1, 50))
+    def hear(self, round: int, sender: str, value: int) -> None:
+        before = len(self.ctx.merged)
+        self.protocol.on_message(self.ctx, sender, trained(round, float(value)))
+        if round > self.newest:
+            self.newest, self.counted, self.done = round, {}, False
+        if round == self.newest and not self.done:
+            self.counted.setdefault(sender, float(value))
+        if round == self.newest and not self.done and len(self.counted) == self.needed:
+            self.done = True
+            assert len(self.ctx.merged) == before + 1
+            _own, own_weight, received = self.ctx.merged[-1]
+            assert own_weight == 0
+            assert {c.sender: c.model for c in received} == self.counted
+            assert self.ctx.completed[-1].model == pytest.approx(
+                sum(self.counted.values()) / len(self.counted), abs=1e-6
+            )
+        else:
+            assert len(self.ctx.merged) == before
+        answer_pings(self.ctx, self.protocol)
+
+    @invariant()
+    def one_average_per_round(self) -> None:
+        for _, message in self.ctx.take(TrainMessage):
+            self.sent.setdefault(message.round, set()).add(message.model)
+        assert all(len(models) == 1 for models in self.sent.values())
+        rounds = [event.round for event in self.ctx.completed]
+        assert rounds == sorted(set(rounds))
+
+    @invariant()
+    def the_inbox_is_bounded(self) -> None:
+        assert self.protocol._aggregator.waiting < self.needed
+
+
+TestAveraging = Averaging.TestCase
+TestAveraging.settings = settings(max_examples=60, stateful_step_count=30)
+
+
+def test_the_sample_that_was_addressed_is_enough():
+    ctx, protocol = lone(hardening=["H1"], sample_size=8)
+    for peer in NAMES[1:4]:
+        protocol.on_message(ctx, peer, trained(5, 3.0, expected=3))
+    assert len(ctx.merged) == 1
+
+
+def test_the_bare_aggregator_waits_for_the_whole_sample_for_ever():
+    ctx, protocol = lone(hardening="none", sample_size=8)
+    for peer in NAMES[1:8]:
+        protocol.on_message(ctx, peer, trained(5, 3.0, expected=7))
+    ctx.advance(protocol, 10_000.0)
+    assert not ctx.merged
+
+
+def test_an_aggregator_goes_on_at_its_deadline_with_enough_models_and_keeps_too_few():
+    ctx, protocol = lone(hardening=["H2"], models_min=2, aggregate_timeout_s=20.0)
+    protocol.on_message(ctx, "p01", trained(5, 3.0))
+    ctx.advance(protocol, 45.0)
+    assert not ctx.merged
+    protocol.on_message(ctx, "p02", trained(5, 5.0))
+    ctx.advance(protocol, 14.0)
+    assert not ctx.merged
+    ctx.advance(protocol, 2.0)
+    assert ctx.completed[-1].model == 4.0
+    assert ctx.completed[-1].heard == 2
+
+
+def test_a_late_model_changes_nothing_and_is_confirmed():
+    ctx, protocol = lone(hardening=["H3"], success_fraction=0.5)
+    for peer in ("p01", "p02"):
+        protocol.on_message(ctx, peer, trained(5, 3.0))
+    answer_pings(ctx, protocol)
+    ctx.take(AckMessage)
+    protocol.on_message(ctx, "p03", trained(5, 9.0))
+    assert len(ctx.merged) == 1
+    assert ctx.take(AckMessage) == [("p03", AckMessage(round=5))]
+
+
+def test_an_aggregator_counts_itself_with_its_own_weight():
+    ctx, protocol = lone()
+    round = next(round for round in range(2, 99) if order(round + 1, NAMES)[0] == "p00")
+    protocol.on_message(ctx, "p01", train(round, 4.0))
+    ctx.end_training(protocol)
+    for peer, value in (("p01", 1.0), ("p02", 2.0), ("p03", 3.0)):
+        protocol.on_message(ctx, peer, trained(round + 1, value))
+    ((own, own_weight, received),) = ctx.merged
+    assert (own, own_weight, len(received)) == (5.0, 0.25, 3)
+    assert ctx.completed[-1].model == pytest.approx(11 / 4)
+    assert ctx.completed[-1].round == round
+
+
+# --- member ------------------------------------------------------------------------------------------
+
+
+def member(change: str, counter: int, round: int = 0) -> MemberMessage:
+    return MemberMessage(change=change, round=round, counter=counter)
+
+
+def test_a_joiner_is_seen_after_the_next_models_are_sent_and_not_before():
+    ctx, protocol = lone(activity_window=5)
+    protocol.on_message(ctx, "p01", train(30, 1.0))
+    window = {"window": 5, "me": "p00"}
+    assert "p09" not in protocol._core.view.candidates(30, **window)
+    protocol.on_message(ctx, "p09", member("joined", 4))
+    assert "p09" not in protocol._core.view.candidates(30, **window)
+    ctx.end_training(protocol)
+    answer_pings(ctx, protocol)
+    assert "p09" in protocol._core.view.candidates(30, **window)
+
+
+class Adverts(RuleBasedStateMachine):
+    """Joins and leaves of one peer arrive late, twice and in any order."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.ctx, self.protocol = lone()
+        self.issued: list[tuple[int, bool]] = []
+        self.heard: set[tuple[int, bool]] = {(0, False)}
+
+    @rule()
+    def issue(self) -> None:
+        counter = len(self.issued) + 1
+        self.issued.append((counter, bool(self.issued) and not self.issued[-1][1]))
+
+    @rule(data=st.data())
+    def arrive(self, data: st.DataObject) -> None:
+        if self.issued:
+            event = data.draw(st.sampled_from(self.issued))
+            self.protocol.on_message(self.ctx, "p05", member("left" if event[1] else "joined", event[0]))
+            self.protocol._core.show_pending()
+            self.heard.add(event)
+
+    @invariant()
+    def the_newest_event_heard_is_the_one_that_counts(self) -> None:
+        assert self.protocol._core.view["p05"][1:3] == max(self.heard)
+
+
+TestAdverts = Adverts.TestCase
+TestAdverts.settings = settings(max_examples=60, stateful_step_count=20)
+
+
+def test_counters_survive_a_restart_even_where_leaving_was_not_saved():
+    ctx, protocol = lone(outsider(1))
+    protocol.on_start(ctx)
+    saved = protocol.snapshot()
+    joined = {message.counter for _, message in ctx.take(MemberMessage)}
+    protocol.on_leave(ctx)
+    left = {message.counter for _, message in ctx.take(MemberMessage)}
+    ctx, protocol = lone(ctx.peer, state=dict(saved))
+    protocol.on_start(ctx)
+    again = {message.counter for _, message in ctx.take(MemberMessage)}
+    assert len(joined) == len(left) == len(again) == 1
+    assert max(joined) < max(left) < max(again)
+
+
+def test_a_peer_that_forgot_its_counter_is_shut_out_until_it_exceeds_the_old_one_and_learns_it():
+    ctx, protocol = lone()
+    protocol.on_message(ctx, "p05", member("left", 7))
+    protocol.on_message(ctx, "p05", member("joined", 1))
+    protocol._core.show_pending()
+    assert protocol._core.view["p05"][1:3] == (7, True)
+    ((peer, status),) = ctx.take(StatusMessage)
+    assert (peer, status.counter, status.left) == ("p05", 7, True)
+
+    forgetful_ctx, forgetful = lone("p05")
+    forgetful.on_start(forgetful_ctx)
+    forgetful_ctx.sent.clear()
+    forgetful.on_message(forgetful_ctx, "p00", status)
+    adverts = [message for _, message in forgetful_ctx.take(MemberMessage)]
+    assert adverts
+    assert all((advert.change, advert.counter) == ("joined", 8) for advert in adverts)
+
+
+def test_whoever_comes_late_fetches_the_newest_model_from_the_one_that_has_it():
+    ctx, protocol = lone("p09", hardening="all")
+    protocol.on_start(ctx)
+    for peer, newest in (("p01", 6), ("p02", 8), ("p03", 7)):
+        protocol.on_message(ctx, peer, StatusMessage(round=9, newest=newest, counter=1, left=False))
+    ctx.advance(protocol, 1.5)
+    assert ctx.take(FetchMessage) == [("p02", FetchMessage(round=0))]
+    protocol.on_message(ctx, "p02", NewestMessage(round=8, expected=0, view=(), version=0, model=42.0))
+    assert protocol.snapshot()["round"] == 8
+    assert [event.model for event in ctx.events if type(event).__name__ == "ModelSaved"][-1] == 42.0
+
+
+def test_a_silent_peer_says_hello_and_is_known_again():
+    ctx, protocol = lone(outsider(1), hardening=["H5"], refresh_s=30.0, refresh_peers=3)
+    protocol.on_start(ctx)
+    ctx.sent.clear()
+    ctx.advance(protocol, 31.0)
+    hellos = ctx.take(MemberMessage)
+    assert len(hellos) == 3
+    assert {message.change for _, message in hellos} == {"hello"}
+    other_ctx, other = lone(activity_window=5)
+    other.on_message(other_ctx, "p01", train(30, 1.0))
+    other.on_message(other_ctx, ctx.peer, renumbered(hellos[0][1], 3))
+    assert ctx.peer in other._core.view.candidates(30, window=5, me="p00")
+
+
+# --- the chain breaks, and the end --------------------------------------------------------------------
+
+
+def test_whoever_has_the_newest_average_starts_a_round_when_none_has_begun_for_long():
+    ctx, protocol = lone(hardening=["H1", "H4"], stall_s=60.0)
+    protocol.on_start(ctx)
+    protocol.on_message(ctx, "p01", train(9, 3.0))
+    ctx.end_training(protocol)
+    answer_pings(ctx, protocol)
+    ctx.take(TrainMessage)
+    for _ in range(160):
+        ctx.advance(protocol, 1.0)
+        answer_pings(ctx, protocol)
+    starts = ctx.take(TrainMessage)
+    assert starts
+    assert {message.model for _, message in starts} == {3.0}
+    assert min(message.round for _, message in starts) == 10
+
+
+def test_the_last_average_ends_the_run_and_all_are_told():
+    ctx, protocol = lone()
+    for peer in NAMES[1:5]:
+        protocol.on_message(ctx, peer, trained(ROUNDS + 1, 3.0))
+    assert ctx.finished == 3.0
+    assert {peer for peer, _ in ctx.take(FinishedMessage)} == set(NAMES[1:])
+    assert protocol.needed()
+    protocol.on_message(ctx, "p01", FetchMessage(round=ROUNDS - 1))
+    ((peer, final),) = ctx.take(NewestMessage)
+    assert (peer, final.round, final.model) == ("p01", ROUNDS, 3.0)
+    for peer in NAMES[1:]:
+        protocol.on_message(ctx, peer, FinishedMessage(round=ROUNDS))
+    assert not protocol.needed()
+
+
+def test_whoever_hears_of_the_end_fetches_the_model_and_gives_it_on():
+    ctx, protocol = lone("p01")
+    protocol.on_message(ctx, "p00", FinishedMessage(round=ROUNDS))
+    assert ctx.take(FetchMessage) == [("p00", FetchMessage(round=ROUNDS - 1))]
+    protocol.on_message(ctx, "p05", FetchMessage(round=ROUNDS - 1))
+    assert not ctx.take(NewestMessage)
+    protocol.on_message(ctx, "p00", NewestMessage(round=ROUNDS, expected=0, view=(), version=0, model=3.0))
+    assert ctx.finished == 3.0
+    assert [peer for peer, _ in ctx.take(NewestMessage)] == ["p05"]
+
+
+@pytest.mark.parametrize("hardening", ["some", ["H9"], 3])
+def test_unknown_rules_are_refused(hardening):
+    with pytest.raises(ValueError, match=r"must be 'all', 'none' or a list of H1"):
+        ModestSettings(hardening=hardening)
+
+
+def test_all_and_none_are_lists_of_rules():
+    assert ModestSettings(hardening="all").hardening == tuple(HARDENING)
+    assert ModestSettings(hardening="none").hardening == ()
+    assert ModestSettings(hardening=["H3", "H1"]) == ModestSettings(hardening=("H1", "H3"))
