@@ -27,7 +27,7 @@ from scenarios.virtual.frame_sizes import FrameSizes
 from scenarios.virtual.measurements import Measurements, ModelSum, finite
 from scenarios.virtual.network import Network
 from scenarios.virtual.peer import VirtualPeer
-from scenarios.virtual.simulation import Simulation, traffic
+from scenarios.virtual.simulation import Measure, Simulation, traffic
 from scenarios.virtual.simulation import State as ProtocolState
 
 PROGRESS_S = 0.25
@@ -71,7 +71,7 @@ def quiet_collector() -> Iterator[None]:
 class VirtualRun:
     """A scenario, ready to run; benchmarks and tests take it apart."""
 
-    def __init__(self, scenario: ScenarioSettings, task: Task) -> None:
+    def __init__(self, scenario: ScenarioSettings, task: Task, *, measure: Measure | None = None) -> None:
         names = scenario.peer_names
         seed = scenario.seed
         self.scenario = scenario
@@ -113,7 +113,7 @@ class VirtualRun:
                 learned_size=task.space.learned_size,
                 chunk_bytes=scenario.net.chunk_bytes,
             ),
-            measure=self.measurements,
+            measure=measure or self.measurements,
             seed=seed,
         )
         if make.everybody:
