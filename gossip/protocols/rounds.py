@@ -67,11 +67,22 @@ CLOCK_S = 1e-6
 class Sender:
     """What is known of one peer that may send to this one. One object, because every message touches all of it."""
 
-    __slots__ = ("after_training", "between_steps", "finished", "kept", "newest", "served", "suspect")
+    __slots__ = (
+        "after_training",
+        "awaited",
+        "between_steps",
+        "finished",
+        "kept",
+        "newest",
+        "served",
+        "suspect",
+    )
 
     def __init__(self) -> None:
+        self.awaited: Model | None = None
+        """Its model of this step, where it came while it was waited for."""
         self.kept: dict[Tag, Model] = {}
-        """Its models of this step and later ones."""
+        """Its other models of this step and later ones."""
         self.newest: Tag = NOTHING
         self.served: Tag = NOTHING
         """The newest of our models that it was sent since it came up."""
@@ -129,7 +140,8 @@ class Rounds(Protocol):
         self._row: Mapping[PeerId, float] = {}
         self._row_given: Mapping[PeerId, float] | None = None
         self._row_senders: list[tuple[PeerId, Sender, float]] = []
-        self._missing: set[PeerId] = set()
+        self._missing: dict[PeerId, Sender] = {}
+        self._here: Tag = NOTHING
         self._unheard: set[PeerId] = set()
         self._senders: dict[PeerId, Sender] = {}
         self._newest_round = -1
@@ -191,7 +203,16 @@ class Rounds(Protocol):
         """Keep a model of this step or a later one; drop and count anything else."""
         if isinstance(message, ModelMessage):
             round, step = message.round, message.step
-            # First the most frequent case by far: a neighbour in the same round.
+            if round == self._round and step == self._step:
+                # By far the most frequent case: a model that this step waits for.
+                known = self._missing.pop(sender, None)
+                if known is not None:
+                    known.awaited = message.model
+                    known.newest = self._here
+                    known.observe(self._here, ctx.now() - self._began_s)
+                    if not self._missing:
+                        self._close_step(ctx)
+                    return
             if round != self._round or sender not in self._row or not 0 <= step < self._gossip_steps:
                 reason = self._reason_to_refuse(ctx, sender, message)
                 if reason is not None:
@@ -217,8 +238,8 @@ class Rounds(Protocol):
         if left_s > CLOCK_S:
             ctx.set_timer(DEADLINE, left_s)
             return
-        for peer in self._missing:
-            self._sender(peer).suspect = True
+        for known in self._missing.values():
+            known.suspect = True
         self._close_step(ctx)
 
     def on_peer(self, ctx: Context, peer: PeerId, up: bool) -> None:
@@ -226,10 +247,8 @@ class Rounds(Protocol):
         if peer not in self._contacts_of(ctx):
             return
         if not up:
-            if peer in self._missing:
-                self._missing.discard(peer)
-                if not self._missing:
-                    self._close_step(ctx)
+            if self._missing.pop(peer, None) is not None and not self._missing:
+                self._close_step(ctx)
             return
         known = self._sender(peer)
         known.served = NOTHING
@@ -241,7 +260,7 @@ class Rounds(Protocol):
         elif self._phase is Phase.GOSSIPING and peer in self._row:
             self._send_model(ctx, [peer], self.tag)
             if known.newest < self.tag:
-                self._missing.add(peer)
+                self._missing[peer] = known
 
     # --- a round ---
 
@@ -261,7 +280,7 @@ class Rounds(Protocol):
             self._complete_round(ctx)
             return
         self._phase = Phase.GOSSIPING
-        tag = self.tag
+        tag = self._here = self.tag
         self._note_step_began(tag, ctx.now())
         message = ModelMessage(round=tag[0], step=step, model=self._model)
         for peer, known, _ in self._row_senders:
@@ -271,7 +290,7 @@ class Rounds(Protocol):
             ctx.send(peer, message)
             if known.newest < tag:
                 if not known.suspect:
-                    self._missing.add(peer)
+                    self._missing[peer] = known
             elif tag in known.kept:
                 # Otherwise it has sent later models only, and will not send this one any more.
                 known.observe(tag, 0.0)
@@ -289,12 +308,14 @@ class Rounds(Protocol):
         received = []
         own_weight = 1.0
         for peer, known, weight in self._row_senders:
-            kept = known.kept
-            if tag in kept:
-                received.append(Contribution(peer, kept.pop(tag), weight))
-                own_weight -= weight
-            else:
+            model, known.awaited = known.awaited, None
+            if model is None:
+                model = known.kept.pop(tag, None)
+            if model is None:
                 self._unheard.add(peer)
+            else:
+                received.append(Contribution(peer, model, weight))
+                own_weight -= weight
         if received:
             last = self._step + 1 == self._gossip_steps
             self._model = ctx.merge(
@@ -319,6 +340,7 @@ class Rounds(Protocol):
         self._missing.clear()
         for known in self._senders.values():
             known.kept.clear()
+            known.awaited = None
         message = FinishedMessage(round=self._rounds)
         for peer in sorted(self._contacts_of(ctx)):
             if ctx.is_up(peer):
@@ -349,7 +371,7 @@ class Rounds(Protocol):
             return
         known = self._senders.get(sender) or self._sender(sender)
         kept = known.kept
-        if tag in kept:
+        if tag in kept or (tag == here and known.awaited is not None):
             ctx.emit(MessageRejected(sender=sender, reason="duplicate"))
             return
         kept[tag] = model
@@ -367,11 +389,8 @@ class Rounds(Protocol):
             known.observe(tag, ctx.now() - self._began_s)
         elif self._catch_up(ctx):
             return
-        missing = self._missing
-        if sender in missing:
-            missing.discard(sender)
-            if not missing:
-                self._close_step(ctx)
+        if self._missing.pop(sender, None) is not None and not self._missing:
+            self._close_step(ctx)
 
     def _catch_up(self, ctx: Context) -> bool:
         """Adopt the newest model when enough live neighbours are far ahead; return whether that was done."""
@@ -392,6 +411,7 @@ class Rounds(Protocol):
         ctx.emit(ModelAdopted(sender=sender, round=tag[0]))
         self._round = tag[0]
         for known in self._senders.values():
+            known.awaited = None
             for old in [other for other in known.kept if other < tag]:
                 del known.kept[old]
         if self._round >= self._rounds:
