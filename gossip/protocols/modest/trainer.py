@@ -118,6 +118,9 @@ class Trainer:
         kept, core = self._kept, self._core
         if kept is None or kept.round != core.train_round:
             return
+        if core.has("H3") and core.round >= kept.round + 2:
+            self._forget(ctx)  # who began at round 1 while the others were far ahead has trained in vain
+            return
         if core.has("H3"):
             ctx.set_timer(SEND_AGAIN, core.settings.send_again_s)
         # Only those that lack it. Ours comes last, because it may end the round and with it `kept`.

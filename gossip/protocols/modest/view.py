@@ -69,7 +69,7 @@ class View:
         known = self._entries.get(peer)
         if known is not None:
             return known[0]
-        return (peer, 0, peer not in self._population, NEVER)
+        return (peer, 0, False, NEVER) if peer in self._population else (peer, -1, True, NEVER)
 
     def entries(self) -> tuple[Entry, ...]:
         """Return all that differs from the beginning, the latest change last."""

@@ -1,0 +1,236 @@
+"""Seeded runs of MoDeST on numbers: one number decides the network, the settings, and who is killed when.
+
+    python -m tests.simulation.modest_swarm --seed 17       one run, told in detail
+    python -m tests.simulation.modest_swarm --seeds 0-999   many
+
+Until all faults end only safety is demanded; then everybody comes back, links heal, and all must finish.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gossip.protocols import Contribution, Message, Protocol, RoundCompleted
+from gossip.protocols.modest.protocol import Modest
+from gossip.protocols.modest.settings import ModestSettings
+from gossip.wire.messages import type_of
+from scenarios.sections import Fault, FaultSettings, NetworkSettings
+from scenarios.virtual.faults import FaultPlan
+from scenarios.virtual.network import Network
+from scenarios.virtual.peer import VirtualPeer
+from scenarios.virtual.simulation import Simulation
+from topologies import Topology
+
+MODEL_BYTES, SMALL_BYTES = 20_000, 120
+
+
+class Numbers:
+    """Models are floats; a local update is any function of (model, peer, round)."""
+
+    def __init__(self, update: Callable[[float, int, int], float]) -> None:
+        self._update = update
+        self.trainings: list[tuple[int, int]] = []
+
+    def initial(self, peer: int) -> float:
+        return 1.0
+
+    def train(self, model: float, peer: int, *, round: int) -> float:
+        self.trainings.append((round, peer))
+        return self._update(model, peer, round)
+
+    def merge(
+        self,
+        own: float,
+        own_weight: float,
+        received: Sequence[Contribution],
+        *,
+        peer: int,
+        round: int,
+        step: int,
+        last: bool,
+    ) -> float:
+        assert own_weight >= 0
+        assert abs(own_weight + sum(each.weight for each in received) - 1) < 1e-9
+        assert len({each.sender for each in received}) == len(received)
+        return own_weight * own + sum(each.weight * each.model for each in received)
+
+    def adopt(self, own: float, received: float) -> float:
+        return received
+
+
+class ModestWorld(Simulation):
+    """A simulation that checks what is always true."""
+
+    def __init__(
+        self,
+        peers: int,
+        settings: ModestSettings,
+        *,
+        rounds: int,
+        network: NetworkSettings | None = None,
+        training_s: Callable[[int, int], float] = lambda peer, round: 1.0,
+        update: Callable[[float, int, int], float] = lambda model, peer, round: model,
+        make: type[Modest] = Modest,
+        seed: int = 0,
+    ) -> None:
+        self.rounds = rounds
+        self.settings = settings
+        self.completed: list[tuple[float, str, RoundCompleted]] = []
+        self.models_sent = 0
+        self._round_of: dict[tuple[int, int], int] = {}
+
+        def make_protocol(model: float, state: Mapping[str, int | float | str]) -> Protocol:
+            return make.resume(settings, rounds=rounds, model=model, state=state)
+
+        super().__init__(
+            names=[f"p{index:03d}" for index in range(peers)],
+            topology=Topology("full", peers),
+            make_protocol=make_protocol,
+            learning=Numbers(update),
+            make_network=lambda schedule: Network(
+                network or NetworkSettings(), peers=peers, seed=seed, schedule=schedule
+            ),
+            training_s=training_s,
+            frame_bytes=lambda peer, message: (
+                (MODEL_BYTES, MODEL_BYTES - 200) if message.carries_model else (SMALL_BYTES, 0)
+            ),
+            measure=self,  # type: ignore[arg-type]
+            seed=seed,
+        )
+
+    def protocol(self, index: int) -> Modest:
+        found = self.peers[index].protocol
+        assert isinstance(found, Modest)
+        return found
+
+    def transmit(self, sender: VirtualPeer, name: str, message: Message, connection: int) -> None:
+        assert sender.alive
+        assert not sender.paused
+        registered = type_of(message.kind)
+        assert registered is not None
+        registered.plain_fields(message)  # fits the wire
+        self.models_sent += message.kind in ("modest-train", "modest-aggregate")
+        super().transmit(sender, name, message, connection)
+
+    def round_completed(  # type: ignore[override]
+        self, peer: VirtualPeer, event: RoundCompleted, now_s: float | None = None
+    ) -> bool:
+        if now_s is not None:
+            return False
+        key = (peer.index, peer.life)
+        assert event.round > self._round_of.get(key, 0), "rounds only rise"
+        assert event.round <= self.rounds
+        assert 1 <= event.heard <= self.settings.sample_size
+        self._round_of[key] = event.round
+        self.completed.append((self.now, peer.peer, event))
+        super().round_completed(peer, event)
+        return False
+
+    def first_models(self) -> dict[int, float]:
+        """Return each round's average as it was first made."""
+        found: dict[int, float] = {}
+        for _, _, event in self.completed:
+            found.setdefault(event.round, event.model)
+        return found
+
+
+def draw(seed: int) -> tuple[ModestWorld, float, float, str]:
+    """Draw a run: the world with its faults, when they end, until when it must be over, and words for it."""
+    rng = np.random.default_rng([seed, 0x4D])
+    peers = int(rng.integers(2, 25))
+    rounds = int(rng.integers(2, 25))
+    settings = ModestSettings(
+        sample_size=int(rng.integers(1, 11)),
+        aggregators=int(rng.integers(1, 4)),
+        success_fraction=float(rng.choice([0.5, 0.8, 1.0])),
+        ping_timeout_s=2.0,
+        ping_again_s=0.7,
+        activity_window=int(rng.choice([10, 20, 100])),
+        aggregate_timeout_s=10.0,
+        send_again_s=15.0,
+        stall_s=30.0,
+        refresh_s=float(rng.choice([5.0, 15.0])),
+    )
+    network = NetworkSettings(
+        latency_ms=(5.0, float(rng.choice([10.0, 300.0]))),
+        jitter_ms=float(rng.choice([0.0, 200.0])),  # small messages pass each other then
+        loss=float(rng.choice([0.0, 0.05])),
+        bandwidth_mbps=None if rng.random() < 0.5 else 1.0,
+    )
+    slowest_s = float(rng.choice([0.5, 4.0]))
+    speeds = rng.uniform(0.2, slowest_s, size=peers)
+    world = ModestWorld(
+        peers,
+        settings,
+        rounds=rounds,
+        network=network,
+        training_s=lambda peer, round: float(speeds[peer]),
+        update=lambda model, peer, round: 0.9 * model + 0.1 * (peer % 2),
+        seed=seed,
+    )
+    heal_s = float(rng.uniform(5, 100))
+    faults: list[Fault] = []
+    for _ in range(int(rng.integers(0, 6))):
+        kind = str(rng.choice(["crash", "leave", "pause", "partition"]))
+        share = float(rng.choice([0.2, 0.5, 0.8]))
+        faults.append(Fault(at=float(rng.uniform(0, heal_s)), do=kind, peers=share))  # type: ignore[arg-type]
+    if faults and rng.random() < 0.3:
+        faults.append(Fault(at=float(rng.uniform(0, heal_s)), do="join", peers=0.3))
+    kinds: tuple[Any, ...] = ("heal", "resume", "restart")
+    faults += [Fault(at=heal_s + number, do=kind) for number, kind in enumerate(kinds)]
+    FaultPlan(FaultSettings(list=tuple(faults)), world, detected_s=5.0)
+    round_s = slowest_s + 10 + settings.aggregate_timeout_s + 4 * settings.ping_timeout_s
+    end_s = heal_s + 4 * settings.stall_s + rounds * round_s + 60
+    words = (
+        f"seed {seed}: {peers} peers, {rounds} rounds, {settings.model_dump(exclude_defaults=True)}, "
+        f"{network.model_dump(exclude_defaults=True)}, {[(f.do, round(f.at, 1), f.peers) for f in faults]}"
+    )
+    return world, heal_s, end_s, words
+
+
+def run(seed: int) -> ModestWorld:
+    """Run one seed; fail where anything is not as it must be."""
+    world, _, end_s, words = draw(seed)
+    try:
+        world.start()
+        assert not world.run(until_s=end_s, events_max=2_000_000), "too many events"
+        late = [peer.peer for peer in world.peers if not peer.finished]
+        assert not late, f"{late} have not finished at {world.now:.1f} s of {end_s:.1f}"
+        for peer in world.peers:
+            assert peer.round == world.rounds
+            assert peer.checkpoint is not None
+            assert 0 <= peer.checkpoint[1] <= 1
+    except AssertionError as failure:
+        raise AssertionError(
+            f"{words}\n{failure}\nreplay: python -m tests.simulation.modest_swarm --seed {seed}"
+        ) from failure
+    return world
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--seeds", default="0-99")
+    options = parser.parse_args()
+    first, _, last = (str(options.seed) if options.seed is not None else options.seeds).partition("-")
+    failed = 0
+    for seed in range(int(first), int(last or first) + 1):
+        try:
+            world = run(seed)
+        except Exception as failure:  # a summary of all is wanted
+            failed += 1
+            print(f"FAILED {failure!r}" if not str(failure) else f"FAILED {failure}")
+        else:
+            if options.seed is not None:
+                print(f"{draw(seed)[3]}\nended at {world.now:.1f} s after {world.processed} events")
+    print(f"{failed} failed")
+
+
+if __name__ == "__main__":
+    main()

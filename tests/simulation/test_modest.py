@@ -1,0 +1,281 @@
+"""System laws of MoDeST: without faults it is FedAvg; with them it is safe, and goes on."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from gossip.learner import Learner
+from gossip.merging.settings import AverageSettings
+from gossip.protocols.base import Contribution
+from gossip.protocols.modest.fedavg import FedAvg
+from gossip.protocols.modest.protocol import Modest
+from gossip.protocols.modest.sampling import order
+from gossip.protocols.modest.settings import ModestSettings
+from scenarios.engines.averages import load_task
+from scenarios.engines.virtual import VirtualRun
+from scenarios.scenario import load
+from scenarios.sections import Fault, FaultSettings, NetworkSettings
+from scenarios.virtual.faults import FaultPlan
+from tests.simulation import modest_swarm
+from tests.simulation.modest_swarm import ModestWorld
+
+WIDE = NetworkSettings(latency_ms=(20.0, 150.0))
+
+
+def settings(**options: object) -> ModestSettings:
+    return ModestSettings.model_validate({"kind": "modest", **options})
+
+
+def update(model: float, peer: int, round: int) -> float:
+    return 0.9 * model + 0.01 * peer * (1 + round % 3)
+
+
+def fedavg(peers: int, sample_size: int, rounds: int) -> dict[int, float]:
+    """The oracle: plain FedAvg with the same samples."""
+    names = [f"p{index:03d}" for index in range(peers)]
+    model, found = 1.0, {}
+    for round in range(1, rounds + 1):
+        sample = order(round, names)[:sample_size]
+        model = float(np.mean([update(model, names.index(peer), round - 1) for peer in sample]))
+        found[round] = model
+    return found
+
+
+@pytest.mark.parametrize("hardening", ["all", "none"])
+@pytest.mark.parametrize(("peers", "sample_size"), [(30, 6), (5, 5), (12, 1)])
+def test_without_faults_the_averages_are_fedavgs(peers, sample_size, hardening):
+    world = ModestWorld(
+        peers,
+        settings(sample_size=sample_size, hardening=hardening, activity_window=1000),
+        rounds=20,
+        network=WIDE,
+        update=update,
+    )
+    world.start()
+    world.run()
+    wanted = fedavg(peers, sample_size, 20)
+    assert world.first_models() == pytest.approx(wanted, abs=1e-9)
+    assert all(peer.finished and peer.checkpoint[1] == pytest.approx(wanted[20]) for peer in world.peers)
+    # S2: nobody trains twice or in vain.
+    trained = Counter(round for round, _ in world.learning.trainings)
+    assert trained == dict.fromkeys(range(20), sample_size)
+
+
+def test_without_faults_the_learned_models_are_fedavgs():
+    """The same with a real model and data: one learner per peer, in a plain loop."""
+    scenario = load(
+        "modest",
+        overrides=["scenario.peers=12", "protocol.sample_size=4", "stop.rounds=4", "model.hidden=[8]"],
+    )
+    task = load_task(scenario)
+    run = VirtualRun(scenario, task)
+    run.simulation.start()
+    run.simulation.run()
+    learners = {
+        name: Learner(
+            task, peer=name, position=place, peers=12, merge=AverageSettings().load()(AverageSettings())
+        )
+        for place, name in enumerate(scenario.peer_names)
+    }
+    model = task.initial()
+    for round in range(4):
+        sample = order(round + 1, scenario.peer_names)[:4]
+        trained = {name: learners[name].train(model, round=round).model for name in sample}
+        received = [Contribution(name, trained[name], 0.25) for name in sorted(sample)]
+        model = learners[sample[0]].merge(model, 0.0, received, round=round)
+    for peer in run.simulation.peers:
+        assert peer.checkpoint is not None
+        difference = run.learning.vector(peer.checkpoint[1]) - model
+        assert float(torch.abs(difference).max()) < 1e-6
+
+
+@pytest.mark.parametrize("aggregators", [1, 2, 3])
+def test_a_round_sends_twice_a_times_s_models_less_those_to_oneself(aggregators):
+    rounds = 60
+    world = ModestWorld(
+        60,
+        settings(sample_size=10, aggregators=aggregators, hardening="none", activity_window=1000),
+        rounds=rounds,
+        network=WIDE,
+    )
+    world.start()
+    world.run()
+    formula = 2 * aggregators * 10 - 1.1 * aggregators
+    assert world.models_sent / rounds == pytest.approx(formula, rel=0.05)
+
+
+def test_fedavg_draws_the_same_samples_and_averages_at_one_peer():
+    wanted = fedavg(20, 5, 10)
+    world = ModestWorld(
+        20,
+        settings(sample_size=5, activity_window=1000),
+        rounds=10,
+        network=WIDE,
+        update=update,
+        make=FedAvg,
+    )
+    world.start()
+    world.run()
+    assert world.first_models() == pytest.approx(wanted, abs=1e-9)
+    assert {peer for _, peer, event in world.completed if event.round < 10} == {"p000"}
+
+
+@pytest.mark.parametrize("seeds", [range(start, start + 20) for start in range(0, 120, 20)], ids=str)
+def test_whatever_goes_wrong_nothing_false_happens_and_when_it_ends_all_finish(seeds):
+    for seed in seeds:
+        modest_swarm.run(seed)
+
+
+def test_equal_seeds_give_equal_runs():
+    first, second = (modest_swarm.run(3) for _ in range(2))
+    assert first.log.hexdigest() == second.log.hexdigest()
+    assert modest_swarm.run(4).log.hexdigest() != first.log.hexdigest()
+
+
+def crashed_at_once(hardening: str, *, how: str, seed: int) -> ModestWorld:
+    world = ModestWorld(
+        100,
+        settings(
+            sample_size=10,
+            aggregators=2,
+            success_fraction=0.8,
+            ping_timeout_s=2.0,
+            activity_window=20,
+            hardening=hardening,
+        ),
+        rounds=60,
+        network=WIDE,
+        training_s=lambda peer, round: 3.0 + peer % 3,
+        seed=seed,
+    )
+    fault = Fault(at=60.0, do=how, peers=tuple(range(20, 100)))  # type: ignore[arg-type]
+    FaultPlan(FaultSettings(list=(fault,)), world, detected_s=10.0)
+    world.start()
+    world.run(until_s=900)
+    return world
+
+
+@pytest.mark.parametrize("how", ["crash", "pause"])
+def test_when_four_fifths_vanish_at_once_the_bare_protocol_stops_and_the_hardened_goes_on(how):
+    bare = crashed_at_once("none", how=how, seed=1)
+    assert max(event.round for *_, event in bare.completed) < 60
+    assert bare.completed[-1][0] < 120
+    hardened = crashed_at_once("all", how=how, seed=1)
+    times = [time_s for time_s, _, event in hardened.completed if event.round < 60]
+    assert max(event.round for *_, event in hardened.completed) == 60
+    assert np.diff(times).max() < 90
+    survivors = [hardened.protocol(index) for index in range(20)]
+    assert all(protocol.last_participation > 30 for protocol in survivors)
+
+
+def shrunk(hardening: object) -> list[int]:
+    world = ModestWorld(
+        100,
+        settings(sample_size=10, activity_window=20, hardening=hardening),
+        rounds=250,
+        network=WIDE,
+        training_s=lambda peer, round: 3.0,
+    )
+    world.start()
+    world.run()
+    return [index for index in range(100) if world.protocol(index).last_participation > 150]
+
+
+def test_without_signs_of_life_peers_are_forgotten_silently_and_with_them_none_is():
+    assert len(shrunk("none")) < 60
+    assert len(shrunk(["H5"])) == 100
+
+
+def test_everybody_is_drawn_again_and_again():
+    """S6: within (n/s)·ln n + slack rounds each peer has trained."""
+    world = ModestWorld(
+        100, settings(sample_size=10), rounds=200, network=WIDE, training_s=lambda peer, round: 3.0
+    )
+    world.start()
+    world.run()
+    bound = 100 / 10 * math.log(100) + 60
+    for index in range(100):
+        rounds = [-1, *(round for round, peer in world.learning.trainings if peer == index), 200]
+        assert np.diff(rounds).max() <= bound
+
+
+def test_two_halves_that_were_apart_go_on_with_the_higher_round():
+    world = ModestWorld(
+        30,
+        settings(sample_size=5, success_fraction=0.8, ping_timeout_s=2.0, stall_s=20.0),
+        rounds=80,
+        network=WIDE,
+        training_s=lambda peer, round: 2.0,
+    )
+    faults = (Fault(at=20.0, do="partition", peers=tuple(range(12))), Fault(at=120.0, do="heal"))
+    FaultPlan(FaultSettings(list=faults), world, detected_s=5.0)
+    world.start()
+    world.run(until_s=110.0)
+    before = max(world.protocol(index).round for index in range(30))
+    world.run(until_s=180.0)
+    rounds = [world.protocol(index).round for index in range(30)]
+    assert max(rounds) > before
+    world.run(until_s=1500.0)
+    assert all(peer.finished for peer in world.peers)
+
+
+def test_a_peer_that_joins_late_is_drawn_within_a_few_generations_and_no_round_is_lost():
+    world = ModestWorld(
+        60,
+        settings(sample_size=10, success_fraction=0.9, activity_window=30),
+        rounds=120,
+        network=WIDE,
+        training_s=lambda peer, round: 3.0,
+    )
+    faults = tuple(Fault(at=60.0 + 10 * i, do="join", peers=(50 + i,)) for i in range(10))
+    FaultPlan(FaultSettings(list=faults), world, detected_s=10.0)
+    world.start()
+    world.run()
+    assert sorted(world.first_models()) == list(range(1, 121))
+    came = {}
+    for i in range(10):
+        came[50 + i] = next(event.round for time_s, _, event in world.completed if time_s > 60.0 + 10 * i)
+    for index, round in came.items():
+        # One whose place was in the very first sample trains that in vain before it hears that it is late.
+        trained = [number for number, peer in world.learning.trainings if peer == index and number]
+        assert round - 1 <= min(trained) <= round + 3 * 60 / 10
+
+
+def test_a_peer_that_left_is_not_asked_once_it_is_known():
+    world = ModestWorld(
+        40,
+        settings(sample_size=8, success_fraction=0.8),
+        rounds=60,
+        network=WIDE,
+        training_s=lambda peer, round: 3.0,
+    )
+    FaultPlan(FaultSettings(list=(Fault(at=50.0, do="leave", peers=(7, 8, 9)),)), world, detected_s=10.0)
+    world.start()
+    world.run(until_s=120.0)
+    views = [world.protocol(index)._core.view for index in range(40) if index not in (7, 8, 9)]
+    recent = [
+        world.protocol(index)._core.view
+        for index in range(40)
+        if index not in (7, 8, 9)
+        and world.protocol(index).last_participation > world.protocol(index).round - 4
+    ]
+    assert recent
+    assert len(views) == 37
+    for view in recent:
+        assert all(view[f"p00{index}"][2] for index in (7, 8, 9))
+
+
+def test_models_are_opaque_to_it_and_contacts_cost_no_list_per_peer():
+    world = ModestWorld(50, settings(), rounds=1)
+    assert isinstance(world.protocol(0), Modest)
+    contacts = world.peers[3].contacts
+    assert list(contacts) == [name for name in world.peers[0].peers if name != "p003"]
+    assert len(contacts) == 49
+    assert contacts[3] == "p004"
+    assert contacts[-1] == "p049"
+    assert "p003" not in contacts
