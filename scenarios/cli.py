@@ -69,6 +69,12 @@ def run(
             metavar="SECTION.KEY=VALUE",
         ),
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="Where the virtual engine computes; the same as --set virtual.device.", metavar="cpu|cuda"
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Run folder; default runs/NAME-SEED-ENGINE.", metavar="DIR")
     ] = None,
@@ -88,7 +94,7 @@ def run(
             scenario,
             engine=engine,
             seed=seed,
-            overrides=overrides or (),
+            overrides=[*(overrides or ()), *([] if device is None else [f"virtual.device={device}"])],
             out=out,
             force=force,
             progress=progress.Quiet() if quiet else progress.for_console(Console(stderr=True)),

@@ -49,7 +49,7 @@ class VirtualSettings(Settings):
     """`[virtual]`: how the virtual engine computes."""
 
     device: str = Field("cpu", description="cpu, or cuda where there is one")
-    method: Literal["auto", "vmap", "loop"] = Field(
+    method: Literal["auto", "linear-stack", "vmap", "loop"] = Field(
         "auto", description="how many peers' models are trained together; auto: what is faster for the model"
     )
 
