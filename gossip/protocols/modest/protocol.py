@@ -101,8 +101,13 @@ class Modest(Protocol):
 
     @property
     def participations(self) -> int:
-        """Rounds that this process has trained in."""
+        """Rounds that this process has trained in, and sent what came of it."""
         return self._trainer.participations
+
+    @property
+    def first_participation(self) -> int:
+        """The first of them, 0 where there is none."""
+        return self._trainer.first_round
 
     @property
     def last_participation(self) -> int:

@@ -35,7 +35,8 @@ class Trainer:
         self._sent_to: set[PeerId] = set()
         self._attempts = 0
         self.participations = 0
-        """Rounds trained so far in this life."""
+        """Rounds whose trained model was sent, so far in this life."""
+        self.first_round = 0
         self.last_round = 0
 
     @property
@@ -75,8 +76,6 @@ class Trainer:
             return
         if self._core.finished:
             return
-        self.participations += 1
-        self.last_round = job.round
         self._kept = job._replace(model=model)
         self._sent_to.clear()
         self._attempts = 0
@@ -123,6 +122,10 @@ class Trainer:
             return
         if core.has("H3"):
             ctx.set_timer(SEND_AGAIN, core.settings.send_again_s)
+        if kept.round != self.last_round:
+            self.participations += 1
+            self.last_round = kept.round
+            self.first_round = self.first_round or kept.round
         # Only those that lack it. Ours comes last, because it may end the round and with it `kept`.
         missing = [peer for peer in aggregators if peer not in self._sent_to]
         self._sent_to.update(missing)
