@@ -33,12 +33,12 @@ import numpy as np
 from scenarios.sweep import parse_seeds
 
 MODELS = ("modest-train", "modest-aggregate")
-RATES = (0.05, 0.1, 0.2, 0.4)
+RATES = (0.1, 0.2, 0.4, 0.8)
 SPLITS = {
     "i.i.d.": "data.partition={kind='iid'}",
     "Dirichlet 0.3": "data.partition={kind='dirichlet',alpha=0.3}",
 }
-COST_ROUNDS = 200
+COST_ROUNDS = 400
 HIDDEN_50K = "model.hidden=[256,128]"
 
 
@@ -146,7 +146,7 @@ def dpsgd(kind: str, split: str, rate: float, seed: int) -> Wanted:
             "local.steps=5",
             f"local.lr={rate}",
             f"stop.rounds={COST_ROUNDS}",
-            "evaluate.every=2",
+            "evaluate.every=4",
             SPLITS[split],
             *DPSGD[kind],
         ),
@@ -157,7 +157,7 @@ def modest(split: str, rate: float, seed: int, *more: str) -> Wanted:
     return Wanted(
         "modest",
         seed,
-        (f"local.lr={rate}", f"stop.rounds={2 * COST_ROUNDS}", "evaluate.every=1", SPLITS[split], *more),
+        (f"local.lr={rate}", "stop.rounds=100", "evaluate.every=1", SPLITS[split], *more),
     )
 
 

@@ -1,0 +1,92 @@
+"""MoDeST with real nodes: killed, started again and asked to leave in the middle; and what nodes refuse."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import scenarios
+from gossip.errors import SettingError
+from gossip.node.options import NodeOptions
+from gossip.node.setup import find_membership
+from tests.integration import homes
+
+SCENARIO = """
+[scenario]
+name = "modest-nodes"
+peers = 6
+algorithm = "modest"
+[data]
+source = "digits"
+partition = { kind = "iid" }
+[model]
+name = "mlp"
+hidden = [16]
+[local]
+steps = 60
+[protocol]
+kind = "modest"
+sample_size = 3
+aggregators = 2
+success_fraction = 0.6
+ping_timeout_s = 1.0
+ping_again_s = 0.5
+aggregate_timeout_s = 1.0
+send_again_s = 2.0
+stall_s = 4.0
+refresh_s = 1.0
+activity_window = 30
+[evaluate]
+every = 10
+[faults]
+list = [
+  { at = 0.5, do = "crash", peers = [3, 4] },
+  { at = 0.8, do = "leave", peers = [5] },
+  { at = 2.0, do = "restart", peers = [4] },
+]
+[stop]
+rounds = 120
+"""
+
+
+def test_nodes_that_are_killed_leave_and_come_back_go_on_to_the_end(tmp_path):
+    path = tmp_path / "modest-nodes.toml"
+    path.write_text(SCENARIO)
+    summary = scenarios.run(str(path), engine="processes", out=tmp_path / "run").summary
+    assert summary["rounds"] == 120
+    assert summary["accuracy"]["min"] > 0.8
+    # Two aggregators may average different models in the last round, and each peer has one of the two.
+    assert summary["consensus_distance"] < 1
+    states = {}
+    for name in ("peer-00", "peer-01", "peer-02", "peer-04"):
+        said = json.loads((tmp_path / "run" / "peers" / name / "summary.json").read_text())
+        states[name] = (said["state"], said["rounds"])
+    assert set(states.values()) == {("finished", 120)}
+    left = json.loads((tmp_path / "run" / "peers" / "peer-05" / "summary.json").read_text())
+    assert left["state"] == "interrupted"
+
+
+def test_everybody_else_is_a_contact_and_the_baseline_with_a_server_is_refused(tmp_path):
+    names = ["alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi", "ivan"]
+    peers = homes.make_homes(tmp_path, names)
+
+    def membership(algorithm: str):
+        return find_membership(
+            NodeOptions(peers=peers, home=tmp_path / "dave", arguments={"algorithm": algorithm})
+        )
+
+    assert membership("modest").contacts == tuple(name for name in names if name != "dave")
+    assert len(membership("d-psgd").contacts) < len(names) - 1
+    with pytest.raises(SettingError, match="needs a central peer"):
+        membership("fedavg")
+
+
+def test_fedavg_has_a_central_peer_which_no_node_is(tmp_path):
+    with pytest.raises(SettingError, match=r"needs a central peer.*--engine virtual"):
+        scenarios.run(
+            "modest",
+            engine="processes",
+            out=tmp_path / "run",
+            overrides={"scenario.algorithm": "fedavg", "protocol.kind": "fedavg"},
+        )
