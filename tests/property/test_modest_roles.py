@@ -467,6 +467,26 @@ def test_whoever_hears_of_the_end_fetches_the_model_and_gives_it_on():
     assert [peer for peer, _ in ctx.take(NewestMessage)] == ["p05"]
 
 
+def test_a_model_that_nobody_asked_for_neither_ends_the_run_nor_is_kept():
+    ctx, protocol = lone()
+    for round in (ROUNDS, ROUNDS - 1):
+        message = NewestMessage(round=round, expected=0, view=(), version=0, model=9.0)
+        protocol.on_message(ctx, "p02", message)
+    assert ctx.rejected == ["not-asked-for"] * 2
+    assert ctx.finished is None
+    assert protocol.snapshot()["round"] == 0
+
+
+def test_a_peer_that_was_added_to_the_list_takes_part():
+    ctx, protocol = lone()
+    protocol.on_message(ctx, "p01", train(3, 1.0))
+    ctx.peers = (*NAMES, "p99")
+    protocol.on_message(ctx, "p99", member("joined", 1, 3))
+    ctx.end_training(protocol)
+    answer_pings(ctx, protocol)
+    assert "p99" in protocol._core.view.candidates(4, window=50, me="p00")
+
+
 @pytest.mark.parametrize("hardening", ["some", ["H9"], 3])
 def test_unknown_rules_are_refused(hardening):
     with pytest.raises(ValueError, match=r"must be 'all', 'none' or a list of H1"):

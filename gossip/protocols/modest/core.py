@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 
 from gossip.protocols.base import Context, Model, ModelSaved, PeerId
-from gossip.protocols.modest.messages import BulkMessage
+from gossip.protocols.modest.messages import BulkMessage, FetchMessage
 from gossip.protocols.modest.sampling import Sampling, order
 from gossip.protocols.modest.settings import ModestSettings
 from gossip.protocols.modest.view import Entry, View
@@ -58,6 +58,8 @@ class Core:
         self.finished = False
         self.pending: list[Entry] = []
         """Joins that are not to be seen before this peer's next models are sent."""
+        self.asked: set[PeerId] = set()
+        """Peers that owe us their newest model; nobody else may give us one."""
         self.rejected: Callable[[Context, PeerId, str], None] = lambda ctx, peer, reason: None
         self._server_place = server
         self._server: PeerId | None = None
@@ -176,12 +178,18 @@ class Core:
 
     def connection_lost(self, ctx: Context, peer: PeerId) -> None:
         """Forget what was agreed with a process that may be gone."""
+        self.asked.discard(peer)
         self._merged.pop(peer, None)
         self._known_to.pop(peer, None)
         for purpose in list(self._samplings):
             sampling, _ = self._samplings[purpose]
             sampling.lost(ctx, peer, self.round)
             self._go_on(ctx, purpose)
+
+    def fetch(self, ctx: Context, peer: PeerId, *, round: int) -> None:
+        """Ask a peer for its newest average, if it contains more than `round` rounds."""
+        self.asked.add(peer)
+        ctx.send(peer, FetchMessage(round=round))
 
     # --- samples ---
 

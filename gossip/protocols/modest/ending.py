@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from gossip.protocols.base import Context, FinishedMessage, Model, PeerId, RoundCompleted
 from gossip.protocols.modest.core import Core
-from gossip.protocols.modest.messages import FetchMessage, NewestMessage
+from gossip.protocols.modest.messages import NewestMessage
 
 FINAL = "final"
 BRANCHES = 4
@@ -85,7 +85,7 @@ class Ending:
             peer = self._sources.pop(0)
             self._sources.append(peer)
             if ctx.is_up(peer):
-                ctx.send(peer, FetchMessage(round=self._core.rounds - 1))
+                self._core.fetch(ctx, peer, round=self._core.rounds - 1)
                 break
         ctx.set_timer(FINAL, FETCH_AGAIN_S)
 

@@ -130,7 +130,7 @@ class Membership:
             return
         _, peer = max(reachable)
         del self._claims[peer]
-        ctx.send(peer, FetchMessage(round=core.newest))
+        core.fetch(ctx, peer, round=core.newest)
         ctx.set_timer(FETCH, FETCH_AGAIN_S)
 
     def fetch(self, ctx: Context, sender: PeerId, message: FetchMessage) -> None:

@@ -241,6 +241,11 @@ class Modest(Protocol):
         if not (1 <= message.round <= last) or not (newest or message.expected >= 1):
             self._reject(ctx, sender, "invalid-round")
             return
+        if newest:
+            if sender not in core.asked:
+                self._reject(ctx, sender, "not-asked-for")
+                return
+            core.asked.discard(sender)
         stalled = self._stalled_s(ctx) >= core.settings.stall_s / 2
         core.merge_view(sender, message)
         self._membership.contacted(ctx)
