@@ -185,9 +185,14 @@ def cost(bench: Bench) -> Iterator[str]:
             reached = [first_at(result, target) for result in results]
             table[name] = [point["bytes"] if point else np.inf for point in reached]
             rounds = [point["round"] if point else np.inf for point in reached]
-            yield f"  {name:10} {np.mean(table[name]) / 1e6:9.1f} MB in {np.mean(rounds):6.1f} rounds"
+            if np.isfinite(rounds).all():
+                yield f"  {name:10} {np.mean(table[name]) / 1e6:9.1f} MB in {np.mean(rounds):6.1f} rounds"
+            else:
+                yield f"  {name:10} not reached in {COST_ROUNDS} rounds by {np.isinf(rounds).sum()} of {len(rounds)} seeds"
         for kind in DPSGD:
-            yield f"  {kind} / MoDeST: {np.mean(table[kind]) / np.mean(table['MoDeST']):.1f} times the bytes"
+            ratio = np.mean(table[kind]) / np.mean(table["MoDeST"])
+            if np.isfinite(ratio):
+                yield f"  {kind} / MoDeST: {ratio:.1f} times the bytes"
     rounds = 100
     (large,) = bench.run([Wanted("modest", 0, (HIDDEN_50K, f"stop.rounds={rounds}", "evaluate.every=50"))])
     per_round = sum(large["sent"][kind] for kind in MODELS) / rounds
