@@ -188,7 +188,8 @@ def cost(bench: Bench) -> Iterator[str]:
             if np.isfinite(rounds).all():
                 yield f"  {name:10} {np.mean(table[name]) / 1e6:9.1f} MB in {np.mean(rounds):6.1f} rounds"
             else:
-                yield f"  {name:10} not reached in {COST_ROUNDS} rounds by {np.isinf(rounds).sum()} of {len(rounds)} seeds"
+                missed = f"{np.isinf(rounds).sum()} of {len(rounds)} seeds"
+                yield f"  {name:10} not reached in {COST_ROUNDS} rounds by {missed}"
         for kind in DPSGD:
             ratio = np.mean(table[kind]) / np.mean(table["MoDeST"])
             if np.isfinite(ratio):
