@@ -47,8 +47,8 @@ def run(scenario: ScenarioSettings, folder: Path, progress: Progress) -> Records
         torch_threads = torch.get_num_threads()
         # Sums must not depend on how many cores a machine has.
         torch.set_num_threads(1)
+        virtual_run = VirtualRun(scenario, load_task(scenario))
         with quiet_collector():
-            virtual_run = VirtualRun(scenario, load_task(scenario))
             records = virtual_run.run(progress)
             virtual_run.save_models(folder)
             return records
@@ -59,12 +59,17 @@ def run(scenario: ScenarioSettings, folder: Path, progress: Progress) -> Records
 
 @contextmanager
 def quiet_collector() -> Iterator[None]:
-    """Collect garbage less often: at 10,000 peers the default thresholds cost more than the protocols."""
+    """Collect garbage less often, and do not look through what is there already, which lives as long as the run.
+
+    At 10,000 peers the default thresholds cost more than the protocols.
+    """
     before = gc.get_threshold()
     gc.set_threshold(50_000, 20, 100)
+    gc.freeze()
     try:
         yield
     finally:
+        gc.unfreeze()
         gc.set_threshold(*before)
 
 
