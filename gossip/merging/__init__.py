@@ -9,14 +9,16 @@ if TYPE_CHECKING:
     from gossip.merging.average import Average as Average
     from gossip.merging.base import Merge as Merge
     from gossip.merging.base import MergeContext as MergeContext
+    from gossip.merging.base import Verdict as Verdict
 
 _HOMES = {
     "Average": "gossip.merging.average",
     "Merge": "gossip.merging.base",
     "MergeContext": "gossip.merging.base",
+    "Verdict": "gossip.merging.base",
 }
 
-__all__ = ["Average", "Merge", "MergeContext"]
+__all__ = ["Average", "Merge", "MergeContext", "Verdict"]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,7 @@ import abc
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -23,6 +23,20 @@ from gossip.protocols.base import Contribution, PeerId
 
 WEIGHT_TOLERANCE = 1e-6
 """How far from one the weights may sum: rounding of a row of the mixing matrix, not a missing neighbour."""
+
+
+class Verdict(NamedTuple):
+    """What a rule made of one received model."""
+
+    sender: PeerId
+    weight: float
+    """The share it got, where the rule has such a thing; 0 where the model was left out."""
+    reason: str = ""
+    """One of a few words, for counting: why it was left out or pulled back; empty where it was taken as it is."""
+
+
+def _ignore(verdict: Verdict) -> None:
+    """Nobody asks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +58,8 @@ class MergeContext:
     y: Tensor  # (n,)
     predict: Callable[[Tensor, Tensor], Tensor]
     """``predict(learned [L], x) -> logits (n, classes)`` with the rest of the model taken from own."""
+    judge: Callable[[Verdict], None] = _ignore
+    """Where a rule tells what it made of each received model; reports show it over time."""
 
     def rng(self, purpose: str) -> np.random.Generator:
         """Return the generator of this peer and round for `purpose`; the same in every gossip step."""
