@@ -49,9 +49,9 @@ class Learner:
         self._update = task.local_update(self.device)
         self._merge = merge
 
-    def initial(self, *, independent: bool = False) -> Tensor:
-        """Return the model [P] of round 0: common to all peers, or this peer's own draw."""
-        return self.task.initial(self.peer if independent else None)
+    def initial(self, *, independent: bool | None = None) -> Tensor:
+        """Return the model [P] of round 0: common to all peers, or this peer's own draw; default: as `[model]` says."""
+        return self.task.initial_of(self.peer, independent=independent)
 
     def train(self, model: Tensor, *, round: int) -> Trained:
         """Return the outcome of one local update of `model` [P]; a pure function of (model, round)."""

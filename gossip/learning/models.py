@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -34,12 +35,16 @@ def build(settings: ModelSettings, input_shape: Shape, classes: int, *, seed: in
             fails or returns something else.
     """
     if user_code.is_user_code(settings.name):
-        return _users(settings, input_shape, classes, seed=seed, folder=folder)
-    make = MODELS.get(settings.name)
-    if settings.arguments:
-        raise SettingError(f"[model] arguments belong to a python: function, not to '{settings.name}'")
-    with user_code.seeded_globals(seed):
-        return make(settings, input_shape, classes)
+        module = _users(settings, input_shape, classes, seed=seed, folder=folder)
+    else:
+        make = MODELS.get(settings.name)
+        if settings.arguments:
+            raise SettingError(f"[model] arguments belong to a python: function, not to '{settings.name}'")
+        with user_code.seeded_globals(seed):
+            module = make(settings, input_shape, classes)
+    if settings.weights == "xavier":
+        _draw_xavier(module, torch.Generator().manual_seed(seed))
+    return module
 
 
 def hidden_widths(settings: ModelSettings) -> tuple[int, ...] | None:
@@ -47,6 +52,18 @@ def hidden_widths(settings: ModelSettings) -> tuple[int, ...] | None:
     if settings.name != "mlp":
         return None
     return HIDDEN_DEFAULT if settings.hidden is None else settings.hidden
+
+
+def _draw_xavier(module: nn.Module, generator: torch.Generator) -> None:
+    """Draw weights anew from U(±sqrt(6 / (fan_in + fan_out))) and set biases to zero (Glorot and Bengio 2010)."""
+    for layer in module.modules():
+        if not isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd)):
+            continue
+        frozen = not layer.weight.requires_grad
+        if not frozen and not isinstance(layer.weight, nn.parameter.UninitializedParameter):
+            nn.init.xavier_uniform_(layer.weight, generator=generator)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 def _users(

@@ -78,6 +78,16 @@ class ModelSettings(Settings):
         None, strict=False, description="mlp: hidden layer widths; default (64,)"
     )
     arguments: dict[str, Any] = Field(default_factory=dict, description="passed to a python: FUNCTION")
+    init: Literal["shared", "independent"] = Field(
+        "shared",
+        description="all peers start from one model, or each from its own draw; averages of independent draws lose "
+        'their variance, which [merge] kind = "variance-corrected" puts right',
+    )
+    weights: Literal["default", "xavier"] = Field(
+        "default",
+        description="what is drawn: each layer's own default, or Xavier-uniform weights and zero biases in linear "
+        "and convolutional layers",
+    )
     batch_norm: Literal["local", "reestimate", "refuse"] = Field(
         "local",
         description="running statistics never leave the peer: kept as they are after a merge (local), "

@@ -138,6 +138,12 @@ class Task:
             own[slot.offset : slot.end] = shared[slot.offset : slot.end]
         return own
 
+    def initial_of(self, peer: str, *, independent: bool | None = None) -> Tensor:
+        """Return the model [P] that `peer` starts from: its own draw if `independent`; default: as `[model]` says."""
+        if independent is None:
+            independent = self.model_settings.init == "independent"
+        return self.initial(peer if independent else None)
+
     def partition(self, peers: int) -> list[partitions.Indices]:
         """Return the indices of every peer's training samples, in the order of positions."""
         if peers not in self._shards:

@@ -125,9 +125,9 @@ class BatchedLearning:
 
     # --- what a peer asks for; cheap, and answered at once ---
 
-    def initial(self, peer: int, *, independent: bool = False) -> Handle:
-        """Return the model of round 0: common to all peers, or the peer's own draw."""
-        return self.from_vector(self.task.initial(self.names[peer] if independent else None), peer)
+    def initial(self, peer: int, *, independent: bool | None = None) -> Handle:
+        """Return the model of round 0: common to all peers, or the peer's own draw; default: as `[model]` says."""
+        return self.from_vector(self.task.initial_of(self.names[peer], independent=independent), peer)
 
     def from_vector(self, vector: Tensor, peer: int) -> Handle:
         """Return a handle for a copy of `vector` [P], for instance from a checkpoint."""

@@ -260,3 +260,27 @@ def test_reestimated_statistics_are_those_of_the_data_and_nothing_else_changes(f
     assert learning.module[2].momentum == 0.1
     plain = mine(folder, "plain")
     assert torch.equal(plain.reestimated(plain.initial(), x), plain.initial())
+
+
+def test_peers_start_from_one_model_or_each_from_its_own_as_the_model_section_says():
+    shared, independent = task(), task(init="independent")
+    assert torch.equal(shared.initial_of("a"), shared.initial())
+    assert torch.equal(independent.initial_of("a"), shared.initial("a"))
+    assert torch.equal(independent.initial_of("a", independent=False), shared.initial())
+    assert not torch.equal(independent.initial_of("a"), independent.initial_of("b"))
+    assert independent.space.space_id == shared.space.space_id
+
+
+def test_xavier_weights_have_their_variance_and_biases_are_zero(folder):
+    drawn = task(hidden=(128, 128), weights="xavier")
+    for slot, tensor in zip(drawn.space.slots, drawn.space.unflatten(drawn.initial()).values(), strict=True):
+        if tensor.ndim == 1:
+            assert not tensor.any(), slot.name
+        else:
+            assert float(tensor.var()) == pytest.approx(2 / sum(tensor.shape), rel=0.1)
+            assert float(tensor.abs().max()) <= (6 / sum(tensor.shape)) ** 0.5
+    assert torch.equal(drawn.initial(), task(hidden=(128, 128), weights="xavier").initial())
+    assert not torch.equal(drawn.initial(), drawn.initial("a"))
+    frozen = mine(folder, "half_frozen"), mine(folder, "half_frozen", weights="xavier")
+    kept = [each.space.unflatten(each.initial())["1.weight"] for each in frozen]
+    assert torch.equal(*kept)

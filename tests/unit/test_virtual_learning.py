@@ -80,14 +80,16 @@ def folder(tmp_path_factory) -> Path:
     return path
 
 
-def task_of(folder: Path, model: str = "mlp", *, batch_norm="local", partition=None, **local) -> Task:
+def task_of(
+    folder: Path, model: str = "mlp", *, batch_norm="local", init="shared", partition=None, **local
+) -> Task:
     """A task whose peers hold 5 to 30 samples."""
     local = {"batch_size": 8, "steps": 5} | local
     return Task(
         data=DataSettings(
             source="data.npz", partition=partition or DirichletPartition(alpha=1.0, min_samples=5)
         ),
-        model=ModelSettings(name=model, batch_norm=batch_norm),
+        model=ModelSettings(name=model, batch_norm=batch_norm, init=init),
         local=LocalSettings(**local),
         seed=1,
         folder=folder,
@@ -157,6 +159,15 @@ def assert_rounds_agree(task: Task, method: str, *, rounds: int = 1) -> None:
     for mine, theirs in zip(learning.stack(handles), models, strict=True):
         assert_close(mine, theirs)
     assert not torch.allclose(models[0], task.initial("p0"), atol=1e-3)
+
+
+def test_peers_start_as_the_model_section_says(folder):
+    for init in ("shared", "independent"):
+        task = task_of(folder, init=init)
+        learning, group = batched(task), learners(task)
+        starts = learning.stack([learning.initial(k) for k in range(PEERS)])
+        assert torch.equal(starts, torch.stack([learner.initial() for learner in group]))
+        assert len({tuple(start.tolist()) for start in starts}) == (1 if init == "shared" else PEERS)
 
 
 # --- training --------------------------------------------------------------------------------------
