@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from gossip.protocols.modest.settings import FedAvgSettings, ModestSettings
+from gossip.protocols.push.settings import PushSettings
 from gossip.settings import Choice, Seam
 
 
@@ -38,5 +39,5 @@ class RoundsSettings(Choice):
         return self
 
 
-PROTOCOLS = Seam("protocol", RoundsSettings, ModestSettings, FedAvgSettings)
+PROTOCOLS = Seam("protocol", RoundsSettings, ModestSettings, FedAvgSettings, PushSettings)
 ProtocolChoice = Annotated[SerializeAsAny[Choice], BeforeValidator(PROTOCOLS.validate)]

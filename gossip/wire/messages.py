@@ -18,6 +18,7 @@ from typing import Any, ClassVar, TypeVar
 from gossip.errors import PeerError, ProtocolMisuse
 from gossip.protocols.base import FinishedMessage, Message, ModelMessage
 from gossip.protocols.modest.messages import MESSAGES as MODEST_MESSAGES
+from gossip.protocols.push.messages import MESSAGES as PUSH_MESSAGES
 
 INTEGER_MIN = -(2**31)
 INTEGER_MAX = 2**53
@@ -238,5 +239,5 @@ for _transport in (Hello, Welcome, Heartbeat, Goodbye):
 register(ModelMessage)
 # Arriving before the sender's last model, it would let a slower peer go on without that model.
 register(FinishedMessage, in_order=True)
-for _modest in MODEST_MESSAGES:
-    register(_modest)
+for _message in (*MODEST_MESSAGES, *PUSH_MESSAGES):
+    register(_message)

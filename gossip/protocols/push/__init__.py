@@ -1,0 +1,1 @@
+"""Asynchronous gossip learning: every peer trains and pushes in its own time, and nobody waits for anybody."""

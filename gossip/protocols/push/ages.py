@@ -1,0 +1,54 @@
+"""How much models of different ages weigh in a merge.
+
+A model's age is the number of local updates on the longest way that led to it. The age-weighted merge of gossip
+learning (Hegedűs, Danner and Jelasity, JPDC 2021) is, for one received model,
+
+    λ = a_r / (a_o + a_r),     w ← (1 - λ) w_o + λ w_r,     a ← max(a_o, a_r)
+
+and here, for any number of them, each model's share of all ages. A model of age 0 was never trained: it changes no
+trained one. The limited merge (Danner et al. 2023) goes to the ends where ages differ by more than a limit L: λ = 0
+where the received model is that far behind. Where it is that far ahead, λ = 1 is the protocol's to decide, which asks
+for witnesses; without them the model counts as if it were L ahead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Weights(NamedTuple):
+    """A row of weights that sums to one."""
+
+    own: float
+    received: list[float]
+    """In the order of the ages; 0 where a model is left out."""
+    age: int
+    """Of the merged model."""
+
+
+def merge_weights(
+    own_age: int, ages: Sequence[int], *, by_age: bool, self_weight: float | None = None, limit: int
+) -> Weights | None:
+    """Return the weights of a merge, or None where no received model is to be used.
+
+    Args:
+        own_age: a_o, not negative.
+        ages: of the received models, not negative.
+        by_age: in proportion to ages, or all the same.
+        self_weight: β of the own model; None: a share like every other's.
+        limit: L, in updates.
+    """
+    believed = [min(age, own_age + limit) if own_age - age <= limit else 0 for age in ages]
+    shares = [float(age) if by_age else float(age > 0) for age in believed]
+    total = sum(shares)
+    if not total:
+        return None
+    if own_age == 0:
+        own = 0.0
+    elif self_weight is not None:
+        own = self_weight
+    else:
+        own_share = float(own_age) if by_age else 1.0
+        own = own_share / (own_share + total)
+    return Weights(own, [(1 - own) * share / total for share in shares], max(own_age, *believed))

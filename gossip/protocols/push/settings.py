@@ -1,0 +1,75 @@
+"""What a task file may say in `[protocol]` with ``kind = "push"``. Free of torch and of I/O."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from gossip.settings import Choice
+
+
+class PushSettings(Choice):
+    """Asynchronous gossip learning: each peer trains and pushes on its own period; no rounds in common, no waiting."""
+
+    implementation = "gossip.protocols.push.protocol:Push"
+    kind: str = "push"
+    period_s: float = Field(
+        1.0, gt=0, description="Δ, between wake-ups; one that comes while still training is skipped"
+    )
+    jitter: float = Field(0.2, ge=0, lt=1, description="a period is Δ · U(1 - jitter, 1 + jitter)")
+    fanout: int = Field(
+        1, ge=0, le=4096, description="random neighbours that a push goes to; 0: all, degree times the bytes"
+    )
+    order: Literal["update-then-merge", "merge-then-update"] = Field(
+        "update-then-merge", description="what comes first at a wake-up, where merges wait for it"
+    )
+    merge_when: Literal["wake-up", "received", "full"] = Field(
+        "wake-up",
+        description="merge what has come at each own wake-up; every model as it comes; or when buffer_rounds · degree "
+        "models have come",
+    )
+    buffer_rounds: int = Field(
+        1, ge=1, le=64, description="R of merge_when = full; the newest model of each sender is what counts"
+    )
+    weighting: Literal["age", "uniform"] = Field(
+        "age",
+        description="models weigh in proportion to their age (local updates contained), or all the same",
+    )
+    self_weight: float | None = Field(
+        None, ge=0, le=1, description="β, of the own model in a merge; default: its share like every other's"
+    )
+    age_limit: int = Field(
+        10,
+        ge=0,
+        le=2**31,
+        description="L, in periods: who is so far behind takes over a model, and models so far behind are left out; "
+        "an age is believed so far, too: a larger L believes larger lies",
+    )
+    witnesses: int = Field(
+        2,
+        ge=1,
+        le=64,
+        description="neighbours that must be far ahead before a model is taken over: one more than may lie",
+    )
+    tokens: Literal["proactive", "simple", "generalised", "randomised"] = Field(
+        "proactive",
+        description="when to push: at every wake-up, or from an account, also in answer to news (Danner and Jelasity)",
+    )
+    token_reach: int = Field(
+        10,
+        ge=1,
+        le=10_000,
+        description="A: so many tokens make one push in answer to news; small: more at once",
+    )
+    token_capacity: int = Field(
+        20, ge=1, le=10_000, description="C, most tokens saved; with so many a wake-up pushes in any case"
+    )
+
+    @model_validator(mode="after")
+    def _reach_within_capacity(self) -> PushSettings:
+        if self.tokens in ("generalised", "randomised") and self.token_reach > self.token_capacity:
+            raise ValueError(
+                f"token_reach = {self.token_reach} is above token_capacity = {self.token_capacity}"
+            )
+        return self

@@ -1,0 +1,149 @@
+"""Laws of gossip learning's parts: age-weighted and limited merges, token accounts."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gossip.protocols.push.ages import merge_weights
+from gossip.protocols.push.settings import PushSettings
+from gossip.protocols.push.tokens import TokenAccount
+
+NO_LIMIT = 2**31
+ages = st.integers(0, 10_000)
+some_ages = st.lists(ages, min_size=1, max_size=8)
+betas = st.one_of(st.none(), st.floats(0, 1))
+
+# --- G1, G4: merges by age ---
+
+
+@given(ages, some_ages, st.booleans(), betas, st.integers(0, 100))
+def test_weights_are_convex_and_the_age_is_the_largest_that_counted(own, received, by_age, beta, limit):
+    weights = merge_weights(own, received, by_age=by_age, self_weight=beta, limit=limit)
+    if weights is None:
+        assert all(age == 0 or own - age > limit for age in received)
+        return
+    assert math.isclose(weights.own + math.fsum(weights.received), 1, abs_tol=1e-12)
+    assert min(weights.own, *weights.received) >= 0
+    counted = [min(age, own + limit) for age in received if age and own - age <= limit]
+    assert weights.age == max([own, *counted])
+
+
+@given(ages, ages)
+def test_two_models_weigh_as_in_the_age_weighted_merge_of_gossip_learning(own, other):
+    weights = merge_weights(own, [other], by_age=True, limit=NO_LIMIT)
+    if other == 0:
+        assert weights is None  # both zero, too: own is kept
+        return
+    share = other / (own + other)
+    assert weights == (pytest.approx(1 - share), [pytest.approx(share)], max(own, other))
+
+
+@given(st.integers(1, 10_000), st.lists(st.just(0), min_size=1, max_size=5), st.booleans(), betas)
+def test_a_model_of_age_zero_never_changes_a_trained_one_and_gives_way_to_one(own, zeros, by_age, beta):
+    assert merge_weights(own, zeros, by_age=by_age, self_weight=beta, limit=NO_LIMIT) is None
+    weights = merge_weights(0, [*zeros, own], by_age=by_age, self_weight=beta, limit=NO_LIMIT)
+    assert weights is not None
+    assert weights.own == 0
+    assert weights.received == [0.0] * len(zeros) + [1.0]
+
+
+@given(ages, some_ages, st.booleans(), betas)
+def test_a_limit_that_is_never_reached_changes_nothing(own, received, by_age, beta):
+    wide = merge_weights(own, received, by_age=by_age, self_weight=beta, limit=10_000)
+    assert wide == merge_weights(own, received, by_age=by_age, self_weight=beta, limit=NO_LIMIT)
+
+
+@given(ages, some_ages, st.booleans(), betas, st.integers(0, 100))
+def test_models_behind_the_limit_are_left_out_and_those_ahead_count_as_at_the_limit(
+    own, received, by_age, beta, limit
+):
+    weights = merge_weights(own, received, by_age=by_age, self_weight=beta, limit=limit)
+    if weights is None:
+        return
+    for age, weight in zip(received, weights.received, strict=True):
+        if own - age > limit:
+            assert weight == 0
+    capped = [min(age, own + limit) for age in received]
+    assert weights == merge_weights(own, capped, by_age=by_age, self_weight=beta, limit=limit)
+    assert weights.age <= own + limit
+
+
+@given(st.integers(1, 100), some_ages)
+def test_with_the_limit_zero_only_models_as_old_are_averaged(own, received):
+    weights = merge_weights(own, received, by_age=True, limit=0)
+    older = [age for age in received if age >= own]  # a model further ahead is the protocol's to take over
+    if not older:
+        assert weights is None
+        return
+    assert weights is not None
+    assert weights.own == pytest.approx(1 / (1 + len(older)))
+
+
+# --- G3: token accounts ---
+
+strategies = st.sampled_from(["proactive", "simple", "generalised", "randomised"])
+
+
+@st.composite
+def accounts(draw: st.DrawFn) -> PushSettings:
+    capacity = draw(st.integers(1, 20))
+    return PushSettings(
+        tokens=draw(strategies), token_reach=draw(st.integers(1, capacity)), token_capacity=capacity
+    )
+
+
+@given(accounts(), st.lists(st.sampled_from(["tick", "news", "old news"]), max_size=200), st.integers(0, 99))
+def test_a_balance_is_never_negative_and_pushes_are_at_most_ticks_and_the_capacity(settings, events, seed):
+    account, rng = TokenAccount(settings), np.random.default_rng(seed)
+    pushes = ticks = 0
+    for event in events:
+        if event == "tick":
+            ticks += 1
+            pushes += account.tick(rng.random)
+        else:
+            pushes += account.react(useful=event == "news", draw=rng.random)
+        assert 0 <= account.balance <= settings.token_capacity
+        assert pushes + account.balance == ticks  # so never more than one a period in the long run
+        assert pushes <= ticks + settings.token_capacity
+
+
+@given(st.lists(st.booleans(), max_size=50))
+def test_the_proactive_strategy_pushes_exactly_once_a_period_and_never_in_answer(news):
+    account = TokenAccount(PushSettings())
+    for useful in news:
+        assert account.tick(lambda: 0.999)
+        assert account.react(useful=useful, draw=lambda: 0.0) == 0
+
+
+@pytest.mark.parametrize("tokens", ["simple", "generalised", "randomised"])
+def test_without_news_an_account_fills_up_and_then_pushes_at_every_wake_up(tokens):
+    settings = PushSettings(tokens=tokens, token_reach=5, token_capacity=10)
+    account = TokenAccount(settings)
+    rng = np.random.default_rng(1)
+    for _ in range(200):
+        account.tick(rng.random)
+    assert account.balance == 10
+    assert all(account.tick(rng.random) for _ in range(20))
+
+
+def test_the_reactive_formulas_of_the_paper():
+    def reactive(tokens: str, balance: int, *, useful: bool) -> int:
+        settings = PushSettings(tokens=tokens, token_reach=10, token_capacity=20)
+        return TokenAccount(settings, balance).reactive(useful=useful, draw=lambda: 0.5)
+
+    assert [reactive("generalised", a, useful=True) for a in (0, 1, 10, 11, 20)] == [0, 1, 1, 2, 2]
+    assert [reactive("generalised", a, useful=False) for a in (0, 10, 11, 20)] == [0, 0, 1, 1]
+    assert [reactive("simple", a, useful=True) for a in (0, 1, 20)] == [0, 1, 1]
+    assert [reactive("randomised", a, useful=True) for a in (0, 4, 6, 10, 16)] == [0, 0, 1, 1, 2]
+    assert reactive("randomised", 20, useful=False) == 0
+
+
+def test_the_proactive_formulas_of_the_paper():
+    settings = PushSettings(tokens="randomised", token_reach=10, token_capacity=20)
+    chances = [TokenAccount(settings, a).proactive() for a in (0, 9, 10, 20)]
+    assert chances == [0, 0, pytest.approx(1 / 11), 1]

@@ -1,0 +1,193 @@
+"""Gossip learning in a small world: what it sends, merges and takes over, and that it waits for nobody."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gossip.protocols.push.messages import PushMessage
+from gossip.protocols.push.protocol import Push
+from gossip.protocols.push.settings import PushSettings
+from tests.simulation.world import Ctx, Links, World
+
+ROUNDS = 20
+
+
+def full(peers: int) -> list[dict[str, float]]:
+    names = [f"p{i:03d}" for i in range(peers)]
+    return [{other: 1 / peers for other in names if other != name} for name in names]
+
+
+def world(peers: int = 4, *, rounds: int = ROUNDS, links: Links | None = None, **settings: Any) -> World:
+    """Peers of a full graph; a local update adds one, so that a model tells how often it was trained."""
+    rows = full(peers)
+    options = {name: settings.pop(name) for name in ("train", "train_s", "seed") if name in settings}
+    chosen = PushSettings(**settings)
+    return World(
+        lambda round: rows,
+        lambda name, round: Push.resume(chosen, rounds=rounds, model=0.0, state={"round": round}),
+        peers,
+        links=links,
+        **{"train": lambda name, model, round: model + 1, "train_s": lambda name, round: 0.01, **options},
+    )
+
+
+def protocol(run: World, index: int) -> Push:
+    found = run.peers[run.names[index]].protocol
+    assert isinstance(found, Push)
+    return found
+
+
+@pytest.mark.parametrize("order", ["update-then-merge", "merge-then-update"])
+@pytest.mark.parametrize("merge_when", ["wake-up", "received", "full"])
+@pytest.mark.parametrize("fanout", [0, 1, 2])
+def test_everybody_trains_so_often_as_asked_merges_and_ends(order, merge_when, fanout):
+    run = world(order=order, merge_when=merge_when, fanout=fanout)
+    run.start()
+    run.run()
+    for peer in run.peers.values():
+        assert [done.round for done in peer.completed] == list(range(1, ROUNDS + 1))
+        assert peer.finished is not None
+        assert not peer.protocol.needed()
+        assert sum(done.heard for done in peer.completed) > 0
+    spread = run.final()
+    assert spread.max() - spread.min() < ROUNDS / 2
+
+
+def test_each_own_update_is_pushed_once_to_as_many_as_asked():
+    for fanout, copies in ((1, 1), (2, 2), (0, 4)):
+        run = world(5, fanout=fanout, jitter=0.0)
+        run.start()
+        run.run()
+        for index in range(5):
+            status = protocol(run, index).status()
+            assert status["missed_wake_ups"] == 0
+        assert 5 * ROUNDS * copies * 0.9 <= run.sent["push"] <= 5 * (ROUNDS + 1) * copies
+
+
+def test_a_peer_that_hangs_or_is_dead_holds_nobody_up():
+    for merge_when in ("wake-up", "received", "full"):
+        run = world(
+            fanout=0, merge_when=merge_when, train_s=lambda name, round: 1e9 if name == "p003" else 0.01
+        )
+        run.at(5.0, lambda run=run: run.crash("p002"))
+        run.start()
+        run.run(until=3 * ROUNDS)
+        for name in ("p000", "p001"):
+            assert run.peers[name].finished is not None
+            assert run.peers[name].finished < 1.3 * ROUNDS
+            late = [merge for merge in run.merges if merge[0] == name and merge[1] > ROUNDS / 2]
+            assert len(late) >= ROUNDS / 2 / 3 - 1
+
+
+def test_with_full_buffers_a_merge_waits_for_as_many_models_as_there_are_neighbours():
+    run = world(5, merge_when="full", fanout=0, weighting="uniform", self_weight=0.5, jitter=0.0)
+    run.start()
+    run.run()
+    early = [merge for merge in run.merges if 0 < merge[1] < ROUNDS - 1]
+    assert early
+    for _, _, own_weight, received in early:
+        assert own_weight == 0.5
+        assert len(received) == 4
+        assert all(each.weight == pytest.approx(0.125) for each in received)
+
+
+def test_equal_models_of_equal_ages_are_averaged_alike_and_none_twice():
+    run = world(fanout=0, weighting="age")
+    run.start()
+    run.run()
+    assert run.merges
+    for _, _, own_weight, received in run.merges:
+        weights = [own_weight, *(each.weight for each in received)]
+        assert max(weights) < 0.95
+
+
+def test_a_late_joiner_takes_over_a_model_and_disturbs_nobody():
+    run = world(6, rounds=200, fanout=1, train=lambda name, model, round: model + 1)
+    run.peers["p005"].alive = False
+    for name in run.names[:5]:
+        run.at(0.0, lambda name=name: run._start(name))
+    before: list[float] = []
+
+    def join() -> None:
+        before.extend(run.peers[name].completed[-1].model for name in run.names[:5])
+        run.restart("p005", 0)
+
+    run.at(100.0, join)
+    run.run(until=106.0)
+    assert run.adopted == 1
+    assert run.peers["p005"].completed[-1].model > 0.8 * min(before)
+    after = [run.peers[name].completed[-1].model for name in run.names[:5]]
+    assert min(after) > min(before)
+
+
+def _push(run: World, receiver: str, sender: str, age: int, model: float = -1e9) -> None:
+    run.peers[receiver].protocol.on_message(Ctx(run, receiver), sender, PushMessage(age=age, model=model))
+
+
+def test_a_single_liar_about_ages_is_not_taken_over_and_two_are_where_one_is_allowed():
+    run = world(5, fanout=0)
+    run.start()
+    run.run(until=5.0)
+    age = protocol(run, 0).age
+    assert age > 0
+    _push(run, "p000", "p004", 2**53)
+    assert run.adopted == 0
+    _push(run, "p000", "p004", 2**53)
+    assert run.adopted == 0, "the same one twice is no witness"
+    _push(run, "p000", "p003", 2**53 - 1)
+    assert run.adopted == 1
+
+
+def test_a_lone_liar_raises_an_age_by_no_more_than_the_limit():
+    run = world(5, fanout=0, age_limit=3, merge_when="received")
+    run.start()
+    run.run(until=5.3)
+    peer = protocol(run, 0)
+    run.peers["p000"].training = 0
+    before = peer.age
+    _push(run, "p000", "p004", 2**53)
+    assert before < peer.age <= before + 3 * 5
+
+
+def test_models_that_were_never_trained_and_strangers_are_refused():
+    run = world()
+    run.start()
+    run.run(until=0.0)
+    _push(run, "p000", "p001", 0)
+    _push(run, "p000", "p001", -5)
+    run.peers["p000"].protocol.on_message(Ctx(run, "p000"), "x", PushMessage(age=3, model=0.0))
+    assert run.rejected == {"untrained": 2, "not-a-neighbour": 1}
+
+
+def test_a_restart_goes_on_with_ages_and_tokens():
+    run = world(tokens="simple", token_capacity=4)
+    run.start()
+    run.run(until=10.0)
+    saved = protocol(run, 0).snapshot()
+    again = Push.resume(
+        PushSettings(tokens="simple", token_capacity=4), rounds=ROUNDS, model=1.0, state=saved
+    )
+    assert again.snapshot() == saved
+    assert saved["round"] == run.peers["p000"].completed[-1].round
+    assert int(saved["age"]) >= int(saved["round"])
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_with_loss_duplicates_and_reordering_everybody_ends(seed):
+    rng = np.random.default_rng(seed)
+    run = world(
+        int(rng.integers(2, 9)),
+        links=Links(delay_s=lambda rng: rng.exponential(1.0), loss=0.3, duplication=0.2, reorder=True),
+        fanout=int(rng.integers(0, 3)),
+        merge_when=str(rng.choice(["wake-up", "received", "full"])),
+        tokens=str(rng.choice(["proactive", "simple", "generalised", "randomised"])),
+        train_s=lambda name, round: 0.3 + (name == "p001"),
+        seed=seed,
+    )
+    run.start()
+    run.run(until=10.0 * ROUNDS)
+    assert all(peer.finished is not None for peer in run.peers.values())
+    assert run.final().min() > ROUNDS / 3
