@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from gossip.errors import ProtocolMisuse
 from gossip.learning.local_update import Trained
-from gossip.learning.task import Evaluation, Task
-from gossip.merging.base import Merge, MergeContext
+from gossip.learning.task import Evaluation, Shard, Task
+from gossip.merging import sanitise
+from gossip.merging.base import Merge, MergeContext, Verdict
+from gossip.merging.sanitise import Refusal, Sanitiser, SanitiseSettings
 from gossip.protocols.base import Contribution, PeerId
 
-__all__ = ["Evaluation", "Learner", "Trained"]
+__all__ = ["Evaluation", "Judged", "Learner", "Trained"]
+
+JUDGED_MAX = 100_000
+"""Judgements that wait to be fetched; nobody may want them."""
+
+
+class Judged(NamedTuple):
+    """What became of one received model: refused before the rule, or what the rule made of it."""
+
+    round: int
+    verdict: Refusal | Verdict
 
 
 class Learner:
@@ -25,6 +38,8 @@ class Learner:
         position: its place among the sorted peers, which decides its shard.
         peers: how many there are.
         merge: this peer's own instance.
+        sanitise: what is refused before the merge sees it.
+        shard: own samples, where they are not the partition's.
         device: where training, merging and evaluation compute.
 
     Raises:
@@ -39,15 +54,19 @@ class Learner:
         position: int,
         peers: int,
         merge: Merge,
+        sanitise: SanitiseSettings | None = None,
+        shard: Shard | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         self.task = task
         self.peer = peer
         self.device = torch.device(device)
-        self.shard = task.shard(position, peers)
+        self.shard = task.shard(position, peers) if shard is None else shard
         self._x, self._y = self.shard.x.to(self.device), self.shard.y.to(self.device)
         self._update = task.local_update(self.device)
         self._merge = merge
+        self.sanitiser = Sanitiser(sanitise or SanitiseSettings(), task.space.learned_size)
+        self._judged: list[Judged] = []
 
     def initial(self, *, independent: bool | None = None) -> Tensor:
         """Return the model [P] of round 0: common to all peers, or this peer's own draw; default: as `[model]` says."""
@@ -92,23 +111,49 @@ class Learner:
         self._check(own)
         learned_size = self.task.space.learned_size
         on_device = own.to(self.device)
+        refusals = self._refusals(on_device[:learned_size], received, round=round)
+        own_weight, accepted = sanitise.without(own_weight, received, refusals)
         merged = self._merge(
             on_device[:learned_size],
             own_weight,
-            [Contribution(each.sender, each.model.to(self.device), each.weight) for each in received],
-            context=self._context(on_device, round=round, step=step, last=last),
+            [Contribution(each.sender, each.model.to(self.device), each.weight) for each in accepted],
+            context=self._context(
+                on_device, round=round, step=step, last=last, rejected=len(received) - len(accepted)
+            ),
         ).cpu()
         return merged if learned_size == len(own) else torch.cat([merged, own[learned_size:]])
 
-    def adopt(self, own: Tensor, learned: Tensor) -> Tensor:
-        """Return `learned` [L], another peer's, with the slots that never travel taken from `own` [P]."""
+    def adopt(self, own: Tensor, received: Contribution) -> Tensor:
+        """Return another peer's model [L] with the slots that never travel taken from `own` [P].
+
+        A copy of `own` where the other's is one that no merge would see.
+        """
         self._check(own)
         learned_size = self.task.space.learned_size
-        if learned.shape != (learned_size,):
-            raise ProtocolMisuse(
-                f"adopting a vector of shape {tuple(learned.shape)}; expected ({learned_size},)"
-            )
-        return torch.cat([learned, own[learned_size:]])
+        if self._refusals(own[:learned_size], [received]) != [None]:
+            return own.clone()
+        return torch.cat([received.model, own[learned_size:]])
+
+    def take_judged(self) -> list[Judged]:
+        """Return what has become of received models since the last call, in the order in which it did."""
+        judged, self._judged = self._judged, []
+        return judged
+
+    def _refusals(
+        self, own: Tensor, received: Sequence[Contribution], *, round: int | None = None
+    ) -> list[Refusal | None]:
+        if not received:
+            return []
+        sanitiser = self.sanitiser
+        refusals = sanitiser.judge(sanitise.norm_of(own), sanitise.norms_of(own, received), round=round)
+        for refusal in refusals:
+            if refusal is not None:
+                self._note(sanitiser.round, refusal)
+        return refusals
+
+    def _note(self, round: int, verdict: Refusal | Verdict) -> None:
+        if len(self._judged) < JUDGED_MAX:
+            self._judged.append(Judged(round, verdict))
 
     def evaluate(self, model: Tensor) -> Evaluation:
         """Return loss and accuracy of `model` [P] on the common test set.
@@ -124,7 +169,7 @@ class Learner:
             return model
         return self.task.reestimated(model.to(self.device), self._x).cpu()
 
-    def _context(self, own: Tensor, *, round: int, step: int, last: bool) -> MergeContext:
+    def _context(self, own: Tensor, *, round: int, step: int, last: bool, rejected: int) -> MergeContext:
         space = self.task.space
 
         def predict(learned: Tensor, x: Tensor) -> Tensor:
@@ -144,6 +189,8 @@ class Learner:
             x=self._x,
             y=self._y,
             predict=predict,
+            rejected=rejected,
+            judge=lambda verdict: self._note(round, verdict),
         )
 
     def _check(self, model: Tensor) -> None:

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from gossip.config.presets import DEFAULT_ALGORITHM
 from gossip.learning.settings import DataSettings, LocalSettings, ModelSettings
+from gossip.merging.sanitise import SanitiseSettings
 from gossip.merging.settings import AverageSettings, Merge
 from gossip.net.settings import NetSettings
 from gossip.protocols.settings import ProtocolChoice, RoundsSettings
@@ -69,6 +70,7 @@ class TaskSettings(Settings):
     local: LocalSettings = LocalSettings()
     protocol: ProtocolChoice = RoundsSettings()
     merge: Merge = AverageSettings()
+    sanitise: SanitiseSettings = SanitiseSettings()
     codec: Codec = Float32Settings()
     topology: TopologySettings = TopologySettings()
     stop: StopSettings = StopSettings()
@@ -85,7 +87,8 @@ class TaskSettings(Settings):
         """Return what all peers of a run must have in common: section -> digest.
 
         Sections compared one by one, so that a mismatch can be named. Not compared: where the data lies,
-        and how this process behaves (`evaluate`, `node`, `net`). `stop` is: peers with fewer rounds would leave early.
+        and how this process behaves (`sanitise`, `evaluate`, `node`, `net`). `stop` is: peers with fewer rounds would
+        leave early.
         """
         tables = self.as_sections()
         data = tables["data"]

@@ -58,6 +58,9 @@ class MergeContext:
     y: Tensor  # (n,)
     predict: Callable[[Tensor, Tensor], Tensor]
     """``predict(learned [L], x) -> logits (n, classes)`` with the rest of the model taken from own."""
+    rejected: int = 0
+    """Received models that were left out before the rule saw any; where a rule is told of f attackers, each of them
+    is one whom it need not fear any more."""
     judge: Callable[[Verdict], None] = _ignore
     """Where a rule tells what it made of each received model; reports show it over time."""
 

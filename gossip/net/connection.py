@@ -55,10 +55,9 @@ class Local:
     instance: str
     insecure: bool
     pool: MemoryPool
-    inspect: Callable[[PeerId, Message], Awaitable[None]]
-    """Raises `PeerError` for a message that must not be used."""
+    unseen: Callable[[PeerId], object | None]
+    """What stands for a model of that peer that is not even to be decoded; None where it is."""
     on_message: Callable[[PeerId, Message], None]
-    on_rejected: Callable[[PeerId | None, str, str], None]
 
 
 class Connection:
@@ -225,7 +224,7 @@ class Connection:
             return
         if not document.type.transport:
             if event.tensors:
-                # Decoding and inspecting take time in which nobody reads: that silence is ours, not theirs.
+                # Decoding takes time in which nobody reads: that silence is ours, not theirs.
                 self._alive.deadline = float("inf")
             await self._deliver(document, event.tensors)
             self._note_input()
@@ -240,22 +239,14 @@ class Connection:
 
     async def _deliver(self, document: Document, tensors: tuple[WireTensor, ...]) -> None:
         codec = self.local.codec
-        model: Any = None
-        if tensors:
+        model: Any = self.local.unseen(self.peer) if tensors else None
+        if tensors and model is None:
             model = (
                 codec.decode(tensors)
                 if codec.instant
                 else await trio.to_thread.run_sync(codec.decode, tensors)
             )
-        message = document.message(model)
-        try:
-            await self.local.inspect(self.peer, message)
-        except PeerError as error:
-            # The bytes were in order, so the connection stays; only this message is not used.
-            self.local.accounting.reject(error.reason)
-            self.local.on_rejected(self.peer, error.reason, str(error))
-            return
-        self.local.on_message(self.peer, message)
+        self.local.on_message(self.peer, document.message(model))
 
     async def _read_transport(self) -> tuple[Document, Message]:
         """Read one message of the connection itself, before protocols may speak."""

@@ -9,7 +9,7 @@ from the side that dialled the old one (which dials only when it has lost that),
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,11 +55,11 @@ class NeighbourTable:
         settings: NetSettings,
         accounting: Accounting,
         rng: np.random.Generator,
-        inspect: Callable[[PeerId, Message], Awaitable[None]],
         on_message: Callable[[PeerId, Message], None],
         on_peer: Callable[[PeerId, bool], None],
         on_rejected: Callable[[PeerId | None, str, str], None],
         instance: str,
+        unseen: Callable[[PeerId], object | None] = lambda _: None,
         listen: str | None = None,
     ) -> None:
         """Make a table; `run` starts it.
@@ -75,12 +75,11 @@ class NeighbourTable:
             settings: deadlines and bounds.
             accounting: where bytes, messages and rejections are counted.
             rng: for the jitter of dialling.
-            inspect: called with every received message; raises `PeerError` for one that must not be used, which is
-                counted and dropped. Meanwhile nothing more is read from that peer.
             on_message: called with every good message; a model is a float32 tensor [L] that nobody else holds.
             on_peer: called when a peer can be reached, and when it no longer can.
             on_rejected: called with (peer or None, reason, sentence) when something received was not used.
             instance: random, new with every start of the process.
+            unseen: asked before a model is decoded; what it returns for the sender, unless None, is handed on instead.
             listen: host:port to bind instead of the peers file's.
         """
         self._peers = peers
@@ -103,9 +102,8 @@ class NeighbourTable:
             instance=instance,
             insecure=identity is None,
             pool=MemoryPool(),
-            inspect=inspect,
+            unseen=unseen,
             on_message=on_message,
-            on_rejected=on_rejected,
         )
         self._neighbours: dict[PeerId, Neighbour] = {}
         self._open: set[Connection] = set()

@@ -13,7 +13,9 @@ from gossip.node.handles import Deferred
 from gossip.protocols.base import Contribution, Event, Message, PeerId, Ticket, TimerKey
 
 if TYPE_CHECKING:
-    from gossip.learner import Learner, Trained
+    from torch import Tensor
+
+    from gossip.learner import Judged, Learner, Trained
     from gossip.net.neighbours import NeighbourTable
     from gossip.node.work import LearningThread
     from topologies import Topology
@@ -39,6 +41,7 @@ class NodeContext:
         on_trained: Callable[[Ticket, Deferred, Trained], None],
         on_event: Callable[[Event], None],
         on_finish: Callable[[Deferred], None],
+        on_judged: Callable[[list[Judged]], None],
     ) -> None:
         self.peer = peer
         self._everybody = everybody
@@ -52,6 +55,7 @@ class NodeContext:
         self._on_trained = on_trained
         self._on_event = on_event
         self._on_finish = on_finish
+        self._on_judged = on_judged
         self._timers: dict[TimerKey, trio.CancelScope] = {}
         self._tickets = 0
         self.replace_peers(peers, topology)
@@ -138,15 +142,23 @@ class NodeContext:
         merged = Deferred(self._learned_size)
         self._thread.submit(
             lambda: self._learner.merge(own.vector, own_weight, received, round=round, step=step, last=last),
-            merged.set,
+            lambda vector: self._merged(merged, vector),
         )
         return merged
 
     def adopt(self, own: Deferred, received: Contribution) -> Deferred:
         """Queue the exchange of what travels; statistics and the like stay our own."""
         adopted = Deferred(self._learned_size)
-        self._thread.submit(lambda: self._learner.adopt(own.vector, received.model), adopted.set)
+        self._thread.submit(
+            lambda: self._learner.adopt(own.vector, received), lambda vector: self._merged(adopted, vector)
+        )
         return adopted
+
+    def _merged(self, handle: Deferred, vector: Tensor) -> None:
+        handle.set(vector)
+        judged = self._learner.take_judged()
+        if judged:
+            self._on_judged(judged)
 
     def emit(self, event: Event) -> None:
         """Pass an event to the shell."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from gossip.storage.models import encode_model, encode_snapshot
 from gossip.storage.run_record import RunRecord
 from gossip.telemetry.accounting import Accounting
 from gossip.telemetry.progress import Progress
+from gossip.telemetry.verdicts import Verdicts
 
 if TYPE_CHECKING:
     from gossip.learner import Evaluation, Trained
@@ -32,6 +34,9 @@ logger = logging.getLogger("gossip.node")
 
 EVENTS_MAX = 100_000
 """Lines of events.jsonl per process: a neighbour that flaps for weeks must not fill the disk."""
+
+REJECTED_KINDS_MAX = 4096
+"""Pairs of a peer and a reason that are told apart in events.jsonl."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,8 @@ class Recorder:
         self._disk_errors: set[str] = set()
         self._flushing = False
         self.last_evaluation: Evaluation | None = None
+        self.verdicts = Verdicts()
+        self._rejected: Counter[tuple[str | None, str]] = Counter()
 
     def started(self, round: int) -> None:
         """Note the start; on a resume put the records back to the checkpoint's round."""
@@ -80,6 +87,19 @@ class Recorder:
         if self._events <= EVENTS_MAX:
             with self._disk("events"):
                 self._record.event(name, **details)
+
+    def rejected(self, other: str | None, reason: str, sentence: str | None = None) -> None:
+        """Note that something received was not used: the 1st, 2nd, 4th, 8th … of a peer and a reason get a line.
+
+        A neighbour that sends nothing else must not fill the disk; `count` says how many there were, this one included.
+        """
+        if len(self._rejected) >= REJECTED_KINDS_MAX and (other, reason) not in self._rejected:
+            return
+        self._rejected[other, reason] += 1
+        count = self._rejected[other, reason]
+        if count & (count - 1) == 0:
+            said = {} if sentence is None else {"sentence": sentence}
+            self.event("rejected", other=other, reason=reason, count=count, **said)
 
     @contextmanager
     def _disk(self, what: str) -> Iterator[None]:
@@ -140,6 +160,10 @@ class Recorder:
     def _evaluated(self, entry: dict[str, Any], evaluation: Evaluation) -> None:
         self.last_evaluation = evaluation
         entry |= {"accuracy": evaluation.accuracy, "test_loss": _finite(evaluation.loss)}
+        # Every merge of these rounds was computed before the evaluation.
+        verdicts = self.verdicts.take(entry["round"])
+        if verdicts:
+            entry["verdicts"] = verdicts
         with self._disk("metrics"):
             self._record.metrics(entry)
         self._progress.round(entry)
@@ -214,6 +238,7 @@ class Recorder:
             "run_id": self._settings.run_id(),
             "space_id": self._setup.task.space.space_id,
             "adopted": self._adopted,
+            "verdicts": self.verdicts.as_dict(),
             **counts(self._accounting),
         }
         with self._disk("summary.json"):

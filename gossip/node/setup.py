@@ -119,6 +119,7 @@ def load_learning(options: NodeOptions, membership: Membership) -> Setup:
         position=membership.position,
         peers=len(membership.peers),
         merge=settings.merge.load()(settings.merge),
+        sanitise=settings.sanitise,
     )
     belongs = Belongs(peer=membership.me.name, space_id=task.space.space_id, seed=settings.seed)
     if options.fresh:

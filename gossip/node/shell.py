@@ -8,7 +8,7 @@ import signal
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,9 @@ import trio
 
 from gossip import seeding
 from gossip.config.graphs import build_topology
-from gossip.errors import ExitCode, GossipError, PeerError, QuorumLost, SettingError, TooFewPeers
-from gossip.learner import Trained
+from gossip.errors import ExitCode, GossipError, QuorumLost, SettingError, TooFewPeers
+from gossip.learner import Judged, Trained
+from gossip.merging.sanitise import MUTED, Refusal
 from gossip.net.neighbours import Agreement, NeighbourTable
 from gossip.net.peers_file import load as load_peers
 from gossip.node.context import NodeContext
@@ -51,9 +52,6 @@ TICK_S = 0.5
 
 METRICS_S = 1.0
 """How fresh exported metrics are; Prometheus asks every 15 s or so."""
-
-INLINE_FINITE_CHECK_MAX = 1 << 18
-"""Models up to this many parameters are checked in the event loop (< 0.1 ms); larger ones in a thread."""
 
 
 class Node:
@@ -108,7 +106,7 @@ class Node:
             settings=settings.net,
             accounting=self.accounting,
             rng=seeding.generator(settings.seed, "dial", peer=self.name),
-            inspect=inspect_message,
+            unseen=self._unseen,
             on_message=self._on_message,
             on_peer=self._on_peer,
             on_rejected=self._on_rejected,
@@ -312,7 +310,25 @@ class Node:
             self._handle(lambda: self._protocol.on_peer(self._context, peer, up))
 
     def _on_rejected(self, peer: PeerId | None, reason: str, sentence: str) -> None:
-        self._recorder.event("rejected", other=peer, reason=reason, sentence=sentence)
+        self._recorder.rejected(peer, reason, sentence)
+
+    def _unseen(self, peer: PeerId) -> object | None:
+        return MUTED if self._setup.learner.sanitiser.is_muted(peer) else None
+
+    def _on_judged(self, judged: Sequence[Judged]) -> None:
+        for round, verdict in judged:
+            if isinstance(verdict, Refusal):
+                self.accounting.reject(verdict.reason)
+                self._recorder.rejected(verdict.sender, verdict.reason)
+                if verdict.muted_rounds:
+                    logger.warning(
+                        "%s is muted for %d rounds: its models are %s",
+                        verdict.sender,
+                        verdict.muted_rounds,
+                        verdict.reason,
+                    )
+                    self._recorder.event("muted", other=verdict.sender, rounds=verdict.muted_rounds)
+            self._recorder.verdicts.note(round, verdict.sender, verdict.weight, verdict.reason)
 
     def _on_trained(self, ticket: Ticket, model: Deferred, trained: Trained) -> None:
         self._last_trained = trained
@@ -344,7 +360,7 @@ class Node:
                 )
             case MessageRejected():
                 self.accounting.reject(event.reason)
-                self._recorder.event("rejected", other=event.sender, reason=event.reason)
+                self._recorder.rejected(event.sender, event.reason)
             case ModelSaved():
                 self._round = event.round
                 self._recorder.save(event.model, self._protocol.snapshot())
@@ -395,32 +411,8 @@ class Node:
             on_trained=self._on_trained,
             on_event=self._on_event,
             on_finish=self._on_finish,
+            on_judged=self._on_judged,
         )
-
-
-async def inspect_message(sender: PeerId, message: Message) -> None:
-    """Refuse a model that is not finite: one NaN would spread through every merge.
-
-    Raises:
-        PeerError: with the reason "non-finite".
-    """
-    if not message.carries_model:
-        return
-    vector: torch.Tensor = message.model  # type: ignore[attr-defined]
-    if vector.numel() <= INLINE_FINITE_CHECK_MAX:
-        finite = is_finite(vector)
-    else:
-        finite = await trio.to_thread.run_sync(is_finite, vector)
-    if not finite:
-        raise PeerError("non-finite", f"{sender} sent a model with values that are not finite")
-
-
-def is_finite(vector: torch.Tensor) -> bool:
-    """Return whether all values are finite. One pass and no copy: NaN and infinity survive a sum."""
-    if bool(torch.isfinite(vector.sum())):
-        return True
-    # A sum of finite values may overflow.
-    return bool(torch.isfinite(vector).all())
 
 
 def sole_error(group: BaseException) -> GossipError | None:

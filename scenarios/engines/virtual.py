@@ -82,7 +82,12 @@ class VirtualRun:
         self.scenario = scenario
         self.task = task
         self.learning = BatchedLearning(
-            task, names, scenario.merge, device=scenario.virtual.device, method=scenario.virtual.method
+            task,
+            names,
+            scenario.merge,
+            sanitise=scenario.sanitise,
+            device=scenario.virtual.device,
+            method=scenario.virtual.method,
         )
         shards = task.partition(len(names))
         per_round = [_samples_per_round(len(shard), scenario) for shard in shards]

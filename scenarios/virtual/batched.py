@@ -10,7 +10,7 @@ something, and networks that do not gain from batches (`BatchedLearning.method`)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -18,11 +18,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from gossip.errors import ProtocolMisuse, SettingError
-from gossip.learner import Learner
+from gossip.learner import Judged, Learner
 from gossip.learning import user_code
 from gossip.learning.models import MODELS
-from gossip.learning.task import Evaluation, Task
+from gossip.learning.task import Evaluation, Shard, Task
 from gossip.merging.base import WEIGHT_TOLERANCE, Merge, check_weights
+from gossip.merging.sanitise import SanitiseSettings
 from gossip.protocols.base import Contribution, PeerId
 from gossip.settings import Choice
 from scenarios.virtual import training
@@ -30,6 +31,7 @@ from scenarios.virtual.evaluation import StackedEvaluation
 from scenarios.virtual.linear_stack import LinearStack
 from scenarios.virtual.minibatches import MiniBatches
 from scenarios.virtual.models import Arena, Handle
+from scenarios.virtual.screening import Screen
 from scenarios.virtual.training import StackedTraining
 
 PENDING_PER_PEER_MAX = 4
@@ -60,7 +62,13 @@ class _Merge(NamedTuple):
 
 class _Adopt(NamedTuple):
     own: Handle
-    received: Handle
+    received: Contribution
+
+
+class _Craft(NamedTuple):
+    own: Handle
+    inputs: Sequence[Handle]
+    function: Callable[[Tensor], Tensor]
 
 
 _Level: TypeAlias = dict[type, list[Handle]]
@@ -73,6 +81,8 @@ class BatchedLearning:
         task: what is learnt.
         names: the peers, sorted; a peer's position is its number everywhere else.
         merge: settings of the rule by which models become one.
+        sanitise: what is refused before the rule sees it.
+        shards: samples of peers whose own are not the partition's.
         device: where everything is computed.
         method: ``auto``, or ``linear-stack``, ``vmap`` or ``loop`` for local updates.
 
@@ -87,6 +97,8 @@ class BatchedLearning:
         names: Sequence[PeerId],
         merge: Choice,
         *,
+        sanitise: SanitiseSettings | None = None,
+        shards: Mapping[int, Shard] | None = None,
         device: torch.device | str = "cpu",
         method: str = "auto",
     ) -> None:
@@ -99,6 +111,10 @@ class BatchedLearning:
         task.shard(sizes.index(min(sizes)), len(names))  # says so where it is too small
         self._merge_choice = merge
         self._merge_class: type[Merge] = merge.load()
+        self._sanitise = sanitise or SanitiseSettings()
+        self._shards = dict(shards or {})
+        self.on_judged: Callable[[int, Judged], None] = lambda peer, judged: None
+        """Told (peer, what became of a model it received); when the merge is computed, which may be much later."""
         self._learners: dict[int, Learner] = {}
         self.method, self.reason = training.choose(
             task, method, device=self.device, batch_size=min(task.local_settings.batch_size, max(sizes))
@@ -110,6 +126,7 @@ class BatchedLearning:
             # Of a user's network nobody knows whether samples act on each other.
             pad=stack is not None or task.model_settings.name in MODELS,
             device=self.device,
+            shards=self._shards,
         )
         self._training: StackedTraining | None = None
         if self.method != "loop":
@@ -122,6 +139,13 @@ class BatchedLearning:
         self._pending: list[Handle] = []
         self._pending_max = max(PENDING_MIN, PENDING_PER_PEER_MAX * len(names))
         self._chunk = _chunk_peers(4 * task.space.size, self.device)
+        self._screen = Screen(
+            self._sanitise,
+            self._arena,
+            learned_size=task.space.learned_size,
+            chunk=self._chunk,
+            tell=lambda peer, judged: self.on_judged(peer, judged),
+        )
 
     # --- what a peer asks for; cheap, and answered at once ---
 
@@ -159,9 +183,13 @@ class BatchedLearning:
         """Return the merged model: learned slots by the rule, the others from `own`. Contributions hold handles."""
         return self._noted(peer, _Merge(own, own_weight, received, round, step, last))
 
-    def adopt(self, own: Handle, received: Handle) -> Handle:
-        """Return `received`, another peer's model, with the slots that never travel taken from `own`."""
+    def adopt(self, own: Handle, received: Contribution) -> Handle:
+        """Return another peer's model with the slots that never travel taken from `own`; see `Learner.adopt`."""
         return self._noted(own.peer, _Adopt(own, received))
+
+    def craft(self, own: Handle, inputs: Sequence[Handle], function: Callable[[Tensor], Tensor]) -> Handle:
+        """Return ``function(learned slots of the inputs (n, L)) -> [L]``, with all other slots of `own`."""
+        return self._noted(own.peer, _Craft(own, inputs, function))
 
     def samples(self, peer: int) -> int:
         """Return how many samples a local update of `peer` sees, repetitions counted."""
@@ -221,7 +249,7 @@ class BatchedLearning:
                 if kind in level:
                     compute(level.pop(kind))
 
-    def _noted(self, peer: int, request: _Train | _Merge | _Adopt) -> Handle:
+    def _noted(self, peer: int, request: _Train | _Merge | _Adopt | _Craft) -> Handle:
         handle = Handle(peer, request, self._free)
         self._pending.append(handle)
         if len(self._pending) >= self._pending_max:
@@ -233,6 +261,7 @@ class BatchedLearning:
             (_Train, self._train_alone if self._training is None else self._train_stacked),
             (_Merge, self._merge_product if self._merge_class.linear else self._merge_alone),
             (_Adopt, self._adopt),
+            (_Craft, self._craft),
         ]
 
     def _levels(self, pending: list[Handle]) -> list[_Level]:
@@ -253,7 +282,9 @@ class BatchedLearning:
                     depth = max(depth, last_merge.get(handle.peer, 0))
                     last_merge[handle.peer] = depth + 1
             elif kind is _Adopt:
-                depth = max(depth, request.received.level)
+                depth = max(depth, request.received.model.level)
+            elif kind is _Craft:
+                depth = max([depth, *(each.level for each in request.inputs)])
             if depth == len(levels):
                 levels.append({})
             levels[depth].setdefault(kind, []).append(handle)
@@ -292,6 +323,7 @@ class BatchedLearning:
         """Average all at once: a sparse matrix of weights times the arena."""
         rank = self._minibatches.rank
         handles.sort(key=lambda handle: rank[handle.peer])  # as they will be trained
+        norms = self._norms(handles)
         rows = self._arena.take(len(handles))
         learned = self.task.space.learned_size
         for start in range(0, len(handles), self._chunk):
@@ -300,7 +332,10 @@ class BatchedLearning:
             weights: list[float] = []
             firsts: list[int] = []
             for handle in part:
-                own, own_weight, received, *_ = handle.request
+                own, own_weight, received, round, *_ = handle.request
+                own_weight, received = self._screen.merge(
+                    handle.peer, own, own_weight, received, round=round, norms=norms
+                )
                 firsts.append(len(inputs))
                 inputs.append(own.row)
                 weights.append(own_weight)
@@ -346,21 +381,48 @@ class BatchedLearning:
                 Contribution(each.sender, vectors[each.model.row, :learned].clone(), each.weight)
                 for each in received
             ]
-            vectors[row] = self._learner(handle.peer).merge(
+            learner = self._learner(handle.peer)
+            vectors[row] = learner.merge(
                 vectors[own.row].clone(), own_weight, contributions, round=round, step=step, last=last
             )
+            for judged in learner.take_judged():
+                self.on_judged(handle.peer, judged)
             handle.place(row)
 
+    def _norms(self, handles: list[Handle]) -> Mapping[int, float]:
+        """Return the norms of everything that merges read, by row."""
+        rows = [handle.request.own.row for handle in handles]
+        for handle in handles:
+            rows += [each.model.row for each in handle.request.received]
+        return self._screen.norms(rows)
+
     def _adopt(self, handles: list[Handle]) -> None:
-        rows = self._arena.take(len(handles))
-        adopted = self._arena.vectors.index_select(
-            0, self._indices([handle.request.received for handle in handles])
+        norms = self._screen.norms(
+            [row for handle in handles for row in (handle.request.own.row, handle.request.received.model.row)]
         )
+        rows = self._arena.take(len(handles))
+        sources = []
+        for handle in handles:
+            own, received = handle.request
+            _, accepted = self._screen.merge(handle.peer, own, 0.0, [received], round=None, norms=norms)
+            sources.append(accepted[0].model if accepted else own)
+        adopted = self._arena.vectors.index_select(0, self._indices(sources))
         learned = self.task.space.learned_size
         own = self._indices([handle.request.own for handle in handles])
         adopted[:, learned:] = self._arena.vectors[:, learned:].index_select(0, own)
         self._arena.put(rows, adopted)
         for handle, row in zip(handles, rows, strict=True):
+            handle.place(row)
+
+    def _craft(self, handles: list[Handle]) -> None:
+        rows = self._arena.take(len(handles))
+        learned = self.task.space.learned_size
+        vectors = self._arena.vectors
+        for handle, row in zip(handles, rows, strict=True):
+            own, inputs, function = handle.request
+            crafted = function(vectors.index_select(0, self._indices(inputs))[:, :learned])
+            vectors[row] = vectors[own.row]
+            vectors[row, :learned] = crafted
             handle.place(row)
 
     def _indices(self, handles: Sequence[Handle]) -> Tensor:
@@ -374,6 +436,8 @@ class BatchedLearning:
                 position=peer,
                 peers=len(self.names),
                 merge=self._merge_choice.load()(self._merge_choice),
+                sanitise=self._sanitise,
+                shard=self._shards.get(peer),
                 device=self.device,
             )
         return self._learners[peer]

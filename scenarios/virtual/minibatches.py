@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby, repeat
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gossip.learning import batches
 from gossip.learning.local_update import PADDING
-from gossip.learning.task import Task
+from gossip.learning.task import Shard, Task
 
 KEPT_BYTES_MAX = 64 * 2**20
 """Samples gathered once and kept, where the same peers train together round after round."""
@@ -52,17 +52,34 @@ class MiniBatches:
         pad: pad smaller mini-batches instead of keeping sizes apart. Only where samples do not act on each other,
             as they do under batch normalisation.
         device: where the samples lie.
+        shards: samples of peers whose own are not the partition's.
     """
 
-    def __init__(self, task: Task, names: Sequence[str], *, pad: bool, device: torch.device) -> None:
+    def __init__(
+        self,
+        task: Task,
+        names: Sequence[str],
+        *,
+        pad: bool,
+        device: torch.device,
+        shards: Mapping[int, Shard] | None = None,
+    ) -> None:
         self._settings = task.local_settings
         self._seed = task.seed
         self._names = names
         self._pad = pad
         self._batch_min = task.batch_min
         self._device = device
-        self._x, self._y = task.dataset.x_train.to(device), task.dataset.y_train.to(device)
-        self._shards = task.partition(len(names))
+        x, y = [task.dataset.x_train], [task.dataset.y_train]
+        self._shards = list(task.partition(len(names)))
+        behind = len(y[0])
+        for peer, own in sorted((shards or {}).items()):
+            x.append(own.x)
+            y.append(own.y)
+            self._shards[peer] = np.arange(behind, behind + len(own), dtype=np.int64)
+            behind += len(own)
+        self._x = (torch.cat(x) if shards else x[0]).to(device)
+        self._y = (torch.cat(y) if shards else y[0]).to(device)
         plans: dict[int, Plan] = {}
         for shard in self._shards:
             if len(shard) not in plans:

@@ -194,7 +194,7 @@ class VirtualPeer:
         """Take over what travels of another peer's model."""
         simulation = self._simulation
         simulation.log.add(simulation.now, Did.ADOPT, self.index, simulation.index_of[received.sender])
-        return simulation.learning.adopt(own, received.model)
+        return simulation.learning.adopt(own, received)
 
     def emit(self, event: Event) -> None:
         """Count and measure."""

@@ -35,6 +35,7 @@ class ScalarLearning:
             total += contribution.weight * contribution.model
         return total
 
-    def adopt(self, own: float, received: float) -> float:
+    def adopt(self, own: float, received: Contribution) -> float:
         """Return the other's."""
-        return received
+        model: float = received.model
+        return model

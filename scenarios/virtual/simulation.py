@@ -57,8 +57,8 @@ class Learning(StructuralType):
     ) -> Model:
         """Return the handle of the merged model."""
 
-    def adopt(self, own: Model, received: Model) -> Model:
-        """Return the handle of `received` with own slots that never travel."""
+    def adopt(self, own: Model, received: Contribution) -> Model:
+        """Return the handle of a received model with own slots that never travel."""
 
 
 class Measure(StructuralType):

@@ -58,8 +58,8 @@ class Numbers:
         assert len({each.sender for each in received}) == len(received)
         return own_weight * own + sum(each.weight * each.model for each in received)
 
-    def adopt(self, own: float, received: float) -> float:
-        return received
+    def adopt(self, own: float, received: Contribution) -> float:
+        return received.model
 
 
 class ModestWorld(Simulation):

@@ -108,8 +108,8 @@ class CheckedLearning:
         self._checkers().tell("merged", self.peers[peer], own_weight, received, round, step)
         return Number(own_weight * own.value + sum(each.weight * each.model.value for each in received))
 
-    def adopt(self, own: Number, received: Number) -> Number:
-        return received
+    def adopt(self, own: Number, received: Contribution) -> Number:
+        return received.model
 
 
 class WatchedSimulation(Simulation):

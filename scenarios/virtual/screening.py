@@ -1,0 +1,83 @@
+"""Sanitising the merges of many peers at once: what a node's `Learner` does for one, with all norms in a few passes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+
+from gossip.learner import Judged
+from gossip.merging import sanitise
+from gossip.merging.sanitise import Sanitiser, SanitiseSettings
+from gossip.protocols.base import Contribution
+from scenarios.virtual.models import Arena, Handle
+
+
+class Screen:
+    """All peers' sanitisers, for merges and adoptions that no `Learner` computes.
+
+    Args:
+        settings: `[sanitise]`.
+        arena: where the models lie.
+        learned_size: L.
+        chunk: models looked at in one go.
+        tell: called with (peer, what became of a model), for models that were left out.
+    """
+
+    def __init__(
+        self,
+        settings: SanitiseSettings,
+        arena: Arena,
+        *,
+        learned_size: int,
+        chunk: int,
+        tell: Callable[[int, Judged], None],
+    ) -> None:
+        self._settings = settings
+        self._arena = arena
+        self._learned_size = learned_size
+        self._chunk = chunk
+        self._tell = tell
+        self._sanitisers: dict[int, Sanitiser] = {}
+
+    def norms(self, rows: Sequence[int]) -> Mapping[int, float]:
+        """Return the norms of the learned slots in `rows`; NaN where a value is not finite."""
+        unique = sorted(set(rows))
+        norms: dict[int, float] = {}
+        for start in range(0, len(unique), self._chunk):
+            part = unique[start : start + self._chunk]
+            learned = self._arena.at(part)[:, : self._learned_size]
+            norms.update(zip(part, torch.linalg.vector_norm(learned, dim=1).tolist(), strict=True))
+        for row in [row for row, norm in norms.items() if not math.isfinite(norm)]:
+            norms[row] = sanitise.norm_of(self._arena.vectors[row, : self._learned_size])
+        return norms
+
+    def merge(
+        self,
+        peer: int,
+        own: Handle,
+        own_weight: float,
+        received: Sequence[Contribution],
+        *,
+        round: int | None,
+        norms: Mapping[int, float],
+    ) -> tuple[float, Sequence[Contribution]]:
+        """Return the weights and contributions that are left of a merge."""
+        own_norm = norms[own.row]
+        sanitiser = self._sanitisers.get(peer)
+        if sanitiser is None or sanitiser.spotless:
+            # Nearly always nothing is wrong, and the bound is at least this.
+            bound = self._settings.norm_factor * own_norm
+            good = all(norms[each.model.row] <= bound for each in received)
+            if good and len({each.sender for each in received}) == len(received):
+                return own_weight, received
+        if sanitiser is None:
+            sanitiser = self._sanitisers[peer] = Sanitiser(self._settings, self._learned_size)
+        refusals = sanitiser.judge(
+            own_norm, [(each.sender, norms[each.model.row]) for each in received], round=round
+        )
+        for refusal in refusals:
+            if refusal is not None:
+                self._tell(peer, Judged(sanitiser.round, refusal))
+        return sanitise.without(own_weight, received, refusals)
