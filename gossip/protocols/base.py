@@ -178,6 +178,8 @@ class Context(StructuralType):
 class Protocol(abc.ABC):
     """WHEN and WITH WHOM. One instance per peer; all state is its own."""
 
+    __slots__ = ()
+
     everybody: ClassVar[bool] = False
     """Whether all other peers are contacts. Such a protocol chooses by itself whom it talks to, and needs no graph."""
     scenarios_only: ClassVar[bool] = False

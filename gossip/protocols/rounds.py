@@ -58,10 +58,16 @@ MAJORITY_FROM = 3
 NOTHING: Tag = (-1, 0)
 """Before every tag."""
 
+NO_ROW: Mapping[PeerId, float] = {}
+
 DEADLINE = "deadline"
 
 CLOCK_S = 1e-6
 """A deadline that is nearer than this has come: sums of floats do not meet exactly."""
+
+
+NO_MODELS: dict[Tag, Model] = {}
+"""Shared and never written to."""
 
 
 class Sender:
@@ -73,16 +79,27 @@ class Sender:
         "between_steps",
         "finished",
         "kept",
+        "missing",
         "newest",
+        "peer",
         "served",
         "suspect",
+        "unheard",
+        "weight",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, peer: PeerId) -> None:
+        self.peer = peer
+        self.weight = 0.0
+        """Its entry in the present row of W."""
+        self.missing = False
+        """The present step waits for it."""
+        self.unheard = False
+        """Some step of this round went without it."""
         self.awaited: Model | None = None
         """Its model of this step, where it came while it was waited for."""
-        self.kept: dict[Tag, Model] = {}
-        """Its other models of this step and later ones."""
+        self.kept: dict[Tag, Model] = NO_MODELS
+        """Its other models of this step and later ones; most peers in step never send one."""
         self.newest: Tag = NOTHING
         self.served: Tag = NOTHING
         """The newest of our models that it was sent since it came up."""
@@ -92,6 +109,12 @@ class Sender:
         # Waiting for step 0 is waiting for a neighbour's training; later steps wait for the network alone.
         self.after_training: ArrivalDeadline | None = None
         self.between_steps: ArrivalDeadline | None = None
+
+    def keep(self, tag: Tag, model: Model) -> None:
+        """Keep one of its models."""
+        if self.kept is NO_MODELS:
+            self.kept = {}
+        self.kept[tag] = model
 
     def observe(self, tag: Tag, delay_s: float) -> None:
         """Note how long a model came after the wait for it began."""
@@ -128,6 +151,28 @@ class Rounds(Protocol):
         start_round: rounds done already, after a resume.
     """
 
+    __slots__ = (
+        "_began_s",
+        "_contacts",
+        "_contacts_given",
+        "_gossip_steps",
+        "_here",
+        "_missing",
+        "_model",
+        "_newest_round",
+        "_phase",
+        "_round",
+        "_rounds",
+        "_row",
+        "_row_senders",
+        "_senders",
+        "_settings",
+        "_step",
+        "_steps_began",
+        "_ticket",
+        "_unheard",
+    )
+
     def __init__(self, settings: RoundsSettings, *, rounds: int, model: Model, start_round: int = 0) -> None:
         self._settings = settings
         self._gossip_steps = settings.gossip_steps
@@ -137,17 +182,19 @@ class Rounds(Protocol):
         self._step = 0
         self._phase = Phase.READY
         self._ticket: Ticket | None = None
-        self._row: Mapping[PeerId, float] = {}
-        self._row_given: Mapping[PeerId, float] | None = None
-        self._row_senders: list[tuple[PeerId, Sender, float]] = []
-        self._missing: dict[PeerId, Sender] = {}
+        self._row: Mapping[PeerId, float] = NO_ROW
+        self._row_senders: list[Sender] = []
+        """Those of the row, by name: sums depend on their order, which must be the same in every world."""
+        self._missing = 0
+        """How many of them the present step waits for."""
+        self._unheard = 0
         self._here: Tag = NOTHING
-        self._unheard: set[PeerId] = set()
         self._senders: dict[PeerId, Sender] = {}
         self._newest_round = -1
         self._contacts: frozenset[PeerId] | None = None
         self._contacts_given: Sequence[PeerId] = ()
-        self._step_began_s: dict[Tag, float] = {}
+        self._steps_began: list[tuple[Tag, float]] = []
+        """When the latest steps began, in their order."""
         self._began_s = 0.0
 
     @classmethod
@@ -172,7 +219,7 @@ class Rounds(Protocol):
     @property
     def waiting_for(self) -> frozenset[PeerId]:
         """The neighbours whose models the present step still waits for."""
-        return frozenset(self._missing)
+        return frozenset(known.peer for known in self._row_senders if known.missing)
 
     def snapshot(self) -> Mapping[str, int | float | str]:
         """Return the rounds done; every other state is rebuilt from the neighbours."""
@@ -205,11 +252,13 @@ class Rounds(Protocol):
             round, step = message.round, message.step
             if round == self._round and step == self._step:
                 # By far the most frequent case: a model that this step waits for.
-                known = self._missing.pop(sender, None)
-                if known is not None:
+                known = self._senders.get(sender)
+                if known is not None and known.missing:
+                    known.missing = False
                     known.awaited = message.model
                     known.newest = self._here
                     known.observe(self._here, ctx.now() - self._began_s)
+                    self._missing -= 1
                     if not self._missing:
                         self._close_step(ctx)
                     return
@@ -233,12 +282,13 @@ class Rounds(Protocol):
         if key != DEADLINE or self._phase is not Phase.GOSSIPING:
             return
         tag = self.tag
-        patience_s = max((self._patience_s(peer, tag) for peer in self._missing), default=0.0)
-        left_s = patience_s - (ctx.now() - self._step_began_s[tag])
+        late = [known for known in self._row_senders if known.missing]
+        patience_s = max((self._patience_s(known.peer, tag) for known in late), default=0.0)
+        left_s = patience_s - (ctx.now() - self._began_s)
         if left_s > CLOCK_S:
             ctx.set_timer(DEADLINE, left_s)
             return
-        for known in self._missing.values():
+        for known in late:
             known.suspect = True
         self._close_step(ctx)
 
@@ -247,7 +297,7 @@ class Rounds(Protocol):
         if peer not in self._contacts_of(ctx):
             return
         if not up:
-            if self._missing.pop(peer, None) is not None and not self._missing:
+            if self._waits_no_more(self._sender(peer)):
                 self._close_step(ctx)
             return
         known = self._sender(peer)
@@ -260,7 +310,7 @@ class Rounds(Protocol):
         elif self._phase is Phase.GOSSIPING and peer in self._row:
             self._send_model(ctx, [peer], self.tag)
             if known.newest < self.tag:
-                self._missing[peer] = known
+                self._wait_for(known)
 
     # --- a round ---
 
@@ -283,14 +333,15 @@ class Rounds(Protocol):
         tag = self._here = self.tag
         self._note_step_began(tag, ctx.now())
         message = ModelMessage(round=tag[0], step=step, model=self._model)
-        for peer, known, _ in self._row_senders:
+        for known in self._row_senders:
+            peer = known.peer
             if not ctx.is_up(peer):
                 continue
             known.served = tag
             ctx.send(peer, message)
             if known.newest < tag:
                 if not known.suspect:
-                    self._missing[peer] = known
+                    self._wait_for(known)
             elif tag in known.kept:
                 # Otherwise it has sent later models only, and will not send this one any more.
                 known.observe(tag, 0.0)
@@ -303,19 +354,22 @@ class Rounds(Protocol):
     def _close_step(self, ctx: Context) -> None:
         """z_i^(q+1) = Σ_j W_ij z_j^(q) over those that came; the weight of the others goes to z_i^(q)."""
         ctx.cancel_timer(DEADLINE)
-        self._missing.clear()
-        tag = self.tag
+        if self._missing:
+            self._wait_for_nobody()
+        tag = self._here
         received = []
         own_weight = 1.0
-        for peer, known, weight in self._row_senders:
+        for known in self._row_senders:
             model, known.awaited = known.awaited, None
             if model is None:
                 model = known.kept.pop(tag, None)
-            if model is None:
-                self._unheard.add(peer)
-            else:
-                received.append(Contribution(peer, model, weight))
+            if model is not None:
+                weight = known.weight
+                received.append(Contribution(known.peer, model, weight))
                 own_weight -= weight
+            elif not known.unheard:
+                known.unheard = True
+                self._unheard += 1
         if received:
             last = self._step + 1 == self._gossip_steps
             self._model = ctx.merge(
@@ -329,7 +383,7 @@ class Rounds(Protocol):
             RoundCompleted(
                 round=self._round,
                 model=self._model,
-                heard=len(self._row) - len(self._unheard),
+                heard=len(self._row) - self._unheard,
                 expected=len(self._row),
             )
         )
@@ -337,9 +391,9 @@ class Rounds(Protocol):
 
     def _finish(self, ctx: Context) -> None:
         self._phase = Phase.FINISHED
-        self._missing.clear()
+        self._wait_for_nobody()
         for known in self._senders.values():
-            known.kept.clear()
+            known.kept = NO_MODELS
             known.awaited = None
         message = FinishedMessage(round=self._rounds)
         for peer in sorted(self._contacts_of(ctx)):
@@ -363,33 +417,32 @@ class Rounds(Protocol):
     def _receive(self, ctx: Context, sender: PeerId, tag: Tag, model: Model) -> None:
         here = (self._round, self._step)
         if tag < here:
-            began_s = self._step_began_s.get(tag)
-            if began_s is not None:
-                # A model that just missed its deadline is what teaches the deadline to be longer.
-                self._sender(sender).observe(tag, ctx.now() - began_s)
+            for began, began_s in self._steps_began:
+                if began == tag:
+                    # A model that just missed its deadline is what teaches the deadline to be longer.
+                    self._sender(sender).observe(tag, ctx.now() - began_s)
             ctx.emit(MessageRejected(sender=sender, reason="stale"))
             return
-        known = self._senders.get(sender) or self._sender(sender)
-        kept = known.kept
-        if tag in kept or (tag == here and known.awaited is not None):
+        known = self._sender(sender)
+        if tag in known.kept or (tag == here and known.awaited is not None):
             ctx.emit(MessageRejected(sender=sender, reason="duplicate"))
             return
-        kept[tag] = model
+        known.keep(tag, model)
         known.suspect = False
         if tag > known.newest:
             known.newest = tag
             if tag[0] > self._newest_round:
                 self._newest_round = tag[0]
-        if len(kept) > KEPT_PER_SENDER_MAX:
+        if len(known.kept) > KEPT_PER_SENDER_MAX:
             # The model of the present step is the one about to be merged; among the others old ones go first.
-            del kept[min(other for other in kept if other != here)]
+            del known.kept[min(other for other in known.kept if other != here)]
         if self._phase is not Phase.GOSSIPING:
             return
         if tag == here:
             known.observe(tag, ctx.now() - self._began_s)
         elif self._catch_up(ctx):
             return
-        if self._missing.pop(sender, None) is not None and not self._missing:
+        if self._waits_no_more(known):
             self._close_step(ctx)
 
     def _catch_up(self, ctx: Context) -> bool:
@@ -399,13 +452,13 @@ class Rounds(Protocol):
             return False
         # Only a neighbour of this very round can have gone on without us: in a graph that varies, others may be
         # rounds ahead in ordinary operation. One that has left has no voice any more.
-        live = [(peer, self._sender(peer).kept) for peer in self._row if ctx.is_up(peer)]
+        live = [(known.peer, known.kept) for known in self._row_senders if ctx.is_up(known.peer)]
         ahead = sorted((max(kept), peer) for peer, kept in live if kept and max(kept)[0] >= far)
         majority = len(live) // 2 + 1 if len(live) >= MAJORITY_FROM else 1
         if len(ahead) < majority:
             return False
         ctx.cancel_timer(DEADLINE)
-        self._missing.clear()
+        self._wait_for_nobody()
         tag, sender = ahead[-1]
         self._model = ctx.adopt(self._model, Contribution(sender, self._senders[sender].kept[tag], 1.0))
         ctx.emit(ModelAdopted(sender=sender, round=tag[0]))
@@ -441,11 +494,37 @@ class Rounds(Protocol):
     def _take_row(self, ctx: Context) -> None:
         """Take row i of the round's W. Sums depend on their order, which must be the same in every world."""
         row = ctx.neighbours(self._round)
-        if row is not self._row_given:
-            self._row_given = row
-            self._row = dict(sorted(row.items()))
-            self._row_senders = [(peer, self._sender(peer), weight) for peer, weight in self._row.items()]
-        self._unheard.clear()
+        if row is not self._row:
+            self._row = row
+            self._row_senders = [self._sender(peer) for peer in sorted(row)]
+            for known in self._row_senders:
+                known.weight = row[known.peer]
+                known.unheard = False
+            self._unheard = 0
+        elif self._unheard:
+            self._unheard = 0
+            for known in self._row_senders:
+                known.unheard = False
+
+    # Who is waited for is noted with each neighbour, and how many they are: every message asks.
+
+    def _wait_for(self, known: Sender) -> None:
+        if not known.missing:
+            known.missing = True
+            self._missing += 1
+
+    def _waits_no_more(self, known: Sender) -> bool:
+        """Stop waiting for one; return whether it was the last."""
+        if not known.missing:
+            return False
+        known.missing = False
+        self._missing -= 1
+        return self._missing == 0
+
+    def _wait_for_nobody(self) -> None:
+        self._missing = 0
+        for known in self._row_senders:
+            known.missing = False
 
     def _contacts_of(self, ctx: Context) -> frozenset[PeerId]:
         # A faster neighbour's models come before our own start, hence not in on_start.
@@ -458,22 +537,18 @@ class Rounds(Protocol):
     def _sender(self, peer: PeerId) -> Sender:
         known = self._senders.get(peer)
         if known is None:
-            known = self._senders[peer] = Sender()
+            known = self._senders[peer] = Sender(peer)
         return known
 
     def _patience_s(self, peer: PeerId, tag: Tag) -> float:
-        return (
-            self._sender(peer)
-            .deadline(tag)
-            .delay_s(
-                k=self._settings.deadline_k,
-                floor_s=self._settings.deadline_floor_s,
-                cap_s=self._settings.deadline_cap_s,
-            )
+        return self._sender(peer).deadline(tag).delay_s(
+            k=self._settings.deadline_k,
+            floor_s=self._settings.deadline_floor_s,
+            cap_s=self._settings.deadline_cap_s,
         )
 
     def _note_step_began(self, tag: Tag, now_s: float) -> None:
-        self._began_s = self._step_began_s[tag] = now_s
-        if len(self._step_began_s) > 2 * self._gossip_steps:
-            # Dictionaries keep the order of insertion, and tags only rise.
-            del self._step_began_s[next(iter(self._step_began_s))]
+        self._began_s = now_s
+        self._steps_began.append((tag, now_s))
+        if len(self._steps_began) > 2 * self._gossip_steps:
+            del self._steps_began[0]

@@ -27,8 +27,9 @@ from scenarios.virtual.frame_sizes import FrameSizes
 from scenarios.virtual.measurements import Measurements, ModelSum, finite
 from scenarios.virtual.network import Network
 from scenarios.virtual.peer import VirtualPeer
-from scenarios.virtual.simulation import Measure, Simulation, traffic
+from scenarios.virtual.simulation import Measure, Simulation
 from scenarios.virtual.simulation import State as ProtocolState
+from scenarios.virtual.tally import traffic
 
 PROGRESS_S = 0.25
 
@@ -127,7 +128,7 @@ class VirtualRun:
             seed=seed,
         )
         if make.everybody:
-            self.measurements.sent_by_all = self.simulation.sent_bytes
+            self.measurements.sent_by_all = self.simulation.bytes_sent
         FaultPlan(scenario.faults, self.simulation, detected_s=scenario.net.heartbeat_timeout_s)
 
     def run(self, progress: Progress) -> Records:
@@ -157,7 +158,7 @@ class VirtualRun:
             accuracy_mean=sum(accuracies) / len(accuracies) if accuracies else None,
             accuracy_min=min(accuracies, default=None),
             accuracy_of_mean=averages[max(averages)].accuracy if averages else None,
-            bytes_sent=sum(counts[1] for peer in peers for counts in peer.sent.values()),
+            bytes_sent=self.simulation.bytes_sent(),
         )
 
     def _records(self) -> Records:
@@ -209,6 +210,7 @@ class VirtualRun:
                 write_atomically(home / "model.safetensors", data, durable=False)
 
     def _outcome(self, peer: VirtualPeer) -> PeerOutcome:
+        sent, received = self.simulation.traffic_of(peer.index)
         last = self.measurements.latest.get(peer.index)
         state = "finished" if peer.finished else "interrupted"
         return PeerOutcome(
@@ -217,9 +219,9 @@ class VirtualRun:
             rounds=peer.round,
             accuracy=None if last is None or not peer.alive else last["accuracy"],
             test_loss=None if last is None or not peer.alive else last["test_loss"],
-            sent=Traffic(**traffic(peer.sent)),
-            received=Traffic(**traffic(peer.received)),
-            messages={kind: counts[0] for kind, counts in sorted(peer.sent.items())},
+            sent=Traffic(**traffic(sent)),
+            received=Traffic(**traffic(received)),
+            messages={kind: counts[0] for kind, counts in sorted(sent.items())},
             rejected_messages=dict(sorted(peer.rejected.items())),
             adopted=peer.adopted,
         )

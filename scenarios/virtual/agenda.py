@@ -35,6 +35,10 @@ class Agenda:
             heapq.heappush(self._times, time_s)
         return queue
 
+    def put_back(self, time_s: float, entry: Entry) -> None:
+        """Put a call before all others for the earliest time."""
+        self._queues[time_s].appendleft(entry)
+
     def next_time_s(self) -> float:
         """Return the earliest time at which something is to happen, infinite where nothing is."""
         return self._times[0] if self._times else float("inf")

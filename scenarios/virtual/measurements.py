@@ -104,8 +104,8 @@ class Measurements:
             "time": now_s,
             "heard": event.heard,
             "expected": event.expected,
-            "bytes_sent": sum(counts[1] for counts in peer.sent.values()),
-            "bytes_received": sum(counts[1] for counts in peer.received.values()),
+            "bytes_sent": peer.bytes_sent,
+            "bytes_received": peer.bytes_received,
             "seconds": seconds,
         }
         if self.sent_by_all is not None:

@@ -49,11 +49,9 @@ class VirtualPeer:
         "peer",
         "peers",
         "protocol",
-        "received",
         "rejected",
         "resume_queue",
         "round",
-        "sent",
         "started",
         "state",
         "tickets",
@@ -101,10 +99,17 @@ class VirtualPeer:
         self.state: Mapping[str, int | float | str] = {}
         """The protocol's part of the checkpoint that the next life begins from."""
         self.resume_queue: list[tuple[Any, ...]] = []
-        # type of message -> [messages, bytes, bytes of tensors]
-        self.sent: dict[str, list[int]] = {}
-        self.received: dict[str, list[int]] = {}
         self.rejected: dict[str, int] = {}
+
+    @property
+    def bytes_sent(self) -> int:
+        """What this peer has sent so far."""
+        return self._simulation.sent_bytes[self.index]
+
+    @property
+    def bytes_received(self) -> int:
+        """What this peer has received so far."""
+        return self._simulation.received_bytes[self.index]
 
     def now(self) -> float:
         """Return virtual seconds since the start."""

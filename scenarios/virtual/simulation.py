@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 from typing import Protocol as StructuralType
+
+import numpy as np
 
 from gossip.protocols.base import (
     Contribution,
@@ -22,12 +25,16 @@ from gossip.protocols.base import (
 from scenarios.virtual.agenda import Agenda, Entry
 from scenarios.virtual.connections import Connections
 from scenarios.virtual.contacts import AllBut
-from scenarios.virtual.event_log import Did, EventLog
+from scenarios.virtual.event_log import FLUSH_NUMBERS, Did, Entries, EventLog
 from scenarios.virtual.network import Network
 from scenarios.virtual.peer import VirtualPeer
+from scenarios.virtual.tally import Counts, Frames, Tally
 from topologies import Topology
 
 _SEND, _DELIVER = int(Did.SEND), int(Did.DELIVER)
+
+Delivery: TypeAlias = list[Any]
+"""[next index, receiver, number of its connection, receiver, …]: one message for several peers at one moment."""
 
 State = Mapping[str, int | float | str]
 
@@ -100,7 +107,13 @@ class Simulation:
         self.learning = learning
         self.seed = seed
         self.now = 0.0
-        self.log = EventLog()
+        self._frames = Frames()
+        self._sent = Tally(len(names), self._frames)
+        self._received = Tally(len(names), self._frames)
+        self.sent_bytes = array("q", bytes(8 * len(names)))
+        """What each peer has sent so far."""
+        self.received_bytes = array("q", bytes(8 * len(names)))
+        self.log = EventLog(self._count)
         self._log_numbers = self.log.numbers
         self.notes: list[dict[str, Any]] = []
         """Lines of events.jsonl."""
@@ -109,11 +122,17 @@ class Simulation:
         self._agenda = Agenda()
         # Bound once: a method looked up per message would be another object in memory per message.
         self._deliver_call = self._deliver
+        self.ring_call = self.ring
         self._arrival_s = -1.0
         self._arrivals: deque[Entry] = deque()
         self._sized: Message | None = None
         self._sized_for: VirtualPeer | None = None
-        self._sizes = (0, 0)
+        self._nbytes = 0
+        self._frame = 0
+        self._open: Entry | None = None
+        """The latest delivery, where the same message may still go to others at the same moment."""
+        self._stepping = False
+        """The caller looks at every single event."""
         self._make_protocol = make_protocol
         self._training_s = training_s
         self._frame_bytes = frame_bytes
@@ -152,7 +171,11 @@ class Simulation:
                 self.schedule(0.0, self._start, peer, peer.life)
 
     def run(self, *, until_s: float = float("inf"), events_max: int | None = None) -> bool:
-        """Process events until the run is over or time is up; return whether `events_max` came first."""
+        """Process events until the run is over or time is up; return whether `events_max` came first.
+
+        One message to several peers at one moment may exceed `events_max`, unless that is 1.
+        """
+        self._stepping = events_max == 1
         agenda, left = self._agenda, events_max if events_max is not None else -1
         while not self._over:
             time_s = agenda.next_time_s()
@@ -190,28 +213,33 @@ class Simulation:
         receiver = self.by_name[name]
         if message is not self._sized or sender is not self._sized_for:
             # The same message goes to all neighbours, one after the other.
-            self._sized, self._sized_for = message, sender
-            self._sizes = self._frame_bytes(sender.index, message)
-        nbytes, payload = self._sizes
-        kind = message.kind
-        counts = sender.sent.get(kind)
-        if counts is None:
-            counts = sender.sent[kind] = [0, 0, 0]
-        counts[0] += 1
-        counts[1] += nbytes
-        counts[2] += payload
+            self._sized, self._sized_for, self._open = message, sender, None
+            self._nbytes, payload = self._frame_bytes(sender.index, message)
+            self._frame = self._frames.number(message.kind, self._nbytes, payload)
+        nbytes = self._nbytes
+        self.sent_bytes[sender.index] += nbytes
         numbers = self._log_numbers
-        numbers += (self.now, _SEND, sender.index, receiver.index, nbytes, 0)
+        numbers += (self.now, _SEND, sender.index, receiver.index, nbytes, self._frame)
         if connection < 0:
             return
-        delivery = (receiver, sender, connection, message, nbytes, payload)
         if self._same_latency_s is not None:
             time_s = self.now + self._same_latency_s
             if time_s != self._arrival_s or time_s <= self.now:
                 self._arrival_s = time_s
                 self._arrivals = self._agenda.queue_at(time_s)
-            self._arrivals.append((self._deliver_call, delivery))
+                self._open = None
+            arrivals, entry = self._arrivals, self._open
+            if entry is not None and arrivals and arrivals[-1] is entry:
+                # Most messages go to all neighbours at once: one entry for all of them, in their order.
+                entry[1][3].extend((receiver, connection))
+                return
+            self._open = entry = (
+                self._deliver_call,
+                (sender, message, self._frame, [1, receiver, connection]),
+            )
+            arrivals.append(entry)
         else:
+            delivery = (sender, message, self._frame, [1, receiver, connection])
             self.network.send(
                 sender.index,
                 receiver.index,
@@ -221,32 +249,33 @@ class Simulation:
                 lambda time_s: self.schedule(time_s, self._deliver, *delivery),
             )
 
-    def _deliver(
-        self,
-        receiver: VirtualPeer,
-        sender: VirtualPeer,
-        connection: int,
-        message: Message,
-        nbytes: int,
-        payload: int,
-    ) -> None:
-        # What was under way when the receiver died, or the connection, went down with it.
-        if receiver.links.get(sender.peer, 0) != connection:
-            return
-        if receiver.paused:
-            receiver.resume_queue.append(
-                (self._deliver, receiver, sender, connection, message, nbytes, payload)
-            )
-            return
-        counts = receiver.received.get(message.kind)
-        if counts is None:
-            counts = receiver.received[message.kind] = [0, 0, 0]
-        counts[0] += 1
-        counts[1] += nbytes
-        counts[2] += payload
-        numbers = self._log_numbers
-        numbers += (self.now, _DELIVER, receiver.index, sender.index, 0, 0)
-        receiver.protocol.on_message(receiver, sender.peer, message)
+    def _deliver(self, sender: VirtualPeer, message: Message, frame: int, to: Delivery) -> None:
+        """Hand a message to its receivers, each of which is an event by itself."""
+        name, nbytes, numbers = sender.peer, self._frames.sizes[frame][1], self._log_numbers
+        self.processed -= 1
+        index, end = to[0], len(to)
+        while index < end:
+            receiver, connection = to[index], to[index + 1]
+            index += 2
+            self.processed += 1
+            # What was under way when the receiver died, or the connection, went down with it.
+            if receiver.links.get(name, 0) != connection:
+                continue
+            if receiver.paused:
+                one = [1, receiver, connection]
+                receiver.resume_queue.append((self._deliver, sender, message, frame, one))
+                continue
+            self.received_bytes[receiver.index] += nbytes
+            numbers += (self.now, _DELIVER, receiver.index, sender.index, 0, frame)
+            receiver.protocol.on_message(receiver, name, message)
+            if index < end and (self._stepping or self._over):
+                # The others' turn is the next event.
+                to[0] = index
+                self._agenda.put_back(self.now, (self._deliver_call, (sender, message, frame, to)))
+                return
+            end = len(to)
+        if len(numbers) >= FLUSH_NUMBERS:
+            self.log.flush()
 
     def ring(self, peer: VirtualPeer, key: TimerKey, asked_s: float, life: int) -> None:
         """A heap entry of a timer is due: ring, or look again when the timer is due now."""
@@ -303,9 +332,20 @@ class Simulation:
         """Note a checkpoint between two completed rounds."""
         peer.checkpoint = (event.round, event.model)
 
-    def sent_bytes(self) -> int:
+    def bytes_sent(self) -> int:
         """Return what all peers together have sent so far."""
-        return sum(counts[1] for peer in self.peers for counts in peer.sent.values())
+        return sum(self.sent_bytes)
+
+    def _count(self, entries: Entries) -> None:
+        for did, tally in ((_SEND, self._sent), (_DELIVER, self._received)):
+            mine = entries[entries[:, 1] == did]
+            if len(mine):
+                tally.add(mine[:, 2].astype(np.int64), mine[:, 5].astype(np.int64))
+
+    def traffic_of(self, peer: int) -> tuple[Counts, Counts]:
+        """Return what a peer has sent and received so far."""
+        self.log.flush()
+        return self._sent.of(peer), self._received.of(peer)
 
     def rejected(self, peer: VirtualPeer, event: MessageRejected) -> None:
         """Log that a message was not used."""
@@ -400,15 +440,3 @@ class Simulation:
         self.faults[name] = self.faults.get(name, 0) + 1
         self.log.add(self.now, Did.FAULT, peer.index, len(name))
         self.note(name, peer)
-
-
-def traffic(counts: Mapping[str, Sequence[int]]) -> dict[str, Any]:
-    """Return a peer's counters of one direction as `scenarios.records.Traffic` names them."""
-    protocol = sum(entry[1] for entry in counts.values())
-    return {
-        "payload": sum(entry[2] for entry in counts.values()),
-        "protocol": protocol,
-        "transport": 0,
-        "total": protocol,
-        "by_type": {kind: entry[1] for kind, entry in sorted(counts.items())},
-    }

@@ -1,0 +1,84 @@
+"""Messages and bytes by peer and type, counted from the event log when it is hashed.
+
+Counters in every peer would be touched by every message, and with ten thousand peers nothing of a peer is still in the
+processor's caches when its next message comes; the log is written in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Counts: TypeAlias = Mapping[str, tuple[int, int, int]]
+"""Type of message -> (messages, bytes, of them bytes of tensors)."""
+
+
+class Tally:
+    """One direction's counters of all peers.
+
+    Frames of one type and size are one class, and a log entry names the class.
+    """
+
+    def __init__(self, peers: int, frames: Frames) -> None:
+        self._peers = peers
+        self._frames = frames
+        self._counts: list[NDArray[np.int64]] = []  # per type (3, peers)
+
+    def add(self, peers: NDArray[np.int64], frames: NDArray[np.int64]) -> None:
+        """Count frames (n,) that peers (n,) have sent, or got."""
+        sizes = np.array(self._frames.sizes, dtype=np.int64).reshape(-1, 3)[
+            frames
+        ]  # (n, 3): type, bytes, tensors
+        while len(self._counts) < len(self._frames.kinds):
+            self._counts.append(np.zeros((3, self._peers), dtype=np.int64))
+        for kind, counts in enumerate(self._counts):
+            mine = np.flatnonzero(sizes[:, 0] == kind)
+            if len(mine):
+                np.add.at(counts[0], peers[mine], 1)
+                np.add.at(counts[1], peers[mine], sizes[mine, 1])
+                np.add.at(counts[2], peers[mine], sizes[mine, 2])
+
+    def of(self, peer: int) -> Counts:
+        """Return a peer's counters, without the types that it has none of."""
+        counts = {}
+        for kind, of_kind in zip(self._frames.kinds, self._counts, strict=False):
+            messages, nbytes, payload = of_kind[:, peer].tolist()
+            if messages:
+                counts[kind] = (messages, nbytes, payload)
+        return counts
+
+
+class Frames:
+    """Numbers for (type, bytes, bytes of tensors), in the order in which they appear."""
+
+    def __init__(self) -> None:
+        self.kinds: list[str] = []
+        self.sizes: list[tuple[int, int, int]] = []
+        """Of each class: number of its type, bytes, bytes of tensors."""
+        self._known: dict[tuple[str, int, int], int] = {}
+
+    def number(self, kind: str, nbytes: int, payload: int) -> int:
+        """Return the class' number."""
+        key = (kind, nbytes, payload)
+        number = self._known.get(key)
+        if number is None:
+            if kind not in self.kinds:
+                self.kinds.append(kind)
+            number = self._known[key] = len(self.sizes)
+            self.sizes.append((self.kinds.index(kind), nbytes, payload))
+        return number
+
+
+def traffic(counts: Counts) -> dict[str, Any]:
+    """Return a peer's counters of one direction as `scenarios.records.Traffic` names them."""
+    protocol = sum(entry[1] for entry in counts.values())
+    return {
+        "payload": sum(entry[2] for entry in counts.values()),
+        "protocol": protocol,
+        "transport": 0,
+        "total": protocol,
+        "by_type": {kind: entry[1] for kind, entry in sorted(counts.items())},
+    }
