@@ -541,10 +541,14 @@ class Rounds(Protocol):
         return known
 
     def _patience_s(self, peer: PeerId, tag: Tag) -> float:
-        return self._sender(peer).deadline(tag).delay_s(
-            k=self._settings.deadline_k,
-            floor_s=self._settings.deadline_floor_s,
-            cap_s=self._settings.deadline_cap_s,
+        return (
+            self._sender(peer)
+            .deadline(tag)
+            .delay_s(
+                k=self._settings.deadline_k,
+                floor_s=self._settings.deadline_floor_s,
+                cap_s=self._settings.deadline_cap_s,
+            )
         )
 
     def _note_step_began(self, tag: Tag, now_s: float) -> None:
