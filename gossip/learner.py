@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -72,20 +73,27 @@ class Learner:
         """Return the model [P] of round 0: common to all peers, or this peer's own draw; default: as `[model]` says."""
         return self.task.initial_of(self.peer, independent=independent)
 
-    def train(self, model: Tensor, *, round: int) -> Trained:
-        """Return the outcome of one local update of `model` [P]; a pure function of (model, round)."""
+    def train(self, model: Tensor, *, round: int, velocity: Tensor | None = None) -> Trained:
+        """Return the outcome of one local update of `model` [P]; a pure function of (model, round, velocity).
+
+        `velocity` [T] is the momentum buffer that the last update left, where it is kept.
+        """
         self._check(model)
         trained = self._update.run(
-            model.to(self.device), self._x, self._y, seed=self.task.seed, peer=self.peer, round=round
+            model.to(self.device),
+            self._x,
+            self._y,
+            seed=self.task.seed,
+            peer=self.peer,
+            round=round,
+            velocity=None if velocity is None else velocity.to(self.device),
         )
         if self.device.type == "cpu":
             return trained
-        return Trained(
+        return replace(
+            trained,
             model=trained.model.cpu(),
-            loss=trained.loss,
-            samples=trained.samples,
-            steps=trained.steps,
-            skipped=trained.skipped,
+            velocity=None if trained.velocity is None else trained.velocity.cpu(),
         )
 
     def merge(

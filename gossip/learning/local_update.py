@@ -68,6 +68,8 @@ class Trained:
     steps: int
     skipped: int
     """Mini-batches whose gradient was not finite: the model stayed as it was."""
+    velocity: Tensor | None = None  # (T,)
+    """The heavy-ball buffer at the end, where it is kept for the next local update."""
 
 
 class LocalUpdate:
@@ -99,11 +101,20 @@ class LocalUpdate:
         self._by_transform = self._transform_gradient()
         self._by_vmap: Gradient = torch.func.vmap(self._by_transform)
 
-    def start(self, model: Tensor) -> LocalState:
-        """Return the state at the beginning of a round for `model` [P] or [n, P]: the momentum buffer is new."""
+    @property
+    def keeps_velocity(self) -> bool:
+        """Whether the momentum buffer lives on from one local update to the next."""
+        return bool(self.settings.momentum) and self.settings.keep_momentum
+
+    def start(self, model: Tensor, velocity: Tensor | None = None) -> LocalState:
+        """Return the state at the beginning of a round for `model` [P] or [n, P].
+
+        The momentum buffer is new, unless one is given: [T] or [n, T].
+        """
         split = self.forward.space.trained_size
         trained = model[..., :split]
-        velocity = torch.zeros_like(trained) if self.settings.momentum else trained[..., :0]
+        if velocity is None:
+            velocity = torch.zeros_like(trained) if self.settings.momentum else trained[..., :0]
         return LocalState(trained, model[..., split:], velocity)
 
     def lr(self, round: int) -> float:
@@ -134,13 +145,23 @@ class LocalUpdate:
         """
         return self._step(gradient or self._by_vmap, state, x, y, lr, None)
 
-    def run(self, model: Tensor, x: Tensor, y: Tensor, *, seed: int, peer: str, round: int) -> Trained:
+    def run(
+        self,
+        model: Tensor,
+        x: Tensor,
+        y: Tensor,
+        *,
+        seed: int,
+        peer: str,
+        round: int,
+        velocity: Tensor | None = None,
+    ) -> Trained:
         """Train `model` [P] on a shard for one round; a pure function of its arguments.
 
         `x` (n, *input_shape) and `y` (n,) are the shard; batch order and dropout depend on
-        (seed, peer, round, step) only.
+        (seed, peer, round, step) only. `velocity` [T] is what the last local update left, where it is kept.
         """
-        state = self.start(model)
+        state = self.start(model, velocity)
         lr = torch.tensor(self.lr(round), dtype=torch.float32, device=model.device)
         seed_first = (
             seeding.integer_seed(seed, "dropout", peer=peer, round=round) if self.stochastic else None
@@ -165,7 +186,7 @@ class LocalUpdate:
                     state = result.state
                     results.append(result)
                     sizes.append(len(y_batch))
-        return _summary(state, results, sizes)
+        return _summary(state, results, sizes, keep=self.keeps_velocity)
 
     def _step(
         self, gradient: Gradient, state: LocalState, x: Tensor, y: Tensor, lr: Tensor, seed: int | None
@@ -245,7 +266,7 @@ def _devices(tensor: Tensor) -> list[torch.device]:
     return [tensor.device] if tensor.is_cuda else []
 
 
-def _summary(state: LocalState, results: list[StepResult], sizes: list[int]) -> Trained:
+def _summary(state: LocalState, results: list[StepResult], sizes: list[int], *, keep: bool) -> Trained:
     applied = torch.stack([result.applied for result in results]).cpu()
     losses = torch.stack([result.loss for result in results]).cpu().double().where(applied, 0.0)
     weights = torch.tensor(sizes) * applied
@@ -256,4 +277,5 @@ def _summary(state: LocalState, results: list[StepResult], sizes: list[int]) -> 
         samples=samples,
         steps=len(sizes),
         skipped=len(sizes) - int(applied.sum()),
+        velocity=state.velocity if keep else None,
     )

@@ -114,6 +114,11 @@ class LocalSettings(Settings):
     momentum: float = Field(
         0.0, ge=0, lt=1, description="heavy-ball factor; its buffer starts anew each round"
     )
+    keep_momentum: bool = Field(
+        False,
+        description="the buffer lives on from one local update to the next (through merges, not through a restart); "
+        "with one step per update momentum is nothing without it",
+    )
     weight_decay: float = Field(
         0.0, ge=0, description="added to the gradient at y, not inside SAM's perturbation"
     )

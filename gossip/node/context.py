@@ -123,9 +123,12 @@ class NodeContext:
         ticket = Ticket(self._tickets)
 
         def trained(outcome: Trained) -> None:
-            self._on_trained(ticket, Deferred(self._learned_size, outcome.model), outcome)
+            handle = Deferred(self._learned_size, outcome.model, velocity=outcome.velocity)
+            self._on_trained(ticket, handle, outcome)
 
-        self._thread.submit(lambda: self._learner.train(model.vector, round=round), trained)
+        self._thread.submit(
+            lambda: self._learner.train(model.vector, round=round, velocity=model.velocity), trained
+        )
         return ticket
 
     def merge(
@@ -139,7 +142,7 @@ class NodeContext:
         last: bool = True,
     ) -> Deferred:
         """Queue a merge."""
-        merged = Deferred(self._learned_size)
+        merged = Deferred(self._learned_size, velocity=own.velocity)
         self._thread.submit(
             lambda: self._learner.merge(own.vector, own_weight, received, round=round, step=step, last=last),
             lambda vector: self._merged(merged, vector),

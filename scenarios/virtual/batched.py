@@ -134,6 +134,7 @@ class BatchedLearning:
                 task.local_update(self.device), self._minibatches, stack.gradient if stack else None
             )
         self._evaluation = StackedEvaluation(task, stack, device=self.device, alone=self.method == "loop")
+        self._keeps_velocity = task.local_update(self.device).keeps_velocity
         self._arena = Arena(task.space.size, rows=2 * len(names) + 8, device=self.device)
         self._free = self._arena.free
         self._pending: list[Handle] = []
@@ -298,14 +299,17 @@ class BatchedLearning:
         rows = self._arena.take(len(handles))
         for start in range(0, len(handles), self._chunk):
             part = handles[start : start + self._chunk]
-            trained, losses, skipped = self._training.run(
+            outcome = self._training.run(
                 self._arena.at([handle.request.own.row for handle in part]),
                 [handle.peer for handle in part],
                 [handle.request.round for handle in part],
+                self._velocities(part),
             )
-            self._arena.put(rows[start : start + len(part)], trained)
-            self.skipped += skipped
-            for handle, row, loss in zip(part, rows[start : start + len(part)], losses, strict=True):
+            self._arena.put(rows[start : start + len(part)], outcome.models)
+            self.skipped += outcome.skipped
+            if outcome.velocities is not None:
+                self._keep_velocities(part, outcome.velocities)
+            for handle, row, loss in zip(part, rows[start : start + len(part)], outcome.losses, strict=True):
                 handle.loss = loss
                 handle.place(row)
 
@@ -313,11 +317,41 @@ class BatchedLearning:
         rows = self._arena.take(len(handles))
         for handle, row in zip(handles, rows, strict=True):
             own, round = handle.request
-            outcome = self._learner(handle.peer).train(self._arena.vectors[own.row], round=round)
+            velocities = self._velocities([handle])
+            outcome = self._learner(handle.peer).train(
+                self._arena.vectors[own.row],
+                round=round,
+                velocity=None if velocities is None else velocities[0],
+            )
             self._arena.vectors[row] = outcome.model
             self.skipped += outcome.skipped
+            if outcome.velocity is not None:
+                self._keep_velocities([handle], outcome.velocity[None])
             handle.loss = outcome.loss
             handle.place(row)
+
+    def _velocities(self, handles: list[Handle]) -> Tensor | None:
+        """Return the momentum buffers (n, T) that models about to be trained come with; zero where one has none."""
+        if not self._keeps_velocity:
+            return None
+        size = self.task.space.trained_size
+        kept = [handle.request.own.velocity for handle in handles]
+        having = [place for place, velocity in enumerate(kept) if velocity is not None]
+        rows = [velocity.row for velocity in kept if velocity is not None]
+        if len(having) == len(kept):
+            return self._arena.at(rows)[:, :size]
+        velocities = torch.zeros(len(kept), size, device=self.device)
+        if having:
+            velocities[self._arena.indices(having)] = self._arena.at(rows)[:, :size]
+        return velocities
+
+    def _keep_velocities(self, handles: list[Handle], velocities: Tensor) -> None:
+        rows = self._arena.take(len(handles))
+        padding = self.task.space.size - velocities.shape[1]
+        self._arena.put(rows, functional.pad(velocities, (0, padding)).to(self.device))
+        for handle, row in zip(handles, rows, strict=True):
+            handle.velocity = Handle(handle.peer, None, self._free)
+            handle.velocity.place(row)
 
     def _merge_product(self, handles: list[Handle]) -> None:
         """Average all at once: a sparse matrix of weights times the arena."""
@@ -349,6 +383,7 @@ class BatchedLearning:
             part_rows = rows[start : start + len(part)]
             self._arena.put(part_rows, merged)
             for handle, row in zip(part, part_rows, strict=True):
+                handle.velocity = handle.request.own.velocity
                 handle.place(row)
 
     def _weighted_sums(
@@ -387,6 +422,7 @@ class BatchedLearning:
             )
             for judged in learner.take_judged():
                 self.on_judged(handle.peer, judged)
+            handle.velocity = own.velocity
             handle.place(row)
 
     def _norms(self, handles: list[Handle]) -> Mapping[int, float]:

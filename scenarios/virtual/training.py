@@ -43,6 +43,16 @@ class Choice(NamedTuple):
     reason: str
 
 
+class StackedOutcome(NamedTuple):
+    """What became of a stack of models."""
+
+    models: Tensor  # (n, P)
+    losses: list[float]
+    skipped: int
+    """Mini-batches, of all models."""
+    velocities: Tensor | None  # (n, T) where they are kept
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class StackedTraining:
     """Trains a stack of models, each on its own shard.
@@ -58,29 +68,35 @@ class StackedTraining:
     gradient: Gradient | None = None
 
     def run(
-        self, models: Tensor, peers: Sequence[int], rounds: Sequence[int]
-    ) -> tuple[Tensor, list[float], int]:
-        """Return the trained models (n, P), their mean losses, and how many mini-batches were skipped.
+        self, models: Tensor, peers: Sequence[int], rounds: Sequence[int], velocities: Tensor | None = None
+    ) -> StackedOutcome:
+        """Train the models (n, P).
 
-        `models` is (n, P); ``peers[k]`` trains model k for ``rounds[k]``; peers are in the order of the mini-batches'
-        `rank`.
+        ``peers[k]`` trains model k for ``rounds[k]``; peers are in the order of the mini-batches' `rank`. `velocities`
+        (n, T) are the momentum buffers, where they are kept.
         """
-        state = self.update.start(models)
+        state = self.update.start(models, velocities)
         lr = torch.tensor([self.update.lr(round) for round in rounds], dtype=torch.float32).to(models.device)
         losses = _Losses(len(peers), models.device)
-        finished: list[Tensor] = []  # models whose steps are done, the last of the stack first
+        # Of models whose steps are done, the last of the stack first.
+        finished: list[Tensor] = []
+        finished_velocities: list[Tensor] = []
         self.update.forward.module.train()
         for pieces in self.minibatches.steps(peers, rounds):
             active = pieces[-1].stop
             if active < len(state.trained):
                 finished.append(torch.cat([state.trained[active:], state.rest[active:]], 1))
+                finished_velocities.append(state.velocity[active:])
                 state = LocalState(*(part[:active] for part in state))
             results = [self._step(state, lr, piece) for piece in pieces]
             state = LocalState(*(_joined(parts) for parts in zip(*(r.state for r in results), strict=True)))
             for piece, result in zip(pieces, results, strict=True):
                 losses.add(piece, result)
         trained = state.trained if not state.rest.shape[1] else torch.cat([state.trained, state.rest], 1)
-        return _joined([trained, *reversed(finished)]), *losses.result()
+        kept = None
+        if self.update.keeps_velocity:
+            kept = _joined([state.velocity, *reversed(finished_velocities)])
+        return StackedOutcome(_joined([trained, *reversed(finished)]), *losses.result(), kept)
 
     def _step(self, state: LocalState, lr: Tensor, piece: Piece) -> StepResult:
         part = slice(piece.start, piece.stop)

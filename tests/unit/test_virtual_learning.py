@@ -126,9 +126,20 @@ def deferred_round(learning: BatchedLearning, models: Sequence[Handle], round: i
     ]
 
 
-def own_round(group: Sequence[Learner], models: Sequence[torch.Tensor], round: int) -> list[torch.Tensor]:
+def own_round(
+    group: Sequence[Learner],
+    models: Sequence[torch.Tensor],
+    round: int,
+    velocities: list[torch.Tensor | None] | None = None,
+) -> list[torch.Tensor]:
     learned = group[0].task.space.learned_size
-    trained = [learner.train(model, round=round).model for learner, model in zip(group, models, strict=True)]
+    kept = [None] * PEERS if velocities is None else velocities
+    outcomes = [
+        learner.train(model, round=round, velocity=velocity)
+        for learner, model, velocity in zip(group, models, kept, strict=True)
+    ]
+    kept[:] = [outcome.velocity for outcome in outcomes]
+    trained = [outcome.model for outcome in outcomes]
     return [
         group[i].merge(
             trained[i],
@@ -153,9 +164,10 @@ def assert_rounds_agree(task: Task, method: str, *, rounds: int = 1) -> None:
     learning, group = batched(task, method), learners(task)
     handles = [learning.initial(k, independent=True) for k in range(PEERS)]
     models = [learner.initial(independent=True) for learner in group]
+    velocities: list[torch.Tensor | None] = [None] * PEERS
     for round in range(rounds):
         handles = deferred_round(learning, handles, round)
-        models = own_round(group, models, round)
+        models = own_round(group, models, round, velocities)
     for mine, theirs in zip(learning.stack(handles), models, strict=True):
         assert_close(mine, theirs)
     assert not torch.allclose(models[0], task.initial("p0"), atol=1e-3)
@@ -198,6 +210,28 @@ def test_a_large_residual_network_equals_each_peers_own(folder):
     learning, learner = batched(task, "vmap"), learners(task)[2]
     pair = [learning.train(learning.initial(k), k, round=0) for k in (1, 2)]
     assert_close(learning.stack(pair)[1], learner.train(learner.initial(), round=0).model)
+
+
+@pytest.mark.parametrize("method", ["linear-stack", "vmap", "loop"])
+@pytest.mark.parametrize("model", ["mlp", "python:user.py:with_batch_norm"])
+def test_a_momentum_buffer_that_is_kept_follows_the_model_through_merges(folder, model, method):
+    if (model, method) == ("python:user.py:with_batch_norm", "linear-stack"):
+        method = "auto"
+    task = task_of(folder, model, steps=None, epochs=1, lr=0.01, momentum=0.9, keep_momentum=True)
+    assert_rounds_agree(task, method, rounds=4)
+
+
+@pytest.mark.parametrize("method", ["linear-stack", "loop"])
+def test_single_steps_with_the_momentum_kept_are_one_long_update(folder, method):
+    whole = {"batch_size": 64, "lr": 0.05, "momentum": 0.9}
+    single = batched(task_of(folder, **whole, steps=1, keep_momentum=True), method)
+    long = batched(task_of(folder, **whole, steps=6), method)
+    start = model = single.initial(0)
+    for round in range(6):
+        model = single.train(model, 0, round=round)
+    assert_close(single.vector(model), long.vector(long.train(long.initial(0), 0, round=0)))
+    begun_anew = single.vector(single.train(single.adopt(start, model), 0, round=0))
+    assert not torch.allclose(begun_anew, single.vector(single.train(model, 0, round=0)))
 
 
 @pytest.mark.parametrize("method", ["linear-stack", "vmap"])
