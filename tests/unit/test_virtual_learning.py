@@ -230,7 +230,7 @@ def test_single_steps_with_the_momentum_kept_are_one_long_update(folder, method)
     for round in range(6):
         model = single.train(model, 0, round=round)
     assert_close(single.vector(model), long.vector(long.train(long.initial(0), 0, round=0)))
-    begun_anew = single.vector(single.train(single.adopt(start, model), 0, round=0))
+    begun_anew = single.vector(single.train(single.adopt(start, Contribution("p1", model, 1.0)), 0, round=0))
     assert not torch.allclose(begun_anew, single.vector(single.train(model, 0, round=0)))
 
 
