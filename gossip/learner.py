@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from gossip.errors import ProtocolMisuse
+from gossip.errors import ProtocolMisuse, SettingError
 from gossip.learning.local_update import Trained
 from gossip.learning.task import Evaluation, Shard, Task
 from gossip.merging import sanitise
@@ -68,6 +68,10 @@ class Learner:
         self._merge = merge
         self.sanitiser = Sanitiser(sanitise or SanitiseSettings(), task.space.learned_size)
         self._judged: list[Judged] = []
+        self._validation = _validation(task, merge, position, peers, self.device)
+        self.classes: tuple[int, ...] = tuple(torch.unique(self.shard.y).tolist())
+        """Those that it has training samples of, ascending."""
+        merge.check(task.space)
 
     def initial(self, *, independent: bool | None = None) -> Tensor:
         """Return the model [P] of round 0: common to all peers, or this peer's own draw; default: as `[model]` says."""
@@ -105,6 +109,7 @@ class Learner:
         round: int,
         step: int = 0,
         last: bool = True,
+        declared: Mapping[PeerId, frozenset[int]] | None = None,
     ) -> Tensor:
         """Return the merged model [P]: learned slots by the rule, the others from `own`.
 
@@ -115,6 +120,7 @@ class Learner:
             round: the round.
             step: the gossip step within the round.
             last: whether training follows, not another gossip step.
+            declared: the classes of which senders say that they have samples, where the rule wants to know.
         """
         self._check(own)
         learned_size = self.task.space.learned_size
@@ -126,7 +132,12 @@ class Learner:
             own_weight,
             [Contribution(each.sender, each.model.to(self.device), each.weight) for each in accepted],
             context=self._context(
-                on_device, round=round, step=step, last=last, rejected=len(received) - len(accepted)
+                on_device,
+                round=round,
+                step=step,
+                last=last,
+                rejected=len(received) - len(accepted),
+                declared=declared or {},
             ),
         ).cpu()
         return merged if learned_size == len(own) else torch.cat([merged, own[learned_size:]])
@@ -177,7 +188,21 @@ class Learner:
             return model
         return self.task.reestimated(model.to(self.device), self._x).cpu()
 
-    def _context(self, own: Tensor, *, round: int, step: int, last: bool, rejected: int) -> MergeContext:
+    @property
+    def declares_classes(self) -> bool:
+        """Whether models are to be sent with `classes`, because the rule of the run wants to know them."""
+        return self._merge.declares_classes
+
+    def _context(
+        self,
+        own: Tensor,
+        *,
+        round: int,
+        step: int,
+        last: bool,
+        rejected: int,
+        declared: Mapping[PeerId, frozenset[int]],
+    ) -> MergeContext:
         space = self.task.space
 
         def predict(learned: Tensor, x: Tensor) -> Tensor:
@@ -199,6 +224,9 @@ class Learner:
             predict=predict,
             rejected=rejected,
             judge=lambda verdict: self._note(round, verdict),
+            x_validation=None if self._validation is None else self._validation.x,
+            y_validation=None if self._validation is None else self._validation.y,
+            declared=declared,
         )
 
     def _check(self, model: Tensor) -> None:
@@ -206,3 +234,14 @@ class Learner:
             raise ProtocolMisuse(
                 f"a model of shape {tuple(model.shape)} and {model.dtype}; expected ({self.task.space.size},) float32"
             )
+
+
+def _validation(task: Task, merge: Merge, position: int, peers: int, device: torch.device) -> Shard | None:
+    samples = task.validation(position, peers)
+    if samples is not None:
+        return Shard(samples.x.to(device), samples.y.to(device))
+    if merge.needs_validation:
+        raise SettingError(
+            "[data] validation_per_class = 0: the merge rule judges models by validation samples; 10 is usual"
+        )
+    return None

@@ -37,7 +37,8 @@ class Role(StrEnum):
     COUNTER = "counter"
     """Counts something local (BatchNorm's batches): neither sent nor merged."""
     FROZEN = "frozen"
-    """Equal on all peers and constant: never sent, but its content is part of `space_id`."""
+    """Equal on all peers and constant: never sent, and no part of the vector, because the module itself holds it once
+    for all; but its content is part of `space_id`."""
 
 
 _ORDER = {role: place for place, role in enumerate(Role)}
@@ -51,6 +52,7 @@ class Slot:
     shape: tuple[int, ...]
     dtype: torch.dtype
     offset: int
+    """Of its first element in the vector; those of frozen slots count on behind its end."""
     role: Role
     aliases: tuple[str, ...] = ()
     """Other names of the same tensor, where parameters are tied."""
@@ -69,19 +71,21 @@ class Slot:
 class ParameterSpace:
     """The layout of a model's vector, [P] float32.
 
-    Slots are ordered by role (learned, private, statistic, counter, frozen) and, within a role, as the module
-    names them. Two peers may exchange models only where their `space_id` are equal.
+    Slots are ordered by role (learned, private, statistic, counter) and, within a role, as the module names them.
+    Frozen slots are described here but lie in the module: thousands of models then share one extractor, and no merge
+    or checkpoint copies what cannot change. Two peers may exchange models only where their `space_id` are equal.
     """
 
     def __init__(self, slots: tuple[Slot, ...], space_id: str) -> None:
         self.slots = slots
         self.space_id = space_id
-        self.size = slots[-1].end if slots else 0
+        self._held = tuple(slot for slot in slots if slot.role is not Role.FROZEN)
+        self.size = self._held[-1].end if self._held else 0
         self.learned_size = _end_of(slots, Role.LEARNED)
         """What travels and is merged: ``vector[:learned_size]``."""
         self.trained_size = _end_of(slots, Role.LEARNED, Role.PRIVATE)
         """What the local update changes: learned and private slots."""
-        self._sizes = [slot.size for slot in slots]
+        self._sizes = [slot.size for slot in self._held]
         self._by_name = {slot.name: slot for slot in slots}
         self._aliases = {alias for slot in slots for alias in slot.aliases}
 
@@ -126,7 +130,7 @@ class ParameterSpace:
     def flatten(self, tensors: Mapping[str, Tensor]) -> Tensor:
         """Return the vector [P] of a state dict (parameters and all buffers by name); always a fresh one.
 
-        Works under `torch.func` transforms. Integers above 2^24 lose their last bits.
+        Frozen tensors may be missing. Works under `torch.func` transforms. Integers above 2^24 lose their last bits.
 
         Raises:
             SettingError: a name is missing or unknown, or a shape differs.
@@ -137,13 +141,16 @@ class ParameterSpace:
         pieces = []
         for slot in self.slots:
             tensor = tensors.get(slot.name)
+            if slot.role is Role.FROZEN and tensor is None:
+                continue
             if tensor is None:
                 raise SettingError(f"tensor '{slot.name}' of the model is missing")
             if tuple(tensor.shape) != slot.shape:
                 raise SettingError(
                     f"tensor '{slot.name}' has shape {tuple(tensor.shape)}; the model's is {slot.shape}"
                 )
-            pieces.append(tensor.reshape(-1).to(torch.float32))
+            if slot.role is not Role.FROZEN:
+                pieces.append(tensor.reshape(-1).to(torch.float32))
         return torch.cat(pieces)
 
     def flatten_module(self, module: nn.Module) -> Tensor:
@@ -152,7 +159,7 @@ class ParameterSpace:
         return self.flatten({name: tensor.detach() for name, tensor in tensors.items()})
 
     def unflatten(self, vector: Tensor) -> dict[str, Tensor]:
-        """Return the named tensors of `vector` [P]: views where the slot is float32, casts elsewhere.
+        """Return the named tensors of `vector` [P]: views where the slot is float32, casts elsewhere; none frozen.
 
         Works under `torch.func` transforms; the backward of the one split is one concatenation.
         """
@@ -161,7 +168,7 @@ class ParameterSpace:
                 f"a vector of shape {tuple(vector.shape)} in a space of {self.size} elements"
             )
         tensors: dict[str, Tensor] = {}
-        for slot, piece in zip(self.slots, torch.split(vector, self._sizes), strict=True):
+        for slot, piece in zip(self._held, torch.split(vector, self._sizes), strict=True):
             tensor = piece.view(slot.shape)
             if slot.dtype is not torch.float32:
                 tensor = tensor.to(slot.dtype)
@@ -265,7 +272,6 @@ def _space_id(slots: tuple[Slot, ...], tensors: Mapping[str, Tensor], salt: byte
     digest.update(json.dumps([_plain(slot) for slot in slots], sort_keys=True).encode())
     for slot in slots:
         if slot.role is Role.FROZEN:
-            # float32 is what enters the vector, hence what must agree.
             content = tensors[slot.name].detach().to("cpu", torch.float32).contiguous()
             digest.update(content.reshape(-1).numpy().tobytes())
     return digest.hexdigest()

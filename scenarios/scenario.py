@@ -215,6 +215,7 @@ def _absolute(layer: Layer, folder: Path) -> Layer:
     for section, key in (
         ("data", "source"),
         ("model", "name"),
+        ("model", "extractor"),
         ("topology", "path"),
         ("network", "cities_path"),
     ):
@@ -233,6 +234,6 @@ def _absolute_path(text: str, folder: Path, *, bare: bool) -> str:
     if parts[0] == "python" and len(parts) >= 3:
         file = ":".join(parts[1:-1])
         return f"python:{folder / Path(file).expanduser()}:{parts[-1]}"
-    if bare or text.endswith(".npz"):
+    if bare or text.endswith((".npz", ".safetensors")):
         return str(folder / Path(text).expanduser())
     return text

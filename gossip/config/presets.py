@@ -32,6 +32,13 @@ PRESETS: Mapping[str, Sections] = {
     "dfedavgm": {"local": {**_EPOCHS, "momentum": 0.9}, "protocol": _rounds(1)},
     "dfedsam": {"local": _SAM, "protocol": _rounds(1)},
     "dfedsam-mgs": {"local": _SAM, "protocol": _rounds(4)},
+    "bristle": {
+        "local": {"lr": 0.1, "steps": 1, "consolidate": "familiar"},
+        "model": {"name": "linear", "extractor": "random-features"},
+        "data": {"validation_per_class": 10},
+        "protocol": _rounds(1),
+        "merge": {"kind": "bristle"},
+    },
     "modest": {"local": _FIVE_STEPS, "protocol": {"kind": "modest"}},
     "gossip-learning": {"local": {"lr": 0.1, "epochs": 1}, "protocol": {"kind": "push"}},
     "fedavg": {"local": _FIVE_STEPS, "protocol": {"kind": "fedavg"}},

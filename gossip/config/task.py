@@ -96,9 +96,11 @@ class TaskSettings(Settings):
             name: tables[name]
             for name in ("model", "local", "protocol", "merge", "codec", "topology", "stop")
         }
-        # A user's model file and a topology file lie where they lie on each machine; what they say is compared
-        # through `space_id` and by the graph itself.
-        common["model"] = {key: value for key, value in common["model"].items() if key != "name"}
+        # A user's model file, an extractor and a topology file lie where they lie on each machine; what they say is
+        # compared through `space_id` and by the graph itself.
+        common["model"] = {
+            key: value for key, value in common["model"].items() if key not in ("name", "extractor")
+        }
         common["topology"] = {key: value for key, value in common["topology"].items() if key != "path"}
         common["data.partition"] = data["partition"]
         common["seed"] = tables["seed"]

@@ -22,26 +22,37 @@ _Site: TypeAlias = tuple[Any, str | int]
 class Forward:
     """The module's forward pass with its tensors taken from a vector; differentiable in `trained`.
 
-    `trained` [T] are the learned and private slots, `rest` [P-T] the statistics, counters and frozen slots.
-    Works under `torch.func` transforms.
+    `trained` [T] are the learned and private slots, `rest` [P-T] statistics and counters. Frozen slots stay as the
+    module holds them. Works under `torch.func` transforms.
     """
 
-    def __init__(self, module: nn.Module, space: ParameterSpace, *, users_name: str | None = None) -> None:
-        """Take a module; `users_name` is the setting that named it where it is a user's own, to be blamed by."""
+    def __init__(
+        self,
+        module: nn.Module,
+        space: ParameterSpace,
+        *,
+        users_name: str | None = None,
+        part: nn.Module | None = None,
+    ) -> None:
+        """Take a module.
+
+        `users_name` is the setting that named it where it is a user's own, to be blamed by. `part`, a submodule that
+        holds all that is not frozen, is called instead of the whole: with what the frozen layers make of samples.
+        """
         self.module = module
+        self.part = module if part is None else part
         self._users_name = users_name
         self.space = space
-        self._sites = [_sites(module, slot) for slot in space.slots]
+        held = [slot for slot in space.slots if slot.role is not Role.FROZEN]
+        self._sites = [_sites(module, slot) for slot in held]
         self._originals = [sites[0][0][sites[0][1]] for sites in self._sites]
         trained = space.slots_of(Role.LEARNED, Role.PRIVATE)
-        rest = space.slots_of(Role.STATISTIC, Role.COUNTER, Role.FROZEN)
+        rest = space.slots_of(Role.STATISTIC, Role.COUNTER)
         self._trained = [(slot.shape, _cast(slot)) for slot in trained]
-        self._rest = [(slot.shape, _cast(slot), slot.role is not Role.FROZEN) for slot in rest]
+        self._rest = [(slot.shape, _cast(slot)) for slot in rest]
         self._trained_sizes = [slot.size for slot in trained]
         self._rest_sizes = [slot.size for slot in rest]
-        mutable = space.slots_of(Role.STATISTIC, Role.COUNTER)
-        self._mutable_sites = [_sites(module, slot)[0] for slot in mutable]
-        self._mutable_size = sum(slot.size for slot in mutable)
+        self._mutable_sites = [_sites(module, slot)[0] for slot in rest]
 
     @property
     def updates_rest(self) -> bool:
@@ -61,12 +72,10 @@ class Forward:
             )
         ]
         if self._rest:
-            for piece, (shape, dtype, mutable) in zip(
-                torch.split(rest, self._rest_sizes), self._rest, strict=True
-            ):
+            for piece, (shape, dtype) in zip(torch.split(rest, self._rest_sizes), self._rest, strict=True):
                 value = _shaped(piece, shape, dtype)
                 # Modules update their buffers in place; a cast has copied already.
-                values.append(value.clone() if mutable and dtype is None else value)
+                values.append(value.clone() if dtype is None else value)
         try:
             for value, sites in zip(values, self._sites, strict=True):
                 for table, key in sites:
@@ -75,7 +84,7 @@ class Forward:
             if self._mutable_sites:
                 # Read the tables again: a module may also have bound a new tensor to the name.
                 updated = [table[key].reshape(-1).to(torch.float32) for table, key in self._mutable_sites]
-                rest = torch.cat([*updated, rest[self._mutable_size :]]).detach()
+                rest = torch.cat(updated).detach()
         finally:
             for original, sites in zip(self._originals, self._sites, strict=True):
                 for table, key in sites:
@@ -84,7 +93,7 @@ class Forward:
 
     def _compute(self, x: Tensor) -> Tensor:
         try:
-            return self.module(x)  # type: ignore[no-any-return]
+            return self.part(x)  # type: ignore[no-any-return]
         except Exception as failure:
             if self._users_name is None:
                 raise

@@ -10,6 +10,11 @@ mini-batch ξ:
     v  ← μ v + g~
     y  ← y − η v                        at y, not at y + δ
 
+Consolidation. A peer that has samples of a few classes only trains a softmax over all of them, which pushes the
+others down at every step. With ``[local] consolidate = "familiar"`` it trains a scratch copy of the output layer and
+takes over only the columns of its own classes; its columns for the others come out as they went in (CWR*, Lomonaco et
+al. 2019; Bristle, Verbraeken et al. 2021).
+
 The step has one definition, for one model [T] or a stack of them [n, T]; only the way to the gradient differs. A
 node takes it with autograd, which is the faster for one model (`LocalUpdate.step`); simulations take the gradients of
 a whole stack with `torch.func` under `vmap`, or with a function of their own (`LocalUpdate.step_stacked`).
@@ -28,6 +33,7 @@ from torch.nn.functional import cross_entropy
 from gossip import seeding
 from gossip.learning import batches
 from gossip.learning.forward import Forward
+from gossip.learning.output_layer import OutputLayer
 from gossip.learning.settings import LocalSettings
 
 NORM_FLOOR = 1e-12
@@ -44,7 +50,7 @@ class LocalState(NamedTuple):
     """What one step changes. A tuple, so that `vmap` stacks it over peers; a stack has a leading axis n."""
 
     trained: Tensor  # (T,) learned and private slots
-    rest: Tensor  # (P - T,) statistics, counters, frozen slots
+    rest: Tensor  # (P - T,) statistics, counters
     velocity: Tensor  # (T,) heavy-ball buffer v, or (0,) without momentum
 
 
@@ -97,6 +103,8 @@ class LocalUpdate:
         self.stochastic = stochastic
         self.batch_min = batch_min
         self.loss = loss
+        self.layer = OutputLayer(forward.space) if settings.consolidate == "familiar" else None
+        """The output layer whose foreign columns are kept as they were, if so it is set."""
         self._by_autograd = self._autograd_gradient
         self._by_transform = self._transform_gradient()
         self._by_vmap: Gradient = torch.func.vmap(self._by_transform)
@@ -186,7 +194,19 @@ class LocalUpdate:
                     state = result.state
                     results.append(result)
                     sizes.append(len(y_batch))
+        if self.layer is not None:
+            trained = self.consolidated(model, state.trained, self.layer.familiar(y))
+            state = LocalState(trained, state.rest, state.velocity)
         return _summary(state, results, sizes, keep=self.keeps_velocity)
+
+    def consolidated(self, before: Tensor, trained: Tensor, familiar: Tensor) -> Tensor:
+        """Return the trained slots (…, T) with the columns of foreign classes as in the models `before` (…, P).
+
+        `familiar` (…, classes) tells of which classes there were samples.
+        """
+        if self.layer is None:
+            return trained
+        return torch.where(self.layer.spread(familiar), trained, before[..., : trained.shape[-1]])
 
     def _step(
         self, gradient: Gradient, state: LocalState, x: Tensor, y: Tensor, lr: Tensor, seed: int | None

@@ -105,6 +105,13 @@ def _logistic(settings: ModelSettings, input_shape: Shape, classes: int) -> nn.M
     return nn.Sequential(nn.Flatten(), nn.Linear(_features(input_shape), classes))
 
 
+def _linear(settings: ModelSettings, input_shape: Shape, classes: int) -> nn.Module:
+    """A linear layer without bias that begins at zero: one column of weights per class, all alike at first."""
+    layer = nn.Linear(_features(input_shape), classes, bias=False)
+    nn.init.zeros_(layer.weight)
+    return nn.Sequential(nn.Flatten(), layer)
+
+
 def _mlp(settings: ModelSettings, input_shape: Shape, classes: int) -> nn.Module:
     layers: list[nn.Module] = [nn.Flatten()]
     width = _features(input_shape)
@@ -196,6 +203,7 @@ def _resnet18_gn(settings: ModelSettings, input_shape: Shape, classes: int) -> n
 
 MODELS: Registry[Callable[[ModelSettings, Shape, int], nn.Module]] = Registry("model")
 MODELS.add("logistic", _logistic)
+MODELS.add("linear", _linear)
 MODELS.add("mlp", _mlp)
 MODELS.add("cnn", _cnn)
 MODELS.add("lenet-gn", _lenet_gn)

@@ -1,4 +1,5 @@
-"""How samples are divided among peers: every sample in exactly one shard, no shard empty.
+"""How samples are divided among peers: no shard empty, and every sample in exactly one (in at most one, or in
+several, where `cyclic` gives each peer a few).
 
 A partition is a pure function of (labels, number of peers, settings, generator), so every process that
 computes it from the run's seed gets the same. Names follow the field's partitioners (iid, Dirichlet,
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from gossip.errors import SettingError
 from gossip.learning.settings import (
+    CyclicPartition,
     DirichletPartition,
     IidPartition,
     OwnPartition,
@@ -114,6 +116,48 @@ def pathological(
         members = generator.permutation(np.flatnonzero(labels == label))
         for peer, part in zip(holders[place], np.array_split(members, len(holders[place])), strict=True):
             pieces[peer].append(part)
+    return [np.sort(np.concatenate(mine)) for mine in pieces]
+
+
+def cyclic(
+    labels: Labels, peers: int, settings: CyclicPartition, generator: np.random.Generator
+) -> list[Indices]:
+    """Give the peer at position i the classes i, i + 1, …, i + `classes_per_peer` - 1 modulo their number.
+
+    With as many peers as classes (or a multiple of it) every class is at equally many peers. With
+    `samples_per_class` what is left over belongs to nobody.
+
+    Raises:
+        SettingError: fewer classes than `classes_per_peer`, or a class with too few samples for its holders.
+    """
+    classes, sizes = np.unique(labels, return_counts=True)
+    count, per_peer, few = len(classes), settings.classes_per_peer, settings.samples_per_class
+    if per_peer > count:
+        raise SettingError(
+            f"partition cyclic: classes_per_peer = {per_peer}, but the data has {count} classes"
+        )
+    pieces: list[list[Indices]] = [[] for _ in range(peers)]
+    for place, label in enumerate(classes):
+        holders = [peer for peer in range(peers) if (place - peer) % count < per_peer]
+        needed = len(holders) * (few or 1)
+        if settings.overlap:
+            needed = few or 1
+        if needed > sizes[place]:
+            raise SettingError(
+                f"partition cyclic: class {label} has {sizes[place]} training samples, and its {len(holders)} holders "
+                f"need {needed}; lower samples_per_class or the number of peers"
+                + ("" if settings.overlap else ", or set overlap = true")
+            )
+        members = np.flatnonzero(labels == label)
+        shuffled = generator.permutation(members)
+        for turn, peer in enumerate(holders):
+            if few is None:
+                mine = np.array_split(shuffled, len(holders))[turn]
+            elif settings.overlap:
+                mine = generator.permutation(members)[:few]
+            else:
+                mine = shuffled[turn * few : (turn + 1) * few]
+            pieces[peer].append(mine)
     return [np.sort(np.concatenate(mine)) for mine in pieces]
 
 

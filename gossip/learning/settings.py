@@ -34,6 +34,27 @@ class PathologicalPartition(Choice):
     classes_per_peer: int = Field(2, ge=1)
 
 
+class CyclicPartition(Choice):
+    """The peer at position i holds the consecutive classes i, i + 1, … (cyclically): each class is at equally many."""
+
+    implementation = "gossip.learning.partitions:cyclic"
+    kind: str = "cyclic"
+    classes_per_peer: int = Field(2, ge=1)
+    samples_per_class: int | None = Field(
+        None, ge=1, description="few shots: so many of each class per holder; default: all, divided evenly"
+    )
+    overlap: bool = Field(
+        False,
+        description="holders of a class draw without regard to each other, so that samples may be shared",
+    )
+
+    @model_validator(mode="after")
+    def _overlap_of_few(self) -> CyclicPartition:
+        if self.overlap and self.samples_per_class is None:
+            raise ValueError("'overlap' needs samples_per_class: how many each holder draws")
+        return self
+
+
 class ShardsPartition(Choice):
     """Samples sorted by label, cut into equal shards, `shards_per_peer` of them dealt to each peer."""
 
@@ -50,7 +71,13 @@ class OwnPartition(Choice):
 
 
 PARTITIONS = Seam(
-    "partition", IidPartition, DirichletPartition, PathologicalPartition, ShardsPartition, OwnPartition
+    "partition",
+    IidPartition,
+    DirichletPartition,
+    PathologicalPartition,
+    CyclicPartition,
+    ShardsPartition,
+    OwnPartition,
 )
 Partition = Annotated[SerializeAsAny[Choice], BeforeValidator(PARTITIONS.validate)]
 
@@ -68,6 +95,12 @@ class DataSettings(Settings):
     )
     train_max: int | None = Field(None, ge=1, description="use only this many training samples (seeded draw)")
     test_max: int | None = Field(None, ge=1, description="use only this many test samples (seeded draw)")
+    validation_per_class: int = Field(
+        0,
+        ge=0,
+        description="samples of each own class that a peer keeps for judging received models; taken from the training "
+        "samples before these are divided, so nobody trains on them",
+    )
 
 
 class ModelSettings(Settings):
@@ -76,6 +109,19 @@ class ModelSettings(Settings):
     name: str = Field("mlp", description="a name of the model registry, or python:FILE:FUNCTION")
     hidden: tuple[StrictInt, ...] | None = Field(
         None, strict=False, description="mlp: hidden layer widths; default (64,)"
+    )
+    extractor: str | None = Field(
+        None,
+        description='frozen layers before the network, the same at all peers: "random-features", or a .safetensors '
+        "that `gossip-scenario pretrain` made",
+    )
+    extractor_hash: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{32}$",
+        description="what `gossip-scenario pretrain` printed; an extractor with other content is refused",
+    )
+    features: int | None = Field(
+        None, ge=1, le=1_000_000, description="random-features: how many; default 400"
     )
     arguments: dict[str, Any] = Field(default_factory=dict, description="passed to a python: FUNCTION")
     init: Literal["shared", "independent"] = Field(
@@ -100,6 +146,10 @@ class ModelSettings(Settings):
             raise ValueError(f"'hidden' belongs to the model 'mlp', not to '{self.name}'")
         if self.hidden is not None and any(width < 1 for width in self.hidden):
             raise ValueError(f"hidden = {list(self.hidden)}: widths must be at least 1")
+        if self.features is not None and self.extractor != "random-features":
+            raise ValueError("'features' belongs to extractor = \"random-features\"")
+        if self.extractor_hash is not None and self.extractor is None:
+            raise ValueError("'extractor_hash' needs an extractor")
         return self
 
 
@@ -124,6 +174,11 @@ class LocalSettings(Settings):
     )
     sam_rho: float = Field(0.0, ge=0, description="SAM radius ρ; 0 is plain SGD")
     clip_norm: float | None = Field(None, gt=0, description="largest L2 norm of the gradient that is applied")
+    consolidate: Literal["all", "familiar"] = Field(
+        "all",
+        description="which outputs keep what training made of them: all, or only those of classes that the peer has "
+        "samples of; its columns for the others come out as they went in",
+    )
 
     @model_validator(mode="after")
     def _epochs_or_steps(self) -> LocalSettings:

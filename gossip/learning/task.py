@@ -19,6 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -27,10 +28,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from gossip import seeding
 from gossip.errors import DataError, SettingError
 from gossip.learning import data as data_sources
+from gossip.learning import extractor as extractors
 from gossip.learning import models, partitions, user_code
+from gossip.learning import validation as splits
 from gossip.learning.data import Dataset
+from gossip.learning.extractor import Extracted, Extractor
 from gossip.learning.forward import Forward, probe
 from gossip.learning.local_update import LocalUpdate
+from gossip.learning.output_layer import OutputLayer
 from gossip.learning.settings import DataSettings, LocalSettings, ModelSettings
 from gossip.parameters import ParameterSpace, Role
 
@@ -40,7 +45,7 @@ EVALUATION_BATCH = 1024
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One peer's training samples."""
+    """One peer's samples, as the network takes them: behind an extractor these are features."""
 
     x: Tensor  # (n, *input_shape)
     y: Tensor  # (n,)
@@ -89,10 +94,48 @@ class Task:
         return data_sources.load(self.data_settings, seed=self.seed, folder=self.folder)
 
     @cached_property
+    def extractor(self) -> Extractor | None:
+        """The frozen layers before the network. `SettingError` where they cannot be had."""
+        if self.model_settings.extractor is None:
+            return None
+        return extractors.find(
+            self.model_settings, self.dataset.input_shape, seed=self.seed, folder=self.folder
+        )
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return what the network takes for samples `x` (n, *input_shape): the samples, or the extractor's features.
+
+        The extractor never changes, so a sample need go through it once only.
+        """
+        if self.extractor is None:
+            return x
+        module = self.extractor.module.eval()
+        with torch.no_grad():
+            # Flat, so that simulated networks of linear layers alone can be trained as stacks.
+            return torch.cat([module(part).flatten(1) for part in torch.split(x, EVALUATION_BATCH)])
+
+    @cached_property
+    def x_train(self) -> Tensor:
+        """All training samples (n, *taken_shape) as the network takes them."""
+        return self.features(self.dataset.x_train)
+
+    @cached_property
+    def x_test(self) -> Tensor:
+        """The common test samples (m, *taken_shape) as the network takes them."""
+        return self.features(self.dataset.x_test)
+
+    @cached_property
+    def taken_shape(self) -> tuple[int, ...]:
+        """Shape of one sample as the network takes it."""
+        if self.extractor is None:
+            return self.dataset.input_shape
+        return tuple(self.features(self.dataset.x_test[:1]).shape[1:])
+
+    @cached_property
     def module(self) -> nn.Module:
         """The network, initialised from (seed, "init"). `SettingError` where it cannot be built."""
         module = self._build(seeding.integer_seed(self.seed, "init"))
-        if any(isinstance(layer, _BatchNorm) for layer in module.modules()):
+        if _batch_norms(module):
             if self.model_settings.batch_norm == "refuse" and _running(module):
                 raise SettingError(
                     f"[model] name = '{self.model_settings.name}' has BatchNorm layers with running statistics, and "
@@ -107,7 +150,20 @@ class Task:
     @cached_property
     def space(self) -> ParameterSpace:
         """The layout of the network's vector; its `space_id` covers network, sample shape and classes."""
-        return ParameterSpace.of(self.module, salt=self._salt())
+        statistics = {} if self.extractor is None else _frozen_buffers(self.extractor.module)
+        space = ParameterSpace.of(self.module, roles=statistics, salt=self._salt())
+        if self.local_settings.consolidate == "familiar":
+            try:
+                OutputLayer(space)
+            except SettingError as error:
+                raise SettingError(f'[local] consolidate = "familiar": {error}') from None
+        return space
+
+    @property
+    def frozen(self) -> dict[str, Tensor]:
+        """The tensors of the frozen slots by name: the part of the model that is not in its vector."""
+        named = dict([*self.module.named_parameters(), *self.module.named_buffers()])
+        return {slot.name: named[slot.name].detach() for slot in self.space.slots_of(Role.FROZEN)}
 
     @cached_property
     def stochastic(self) -> bool:
@@ -115,7 +171,7 @@ class Task:
         return probe(
             self.forward_on("cpu"),
             self.initial(),
-            self.dataset.input_shape,
+            self.taken_shape,
             self.dataset.classes,
             name=self.model_settings.name,
             seed=seeding.integer_seed(self.seed, "probe"),
@@ -128,15 +184,11 @@ class Task:
     def initial(self, peer: str | None = None) -> Tensor:
         """Return the model [P] to start from: the same on all peers, or an independent one for `peer`.
 
-        Frozen slots are the same on all peers in either case.
+        What is frozen is the same on all peers in either case.
         """
-        shared = self.space.flatten_module(self.module)
         if peer is None:
-            return shared
-        own = self.space.flatten_module(self._build(seeding.integer_seed(self.seed, "init", peer=peer)))
-        for slot in self.space.slots_of(Role.FROZEN):
-            own[slot.offset : slot.end] = shared[slot.offset : slot.end]
-        return own
+            return self.space.flatten_module(self.module)
+        return self.space.flatten_module(self._build(seeding.integer_seed(self.seed, "init", peer=peer)))
 
     def initial_of(self, peer: str, *, independent: bool | None = None) -> Tensor:
         """Return the model [P] that `peer` starts from: its own draw if `independent`; default: as `[model]` says."""
@@ -148,11 +200,17 @@ class Task:
         """Return the indices of every peer's training samples, in the order of positions."""
         if peers not in self._shards:
             choice = self.data_settings.partition
+            train = self._split.train
             divided = choice.load()(
-                self.dataset.y_train.numpy(), peers, choice, seeding.generator(self.seed, "partition")
+                self.dataset.y_train.numpy()[train], peers, choice, seeding.generator(self.seed, "partition")
             )
-            self._shards[peers] = divided
+            self._shards[peers] = [train[part] for part in divided]
         return self._shards[peers]
+
+    def familiar(self, position: int, peers: int) -> tuple[int, ...]:
+        """Return the classes that the peer at `position` has training samples of, ascending."""
+        present = torch.unique(self.dataset.y_train[torch.from_numpy(self.partition(peers)[position])])
+        return tuple(present.tolist())
 
     def shard(self, position: int, peers: int) -> Shard:
         """Return the training samples of the peer at `position` (0 … peers-1) of the sorted peers.
@@ -169,22 +227,58 @@ class Task:
                 f"the peer at position {position} has {len(indices)} sample; BatchNorm needs at least 2"
             )
         if len(indices) == len(self.dataset.y_train):
-            return Shard(self.dataset.x_train, self.dataset.y_train)  # no copy where nothing is divided
-        return Shard(self.dataset.x_train[indices], self.dataset.y_train[indices])
+            return Shard(self.x_train, self.dataset.y_train)  # no copy where nothing is divided
+        return self._taken(indices)
+
+    def validation(self, position: int, peers: int) -> Shard | None:
+        """Return the samples by which the peer at `position` judges received models; `None` where it keeps none.
+
+        `[data] validation_per_class` of each class that it trains on; no training sample of anybody is among them, nor
+        one of the test set.
+        """
+        per_class = self.data_settings.validation_per_class
+        if not per_class:
+            return None
+        labels = self.dataset.y_train.numpy()
+        familiar = np.array(self.familiar(position, peers), dtype=np.int64)
+        chosen = splits.draw(
+            labels, self._split.validation, familiar, per_class, seed=self.seed, position=position
+        )
+        return self._taken(torch.from_numpy(chosen))
+
+    @cached_property
+    def _split(self) -> splits.Split:
+        return splits.split(
+            self.dataset.y_train.numpy(), self.data_settings.validation_per_class, seed=self.seed
+        )
+
+    def _taken(self, indices: Tensor) -> Shard:
+        # A node needs the features of its own samples only; a simulation has those of all at hand.
+        if self.extractor is None or "x_train" in self.__dict__:
+            x = self.x_train[indices]
+        else:
+            x = self.features(self.dataset.x_train[indices])
+        return Shard(x, self.dataset.y_train[indices])
 
     @property
     def batch_min(self) -> int:
         """Smallest mini-batch that the network can train on."""
-        return 2 if any(isinstance(layer, _BatchNorm) for layer in self.module.modules()) else 1
+        return 2 if _batch_norms(self.module) else 1
 
     def forward_on(self, device: torch.device | str = "cpu") -> Forward:
-        """Return the network as a function of its vector, on `device`; shared by all who ask."""
+        """Return the network as a function of its vector, on `device`; shared by all who ask.
+
+        Behind an extractor it takes features.
+        """
         device = torch.device(device)
         if device not in self._forwards:
             module = self.module if device.type == "cpu" else copy.deepcopy(self.module).to(device)
             name = self.model_settings.name
             self._forwards[device] = Forward(
-                module, self.space, users_name=name if user_code.is_user_code(name) else None
+                module,
+                self.space,
+                users_name=name if user_code.is_user_code(name) else None,
+                part=module.head if isinstance(module, Extracted) else None,
             )
         return self._forwards[device]
 
@@ -202,11 +296,11 @@ class Task:
 
         Args:
             vector: a model, on the device to compute on.
-            x: samples (n, *input_shape).
+            x: samples (n, *taken_shape).
             y: class numbers (n,).
         """
         if x is None or y is None:
-            x, y = self.dataset.x_test, self.dataset.y_test
+            x, y = self.x_test, self.dataset.y_test
         forward = self.forward_on(vector.device)
         forward.module.eval()
         split = self.space.trained_size
@@ -260,6 +354,7 @@ class Task:
             "parameters": sum(
                 slot.size for slot in self.space.slots_of(Role.LEARNED, Role.PRIVATE, Role.FROZEN)
             ),
+            "extractor": None if self.extractor is None else self.extractor.digest,
             "learned": self.space.learned_size,
             "message_bytes": 4 * self.space.learned_size,
             "space_id": self.space.space_id,
@@ -272,9 +367,10 @@ class Task:
         }
 
     def _build(self, seed: int) -> nn.Module:
-        return models.build(
-            self.model_settings, self.dataset.input_shape, self.dataset.classes, seed=seed, folder=self.folder
+        network = models.build(
+            self.model_settings, self.taken_shape, self.dataset.classes, seed=seed, folder=self.folder
         )
+        return network if self.extractor is None else Extracted(self.extractor.module, network)
 
     def _salt(self) -> str:
         settings = self.model_settings
@@ -288,19 +384,31 @@ class Task:
                 "arguments": settings.arguments,
                 "input_shape": self.dataset.input_shape,
                 "classes": self.dataset.classes,
+                **({} if self.extractor is None else {"extractor": self.extractor.digest}),
             },
             sort_keys=True,
             default=str,  # TOML dates in a user's arguments
         )
 
 
-def _running(module: nn.Module) -> dict[str, _BatchNorm]:
-    """Return the BatchNorm layers that keep running statistics, by name."""
+def _frozen_buffers(module: nn.Module) -> dict[str, Role]:
+    """Return the roles of an extractor's buffers: like its weights they stay as they are."""
+    return {f"extractor.{name}": Role.FROZEN for name, _ in module.named_buffers()}
+
+
+def _batch_norms(module: nn.Module) -> dict[str, _BatchNorm]:
+    """Return the BatchNorm layers by name, without those of an extractor, which are frozen."""
+    frozen = "extractor." if isinstance(module, Extracted) else None
     return {
         name: layer
         for name, layer in module.named_modules()
-        if isinstance(layer, _BatchNorm) and layer.running_mean is not None
+        if isinstance(layer, _BatchNorm) and not (frozen and name.startswith(frozen))
     }
+
+
+def _running(module: nn.Module) -> dict[str, _BatchNorm]:
+    """Return the BatchNorm layers that keep running statistics, by name."""
+    return {name: layer for name, layer in _batch_norms(module).items() if layer.running_mean is not None}
 
 
 def _with_statistics_reset(vector: Tensor, space: ParameterSpace, layers: dict[str, _BatchNorm]) -> Tensor:

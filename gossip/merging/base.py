@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -61,6 +61,11 @@ class MergeContext:
     rejected: int = 0
     """Received models that were left out before the rule saw any; where a rule is told of f attackers, each of them
     is one whom it need not fear any more."""
+    x_validation: Tensor | None = None  # (m, *input_shape)
+    """Own samples that no peer trains on, where the task sets some aside: what received models may be judged by."""
+    y_validation: Tensor | None = None  # (m,)
+    declared: Mapping[PeerId, frozenset[int]] = field(default_factory=dict)
+    """The classes of which a sender says that it has training samples; empty unless the rule `declares_classes`."""
     judge: Callable[[Verdict], None] = _ignore
     """Where a rule tells what it made of each received model; reports show it over time."""
 
@@ -74,6 +79,14 @@ class Merge(abc.ABC):
 
     linear: ClassVar[bool] = False
     """The result is Σ_j W_ij x_j and nothing else, so an engine may merge all peers by one matrix product."""
+
+    needs_validation: ClassVar[bool] = False
+    """It judges models by own samples that nobody trains on: `[data] validation_per_class`."""
+    declares_classes: bool = False
+    """Model messages are to say of which classes the sender has samples. A peer says what it likes."""
+
+    def check(self, space: ParameterSpace) -> None:  # noqa: B027 - most rules merge any model
+        """Raise `SettingError` where the rule cannot merge such models; asked before anything is learned."""
 
     @abc.abstractmethod
     def __call__(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BeforeValidator, SerializeAsAny
+from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from gossip.settings import Choice, Seam
 
@@ -16,5 +16,27 @@ class AverageSettings(Choice):
     kind: str = "average"
 
 
-MERGES = Seam("merge", AverageSettings)
+class BristleSettings(Choice):
+    """Each received output layer judged class by class on own validation samples."""
+
+    implementation = "gossip.merging.bristle.rule:Bristle"
+    kind: str = "bristle"
+    exploration: float = Field(
+        0.4,
+        ge=0,
+        le=1,
+        description="α: 0 judges the nearest third of the received models only, 1 the farthest",
+    )
+    budget: int = Field(10, ge=1, description="β: models judged per merge; the work is proportional to it")
+    best_classes: int = Field(
+        3, ge=1, description="φ: of how many of its best classes a model's certainty is made"
+    )
+    hardened: bool = Field(
+        True,
+        description="foreign classes by the median of those who declare samples of them, where there are three; "
+        "off: by one weight per peer, as published",
+    )
+
+
+MERGES = Seam("merge", AverageSettings, BristleSettings)
 Merge = Annotated[SerializeAsAny[Choice], BeforeValidator(MERGES.validate)]

@@ -222,7 +222,7 @@ class Recorder:
         return "the model" not in self._disk_errors
 
     def _write_model(self, vector: torch.Tensor) -> None:
-        data = encode_model(self._setup.task.space, vector, peer=self._name)
+        data = encode_model(self._setup.task.space, vector, frozen=self._setup.task.frozen, peer=self._name)
         write_atomically(self._home / "model.safetensors", data)
 
     def summary(self, state: str, round: int) -> None:

@@ -206,7 +206,7 @@ class VirtualRun:
                 home = folder / "peers" / peer.peer
                 home.mkdir(parents=True)
                 vector = self.learning.vector(peer.checkpoint[1]).cpu()
-                data = encode_model(self.task.space, vector, peer=peer.peer)
+                data = encode_model(self.task.space, vector, frozen=self.task.frozen, peer=peer.peer)
                 write_atomically(home / "model.safetensors", data, durable=False)
 
     def _outcome(self, peer: VirtualPeer) -> PeerOutcome:

@@ -116,6 +116,20 @@ class BatchedLearning:
         self.on_judged: Callable[[int, Judged], None] = lambda peer, judged: None
         """Told (peer, what became of a model it received); when the merge is computed, which may be much later."""
         self._learners: dict[int, Learner] = {}
+        merge.load()(merge).check(task.space)
+        self.declares = bool(merge.load()(merge).declares_classes)
+        """Whether models are sent with the classes that the sender has samples of."""
+        self.declared: dict[PeerId, frozenset[int]] = {}
+        """What each peer declares; by the simulation's attackers to be changed."""
+        if self.declares:
+            self.declared = {
+                name: frozenset(
+                    torch.unique(self._shards[position].y).tolist()
+                    if position in self._shards
+                    else task.familiar(position, len(names))
+                )
+                for position, name in enumerate(names)
+            }
         self.method, self.reason = training.choose(
             task, method, device=self.device, batch_size=min(task.local_settings.batch_size, max(sizes))
         )
@@ -418,7 +432,13 @@ class BatchedLearning:
             ]
             learner = self._learner(handle.peer)
             vectors[row] = learner.merge(
-                vectors[own.row].clone(), own_weight, contributions, round=round, step=step, last=last
+                vectors[own.row].clone(),
+                own_weight,
+                contributions,
+                round=round,
+                step=step,
+                last=last,
+                declared=self.declared,
             )
             for judged in learner.take_judged():
                 self.on_judged(handle.peer, judged)

@@ -31,7 +31,7 @@ class StackedEvaluation:
         self._task = task
         self._stack = stack
         self._alone = alone
-        self._x, self._y = task.dataset.x_test.to(device), task.dataset.y_test.to(device)
+        self._x, self._y = task.x_test.to(device), task.dataset.y_test.to(device)
         self._forward = task.forward_on(device)
         self._by_vmap = torch.func.vmap(self._forward, in_dims=(0, 0, None))
 

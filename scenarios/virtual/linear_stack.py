@@ -18,18 +18,22 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gossip.parameters import ParameterSpace
+from gossip.learning.extractor import Extracted
+from gossip.parameters import ParameterSpace, Role
 
 
 class _Layer(NamedTuple):
     inputs: int
     outputs: int
     weight: slice
-    bias: slice
+    bias: slice | None
 
 
 class LinearStack:
-    """Gradient and logits of n networks of linear layers with ReLU between them, all parameters learned."""
+    """Gradient and logits of n networks of linear layers with ReLU between them, all parameters learned.
+
+    Behind an extractor: of the part of the network that learns.
+    """
 
     def __init__(self, layers: list[_Layer]) -> None:
         self._layers = layers
@@ -37,7 +41,12 @@ class LinearStack:
     @classmethod
     def of(cls, module: nn.Module, space: ParameterSpace) -> LinearStack | None:
         """Return the stack for `module`, or `None` where it is anything but Flatten, Linear, (ReLU, Linear)*."""
+        prefix = ""
+        if type(module) is Extracted:
+            module, prefix = module.head, "head."
         if type(module) is not nn.Sequential or space.learned_size != space.size:
+            return None
+        if any(slot.role is Role.FROZEN and slot.name.startswith(prefix) for slot in space.slots):
             return None
         if any(slot.aliases for slot in space.slots):
             return None  # tied weights: their gradients would have to be added
@@ -53,15 +62,16 @@ class LinearStack:
         layers = []
         for place, child in enumerate(children):
             if isinstance(child, nn.Linear):
-                if child.bias is None or child.weight.dtype is not torch.float32:
+                if child.weight.dtype is not torch.float32:
                     return None
-                weight, bias = space.slot(f"{place}.weight"), space.slot(f"{place}.bias")
+                weight = space.slot(f"{prefix}{place}.weight")
+                bias = None if child.bias is None else space.slot(f"{prefix}{place}.bias")
                 layers.append(
                     _Layer(
                         child.in_features,
                         child.out_features,
                         slice(weight.offset, weight.end),
-                        slice(bias.offset, bias.end),
+                        None if bias is None else slice(bias.offset, bias.end),
                     )
                 )
         return cls(layers)
@@ -82,14 +92,15 @@ class LinearStack:
         for layer, weight in zip(self._layers, weights, strict=True):
             if layer is not self._layers[0]:
                 inputs[-1].relu_()
-            inputs.append(torch.baddbmm(trained[:, None, layer.bias], inputs[-1], weight.mT))
+            inputs.append(_affine(trained, layer.bias, 1, inputs[-1], weight.mT))
         loss, delta = _cross_entropy(inputs.pop(), y)
         pieces: list[Tensor] = []
         for layer, weight, given in zip(
             reversed(self._layers), reversed(weights), reversed(inputs), strict=True
         ):
             # In front, because the last layer comes first here: weight before bias, as in the vector.
-            pieces[:0] = [torch.bmm(delta.mT, given).flatten(1), delta.sum(1)]
+            bias = [] if layer.bias is None else [delta.sum(1)]
+            pieces[:0] = [torch.bmm(delta.mT, given).flatten(1), *bias]
             if layer is not self._layers[0]:
                 delta = torch.ops.aten.threshold_backward(torch.bmm(delta, weight), given, 0)
         return torch.cat(pieces, 1), loss, rest
@@ -98,13 +109,22 @@ class LinearStack:
         """Return the logits (n, classes, t) of networks `trained` (n, T) on the same samples `x` (t, …)."""
         first = self._layers[0]
         # Samples last: then the first layer of all networks is a single matrix product.
-        h = torch.matmul(self._weight(trained, first), x.flatten(1).T) + trained[:, first.bias, None]
+        h = torch.matmul(self._weight(trained, first), x.flatten(1).T)
+        if first.bias is not None:
+            h += trained[:, first.bias, None]
         for layer in self._layers[1:]:
-            h = torch.baddbmm(trained[:, layer.bias, None], self._weight(trained, layer), h.relu_())
+            h = _affine(trained, layer.bias, 2, self._weight(trained, layer), h.relu_())
         return h
 
     def _weight(self, trained: Tensor, layer: _Layer) -> Tensor:
         return trained[:, layer.weight].view(-1, layer.outputs, layer.inputs)
+
+
+def _affine(trained: Tensor, bias: slice | None, axis: int, a: Tensor, b: Tensor) -> Tensor:
+    """Return a @ b, plus the bias along the axis that is not `axis`."""
+    if bias is None:
+        return torch.bmm(a, b)
+    return torch.baddbmm(trained[:, bias].unsqueeze(axis), a, b)
 
 
 def _is_observed(module: nn.Module) -> bool:

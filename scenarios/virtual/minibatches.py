@@ -70,7 +70,7 @@ class MiniBatches:
         self._pad = pad
         self._batch_min = task.batch_min
         self._device = device
-        x, y = [task.dataset.x_train], [task.dataset.y_train]
+        x, y = [task.x_train], [task.dataset.y_train]
         self._shards = list(task.partition(len(names)))
         behind = len(y[0])
         for peer, own in sorted((shards or {}).items()):
@@ -90,6 +90,10 @@ class MiniBatches:
         """A peer's place in a stack: more steps first, then larger shards; those still active are then a prefix."""
         for place, peer in enumerate(by_plan):
             self.rank[peer] = place
+        self.familiar = torch.zeros(len(names), task.dataset.classes, dtype=torch.bool, device=device)
+        """Of which classes each peer has samples, (peers, classes)."""
+        for peer, shard in enumerate(self._shards):
+            self.familiar[peer, self._y[torch.from_numpy(shard).to(device)]] = True
         self._kept: dict[tuple[int, ...], list[Piece]] = {}
         self._kept_bytes = 0
 

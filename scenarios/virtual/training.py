@@ -93,10 +93,16 @@ class StackedTraining:
             for piece, result in zip(pieces, results, strict=True):
                 losses.add(piece, result)
         trained = state.trained if not state.rest.shape[1] else torch.cat([state.trained, state.rest], 1)
+        trained = _joined([trained, *reversed(finished)])
+        if self.update.layer is not None:
+            # Only the output layer is trained here, so there is nothing behind it but statistics.
+            familiar = self.minibatches.familiar[torch.tensor(peers, device=models.device)]
+            split = self.update.forward.space.trained_size
+            trained[:, :split] = self.update.consolidated(models, trained[:, :split], familiar)
         kept = None
         if self.update.keeps_velocity:
             kept = _joined([state.velocity, *reversed(finished_velocities)])
-        return StackedOutcome(_joined([trained, *reversed(finished)]), *losses.result(), kept)
+        return StackedOutcome(trained, *losses.result(), kept)
 
     def _step(self, state: LocalState, lr: Tensor, piece: Piece) -> StepResult:
         part = slice(piece.start, piece.stop)
@@ -192,12 +198,13 @@ def _multiplications(task: Task) -> int:
         assert isinstance(layer, nn.modules.conv._ConvNd)
         counts.append(output[0, 0].numel() * layer.weight.numel())
 
-    convolutions = [each for each in task.module.modules() if isinstance(each, nn.modules.conv._ConvNd)]
+    part = task.forward_on().part
+    convolutions = [each for each in part.modules() if isinstance(each, nn.modules.conv._ConvNd)]
     hooks = [each.register_forward_hook(count) for each in convolutions]
     try:
-        task.module.eval()
+        part.eval()
         with torch.no_grad():
-            task.module(task.dataset.x_train[:1])
+            part(task.x_train[:1])
     finally:
         for hook in hooks:
             hook.remove()
@@ -223,7 +230,7 @@ class _Trial:
     def __init__(self, task: Task, device: torch.device, batch_size: int) -> None:
         self._update = task.local_update(device)
         self._peers = min(MEASURED_PEERS_MAX, max(2, MEASURED_BYTES // (4 * task.space.size)))
-        self._x = task.dataset.x_train[:batch_size].to(device)
+        self._x = task.x_train[:batch_size].to(device)
         self._y = task.dataset.y_train[:batch_size].to(device)
         self._model = task.initial().to(device)
         self._lr = torch.tensor(self._update.lr(0), device=device)

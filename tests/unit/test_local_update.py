@@ -199,11 +199,13 @@ def test_frozen_slots_are_neither_moved_nor_in_the_norm_and_private_ones_are_tra
     update = LocalUpdate(Forward(module, space), LocalSettings(sam_rho=0.1))
     model = space.flatten_module(module)
     x, y = samples(16, 1, 8, 8)
+    frozen = module[1].weight.clone()
     after = update.run(model, x, y, seed=0, peer="a", round=0).model
-    for slot in space.slots:
-        moved = not torch.equal(model[slot.offset : slot.end], after[slot.offset : slot.end])
-        assert moved == (slot.role is not Role.FROZEN), slot.name
-    assert len(update.start(model).trained) == space.trained_size == space.size - 64 * 64
+    for slot in space.slots_of(Role.LEARNED, Role.PRIVATE):
+        assert not torch.equal(model[slot.offset : slot.end], after[slot.offset : slot.end]), slot.name
+    assert torch.equal(module[1].weight, frozen)
+    assert len(update.start(model).trained) == space.trained_size == space.size
+    assert space.size == sum(tensor.numel() for tensor in module.parameters()) - 64 * 64
 
 
 # --- one definition, two ways to run it ------------------------------------------------------------

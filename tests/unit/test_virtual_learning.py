@@ -570,10 +570,10 @@ def test_a_device_that_is_not_there_is_refused_in_one_sentence(folder, device):
 # --- the gradient by hand --------------------------------------------------------------------------
 
 
-def mlp(*widths: int) -> nn.Sequential:
+def mlp(*widths: int, bias: bool = True) -> nn.Sequential:
     layers: list[nn.Module] = [nn.Flatten()]
     for inputs, outputs in pairwise(widths):
-        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+        layers += [nn.Linear(inputs, outputs, bias=bias), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
 
@@ -582,9 +582,10 @@ def mlp(*widths: int) -> nn.Sequential:
     models=st.integers(1, 4),
     sizes=st.lists(st.integers(1, 5), min_size=4, max_size=4),
     seed=st.integers(0, 2**32),
+    bias=st.booleans(),
 )
-def test_the_gradient_by_hand_is_the_gradient(widths, models, sizes, seed):
-    module = mlp(*widths, 3)
+def test_the_gradient_by_hand_is_the_gradient(widths, models, sizes, seed, bias):
+    module = mlp(*widths, 3, bias=bias)
     space = ParameterSpace.of(module)
     stack = LinearStack.of(module, space)
     assert stack is not None
@@ -607,13 +608,12 @@ def test_the_gradient_by_hand_is_the_gradient(widths, models, sizes, seed):
 def test_only_plain_linear_networks_have_a_gradient_by_hand():
     hooked = mlp(4, 3)
     hooked[1].register_forward_hook(lambda *_: None)
-    without_bias = nn.Sequential(nn.Flatten(), nn.Linear(4, 3, bias=False))
     with_dropout = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Dropout(), nn.Linear(3, 3))
     frozen = mlp(4, 3, 3)
     frozen[1].weight.requires_grad_(False)
     tied = mlp(4, 4, 4)
     tied[3].weight = tied[1].weight
-    for module in (hooked, without_bias, with_dropout, frozen, tied, nn.Linear(4, 3)):
+    for module in (hooked, with_dropout, frozen, tied, nn.Linear(4, 3)):
         assert LinearStack.of(module, ParameterSpace.of(module)) is None
     assert LinearStack.of(mlp(4, 3), ParameterSpace.of(mlp(4, 3))) is not None
 

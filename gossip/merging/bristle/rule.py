@@ -1,0 +1,156 @@
+"""Bristle's merge (Verbraeken, de Vos and Pouwelse 2021): who is judged, how well they do, what is taken of each.
+
+Models are output layers behind a common frozen extractor, one column per class. Of its *familiar* classes, those that
+it has samples of, a peer can test what it receives; of the *foreign* ones it cannot.
+
+* Familiar columns: W'[c] = (W[c] + Σ_j w_j[c] M_j[c]) / (1 + Σ_j w_j[c]), with weights that performance on this very
+  class gives (`integrator`).
+* Foreign columns, as published: the same with one weight per peer, which its familiar columns give. A peer that copies
+  good familiar columns and poisons the others is then believed with up to six times own weight.
+* Foreign columns, hardened: the median, coordinate by coordinate, of the models of those who declare samples of the
+  class and have any such weight. Taken over all peers it would trim the good columns, because holders of a class are a
+  minority. With fewer than three holders, as published: a class that few neighbours hold has to be learnt from others.
+
+At last every column is centred, as in CWR*, from which the paper takes its consolidated and scratch heads; the rest of
+that is `[local] consolidate`.
+
+What differs from the authors' program: columns of all familiar classes are merged, not only of the φ best; integration
+starts from the consolidated head; scores of any size are finite; ties between senders are broken by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from gossip.errors import ProtocolMisuse, SettingError
+from gossip.learning.output_layer import OutputLayer
+from gossip.merging.base import Merge, MergeContext, Verdict, check_sizes
+from gossip.merging.bristle import integrator, prioritiser
+from gossip.merging.settings import BristleSettings
+from gossip.parameters import ParameterSpace
+from gossip.protocols.base import Contribution
+
+HOLDERS_MIN = 3
+"""Of two models the median is their mean: one of them could say anything."""
+
+
+class Bristle(Merge):
+    """Merge by performance on own validation samples; mixing weights are not asked."""
+
+    needs_validation = True
+
+    def __init__(self, settings: BristleSettings | None = None) -> None:
+        self.settings = settings or BristleSettings()
+        self.declares_classes = self.settings.hardened
+        self._layer: OutputLayer | None = None
+
+    def check(self, space: ParameterSpace) -> None:
+        """Raise `SettingError` unless the network learns an output layer only."""
+        try:
+            self._layer = OutputLayer(space)
+        except SettingError as error:
+            raise SettingError(f'[merge] kind = "bristle": {error}') from None
+
+    def __call__(
+        self, own: Tensor, own_weight: float, received: Sequence[Contribution], *, context: MergeContext
+    ) -> Tensor:
+        """Return the merged and centred output layer [L]; see `Merge`."""
+        check_sizes(own, received)
+        layer = self._layer or OutputLayer(context.space)
+        self._layer = layer
+        judged = self._judged(own, received, context)
+        merged = layer.rows(own).double()  # (classes, width)
+        if judged:
+            merged = self._integrated(own, judged, layer, context)
+        merged = merged - merged.mean(dim=1, keepdim=True)
+        return layer.vector(merged).to(own.dtype)
+
+    def _judged(
+        self, own: Tensor, received: Sequence[Contribution], context: MergeContext
+    ) -> list[Contribution]:
+        if not received:
+            return []
+        mine = own.double()
+        distances = [float((each.model.double() - mine).norm()) for each in received]
+        places = prioritiser.prioritise(
+            distances,
+            [each.sender for each in received],
+            exploration=self.settings.exploration,
+            budget=self.settings.budget,
+            rng=context.rng(f"bristle, step {context.step}"),
+        )
+        chosen = set(places)
+        for place, contribution in enumerate(received):
+            if place not in chosen:
+                context.judge(Verdict(contribution.sender, 0.0, "not drawn"))
+        return [received[place] for place in places]
+
+    def _integrated(
+        self, own: Tensor, judged: list[Contribution], layer: OutputLayer, context: MergeContext
+    ) -> Tensor:
+        """Return own rows (classes, width), float64, merged with those of the judged."""
+        x, y = context.x_validation, context.y_validation
+        if x is None or y is None:
+            raise ProtocolMisuse("bristle judges by validation samples, and was given none")
+        familiar = layer.familiar(context.y)  # (classes,)
+        known = familiar.nonzero().squeeze(1)  # (k,)
+        models = [own, *(each.model for each in judged)]
+        predicted = torch.stack([context.predict(model, x).argmax(1) for model in models])  # (1 + n, m)
+        f1 = integrator.f1_scores(predicted, y, known, of=layer.classes)
+        mine, theirs = f1[0], f1[1:]
+        score = integrator.scores(mine, theirs)
+        best = integrator.best_classes(mine, theirs, self._best_counts(judged, known, context))
+        certainty = integrator.certainty(theirs, best)
+        w_foreign = integrator.foreign_weights(score, best, certainty)  # (n,)
+        weights = w_foreign.unsqueeze(1).repeat(1, layer.classes)  # (n, classes)
+        weights[:, known] = integrator.familiar_weights(score, certainty)
+        rows = layer.rows(torch.stack(models)).double()  # (1 + n, classes, width)
+        shares = weights / (1 + weights.sum(0))
+        merged = rows[0] * (1 - shares.sum(0)).unsqueeze(1) + torch.einsum("nc,ncw->cw", shares, rows[1:])
+        if self.settings.hardened:
+            self._take_medians(merged, shares, rows[1:], w_foreign, familiar, judged, context)
+        for contribution, share in zip(judged, shares.mean(1).tolist(), strict=True):
+            context.judge(Verdict(contribution.sender, share, "" if share else "worse"))
+        return merged
+
+    def _best_counts(self, judged: list[Contribution], known: Tensor, context: MergeContext) -> Tensor:
+        """Return φ (n,): as set, or the number of familiar classes that the sender declares where that is larger.
+
+        Declaring fewer must not help: who is judged by one class has no deviation among its F1 scores.
+        """
+        mine = frozenset(known.tolist())
+        counts = [
+            max(self.settings.best_classes, len(mine & context.declared.get(each.sender, frozenset())))
+            for each in judged
+        ]
+        return torch.tensor(counts, device=known.device).clamp(max=len(mine)).clamp(min=1)
+
+    def _take_medians(
+        self,
+        merged: Tensor,
+        shares: Tensor,
+        rows: Tensor,
+        w_foreign: Tensor,
+        familiar: Tensor,
+        judged: list[Contribution],
+        context: MergeContext,
+    ) -> None:
+        """Put the holders' median in place of the foreign columns of `merged` (classes, width), and into `shares`."""
+        trusted = [place for place, weight in enumerate(w_foreign.tolist()) if weight > 0]
+        for c in (~familiar).nonzero().squeeze(1).tolist():
+            holders = [
+                place for place in trusted if c in context.declared.get(judged[place].sender, frozenset())
+            ]
+            if len(holders) >= HOLDERS_MIN:
+                merged[c] = _median(rows[holders, c])
+                shares[:, c] = 0
+                shares[holders, c] = 1 / len(holders)
+
+
+def _median(rows: Tensor) -> Tensor:
+    """Return the median (width,) of rows (n, width): of an even number, the mean of the two in the middle."""
+    ordered = rows.sort(dim=0).values
+    return (ordered[(len(rows) - 1) // 2] + ordered[len(rows) // 2]) / 2
