@@ -114,6 +114,13 @@ class Seam:
         """Return the settings class of `kind`, or raise `SettingError` naming the nearest valid one."""
         return self._registry.get(kind)
 
+    def __contains__(self, kind: object) -> bool:
+        return kind in self._registry
+
+    def choice_of(self, kind: str) -> str:
+        """Return the name under which the choice that `kind` means would be registered."""
+        return kind
+
     def validate(self, value: object) -> Choice:
         """Turn ``{"kind": …, …}`` into the right settings object (what pydantic calls)."""
         if isinstance(value, Choice):
@@ -123,9 +130,10 @@ class Seam:
         kind = value.get("kind")
         if not isinstance(kind, str):
             raise ValueError(f"needs kind = one of: {', '.join(self.kinds())}")
-        if kind not in self._registry:
-            raise ValueError(f"unknown kind '{kind}'; {nearest(kind, self._registry)}")
-        choice = self._registry.get(kind)
+        name = self.choice_of(kind)
+        if name not in self._registry:
+            raise ValueError(f"unknown kind '{kind}'; {nearest(name, self._registry)}")
+        choice = self._registry.get(name)
         try:
             return choice.model_validate(value)
         except ValidationError as error:

@@ -20,6 +20,7 @@ class Average(Merge):
     """
 
     linear = True
+    retains = False
 
     def __init__(self, settings: AverageSettings | None = None) -> None:
         self.settings = settings or AverageSettings()

@@ -79,6 +79,8 @@ class Merge(abc.ABC):
 
     linear: ClassVar[bool] = False
     """The result is Σ_j W_ij x_j and nothing else, so an engine may merge all peers by one matrix product."""
+    retains: ClassVar[bool] = True
+    """It may keep vectors it was given beyond the call, so an engine must hand out copies of what it writes again."""
 
     needs_validation: ClassVar[bool] = False
     """It judges models by own samples that nobody trains on: `[data] validation_per_class`."""

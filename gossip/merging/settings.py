@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
+from gossip.merging.robust.settings import ROBUST_RULES, RobustSettings
 from gossip.settings import Choice, Seam
 
 
@@ -38,5 +39,16 @@ class BristleSettings(Choice):
     )
 
 
-MERGES = Seam("merge", AverageSettings, BristleSettings)
+class MergeSeam(Seam):
+    """Merges by kind; a robust rule's may be composed, as in ``nnm+trimmed-mean``: the last name is the rule's."""
+
+    def choice_of(self, kind: str) -> str:
+        """Return the registered name that `kind` ends in."""
+        rule = kind.rpartition("+")[2]
+        if rule == kind or rule not in self or issubclass(self.settings_for(rule), RobustSettings):
+            return rule
+        raise ValueError(f"kind = '{kind}': nothing can stand before '{rule}', which is no robust rule")
+
+
+MERGES = MergeSeam("merge", AverageSettings, BristleSettings, *ROBUST_RULES)
 Merge = Annotated[SerializeAsAny[Choice], BeforeValidator(MERGES.validate)]

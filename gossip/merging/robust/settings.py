@@ -1,0 +1,231 @@
+"""What a task file may say in `[merge]` for the robust rules, and the names they are composed of. Free of torch."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field, model_validator
+
+from gossip.errors import SettingError, nearest
+from gossip.settings import Choice
+
+PRE_AGGREGATION_NAMES = ("nnm", "bucketing", "clipping", "arc")
+"""What may stand before a rule, joined by `+` and applied from left to right: nnm+trimmed-mean."""
+NEED_F = frozenset({"nnm", "arc"})
+
+
+class RobustSettings(Choice):
+    """A robust rule, perhaps behind pre-aggregations: ``kind = "nnm+trimmed-mean"``."""
+
+    needs_f: ClassVar[bool] = False
+    """Whether the rule itself cannot do without f."""
+    takes: ClassVar[tuple[str, ...]] = PRE_AGGREGATION_NAMES
+    """Pre-aggregations that may stand before the rule."""
+
+    f: int | None = Field(
+        None,
+        ge=0,
+        description="how many of the models of one merge, own included, may be Byzantine: 2f < n; too small: attackers "
+        "count, too large: honest models are lost",
+    )
+    bucket_size: int = Field(
+        2, ge=2, le=1024, description="s, models per bucket, for bucketing; keep s ≤ n/2f"
+    )
+    clip_norm: float | None = Field(
+        None, gt=0, description="for clipping: differences from the own model are shortened to this norm"
+    )
+
+    @property
+    def pre_aggregations(self) -> tuple[str, ...]:
+        """The names before the rule's, from left to right."""
+        return tuple(self.kind.split("+")[:-1])
+
+    @property
+    def models_min(self) -> int:
+        """How many models a merge must have, own included, for f to be bearable: 2f < n after bucketing."""
+        groups = 2 * (self.f or 0)
+        return groups * int(self.bucket_size ** self.pre_aggregations.count("bucketing")) + 1
+
+    @model_validator(mode="after")
+    def _composition_makes_sense(self) -> RobustSettings:
+        names = self.pre_aggregations
+        rule = self.kind.split("+")[-1]
+        for name in names:
+            if name not in PRE_AGGREGATION_NAMES:
+                raise ValueError(
+                    f"kind = '{self.kind}': unknown pre-aggregation '{name}'; {nearest(name, PRE_AGGREGATION_NAMES)}"
+                )
+            if name not in self.takes:
+                valid = ", ".join(self.takes) or "none at all"
+                raise ValueError(
+                    f"kind = '{self.kind}': {rule} needs the models as their peers sent them, not behind {name}; "
+                    f"valid before {rule}: {valid}"
+                )
+        for name in (*names, rule):
+            if self.f is None and (name in NEED_F or (name == rule and self.needs_f)):
+                raise ValueError(
+                    f"kind = '{self.kind}': 'f' is missing: {name} must be told how many models may be Byzantine"
+                )
+        if "clipping" in names and self.clip_norm is None:
+            raise ValueError(
+                f"kind = '{self.kind}': 'clip_norm' is missing, the norm to shorten differences to"
+            )
+        for key, name in (("bucket_size", "bucketing"), ("clip_norm", "clipping")):
+            if name not in names and getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key} is for {name}; kind = '{self.kind}' has none")
+        return self
+
+
+class MedianSettings(RobustSettings):
+    """Coordinate-wise median."""
+
+    implementation = "gossip.merging.robust.coordinatewise:Median"
+    kind: str = "median"
+
+
+class TrimmedMeanSettings(RobustSettings):
+    """Coordinate-wise trimmed mean."""
+
+    implementation = "gossip.merging.robust.coordinatewise:TrimmedMean"
+    needs_f = True
+    kind: str = "trimmed-mean"
+
+
+class MeamedSettings(RobustSettings):
+    """Coordinate-wise mean around the median."""
+
+    implementation = "gossip.merging.robust.coordinatewise:Meamed"
+    needs_f = True
+    kind: str = "meamed"
+
+
+class KrumSettings(RobustSettings):
+    """Krum."""
+
+    implementation = "gossip.merging.robust.krum:Krum"
+    needs_f = True
+    kind: str = "krum"
+    own_share: float = Field(
+        0.0, ge=0, lt=1, description="of own in the result; Krum's one model takes the rest"
+    )
+
+
+class MultiKrumSettings(RobustSettings):
+    """Multi-Krum."""
+
+    implementation = "gossip.merging.robust.krum:MultiKrum"
+    needs_f = True
+    kind: str = "multi-krum"
+
+
+class GeometricMedianSettings(RobustSettings):
+    """Geometric median."""
+
+    implementation = "gossip.merging.robust.geometric_median:GeometricMedian"
+    kind: str = "geometric-median"
+    nu: float = Field(
+        1e-6,
+        gt=0,
+        le=1,
+        description="ν, smoothing in units of the median distance from the most central model",
+    )
+
+
+class CenteredClippingSettings(RobustSettings):
+    """Centred clipping."""
+
+    implementation = "gossip.merging.robust.clipping:CenteredClipping"
+    kind: str = "centered-clipping"
+    tau: float = Field(
+        gt=0, description="τ, the longest difference that counts in full; about the honest models' distance"
+    )
+    iterations: int = Field(1, ge=1, le=1000, description="L")
+
+
+class SelfCenteredClippingSettings(RobustSettings):
+    """Self-centred clipping, ClippedGossip."""
+
+    implementation = "gossip.merging.robust.clipping:SelfCenteredClipping"
+    takes = ("nnm", "clipping", "arc")
+    kind: str = "self-centered-clipping"
+    tau: float | None = Field(
+        None, gt=0, description="τ, the longest difference that counts in full; default: adaptive, from f"
+    )
+
+    @model_validator(mode="after")
+    def _reach_is_known(self) -> SelfCenteredClippingSettings:
+        if self.tau is None and self.f is None:
+            raise ValueError(
+                f"kind = '{self.kind}' needs tau, the longest difference that counts in full, or f to find one"
+            )
+        return self
+
+
+class NearestNeighbourAveragingSettings(RobustSettings):
+    """Nearest-neighbour averaging, MoNNA's rule."""
+
+    implementation = "gossip.merging.robust.nearest:NearestNeighbourAveraging"
+    needs_f = True
+    takes = ("nnm", "clipping", "arc")
+    kind: str = "nna"
+
+
+class MonnaSettings(NearestNeighbourAveragingSettings):
+    """The same under ByzFL's name."""
+
+    kind: str = "monna"
+
+
+class ClippedSumSettings(RobustSettings):
+    """CS+."""
+
+    implementation = "gossip.merging.robust.clipping:ClippedSum"
+    needs_f = True
+    takes = ("nnm", "clipping", "arc")
+    kind: str = "cs-plus"
+    eta: float = Field(1.0, gt=0, le=1, description="η, step size of the gossip step")
+
+
+class UbarSettings(RobustSettings):
+    """UBAR."""
+
+    implementation = "gossip.merging.robust.nearest:Ubar"
+    takes = ()
+    kind: str = "ubar"
+    rho: float = Field(
+        0.5, gt=0, le=1, description="ρ, share of the received models, the nearest, that are tried"
+    )
+    alpha: float = Field(0.5, ge=0, le=1, description="α, share of the own model in the result")
+    samples: int = Field(100, ge=1, description="own samples on which losses are compared")
+
+
+class MoziSettings(UbarSettings):
+    """The same under its earlier name."""
+
+    kind: str = "mozi"
+
+
+ROBUST_RULES: tuple[type[RobustSettings], ...] = (
+    MedianSettings,
+    TrimmedMeanSettings,
+    MeamedSettings,
+    KrumSettings,
+    MultiKrumSettings,
+    GeometricMedianSettings,
+    CenteredClippingSettings,
+    SelfCenteredClippingSettings,
+    NearestNeighbourAveragingSettings,
+    MonnaSettings,
+    ClippedSumSettings,
+    UbarSettings,
+    MoziSettings,
+)
+
+
+def check_models(merge: Choice, models: int, *, where: str) -> None:
+    """Raise `SettingError` where f is too large for the `models` that a merge will have at most, own included."""
+    if isinstance(merge, RobustSettings) and models < merge.models_min:
+        raise SettingError(
+            f"[merge] f = {merge.f} with kind = '{merge.kind}' needs at least {merge.models_min} models in a merge, "
+            f"own included; {where} has {models}"
+        )
