@@ -33,7 +33,7 @@ PRESETS: Mapping[str, Sections] = {
     "dfedsam": {"local": _SAM, "protocol": _rounds(1)},
     "dfedsam-mgs": {"local": _SAM, "protocol": _rounds(4)},
     "bristle": {
-        "local": {"lr": 0.1, "steps": 1, "consolidate": "familiar"},
+        "local": {"lr": 0.3, "steps": 1, "consolidate": "familiar"},
         "model": {"name": "linear", "extractor": "random-features"},
         "data": {"validation_per_class": 10},
         "protocol": _rounds(1),

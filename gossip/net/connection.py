@@ -56,6 +56,9 @@ class Local:
     insecure: bool
     pool: MemoryPool
     unseen: Callable[[PeerId], object | None]
+    declared: tuple[int, ...] | None
+    """Own classes, which every model sent tells of where the run's merge rule wants to know."""
+    on_declared: Callable[[PeerId, tuple[int, ...]], None]
     """What stands for a model of that peer that is not even to be decoded; None where it is."""
     on_message: Callable[[PeerId, Message], None]
 
@@ -97,7 +100,12 @@ class Connection:
         self._reader = FrameReader(self._expectation.accept, checksum=local.insecure, pool=local.pool)
         envelope = Envelope(local.agreement.run_id, local.agreement.space_id, local.name)
         self._frames = writer(
-            envelope, local.codec.name, specs, checksum=local.insecure, chunk_bytes=local.settings.chunk_bytes
+            envelope,
+            local.codec.name,
+            specs,
+            declared=local.declared,
+            checksum=local.insecure,
+            chunk_bytes=local.settings.chunk_bytes,
         )
         self._seq = 0
         self._heard_stamp_us = 0
@@ -246,6 +254,8 @@ class Connection:
                 if codec.instant
                 else await trio.to_thread.run_sync(codec.decode, tensors)
             )
+        if document.classes is not None:
+            self.local.on_declared(self.peer, document.classes)
         self.local.on_message(self.peer, document.message(model))
 
     async def _read_transport(self) -> tuple[Document, Message]:

@@ -60,6 +60,8 @@ class NeighbourTable:
         on_rejected: Callable[[PeerId | None, str, str], None],
         instance: str,
         unseen: Callable[[PeerId], object | None] = lambda _: None,
+        declared: tuple[int, ...] | None = None,
+        on_declared: Callable[[PeerId, tuple[int, ...]], None] = lambda peer, classes: None,
         listen: str | None = None,
     ) -> None:
         """Make a table; `run` starts it.
@@ -80,6 +82,8 @@ class NeighbourTable:
             on_rejected: called with (peer or None, reason, sentence) when something received was not used.
             instance: random, new with every start of the process.
             unseen: asked before a model is decoded; what it returns for the sender, unless None, is handed on instead.
+            declared: own classes, where models are to tell of them (`Agreement.classes`).
+            on_declared: called with the classes that came with a model, just before `on_message`.
             listen: host:port to bind instead of the peers file's.
         """
         self._peers = peers
@@ -103,6 +107,8 @@ class NeighbourTable:
             insecure=identity is None,
             pool=MemoryPool(),
             unseen=unseen,
+            declared=declared,
+            on_declared=on_declared,
             on_message=on_message,
         )
         self._neighbours: dict[PeerId, Neighbour] = {}

@@ -56,6 +56,8 @@ class NodeContext:
         self._on_event = on_event
         self._on_finish = on_finish
         self._on_judged = on_judged
+        self.declared: dict[PeerId, frozenset[int]] = {}
+        """The classes of which each sender last said that it has samples, where models tell of them."""
         self._timers: dict[TimerKey, trio.CancelScope] = {}
         self._tickets = 0
         self.replace_peers(peers, topology)
@@ -143,8 +145,11 @@ class NodeContext:
     ) -> Deferred:
         """Queue a merge."""
         merged = Deferred(self._learned_size, velocity=own.velocity)
+        declared = {each.sender: self.declared.get(each.sender, frozenset()) for each in received}
         self._thread.submit(
-            lambda: self._learner.merge(own.vector, own_weight, received, round=round, step=step, last=last),
+            lambda: self._learner.merge(
+                own.vector, own_weight, received, round=round, step=step, last=last, declared=declared
+            ),
             lambda vector: self._merged(merged, vector),
         )
         return merged

@@ -101,6 +101,7 @@ def load_learning(options: NodeOptions, membership: Membership) -> Setup:
     from gossip.learning.task import Task
     from gossip.storage.checkpoints import Belongs, CheckpointStore
     from gossip.storage.run_record import put_aside
+    from gossip.wire.documents import CLASSES_MAX
 
     settings = membership.settings
     if settings.node.threads is not None:
@@ -121,6 +122,11 @@ def load_learning(options: NodeOptions, membership: Membership) -> Setup:
         merge=settings.merge.load()(settings.merge),
         sanitise=settings.sanitise,
     )
+    if learner.declares_classes and task.dataset.classes > CLASSES_MAX:
+        raise SettingError(
+            f"[merge] kind = '{settings.merge.kind}' has every model say which of the {task.dataset.classes} classes "
+            f"its sender knows; at most {CLASSES_MAX} can be said"
+        )
     belongs = Belongs(peer=membership.me.name, space_id=task.space.space_id, seed=settings.seed)
     if options.fresh:
         put_aside(options.home)

@@ -100,6 +100,7 @@ class Node:
                 run_id=settings.run_id(),
                 space_id=setup.task.space.space_id,
                 sections=tuple(sorted(settings.agreement().items())),
+                classes=setup.task.dataset.classes if setup.learner.declares_classes else None,
             ),
             codec=settings.codec.load()(),
             learned_size=setup.task.space.learned_size,
@@ -107,6 +108,8 @@ class Node:
             accounting=self.accounting,
             rng=seeding.generator(settings.seed, "dial", peer=self.name),
             unseen=self._unseen,
+            declared=setup.learner.classes if setup.learner.declares_classes else None,
+            on_declared=self._on_declared,
             on_message=self._on_message,
             on_peer=self._on_peer,
             on_rejected=self._on_rejected,
@@ -293,6 +296,9 @@ class Node:
         finally:
             self._handling = False
             self._activity.set()
+
+    def _on_declared(self, sender: PeerId, classes: tuple[int, ...]) -> None:
+        self._context.declared[sender] = frozenset(classes)
 
     def _on_message(self, sender: PeerId, message: Message) -> None:
         if isinstance(message, FinishedMessage):

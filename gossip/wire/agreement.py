@@ -19,6 +19,8 @@ class Agreement:
     """Section of the task, and the digest of its settings."""
     space_id: str
     """Names the model's layout and roles, its frozen content and the task."""
+    classes: int | None = None
+    """Models come with the classes that their sender has samples of, from 0 to this number; None: with none."""
 
     def check_hello(self, document: Document, hello: Hello) -> None:
         """Raise `PeerError` with the sections that differ, if the other side means another run or another model."""
@@ -70,3 +72,12 @@ class Expectation:
             raise PeerError("layout", f"a model in another codec than '{self.codec}'")
         if document.specs and document.specs != self.specs:
             raise PeerError("layout", "a model whose tensors are not of the agreed shapes and types")
+        if document.specs:
+            self._check_classes(document.classes)
+
+    def _check_classes(self, declared: tuple[int, ...] | None) -> None:
+        classes = self.agreement.classes
+        if (declared is None) != (classes is None):
+            raise PeerError("layout", f"a model {'without' if declared is None else 'with'} declared classes")
+        if declared and classes is not None and declared[-1] >= classes:
+            raise PeerError("layout", f"a model of a class that the task's {classes} do not have")

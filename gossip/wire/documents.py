@@ -3,6 +3,9 @@
     {v, type, run, space, sender, seq, body: {the message's own fields}}                        without a model
     {v, type, run, space, sender, seq, body, codec, tensors: [[dtype, [shape]], …], data: [bin, …]}      with one
 
+Where the run's merge rule wants to know, `classes` stands before `codec`: those of which the sender says that it has
+training samples, ascending.
+
 `data` stands last, and a `bin` is a short header before raw bytes: so everything before it (the head) is packed as
 usual, and the tensors follow from their own memory. `seq` is always written in 9 bytes, so that the length of a
 message does not depend on how many went before it.
@@ -13,6 +16,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import msgpack
@@ -30,9 +34,13 @@ TENSORS_MAX = 15
 IDENTIFIER_CHARACTERS_MAX = 128
 SEQUENCE_MAX = 2**53
 
+CLASSES_MAX = 4096
+"""Declared in one message, and the largest class number that may be."""
+
 _KEYS = ("v", "type", "run", "space", "sender", "seq", "body")
 _KEY_SET = frozenset(_KEYS)
 _MODEL_KEY_SET = _KEY_SET | {"codec", "tensors", "data"}
+_DECLARING_KEY_SET = _MODEL_KEY_SET | {"classes"}
 _SEQUENCE = struct.Struct(">BQ")
 _UINT64 = 0xCF
 _FIXARRAY = 0x90
@@ -58,6 +66,8 @@ class Document:
     fields: dict[str, Any]
     codec: str | None = None
     specs: tuple[TensorSpec, ...] = ()
+    classes: tuple[int, ...] | None = None
+    """Those that the sender declares to have samples of; None where it declares nothing."""
 
     @property
     def kind(self) -> str:
@@ -75,6 +85,8 @@ class DocumentWriter:
     """Packs the documents of one sender; what does not change between messages is packed once."""
 
     envelope: Envelope
+    declared: tuple[int, ...] | None = None
+    """Own classes, ascending, that every model message tells of; None: they tell of none."""
     _prefixes: dict[str, bytes] = field(default_factory=dict)
     _tails: dict[tuple[str, tuple[TensorSpec, ...]], bytes] = field(default_factory=dict)
 
@@ -87,7 +99,7 @@ class DocumentWriter:
         key = (codec, tuple(specs))
         tail = self._tails.get(key)
         if tail is None:
-            tail = self._tails[key] = _pack_tail(codec, specs)
+            tail = self._tails[key] = _pack_tail(codec, specs, self.declared)
         return self._pack(message, seq, tail)
 
     def _pack(self, message: Message, seq: int, tail: bytes) -> bytes:
@@ -103,7 +115,8 @@ class DocumentWriter:
             )
         prefix = self._prefixes.get(kind)
         if prefix is None:
-            prefix = self._prefixes[kind] = self._pack_prefix(kind, pairs=len(_KEYS) + (3 if tail else 0))
+            more = 0 if not tail else 3 if self.declared is None else 4
+            prefix = self._prefixes[kind] = self._pack_prefix(kind, pairs=len(_KEYS) + more)
         body = msgpack.packb(registered.plain_fields(message))
         document = b"".join((prefix, _SEQUENCE.pack(_UINT64, seq), _BODY_KEY, body, tail))
         if len(document) > SMALL_BYTES_MAX:
@@ -125,11 +138,16 @@ class DocumentWriter:
 _BODY_KEY: bytes = msgpack.packb(_KEYS[6])
 
 
-def _pack_tail(codec: str, specs: Sequence[TensorSpec]) -> bytes:
+def _pack_tail(codec: str, specs: Sequence[TensorSpec], classes: tuple[int, ...] | None) -> bytes:
     if not 0 < len(specs) <= TENSORS_MAX:
         raise ProtocolMisuse(f"a model message has 1 to {TENSORS_MAX} tensors, not {len(specs)}")
     described = [(spec.dtype, spec.shape) for spec in specs]
-    values = (("codec", codec), ("tensors", described))
+    values: list[tuple[str, object]] = [("codec", codec), ("tensors", described)]
+    if classes is not None:
+        try:
+            values.insert(0, ("classes", _check_classes(classes)))
+        except ValueError as error:
+            raise ProtocolMisuse(f"the declared classes {error}") from None
     parts = [msgpack.packb(key) + msgpack.packb(value) for key, value in values]
     return b"".join((*parts, msgpack.packb("data"), bytes([_FIXARRAY | len(specs)])))
 
@@ -182,7 +200,10 @@ def _read(document: object, *, with_model: bool) -> Document:
         raise PeerError("garbage", "a message of a type that is not known here")
     if registered.message_class.carries_model != with_model:
         raise PeerError("garbage", f"a '{kind}' message {'without' if not with_model else 'with'} a model")
-    if document.keys() != (_MODEL_KEY_SET if with_model else _KEY_SET):
+    declares = with_model and "classes" in document
+    if document.keys() != (
+        _KEY_SET if not with_model else _DECLARING_KEY_SET if declares else _MODEL_KEY_SET
+    ):
         raise PeerError("garbage", f"a '{kind}' message with other keys than it should have")
     envelope = Envelope(*(_identifier(document[key], key) for key in ("run", "space", "sender")))
     seq = document["seq"]
@@ -194,7 +215,24 @@ def _read(document: object, *, with_model: bool) -> Document:
     specs = _read_specs(document["tensors"])
     if document["data"] != (None,) * len(specs):
         raise PeerError("garbage", "a model message with more or fewer tensors than it announces")
-    return Document(envelope, seq, registered, fields, _identifier(document["codec"], "codec"), specs)
+    codec = _identifier(document["codec"], "codec")
+    if not declares:
+        return Document(envelope, seq, registered, fields, codec, specs)
+    try:
+        classes = _check_classes(document["classes"])
+    except ValueError as error:
+        raise PeerError("garbage", f"a model message whose declared classes {error}") from None
+    return Document(envelope, seq, registered, fields, codec, specs, classes)
+
+
+def _check_classes(value: object) -> tuple[int, ...]:
+    if type(value) is not tuple or len(value) > CLASSES_MAX:
+        raise ValueError(f"are no list of at most {CLASSES_MAX}")
+    if not all(type(c) is int and 0 <= c < CLASSES_MAX for c in value):
+        raise ValueError(f"are not all integers from 0 to {CLASSES_MAX - 1}")
+    if any(a >= b for a, b in pairwise(value)):
+        raise ValueError("do not ascend")
+    return value
 
 
 def _identifier(value: object, key: str) -> str:

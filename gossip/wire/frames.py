@@ -127,11 +127,13 @@ def writer(
     codec: str,
     specs: Sequence[TensorSpec],
     *,
+    declared: Sequence[int] | None = None,
     checksum: bool = False,
     chunk_bytes: int = CHUNK_BYTES_MAX,
 ) -> FrameWriter:
     """Return a writer for one sender; also what counts the bytes of messages that are never sent."""
-    return FrameWriter(DocumentWriter(envelope), codec, tuple(specs), checksum, chunk_bytes)
+    documents = DocumentWriter(envelope, None if declared is None else tuple(declared))
+    return FrameWriter(documents, codec, tuple(specs), checksum, chunk_bytes)
 
 
 def _chunks(segments: Sequence[Buffer], chunk_bytes: int) -> Iterator[list[Buffer]]:

@@ -123,6 +123,7 @@ class VirtualRun:
                 codec=codec,
                 learned_size=task.space.learned_size,
                 chunk_bytes=scenario.net.chunk_bytes,
+                declared=self.learning.declared if self.learning.declares else None,
             ),
             measure=measure or self.measurements,
             seed=seed,

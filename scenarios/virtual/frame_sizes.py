@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
+from typing import TypeAlias
 
 from gossip.protocols.base import Message, PeerId
 from gossip.wire.codecs import Codec
@@ -11,6 +12,9 @@ from gossip.wire.documents import Envelope
 from gossip.wire.frames import FrameWriter, writer
 
 KNOWN_MAX = 100_000
+
+_Sender: TypeAlias = tuple[int, tuple[int, ...] | None]
+"""What of a sender decides about sizes: the length of its name, and the classes that it declares."""
 
 
 class FrameSizes:
@@ -25,16 +29,23 @@ class FrameSizes:
         codec: Codec,
         learned_size: int,
         chunk_bytes: int,
+        declared: Mapping[PeerId, Collection[int]] | None = None,
     ) -> None:
         specs = codec.specs(learned_size)
         # A document's size depends on the length of its sender's name, not on the name.
-        self._writers: dict[int, FrameWriter] = {
-            length: writer(
-                Envelope(run_id, space_id, "x" * length), codec.name, specs, chunk_bytes=chunk_bytes
+        self._senders: list[_Sender] = [
+            (len(name), tuple(sorted(declared[name])) if declared else None) for name in names
+        ]
+        self._writers: dict[_Sender, FrameWriter] = {
+            (length, classes): writer(
+                Envelope(run_id, space_id, "x" * length),
+                codec.name,
+                specs,
+                declared=classes,
+                chunk_bytes=chunk_bytes,
             )
-            for length in {len(name) for name in names}
+            for length, classes in set(self._senders)
         }
-        self._length = [len(name) for name in names]
         self._known: dict[tuple[object, ...], tuple[int, int]] = {}
         self._plain: dict[type, tuple[str, ...]] = {}
 
@@ -46,11 +57,11 @@ class FrameSizes:
             names = self._plain[kind] = tuple(
                 field.name for field in fields(message) if field.name != "model"
             )
-        length = self._length[sender]
-        key = (length, kind, *[getattr(message, name) for name in names])
+        who = self._senders[sender]
+        key = (who, kind, *[getattr(message, name) for name in names])
         known = self._known.get(key)
         if known is None:
             if len(self._known) >= KNOWN_MAX:
                 self._known.clear()
-            known = self._known[key] = self._writers[length].frame_bytes(message)
+            known = self._known[key] = self._writers[who].frame_bytes(message)
         return known

@@ -191,11 +191,13 @@ json_like = st.recursive(
 
 @settings(max_examples=300)
 @given(
-    st.sampled_from(["v", "type", "run", "space", "sender", "seq", "body", "codec", "tensors", "data"]),
+    st.sampled_from(
+        ["v", "type", "run", "space", "sender", "seq", "body", "classes", "codec", "tensors", "data"]
+    ),
     json_like,
 )
 def test_a_model_message_with_any_one_value_replaced_is_refused_or_read(key: str, value: object) -> None:
-    writer = documents.DocumentWriter(ENVELOPE)
+    writer = documents.DocumentWriter(ENVELOPE, declared=(1, 3))
     head = writer.head(ModelMessage(round=1, step=0, model=None), 5, "float32", Float32().specs(40))
     document = msgpack.unpackb(head + b"\xc0")
     document[key] = value

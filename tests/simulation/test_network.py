@@ -261,8 +261,11 @@ def test_a_wrong_file_of_cities_is_one_sentence_with_its_line(tmp_path, text, sa
     st.integers(0, 63),
     st.integers(0, 2**40),
     st.sampled_from([1024, 4096, 512 * 1024]),
+    st.none() | st.lists(st.sets(st.integers(0, 4095), max_size=20), min_size=2, max_size=2),
 )
-def test_messages_have_the_size_that_the_wire_really_gives_them(learned, round, step, seq, chunk_bytes):
+def test_messages_have_the_size_that_the_wire_really_gives_them(
+    learned, round, step, seq, chunk_bytes, declared
+):
     names, codec = ("peer-07", "peer-1000"), Float32()
     run_id, space_id = "0123456789abcdef", "0123456789abcdef" * 2
     frame_bytes = FrameSizes(
@@ -272,10 +275,15 @@ def test_messages_have_the_size_that_the_wire_really_gives_them(learned, round, 
         codec=codec,
         learned_size=learned,
         chunk_bytes=chunk_bytes,
+        declared=None if declared is None else dict(zip(names, declared, strict=True)),
     )
     for position, name in enumerate(names):
         real = writer(
-            Envelope(run_id, space_id, name), codec.name, codec.specs(learned), chunk_bytes=chunk_bytes
+            Envelope(run_id, space_id, name),
+            codec.name,
+            codec.specs(learned),
+            declared=None if declared is None else sorted(declared[position]),
+            chunk_bytes=chunk_bytes,
         )
         model = ModelMessage(round=round, step=step, model=None)
         frames = list(real.model(model, seq, codec.encode(torch.zeros(learned))))

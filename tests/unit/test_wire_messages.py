@@ -200,6 +200,30 @@ def test_documents_are_held_against_the_agreement() -> None:
     assert reason(ENVELOPE, codec="other") == "layout"
 
 
+def test_models_declare_classes_exactly_where_the_agreement_says_so() -> None:
+    specs = (TensorSpec("float32", (10,)),)
+    message = ModelMessage(round=0, step=0, model=None)
+
+    def accepted(classes: int | None, declared: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        agreement = Agreement(run_id="run", sections=(), space_id="space", classes=classes)
+        expectation = Expectation(agreement, "float32", specs, sender="alice", greeted=True)
+        head = DocumentWriter(ENVELOPE, declared).head(message, 5, "float32", specs)
+        document = documents.read_head(head)
+        expectation.accept(document)
+        return document.classes
+
+    assert accepted(None, None) is None
+    assert accepted(10, ()) == ()
+    assert accepted(10, (0, 4, 9)) == (0, 4, 9)
+    for classes, declared in ((None, (1,)), (10, None), (10, (4, 10))):
+        with pytest.raises(PeerError) as caught:
+            accepted(classes, declared)
+        assert caught.value.reason == "layout"
+    for wrong in ((3, 3), (4, 2), (-1,), (4096,), tuple(range(4097))):
+        with pytest.raises(ProtocolMisuse):
+            DocumentWriter(ENVELOPE, wrong).head(message, 5, "float32", specs)
+
+
 def test_a_hello_of_another_run_names_the_sections_that_differ() -> None:
     own = Agreement(run_id="1", sections=(("data", "d"), ("local", "l"), ("model", "m")), space_id="s")
     for run, sections, space, reason, sentence in [
