@@ -77,7 +77,7 @@ class ScenarioSettings(TaskSettings):
         Raises:
             SettingError: there is none with so many peers.
         """
-        return build_topology(self.topology, names=self.peer_names, seed=self.seed)
+        return build_topology(self, names=self.peer_names)
 
     def task(self) -> TaskSettings:
         """Return what a single peer is told."""

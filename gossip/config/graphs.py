@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from gossip.config.task import TopologySettings
+from gossip.config.task import TaskSettings
 from gossip.errors import SettingError
 from topologies import Topology, TopologyError
 
 
-def build_topology(
-    settings: TopologySettings, *, names: Sequence[str], seed: int, folder: Path = Path()
-) -> Topology:
-    """Build the topology; a file's path is relative to `folder`.
+def build_topology(task: TaskSettings, *, names: Sequence[str], folder: Path = Path()) -> Topology:
+    """Build the topology of `[topology]`; a file's path is relative to `folder`.
 
     Raises:
         SettingError: there is none of that kind with so many peers; one sentence.
     """
+    settings = task.topology
     try:
         return Topology(
             settings.kind,
@@ -27,8 +26,8 @@ def build_topology(
             path=None if settings.path is None else str(folder / settings.path),
             weights=settings.weights,
             time_varying=settings.time_varying,
-            seed=seed,
+            seed=task.seed,
             names=names,
         )
     except TopologyError as error:
-        raise SettingError(f"[topology] {error}") from None
+        raise SettingError(f"{task.where('topology')} {error}") from None

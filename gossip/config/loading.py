@@ -132,7 +132,9 @@ def resolve(layers: Sequence[Layer], model: type[S]) -> S:
     tables["algorithm"] = algorithm
     values = {name: _section(name, value, layers, model) for name, value in tables.items()}
     try:
-        return model.model_validate(values)
+        settings = model.model_validate(values)
+        settings.written_at({name: origin(layers, (name,)) for name in merge_layers(layers)})
+        return settings
     except ValidationError as error:
         at, sentence = first_complaint(error, model)
         section, colon, rest = sentence.partition(": ")

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from gossip.config.presets import DEFAULT_ALGORITHM
 from gossip.learning.settings import DataSettings, LocalSettings, ModelSettings
@@ -77,6 +77,22 @@ class TaskSettings(Settings):
     evaluate: EvaluateSettings = EvaluateSettings()
     node: NodeSettings = NodeSettings()
     net: NetSettings = NetSettings()
+    _origins: Mapping[str, str] = PrivateAttr(default_factory=dict)
+
+    def __eq__(self, other: object) -> bool:
+        """Compare what is set, not where it was written."""
+        return type(self) is type(other) and self.__dict__ == other.__dict__
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def written_at(self, origins: Mapping[str, str]) -> None:
+        """Note in which file and line each section stands, for mistakes that show later than the settings are read."""
+        self._origins = origins
+
+    def where(self, section: str) -> str:
+        """Return e.g. ``task.toml:7: [topology]``, or as much of it as is known."""
+        origin = self._origins.get(section)
+        return f"[{section}]" if origin is None else f"{origin}: [{section}]"
 
     def as_sections(self) -> dict[str, Any]:
         """Return plain tables, without the keys that are unset, as they would stand in a task file."""

@@ -85,7 +85,7 @@ def find_membership(options: NodeOptions) -> Membership:
         peers=peers,
         me=me,
         identity=identity,
-        topology=build_topology(settings.topology, names=peers.names, seed=settings.seed, folder=folder),
+        topology=build_topology(settings, names=peers.names, folder=folder),
     )
 
 

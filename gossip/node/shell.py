@@ -256,12 +256,7 @@ class Node:
             me = peers.find(self.name)
             if me is None or me.certificate != membership.me.certificate:
                 raise SettingError(f"{options.peers}: our own line ('{self.name}') is gone or has changed")
-            topology = build_topology(
-                self._settings.topology,
-                names=peers.names,
-                seed=self._settings.seed,
-                folder=membership.folder,
-            )
+            topology = build_topology(self._settings, names=peers.names, folder=membership.folder)
         except SettingError as error:
             logger.error("SIGHUP: %s; going on with the old peers", error)
             return

@@ -111,7 +111,11 @@ class VirtualRun:
             make_protocol=make_protocol,
             learning=self.learning,
             make_network=lambda schedule: Network(
-                scenario.network, peers=len(names), seed=seed, schedule=schedule
+                scenario.network,
+                peers=len(names),
+                seed=seed,
+                schedule=schedule,
+                queue_models_max=scenario.net.queue_models_max,
             ),
             training_s=ComputeTimes(
                 scenario.compute, samples=per_round, sam=bool(scenario.local.sam_rho), seed=seed

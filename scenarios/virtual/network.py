@@ -2,8 +2,8 @@
 
 Without a bandwidth, a message takes its link's latency (and jitter, and retransmissions). With one, every peer has so
 much up and so much down, and a transfer gets the smaller of its fair shares at both ends; a burst of models therefore
-takes the time that it should. As over real connections, one model is under way from peer to peer at a time, at most two
-wait, and then the newest replaces the oldest; small messages that need no order pass.
+takes the time that it should. As over real connections, one model is under way from peer to peer at a time, at most
+`[net] queue_models_max` wait, and then the newest replaces the oldest; small messages that need no order pass.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 
 from gossip import seeding
 from gossip.errors import SettingError
+from gossip.net.settings import NetSettings
 from gossip.protocols.base import Message
 from gossip.wire.messages import type_of
 from scenarios.sections import NetworkSettings, bounds
@@ -32,8 +33,7 @@ RETRANSMIT_MIN_S = 0.2
 RETRANSMIT_MAX_S = 60.0
 RETRANSMISSIONS_MAX = 15
 """Linux gives a connection up after so many; here the last one arrives."""
-WAITING_MODELS_MAX = 2
-"""As `gossip.net.outbox`."""
+WAITING_MODELS_MAX = NetSettings().queue_models_max
 
 
 class Latency:
@@ -123,7 +123,16 @@ class _Queue:
 class Network:
     """Decides when messages arrive. Draws depend on the seed and the order of sends, which the seed decides too."""
 
-    def __init__(self, settings: NetworkSettings, *, peers: int, seed: int, schedule: Schedule) -> None:
+    def __init__(
+        self,
+        settings: NetworkSettings,
+        *,
+        peers: int,
+        seed: int,
+        schedule: Schedule,
+        queue_models_max: int | None = None,
+    ) -> None:
+        self._queue_models_max = queue_models_max or WAITING_MODELS_MAX
         self.latency = Latency(settings, peers=peers, seed=seed)
         self._jitter_s = settings.jitter_ms / 1000
         self._loss = settings.loss
@@ -163,7 +172,7 @@ class Network:
             return
         queue.waiting.append(transfer)
         models = [waiting for waiting in queue.waiting if waiting.message.carries_model]
-        if len(models) > WAITING_MODELS_MAX:
+        if len(models) > self._queue_models_max:
             queue.waiting.remove(models[0])
             self.replaced += 1
 

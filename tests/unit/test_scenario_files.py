@@ -101,8 +101,11 @@ def test_a_resolved_scenario_says_the_same_when_it_is_read_again(tmp_path: Path)
             "mine.toml:2: [network] latency_ms = [5, 1]: must be 0 <= from <= to",
         ),
         ("[local]\nlr = -1\n", "mine.toml:2: [local] lr = -1: "),
-        ('[topology]\nkind = "rign"\n', "[topology] unknown topology 'rign'; did you mean 'ring'?"),
-        ('[scenario]\npeers = 7\n[topology]\nkind = "torus"\n', "[topology] torus needs"),
+        (
+            '[topology]\nkind = "rign"\n',
+            "mine.toml:1: [topology] unknown topology 'rign'; did you mean 'ring'?",
+        ),
+        ('[scenario]\npeers = 7\n[topology]\nkind = "torus"\n', "mine.toml:3: [topology] torus needs"),
         ("[scenario\n", "mine.toml: not valid TOML: "),
     ],
 )
