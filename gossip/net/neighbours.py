@@ -8,7 +8,9 @@ from the side that dialled the old one (which dials only when it has lost that),
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -114,7 +116,8 @@ class NeighbourTable:
         self._neighbours: dict[PeerId, Neighbour] = {}
         self._open: set[Connection] = set()
         self._one_closed = trio.Event()
-        self._greeting: set[trio.SocketStream] = set()
+        self._greeting: dict[trio.SocketStream, str] = {}
+        """Who has not shown yet who it is, with its host; the oldest first."""
         self._strangers: dict[str, str] = {}
         self._closing = False
         self._nursery: trio.Nursery | None = None
@@ -224,11 +227,22 @@ class NeighbourTable:
     async def _serve(self, transport: trio.SocketStream) -> None:
         """Handle one inbound connection; whatever goes wrong stays in here."""
         address = remote_address(transport)
-        if self._closing or len(self._greeting) >= self._settings.handshakes_max:
+        if self._closing:
             transport.socket.close()
             return
-        self._greeting.add(transport)
+        self._greeting[transport] = address.rpartition(":")[0]
+        if len(self._greeting) > self._settings.handshakes_max:
+            self._turn_one_away()
         await self._converse(transport, None, address)
+
+    def _turn_one_away(self) -> None:
+        """Too many strangers: the oldest of the host that has most of them goes, so that silence blocks nobody."""
+        (busiest, _), *_ = Counter(self._greeting.values()).most_common(1)
+        oldest = next(transport for transport, host in self._greeting.items() if host == busiest)
+        del self._greeting[oldest]
+        # Its task reads the end of the stream; closing the socket under it would be an error there.
+        with contextlib.suppress(OSError):
+            oldest.socket.shutdown(trio.socket.SHUT_RDWR)
 
     def _start_dialling(self, neighbour: Neighbour) -> None:
         if self._nursery is not None and not neighbour.dialling:
@@ -291,7 +305,7 @@ class NeighbourTable:
                 first = await self._agree(connection)
             if deadline.cancelled_caught or connection is None:
                 raise NetworkError(f"no hello within {self._settings.handshake_timeout_s:g} s")
-            self._greeting.discard(transport)
+            self._greeting.pop(transport, None)
             await self._talk(connection, first)
         except (GossipError, EndOfStream) as error:
             who = connection.peer if connection is not None else name
@@ -302,7 +316,7 @@ class NeighbourTable:
             # A bug of ours in one connection must not take the others with it.
             logger.exception("connection with %s (%s) failed", name or "a stranger", address)
         finally:
-            self._greeting.discard(transport)
+            self._greeting.pop(transport, None)
             transport.socket.close()
             if ended is not None:
                 ended.set()

@@ -26,7 +26,9 @@ class NetSettings(Settings):
         10.0, gt=0, description="from the first byte until both hellos are read"
     )
     handshakes_max: int = Field(
-        256, ge=1, description="unauthenticated connections at one time; what comes beyond is closed at once"
+        256,
+        ge=1,
+        description="unauthenticated connections at one time; beyond it the oldest of the host with most of them is closed",
     )
     dial_delay_s: float = Field(
         0.5, ge=0, description="the larger name of a pair waits this long for the smaller one to dial"

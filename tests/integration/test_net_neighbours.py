@@ -329,6 +329,28 @@ def test_strangers_who_say_nothing_are_bounded_in_number_and_time(tmp_path: Path
     trio.run(main)
 
 
+def test_strangers_who_say_nothing_keep_nobody_out(tmp_path: Path) -> None:
+    """Even where their connections may stay for an hour, the oldest gives way to who comes."""
+    net = Net(tmp_path, "alice", "bob")
+
+    async def main() -> None:
+        alice = net.peer("alice", handshakes_max=4, handshake_timeout_s=3600.0, contacts=())
+        bob = net.peer("bob")
+        async with trio.open_nursery() as nursery:
+            await nursery.start(alice.table.run)
+            silent = [await trio.open_tcp_stream("127.0.0.1", net.ports["alice"]) for _ in range(6)]
+            with trio.fail_after(10):
+                await drain(silent[0])
+                await drain(silent[1])
+                await nursery.start(bob.table.run)
+                await bob.until_up("alice")
+            nursery.cancel_scope.cancel()
+        for stream in silent:
+            await stream.aclose()
+
+    trio.run(main)
+
+
 def test_a_port_in_use_is_one_sentence(tmp_path: Path) -> None:
     net = Net(tmp_path, "alice", "bob")
 
