@@ -37,14 +37,21 @@ class Average(Merge):
         check_weights(own_weight, received)
         check_sizes(own, received)
         mean: Tensor | None = None
-        total = own_weight
-        for contribution in received:
-            if contribution.weight == 0:
-                continue
-            total += contribution.weight
-            share = contribution.weight / total
+        for model, share in running_shares(own_weight, received):
             if mean is None:
-                mean = torch.lerp(own, contribution.model, share)
+                mean = torch.lerp(own, model, share)
             else:
-                mean.lerp_(contribution.model, share)
+                mean.lerp_(model, share)
         return own.clone() if mean is None else mean
+
+
+def running_shares(own_weight: float, received: Sequence[Contribution]) -> list[tuple[Tensor, float]]:
+    """Return each received model [L] that has a weight, with w_k / Σ_{j≤k} w_j: its share of the mean so far."""
+    shares: list[tuple[Tensor, float]] = []
+    total = own_weight
+    for contribution in received:
+        if contribution.weight == 0:
+            continue
+        total += contribution.weight
+        shares.append((contribution.model, contribution.weight / total))
+    return shares

@@ -11,7 +11,7 @@ import abc
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -74,6 +74,44 @@ class MergeContext:
         return seeding.generator(self.seed, f"merge {purpose}", peer=self.peer, round=self.round)
 
 
+class Occasion(NamedTuple):
+    """When, and whose, a merge is."""
+
+    peer: int
+    """The peer's number."""
+    round: int
+    step: int
+    last: bool
+
+
+class AfterAverage(abc.ABC):
+    """A rule that measures the models and changes their average accordingly, for many peers at once.
+
+    One instance holds what all the peers' own instances would remember; a peer's merges come in their order.
+    """
+
+    @abc.abstractmethod
+    def needs(self, occasion: Occasion) -> bool:
+        """Return whether this merge will want its inputs measured."""
+
+    @abc.abstractmethod
+    def measure(self, models: Tensor) -> Tensor:
+        """Return what the rule has to know of each of `models` (n, L): numbers (n, m) float64, m the same for all."""
+
+    @abc.abstractmethod
+    def change(
+        self, averages: Tensor, measured: Tensor, weights: Tensor, occasions: Sequence[Occasion]
+    ) -> None:
+        """Turn averages into merged models, in place.
+
+        Args:
+            averages: Σ_j W_ij x_j of each merge (n, L).
+            measured: of own and received models (n, k, m), own first; anything where not needed or not there.
+            weights: W_ii and W_ij (n, k) float64; 0 where there is no model.
+            occasions: one for each merge; no peer twice.
+        """
+
+
 class Merge(abc.ABC):
     """HOW models become one. Built from its settings: ``choice.load()(choice)``."""
 
@@ -89,6 +127,14 @@ class Merge(abc.ABC):
 
     def check(self, space: ParameterSpace) -> None:  # noqa: B027 - most rules merge any model
         """Raise `SettingError` where the rule cannot merge such models; asked before anything is learned."""
+
+    @classmethod
+    def after_average(cls, settings: Any, space: ParameterSpace, peers: int) -> AfterAverage | None:
+        """Return the rule for `peers` peers at once where it only changes the average, or `None`.
+
+        It does to each what the peer's own instance would, so that an engine may average all peers by one product.
+        """
+        return None
 
     @abc.abstractmethod
     def __call__(

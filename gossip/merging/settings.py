@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
@@ -39,6 +39,38 @@ class BristleSettings(Choice):
     )
 
 
+class VarianceCorrectedSettings(Choice):
+    """The weighted average, each tensor then scaled about its mean to the variance of the models that went in."""
+
+    implementation = "gossip.merging.variance_corrected:VarianceCorrected"
+    kind: str = "variance-corrected"
+    target: Literal["conservative", "others", "self"] = Field(
+        "conservative",
+        description="whose variance a tensor gets: own and received ones weighted as in the average, "
+        "the received ones', or the own",
+    )
+    over: Literal["mean", "median"] = Field(
+        "mean", description="of the variances; the median withstands a minority that lies about its scale"
+    )
+    ratio: float = Field(1.0, gt=0, le=1, description="strength: scale s becomes 1 + ratio · (s - 1)")
+    scale_max: float = Field(
+        10.0,
+        gt=1,
+        description="scales are kept within [1 / this, this]; honest ones within sqrt(models merged)",
+    )
+    ndim_min: int = Field(2, ge=0, description="tensors with fewer dimensions (biases) are only averaged")
+    numel_min: int = Field(9, ge=2, description="tensors with fewer elements are only averaged")
+    quiet_scale: float = Field(
+        1.02, ge=1, description="a merge whose scales all lie within [1 / this, this] is quiet: models agree"
+    )
+    quiet_merges: int = Field(
+        20,
+        ge=0,
+        description="after so many quiet merges in a row the correction is off, and from then on looks at every "
+        "so-manieth merge only, until one is not quiet; 0: never off",
+    )
+
+
 class MergeSeam(Seam):
     """Merges by kind; a robust rule's may be composed, as in ``nnm+trimmed-mean``: the last name is the rule's."""
 
@@ -50,5 +82,5 @@ class MergeSeam(Seam):
         raise ValueError(f"kind = '{kind}': nothing can stand before '{rule}', which is no robust rule")
 
 
-MERGES = MergeSeam("merge", AverageSettings, BristleSettings, *ROBUST_RULES)
+MERGES = MergeSeam("merge", AverageSettings, BristleSettings, VarianceCorrectedSettings, *ROBUST_RULES)
 Merge = Annotated[SerializeAsAny[Choice], BeforeValidator(MERGES.validate)]

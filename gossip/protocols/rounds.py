@@ -157,6 +157,7 @@ class Rounds(Protocol):
         "_contacts_given",
         "_gossip_steps",
         "_here",
+        "_merged",
         "_missing",
         "_model",
         "_newest_round",
@@ -189,6 +190,7 @@ class Rounds(Protocol):
         """How many of them the present step waits for."""
         self._unheard = 0
         self._here: Tag = NOTHING
+        self._merged = False
         self._senders: dict[PeerId, Sender] = {}
         self._newest_round = -1
         self._contacts: frozenset[PeerId] | None = None
@@ -370,8 +372,10 @@ class Rounds(Protocol):
             elif not known.unheard:
                 known.unheard = True
                 self._unheard += 1
-        if received:
-            last = self._step + 1 == self._gossip_steps
+        last = self._step + 1 == self._gossip_steps
+        # What is due once a round is due after lonely last steps too, unless all of the round was lonely.
+        if received or (last and self._merged):
+            self._merged = True
             self._model = ctx.merge(
                 self._model, max(0.0, own_weight), received, round=self._round, step=self._step, last=last
             )
@@ -505,6 +509,7 @@ class Rounds(Protocol):
             self._unheard = 0
             for known in self._row_senders:
                 known.unheard = False
+        self._merged = False
 
     # Who is waited for is noted with each neighbour, and how many they are: every message asks.
 

@@ -27,6 +27,7 @@ from gossip.merging.sanitise import SanitiseSettings
 from gossip.protocols.base import Contribution, PeerId
 from gossip.settings import Choice
 from scenarios.virtual import training
+from scenarios.virtual.changed_averages import ChangedAverages
 from scenarios.virtual.evaluation import StackedEvaluation
 from scenarios.virtual.linear_stack import LinearStack
 from scenarios.virtual.minibatches import MiniBatches
@@ -161,6 +162,10 @@ class BatchedLearning:
             chunk=self._chunk,
             tell=lambda peer, judged: self.on_judged(peer, judged),
         )
+        rule = self._merge_class.after_average(merge, task.space, len(names))
+        self._after_average = rule and ChangedAverages(
+            rule, self._arena, task.space.learned_size, chunk=self._chunk
+        )
 
     # --- what a peer asks for; cheap, and answered at once ---
 
@@ -272,9 +277,10 @@ class BatchedLearning:
         return handle
 
     def _computations(self) -> list[tuple[type, Callable[[list[Handle]], None]]]:
+        by_product = self._merge_class.linear or self._after_average is not None
         return [
             (_Train, self._train_alone if self._training is None else self._train_stacked),
-            (_Merge, self._merge_product if self._merge_class.linear else self._merge_alone),
+            (_Merge, self._merge_product if by_product else self._merge_alone),
             (_Adopt, self._adopt),
             (_Craft, self._craft),
         ]
@@ -368,22 +374,26 @@ class BatchedLearning:
             handle.velocity.place(row)
 
     def _merge_product(self, handles: list[Handle]) -> None:
-        """Average all at once: a sparse matrix of weights times the arena."""
+        """Average all at once: a sparse matrix of weights times the arena. Some rules then change the averages."""
         rank = self._minibatches.rank
         handles.sort(key=lambda handle: rank[handle.peer])  # as they will be trained
         norms = self._norms(handles)
         rows = self._arena.take(len(handles))
         learned = self.task.space.learned_size
+        if self._after_average is not None:
+            self._after_average.measure(handles)
         for start in range(0, len(handles), self._chunk):
             part = handles[start : start + self._chunk]
             inputs: list[int] = []
             weights: list[float] = []
             firsts: list[int] = []
+            screened: list[tuple[float, Sequence[Contribution]]] = []
             for handle in part:
                 own, own_weight, received, round, *_ = handle.request
                 own_weight, received = self._screen.merge(
                     handle.peer, own, own_weight, received, round=round, norms=norms
                 )
+                screened.append((own_weight, received))
                 firsts.append(len(inputs))
                 inputs.append(own.row)
                 weights.append(own_weight)
@@ -391,6 +401,8 @@ class BatchedLearning:
                     inputs.append(contribution.model.row)
                     weights.append(contribution.weight)
             merged = self._weighted_sums(part, inputs, weights, firsts)
+            if self._after_average is not None:
+                self._after_average.change(part, screened, merged[:, :learned])
             if learned < merged.shape[1]:
                 own_rows = self._arena.indices([handle.request.own.row for handle in part])
                 merged[:, learned:] = self._arena.vectors[:, learned:].index_select(0, own_rows)

@@ -20,7 +20,7 @@ class Handle:
     The row is free again as soon as nothing refers to the handle: inboxes and messages are what keeps models alive.
     """
 
-    __slots__ = ("_free", "level", "loss", "peer", "request", "row", "velocity")
+    __slots__ = ("_free", "level", "loss", "measured", "peer", "request", "row", "velocity")
 
     def __init__(self, peer: int, request: Any, free: list[int]) -> None:
         self.peer = peer
@@ -33,6 +33,8 @@ class Handle:
         """Mean training loss, of a trained model."""
         self.velocity: Handle | None = None
         """The momentum buffer that goes with the model, where it is kept; its row has it in front."""
+        self.measured = False
+        """A merge rule has measured the vector."""
         self._free = free
 
     def place(self, row: int) -> None:
@@ -96,8 +98,8 @@ class Arena:
         else:
             self.vectors.index_copy_(0, self.indices(rows), vectors)
 
-    def indices(self, rows: Sequence[int]) -> Tensor:
-        """Return `rows` as a tensor (n,) on the arena's device."""
+    def indices(self, rows: Sequence[int] | Sequence[Sequence[int]]) -> Tensor:
+        """Return `rows` as a tensor of as many dimensions on the arena's device."""
         return torch.tensor(rows, dtype=torch.int64).to(self.vectors.device)
 
     def _grow(self, count: int) -> None:

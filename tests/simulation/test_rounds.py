@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from gossip.protocols import FinishedMessage, ModelMessage, Rounds, RoundsSettings
 from gossip.protocols.rounds import KEPT_PER_SENDER_MAX
+from tests.simulation.lone_peer import LonePeer
 from tests.simulation.world import Ctx, Links, World, model_messages
 
 
@@ -329,3 +330,34 @@ def test_a_neighbour_that_comes_back_may_have_less_done_than_it_said_and_is_need
     world.run()
     assert world.peers["p001"].completed[-1].round == 3
     assert not protocol.needed()
+
+
+class InARing(LonePeer):
+    """A lone peer with two neighbours, that notes of each merge how many were heard and whether it was the last."""
+
+    def __init__(self) -> None:
+        super().__init__("b", ["a", "b", "c"])
+        self.steps: list[tuple[int, int, int, bool]] = []
+
+    def neighbours(self, round):
+        return {"a": 1 / 3, "c": 1 / 3}
+
+    def merge(self, own, own_weight, received, *, round, step=0, last=True):
+        self.steps.append((round, step, len(received), last))
+        return super().merge(own, own_weight, received, round=round, step=step, last=last)
+
+
+def test_a_round_ends_with_a_last_merge_even_where_its_last_step_heard_of_nobody():
+    ctx = InARing()
+    protocol = Rounds(RoundsSettings(gossip_steps=2), rounds=2, model=0.0)
+    protocol.on_start(ctx)
+    ctx.end_training(protocol)
+    for peer in ("a", "c"):
+        protocol.on_message(ctx, peer, ModelMessage(round=0, step=0, model=4.0))
+    for peer in ("a", "c"):
+        ctx.down.add(peer)
+        protocol.on_peer(ctx, peer, False)
+    assert ctx.steps == [(0, 0, 2, False), (0, 1, 0, True)]
+    assert ctx.completed[0].model == pytest.approx(3.0)
+    ctx.end_training(protocol)
+    assert (ctx.finished, len(ctx.steps)) == (pytest.approx(4.0), 2), "a round all alone has nothing to merge"

@@ -26,7 +26,7 @@ from gossip.learning.settings import (
 )
 from gossip.learning.task import Task
 from gossip.merging.base import Merge
-from gossip.merging.settings import AverageSettings
+from gossip.merging.settings import AverageSettings, VarianceCorrectedSettings
 from gossip.parameters import ParameterSpace
 from gossip.protocols.base import Contribution
 from gossip.settings import Choice
@@ -454,6 +454,70 @@ def test_a_rule_that_remembers_sees_its_merges_in_the_order_of_asking(folder):
         learning.merge(start, 0.5, [Contribution("p1", received, 0.5)], peer=0, round=round)
     learning.flush()
     assert [seen[0] for seen in learning._learners[0]._merge.rounds] == [0, 1, 2, 3]
+
+
+CORRECTED = {
+    "every-merge": {"quiet_merges": 0},
+    "now-off-now-on": {"quiet_merges": 2, "quiet_scale": 1.35},
+    "others": {"target": "others", "ratio": 0.7},
+    "median": {"over": "median", "ndim_min": 0, "numel_min": 2},
+    "nothing-to-correct": {"numel_min": 10**6},
+}
+
+
+@pytest.mark.parametrize("settings", CORRECTED.values(), ids=CORRECTED)
+@pytest.mark.parametrize("model", ["mlp", "python:user.py:with_batch_norm"])
+def test_corrected_averages_of_all_peers_equal_each_peers_own(folder, model, settings):
+    task, choice = task_of(folder, model, steps=1), VarianceCorrectedSettings(**settings)
+    learning, group = batched(task, "vmap", choice), learners(task, choice)
+    handles = [learning.initial(k, independent=True) for k in range(PEERS)]
+    models = [learner.initial(independent=True) for learner in group]
+    averages = BatchedLearning(task, names_of(), AverageSettings(), method="vmap")
+    plain = [averages.initial(k, independent=True) for k in range(PEERS)]
+    for round in range(6):
+        handles = deferred_round(learning, handles, round)
+        models = own_round(group, models, round)
+        plain = deferred_round(averages, plain, round)
+    for mine, theirs in zip(learning.stack(handles), models, strict=True):
+        assert_close(mine, theirs, 1e-4)
+    same = torch.allclose(learning.stack(handles), averages.stack(plain), atol=1e-3)
+    assert same == ("numel_min" in settings and settings["numel_min"] > 2)
+    assert not learning._learners, "no peer merged by itself"
+
+
+def test_gossip_steps_of_peers_in_different_rounds_are_corrected_as_each_peers_own(folder):
+    task, choice = task_of(folder), VarianceCorrectedSettings(quiet_merges=3, quiet_scale=1.3)
+    learning, group = batched(task, merge=choice), learners(task, choice)
+    learned = task.space.learned_size
+    handles = [learning.initial(k, independent=True) for k in range(PEERS)]
+    models = [learner.initial(independent=True) for learner in group]
+    starts = learning.stack(handles)
+    for turn in range(12):
+        # Peer k takes k + 1 gossip steps in each round; some hear of nobody.
+        for k in range(PEERS):
+            others = [j for j in range(PEERS) if j != k][: (turn + k) % PEERS]
+            weight = 1 / (len(others) + 1)
+            when = {"round": turn // (k + 1), "step": turn % (k + 1), "last": turn % (k + 1) == k}
+            received = [Contribution(f"p{j}", handles[j], weight) for j in others]
+            own = [Contribution(f"p{j}", models[j][:learned], weight) for j in others]
+            handles[k] = learning.merge(handles[k], weight, received, peer=k, **when)
+            models[k] = group[k].merge(models[k], weight, own, **when)
+    for mine, theirs, start in zip(learning.stack(handles), models, starts, strict=True):
+        assert_close(mine, theirs, 1e-4)
+        assert not torch.allclose(mine, start, atol=1e-2)
+
+
+def test_no_correction_touches_what_is_not_learned(folder):
+    task = task_of(folder, "python:user.py:with_batch_norm", steps=1)
+    choice = VarianceCorrectedSettings(ndim_min=0, numel_min=2, quiet_merges=0)
+    group = learners(task, choice)
+    models = [learner.train(learner.initial(independent=True), round=0).model for learner in group]
+    merged = own_round(group, models, 1)
+    trained = [learner.train(model, round=1).model for learner, model in zip(group, models, strict=True)]
+    split = task.space.learned_size
+    for mine, before in zip(merged, trained, strict=True):
+        assert torch.equal(mine[split:], before[split:])
+        assert not torch.equal(mine[:split], before[:split])
 
 
 # --- evaluating ------------------------------------------------------------------------------------

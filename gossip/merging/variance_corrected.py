@@ -1,0 +1,323 @@
+"""Variance-corrected model averaging (arXiv 2404.04616): averages keep the variance of what was averaged.
+
+m uncorrelated models of variance σ² have an average of variance σ²/m. Peers that start from independent models
+therefore lose, merge by merge, the weight variance with which they were initialised, down to σ² ‖π‖² (π the left
+stationary vector of W; 1/n where W is doubly stochastic): logits shrink with every layer, and nothing is learnt for
+long. The correction scales each tensor ℓ of the average about its mean:
+
+    out_ℓ ← (out_ℓ - μ_ℓ) · sqrt(T_ℓ / V_ℓ) + μ_ℓ,        μ_ℓ, V_ℓ = mean and variance of out_ℓ
+
+T_ℓ is the weighted mean of the variances of the models that go in ("conservative", by the weights of the average, so
+that the scale is never below one), of the received models alone ("others", the paper's), or the own variance ("self").
+
+What the paper leaves open, and what is done here:
+
+* Weights only. Biases begin at zero and have no variance to keep. A tensor without variance stays as it is: no ε is
+  added, which would be larger than the variances of wide layers and would keep back some of them in every merge.
+* No scale overshoots by a fixed factor, for errors multiply from merge to merge; there is a largest scale.
+* Several gossip steps in a round are corrected together, after the last one, to the variances before the first.
+* When models agree, scales are nearly one and the correction is off until they are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from gossip.merging.average import Average, running_shares
+from gossip.merging.base import AfterAverage, Merge, MergeContext, Occasion, check_sizes, check_weights
+from gossip.merging.moments import BLOCK_ELEMENTS, STACK_ELEMENTS, BlockSums, Moments, Scratch, moments
+from gossip.merging.settings import VarianceCorrectedSettings
+from gossip.parameters import ParameterSpace, Role, Slot
+from gossip.protocols.base import Contribution
+
+NO_VARIANCE_RELATIVE = 1e-12
+NO_VARIANCE = 1e-20
+"""A variance below mean² · 1e-12 + 1e-20 is none: float32 cannot tell such elements from their mean."""
+
+
+class VarianceCorrected(Merge):
+    """The mixing matrix' average with the variance of the models that went in; one peer's instance."""
+
+    retains = False
+
+    def __init__(self, settings: VarianceCorrectedSettings | None = None) -> None:
+        self.settings = settings or VarianceCorrectedSettings()
+        self._average = Average()
+        self._correction: Correction | None = None
+
+    @classmethod
+    def after_average(
+        cls, settings: VarianceCorrectedSettings, space: ParameterSpace, peers: int
+    ) -> Correction:
+        """Return the correction for many peers."""
+        return Correction(settings, space, peers)
+
+    def __call__(
+        self, own: Tensor, own_weight: float, received: Sequence[Contribution], *, context: MergeContext
+    ) -> Tensor:
+        """Return the corrected average [L] as a fresh vector; see `Merge`."""
+        if self._correction is None:
+            self._correction = Correction(self.settings, context.space, 1)
+        correction = self._correction
+        occasion = Occasion(0, context.round, context.step, context.last)
+        measures_inputs, measures_average = correction.needs(occasion), correction.corrects(occasion)
+        if not measures_inputs and not measures_average:
+            correction.pass_over(occasion)
+            return self._average(own, own_weight, received)
+        check_weights(own_weight, received)
+        check_sizes(own, received)
+        merged, variances, found = _average_measured(
+            own,
+            own_weight,
+            received,
+            correction.slots,
+            correction.scratch,
+            inputs=measures_inputs,
+            average=measures_average,
+        )
+        weights = [own_weight, *(each.weight for each in received if each.weight)]
+        correction.change(
+            merged[None],
+            variances[None],
+            torch.tensor([weights], dtype=torch.float64, device=own.device),
+            [occasion],
+            found=found,
+        )
+        return merged
+
+
+class Correction(AfterAverage):
+    """The correction for any number of peers, with what each of them remembers.
+
+    What is measured of a model are the variances of its corrected tensors (m,).
+    """
+
+    def __init__(self, settings: VarianceCorrectedSettings, space: ParameterSpace, peers: int) -> None:
+        self.settings = settings
+        self.slots = corrected_slots(settings, space)
+        """The tensors that are corrected; others are only averaged."""
+        self.scratch = Scratch()
+        self._memories = [_Memory() for _ in range(peers)]
+
+    def needs(self, occasion: Occasion) -> bool:
+        """Return whether the targets come from this merge's models: the first of its round that is not passed over."""
+        memory = self._memories[occasion.peer]
+        return bool(self.slots) and memory.round != occasion.round and not self._passes_over(memory)
+
+    def corrects(self, occasion: Occasion) -> bool:
+        """Return whether the average is to be scaled: after the last gossip step, unless models agree."""
+        return bool(self.slots) and occasion.last and not self._passes_over(self._memories[occasion.peer])
+
+    def pass_over(self, occasion: Occasion) -> None:
+        """Note a merge for which nothing was to be measured."""
+        if occasion.last:
+            self._memories[occasion.peer].quiet += 1
+
+    def measure(self, models: Tensor) -> Tensor:
+        """Return the variances (n, m) float64 of the corrected tensors of `models` (n, L)."""
+        return self._moments(models).variance
+
+    def change(
+        self,
+        averages: Tensor,
+        measured: Tensor,
+        weights: Tensor,
+        occasions: Sequence[Occasion],
+        *,
+        found: Moments | None = None,
+    ) -> None:
+        """Scale the averages (n, L) in place; see `AfterAverage`. `found` holds their moments if they are known."""
+        first = [place for place, occasion in enumerate(occasions) if self.needs(occasion)]
+        last = [place for place, occasion in enumerate(occasions) if self.corrects(occasion)]
+        for occasion in occasions:
+            if not self.needs(occasion) and not self.corrects(occasion):
+                self.pass_over(occasion)
+        if first:
+            fresh = target_variances(measured[first], weights[first], self.settings)  # (first, m)
+            for place, target in zip(first, fresh, strict=True):
+                self._memories[occasions[place].peer].remember(occasions[place].round, target)
+        if not last:
+            return
+        memories = [self._memories[occasions[place].peer] for place in last]
+        targets = torch.stack([memory.take() for memory in memories])
+        if found is None:
+            found = self._moments(averages if len(last) == len(averages) else averages[last])
+        scales = variance_scales(targets, found, scale_max=self.settings.scale_max)  # (last, m)
+        strengths = self._strengths(memories, scales)
+        _rescale(averages, last, self.slots, found.mean, 1 + strengths[:, None] * (scales - 1), self.scratch)
+
+    def _moments(self, models: Tensor) -> Moments:
+        found = [moments(models[:, slot.offset : slot.end], self.scratch) for slot in self.slots]
+        means, variances = (torch.stack(each, 1) for each in zip(*found, strict=True))  # (n, m)
+        return Moments(means, variances)
+
+    def _passes_over(self, memory: _Memory) -> bool:
+        limit = self.settings.quiet_merges
+        return bool(limit) and memory.quiet >= limit and memory.quiet % limit != 0
+
+    def _strengths(self, memories: Sequence[_Memory], scales: Tensor) -> Tensor:
+        """Return how much of its scale each peer applies (n,), and note whether its merge was quiet."""
+        farthest = scales.log().abs().amax(1).exp().tolist()
+        strengths = []
+        for memory, scale in zip(memories, farthest, strict=True):
+            quiet = scale < self.settings.quiet_scale
+            off = quiet and 0 < self.settings.quiet_merges <= memory.quiet
+            memory.quiet = memory.quiet + 1 if quiet else 0
+            strengths.append(0.0 if off else self.settings.ratio)
+        return torch.tensor(strengths, dtype=torch.float64, device=scales.device)
+
+
+class _Memory:
+    """What one peer keeps from merge to merge."""
+
+    __slots__ = ("quiet", "round", "target")
+
+    def __init__(self) -> None:
+        self.quiet = 0
+        """Merges in a row, last gossip steps only, that needed hardly any correction."""
+        self.round = -1
+        self.target: Tensor | None = None
+        """T (m,) of round `round`, from before its first gossip step."""
+
+    def remember(self, round: int, target: Tensor) -> None:
+        self.round, self.target = round, target
+
+    def take(self) -> Tensor:
+        assert self.target is not None, "a correction without a target"
+        target, self.round, self.target = self.target, -1, None
+        return target
+
+
+def corrected_slots(settings: VarianceCorrectedSettings, space: ParameterSpace) -> tuple[Slot, ...]:
+    """Return the learned slots that are corrected: by default weights, not biases."""
+    return tuple(
+        slot
+        for slot in space.slots_of(Role.LEARNED)
+        if len(slot.shape) >= settings.ndim_min and slot.size >= settings.numel_min
+    )
+
+
+def target_variances(variances: Tensor, weights: Tensor, settings: VarianceCorrectedSettings) -> Tensor:
+    """Return T (n, m) of n merges.
+
+    Args:
+        variances: of own and received models (n, k, m), own first.
+        weights: of the average (n, k); models of weight 0 have no say.
+        settings: target, and whether mean or median.
+    """
+    own = variances[:, 0]
+    if settings.target == "self":
+        return own
+    counts = weights > 0
+    if settings.target == "others":
+        counts = counts.clone()
+        counts[:, 0] = False
+    if settings.over == "median":
+        voices = torch.where(counts[:, :, None], variances, torch.nan)
+        target = torch.nanquantile(voices, 0.5, dim=1)
+    else:
+        shares = torch.where(counts, weights, 0.0)
+        # Not a product with zero: what has no say may be infinite.
+        voices = torch.where(counts[:, :, None], variances, 0.0)
+        target = (shares[:, :, None] * voices).sum(1) / shares.sum(1, keepdim=True)
+    return torch.where(counts.any(1, keepdim=True), target, own)
+
+
+def variance_scales(targets: Tensor, found: Moments, *, scale_max: float) -> Tensor:
+    """Return sqrt(T / V) (n, m) within [1 / scale_max, scale_max]; 1 where there is no variance to speak of."""
+    mean, variance = found
+    none = NO_VARIANCE_RELATIVE * mean.square() + NO_VARIANCE
+    usable = (variance > none) & (targets > none) & variance.isfinite() & targets.isfinite()
+    scales = (targets / variance).sqrt().clamp(1 / scale_max, scale_max)
+    return torch.where(usable, scales, 1.0)
+
+
+def _rescale(
+    averages: Tensor,
+    rows: Sequence[int],
+    slots: Sequence[Slot],
+    means: Tensor,
+    scales: Tensor,
+    scratch: Scratch,
+) -> None:
+    """Scale the tensors of some rows of `averages` (n, L) about their means; `means` and `scales` are (rows, m)."""
+    whole = len(rows) == len(averages)
+    excess = (scales - 1).to(averages.dtype)
+    # What is not scaled may have overflowed, and infinity times zero is no number.
+    means = torch.where(excess != 0, means.to(averages.dtype), 0.0)
+    for slot, mean, more, any_more in zip(
+        slots, means.T[:, :, None], excess.T[:, :, None], excess.any(0).tolist(), strict=True
+    ):
+        if not any_more:
+            continue
+        tensors = averages[:, slot.offset : slot.end]
+        part = tensors if whole else tensors[list(rows)]
+        for block in torch.split(part, max(1, STACK_ELEMENTS // len(part)), dim=1):
+            block += torch.sub(block, mean, out=scratch.like(block)).mul_(more)
+        if not whole:
+            tensors[list(rows)] = part
+
+
+def _average_measured(
+    own: Tensor,
+    own_weight: float,
+    received: Sequence[Contribution],
+    slots: Sequence[Slot],
+    scratch: Scratch,
+    *,
+    inputs: bool,
+    average: bool,
+) -> tuple[Tensor, Tensor, Moments]:
+    """Average block by block, and measure what is in the cache anyway.
+
+    Returns:
+        The average [L] as `Average` computes it, the variances (k, m) of own and received models that have a weight,
+        and the average's moments (1, m); of what was not asked for, none: (0, m).
+    """
+    shares = running_shares(own_weight, received)
+    merged = torch.empty_like(own)
+    found: list[Moments] = []
+    count = len(shares) + 1 if inputs else 0
+    end = 0
+    for slot in slots:
+        _average_block(merged, own, shares, end, slot.offset)
+        end = slot.end
+        sums = BlockSums(count + average, scratch)
+        for start in range(slot.offset, end, BLOCK_ELEMENTS):
+            stop = min(end, start + BLOCK_ELEMENTS)
+            _average_block(merged, own, shares, start, stop, sums if inputs else None)
+            if average:
+                sums.add(merged[start:stop])
+        found.append(sums.joined())
+    _average_block(merged, own, shares, end, len(own))
+    means, variances = (torch.stack(each, 1) for each in zip(*found, strict=True))  # (count + average, m)
+    return merged, variances[:count], Moments(means[count:], variances[count:])
+
+
+def _average_block(
+    merged: Tensor,
+    own: Tensor,
+    shares: Sequence[tuple[Tensor, float]],
+    start: int,
+    stop: int,
+    sums: BlockSums | None = None,
+) -> None:
+    """Write ``merged[start:stop]``; `sums` measure own and received blocks on the way."""
+    if start == stop:
+        return
+    out = merged[start:stop]
+    if not shares:
+        out.copy_(own[start:stop])
+    if sums is not None:
+        sums.add(own[start:stop])
+    for place, (model, share) in enumerate(shares):
+        block = model[start:stop]
+        if place == 0:
+            torch.lerp(own[start:stop], block, share, out=out)
+        else:
+            out.lerp_(block, share)
+        if sums is not None:
+            sums.add(block)
