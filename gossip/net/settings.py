@@ -28,7 +28,7 @@ class NetSettings(Settings):
     handshakes_max: int = Field(
         256,
         ge=1,
-        description="unauthenticated connections at one time; beyond it the oldest of the host with most of them is closed",
+        description="unauthenticated connections at one time; beyond it the oldest of the busiest host goes",
     )
     dial_delay_s: float = Field(
         0.5, ge=0, description="the larger name of a pair waits this long for the smaller one to dial"
