@@ -98,8 +98,9 @@ def one_peer_exponential(request: Request) -> nx.Graph[int]:
 
     The literature's graph (Ying et al. 2021) is directed, and its W doubly stochastic but not symmetric.
     Here two peers of a pair average with each other, which keeps W symmetric at the same cost, one model sent
-    per peer and round. With n a power of two, ⌈log₂ n⌉ rounds give the exact mean, as theirs do. With other n some
-    peers of a round stay alone; the labels turn by one place per sweep, so that everybody does in turn.
+    per peer and round. The peers a hop apart form gcd(n, hop) rings; along each of them every second peer pairs with
+    the next. With n a power of two, ⌈log₂ n⌉ rounds give the exact mean, as theirs do. A ring of odd length leaves one
+    peer of a round alone; the labels turn by one place per sweep, so that everybody is in turn.
     """
     n = request.peers
     graph: nx.Graph[int] = nx.empty_graph(n)
@@ -108,9 +109,11 @@ def one_peer_exponential(request: Request) -> nx.Graph[int]:
         return graph
     sweep, place = divmod(request.round, len(steps))
     hop = steps[place]
-    for label in range(n - hop):
-        if (label // hop) % 2 == 0:
-            graph.add_edge((label + sweep) % n, (label + hop + sweep) % n)
+    rings = math.gcd(n, hop)
+    for first in range(rings):
+        for step in range(0, n // rings - 1, 2):
+            label = first + step * hop + sweep
+            graph.add_edge(label % n, (label + hop) % n)
     return graph
 
 

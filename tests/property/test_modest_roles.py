@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -72,11 +73,11 @@ def outsider(round: int) -> str:
 class Participant(RuleBasedStateMachine):
     """TRAIN of any round, any number of times; local updates end at any time."""
 
-    hard = False
+    options: dict[str, Any] = {"hardening": "none"}  # noqa: RUF012
 
     @initialize()
     def begin(self) -> None:
-        self.ctx, self.protocol = lone(hardening="all" if self.hard else "none", sample_slack=10)
+        self.ctx, self.protocol = lone(**self.options)
         self.first: dict[int, float] = {}
         self.newest = 0
         self.ended = 0
@@ -104,6 +105,15 @@ class Participant(RuleBasedStateMachine):
         self.ctx.advance(self.protocol, seconds)
         answer_pings(self.ctx, self.protocol)
 
+    @rule()
+    def be_killed_and_come_back(self) -> None:
+        self.ctx.training.clear()
+        self.ctx.timers.clear()
+        _, self.protocol = lone(state=dict(self.protocol.snapshot()), **self.options)
+        self.protocol._core.meet(self.ctx)
+        # What it had promised to train is not begun again, and what it knew of others is not forgotten.
+        assert self.protocol.round == self.newest
+
     @invariant()
     def trains_each_round_once_and_rounds_only_rise(self) -> None:
         rounds = self.ctx.trained
@@ -125,7 +135,7 @@ class Participant(RuleBasedStateMachine):
 
 
 class HardenedParticipant(Participant):
-    hard = True
+    options = {"hardening": "all", "sample_slack": 10}  # noqa: RUF012
 
 
 TestParticipant = Participant.TestCase
@@ -262,6 +272,78 @@ TestAveraging = Averaging.TestCase
 TestAveraging.settings = settings(max_examples=60, stateful_step_count=30)
 
 
+class HardenedAveraging(RuleBasedStateMachine):
+    """The same, with deadlines: models say how many were addressed, and time passes."""
+
+    models_min = 2
+
+    @initialize()
+    def begin(self) -> None:
+        self.ctx, self.protocol = lone(
+            hardening=["H1", "H2", "H3"],
+            success_fraction=0.5,
+            models_min=self.models_min,
+            aggregate_timeout_s=10.0,
+        )
+        self.newest, self.began_s, self.expected = 0, 0.0, 1
+        self.counted: dict[str, float] = {}
+        self.done = False
+        self.confirmed: set[tuple[str, int]] = set()
+
+    @rule(
+        round=st.integers(2, 9),
+        sender=st.sampled_from(NAMES[1:]),
+        value=st.integers(1, 50),
+        expected=st.integers(1, 9),
+    )
+    def hear(self, round: int, sender: str, value: int, expected: int) -> None:
+        before = len(self.ctx.merged)
+        self.protocol.on_message(self.ctx, sender, trained(round, float(value), expected=expected))
+        if round > self.newest:
+            self.newest, self.counted, self.done, self.expected = round, {}, False, 1
+            self.began_s = self.ctx.time_s
+        late = round < self.newest or self.done
+        if not late and sender not in self.counted:
+            self.counted[sender] = float(value)
+            self.expected = max(self.expected, min(expected, 4))  # nobody addresses more than a sample
+        if not late and len(self.counted) >= math.ceil(0.5 * self.expected):
+            self.check_average(before)
+        else:
+            assert len(self.ctx.merged) == before
+        answer_pings(self.ctx, self.protocol)
+        confirmed = {(peer, message.round) for peer, message in self.ctx.take(AckMessage)}
+        assert not late or (sender, round) in confirmed
+
+    @rule(seconds=st.floats(0.5, 12))
+    def wait(self, seconds: float) -> None:
+        before = len(self.ctx.merged)
+        self.ctx.advance(self.protocol, seconds)
+        if len(self.ctx.merged) > before:
+            assert self.ctx.time_s - self.began_s >= 10.0
+            assert len(self.counted) >= self.models_min
+            self.check_average(before)
+        elif self.counted and not self.done and len(self.counted) >= self.models_min:
+            # Every ten seconds it looks again; so long at most waits what is enough.
+            assert "aggregate" in self.ctx.timers
+        answer_pings(self.ctx, self.protocol)
+
+    def check_average(self, before: int) -> None:
+        self.done = True
+        assert len(self.ctx.merged) == before + 1
+        _, own_weight, received = self.ctx.merged[-1]
+        assert own_weight == 0
+        assert {each.sender: each.model for each in received} == self.counted
+
+    @invariant()
+    def one_average_per_round_and_rounds_rise(self) -> None:
+        rounds = [event.round for event in self.ctx.completed]
+        assert rounds == sorted(set(rounds))
+
+
+TestHardenedAveraging = HardenedAveraging.TestCase
+TestHardenedAveraging.settings = settings(max_examples=60, stateful_step_count=30)
+
+
 def test_the_sample_that_was_addressed_is_enough():
     ctx, protocol = lone(hardening=["H1"], sample_size=8)
     for peer in NAMES[1:4]:
@@ -331,6 +413,71 @@ def test_a_joiner_is_seen_after_the_next_models_are_sent_and_not_before():
     ctx.end_training(protocol)
     answer_pings(ctx, protocol)
     assert "p09" in protocol._core.view.candidates(30, **window)
+
+
+def asked(ctx: LonePeer, protocol: Modest, round: int) -> set[str]:
+    """Return whom it asks for a sample of a round, and let nobody answer."""
+    protocol._core.sample(ctx, "test", round, 9, lambda ctx, sample: None)
+    found = {peer for peer, _ in ctx.take(PingMessage)}
+    ctx.advance(protocol, 6.0)
+    ctx.take(PingMessage)
+    return found
+
+
+@pytest.mark.parametrize("evidence", ["pong", "ping", "connection", "view", "rejoined", "time", "none"])
+def test_a_suspect_is_asked_again_once_there_is_newer_evidence_and_not_before(evidence):
+    ctx, protocol = lone(hardening=["H6"], suspect_rounds=30)
+    protocol.on_message(ctx, "p01", train(5, 1.0))
+    nonces = []
+    protocol._core.sample(ctx, "test", 6, 9, lambda ctx, sample: None)
+    nonces += [message.nonce for peer, message in ctx.take(PingMessage) if peer == "p07"]
+    ctx.advance(protocol, 6.0)
+    ctx.take(PingMessage)
+    assert "p07" not in asked(ctx, protocol, 6)
+    protocol.on_message(ctx, "p02", PingMessage(nonce=1, round=9))
+    match evidence:
+        case "pong":
+            protocol.on_message(ctx, "p07", PongMessage(nonce=nonces[0], round=9, version=0))
+        case "ping":
+            protocol.on_message(ctx, "p07", PingMessage(nonce=1, round=3))
+        case "connection":
+            protocol.on_peer(ctx, "p07", True)
+        case "view":
+            protocol.on_message(ctx, "p01", trained(6, 1.0, view=(("p07", 0, False, 8),)))
+        case "rejoined":
+            protocol.on_message(ctx, "p01", trained(6, 1.0, view=(("p07", 3, False, 2),)))
+        case "time":
+            protocol.on_message(ctx, "p02", PingMessage(nonce=1, round=36))
+        case "none":
+            protocol.on_message(ctx, "p01", trained(6, 1.0, view=(("p07", 0, False, 5),)))
+    assert ("p07" in asked(ctx, protocol, 6)) == (evidence != "none")
+
+
+def test_a_pong_that_comes_too_late_changes_nothing_but_the_activity():
+    ctx, protocol = lone(hardening="none")
+    found: list[list[str]] = []
+    protocol._core.sample(ctx, "test", 1, 3, lambda ctx, sample: found.append(sample))
+    first = ctx.take(PingMessage)
+    ctx.advance(protocol, 100.0)
+    assert found == [["p00"]]
+    ctx.take(PingMessage)
+    peer, message = first[0]
+    protocol.on_message(ctx, peer, PongMessage(nonce=message.nonce, round=0, version=0))
+    assert protocol._core.view[peer][3] == 0
+    assert found == [["p00"]]
+    assert not ctx.sent
+
+
+def test_who_is_there_is_remembered_over_a_restart():
+    ctx, protocol = lone(activity_window=5)
+    view = (("p03", 2, True, 29), ("p04", 7, False, 29), ("stranger", 1, False, 3))
+    protocol.on_message(ctx, "p01", train(30, 1.0, view=view))
+    again_ctx, again = lone(activity_window=5, state=dict(protocol.snapshot()))
+    assert set(again._core.view.entries()) == set(protocol._core.view.entries())
+    assert again.snapshot()["view"] == protocol.snapshot()["view"]
+    window = {"window": 5, "me": "p00"}
+    assert again._core.view.candidates(31, **window) == ["p00", "p01", "p04"]
+    assert not again_ctx.sent
 
 
 class Adverts(RuleBasedStateMachine):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gossip.protocols.modest.messages import PingMessage
-from gossip.protocols.modest.sampling import Sampling, order
+from gossip.protocols.modest.sampling import Sampling, epoch_rounds, order, turn
 from tests.simulation.lone_peer import LonePeer
 
 NAMES = [f"p{i:02d}" for i in range(12)]
@@ -48,6 +48,64 @@ def test_being_in_one_sample_says_nothing_of_the_next():
     hits = [NAMES[0] in order(round, NAMES)[:3] for round in range(8_000)]
     both = np.mean([a and b for a, b in itertools.pairwise(hits)])
     assert abs(both - 1 / 16) < 0.012
+
+
+lists = st.lists(st.integers(0, 400), min_size=1, max_size=60, unique=True).map(
+    lambda numbers: [f"q{number:03d}" for number in sorted(numbers)]
+)
+
+
+@given(lists, st.integers(1, 12), st.integers(0, 40))
+def test_in_every_epoch_each_listed_peer_has_one_turn(peers, sample_size, epoch):
+    rounds = epoch_rounds(len(peers), sample_size)
+    assert rounds == math.ceil(len(peers) / sample_size)
+    turns = [turn(epoch * rounds + k, peers, sample_size=sample_size) for k in range(1, rounds + 1)]
+    assert sorted(peer for members in turns for peer in members) == peers
+    assert all(len(members) <= sample_size for members in turns)
+
+
+@given(lists, st.integers(1, 12), rounds, st.data())
+def test_whose_turn_it_is_comes_first_and_who_is_gone_changes_nothing_for_the_others(
+    peers, sample_size, round, data
+):
+    candidates = data.draw(st.lists(st.sampled_from(peers), unique=True))
+    first = turn(round, peers, sample_size=sample_size)
+    ordered = order(round, candidates, first=first)
+    assert sorted(ordered) == sorted(candidates)
+    waiting = [peer not in first for peer in ordered]
+    assert waiting == sorted(waiting)
+    assert [peer for peer in ordered if peer in first] == order(round, first & set(candidates))
+    gone = data.draw(st.sampled_from(peers))
+    rest = [peer for peer in candidates if peer != gone]
+    assert order(round, rest, first=first) == [peer for peer in ordered if peer != gone]
+
+
+@given(lists.filter(lambda peers: len(peers) > 1), st.integers(1, 12), st.data())
+def test_one_peer_more_on_the_list_moves_at_most_one_turn_in_and_one_out(peers, sample_size, data):
+    gone = data.draw(st.sampled_from(peers))
+    rest = [peer for peer in peers if peer != gone]
+    if epoch_rounds(len(rest), sample_size) != epoch_rounds(len(peers), sample_size):
+        return  # epochs are longer then, and nothing can be compared
+    for round in range(1, epoch_rounds(len(peers), sample_size) + 1):
+        more, less = (turn(round, names, sample_size=sample_size) for names in (peers, rest))
+        assert len(more - less) <= 2
+        assert len(less - more) <= 2
+
+
+def test_turns_are_dealt_anew_in_every_epoch_and_evenly():
+    peers = [f"q{number:03d}" for number in range(100)]
+    partners: dict[str, int] = dict.fromkeys(peers[1:], 0)
+    for epoch in range(2_000):
+        (mine,) = (
+            members
+            for members in (turn(epoch * 10 + k, peers, sample_size=10) for k in range(1, 11))
+            if peers[0] in members
+        )
+        for peer in mine - {peers[0]}:
+            partners[peer] += 1
+    expected = 2_000 * 9 / 99
+    chi_square = sum((count - expected) ** 2 / expected for count in partners.values())
+    assert chi_square < 147.0  # the 99.9 % quantile of 98 degrees of freedom
 
 
 def run_sampling(

@@ -10,8 +10,13 @@ from hypothesis import strategies as st
 from gossip.protocols.modest import view as views
 from gossip.protocols.modest.messages import NewestMessage
 from gossip.protocols.modest.view import NEVER, Entry, View, join
+from gossip.wire.documents import SMALL_BYTES_MAX, DocumentWriter, Envelope
 from gossip.wire.messages import type_of
+from gossip.wire.tensors import TensorSpec
 from tests.strategies import STRANGER_PEERS, VIEW_PEERS, view_entries
+
+HEADS = DocumentWriter(Envelope(run_id="r" * 32, space_id="s" * 32, sender="peer-00000"))
+SPECS = (TensorSpec("float32", (50_000,)),)
 
 
 def view_of(*parts: Iterable[Entry]) -> View:
@@ -21,8 +26,8 @@ def view_of(*parts: Iterable[Entry]) -> View:
     return view
 
 
-def state(view: View) -> dict[str, Entry]:
-    return {peer: view[peer] for peer in VIEW_PEERS + STRANGER_PEERS}
+def state(view: View, peers: Iterable[str] = VIEW_PEERS + STRANGER_PEERS) -> dict[str, Entry]:
+    return {peer: view[peer] for peer in peers}
 
 
 @given(view_entries(), view_entries())
@@ -44,6 +49,16 @@ def test_merging_again_changes_nothing(a, b):
     view.merge(a)
     view.merge(view.entries())
     assert view.version == before
+
+
+@given(view_entries(), view_entries())
+def test_merging_ones_own_old_snapshot_changes_nothing(a, b):
+    view = view_of(a)
+    snapshot = view.entries()
+    view.merge(b)
+    after = (view.version, state(view))
+    view.merge(snapshot)
+    assert (view.version, state(view)) == after
 
 
 @given(view_entries(), view_entries())
@@ -109,16 +124,26 @@ def test_news_can_travel(entries):
     assert registered.check_body(registered.plain_fields(message))["view"] == news
 
 
-def test_news_that_do_not_fit_are_the_newest_and_leave_the_reader_where_it_was():
-    names = [f"peer-{i:05d}" for i in range(views.ENTRIES_SENT_MAX + 10)]
-    view = View(names)
-    for round, name in enumerate(names):
-        view.touch(name, round)
-    news, version = view.news(3)
-    assert version == 3
-    assert 0 < len(news) <= views.ENTRIES_SENT_MAX
-    assert news[0][0] == names[-1]
-    assert sum(len(name) + views.ENTRY_BYTES for name, *_ in news) <= views.BYTES_SENT_MAX
+def test_whoever_lacks_more_than_fits_hears_the_newest_at_once_and_all_after_some_messages():
+    names = [f"peer-{i:05d}" for i in range(5_000)]
+    writer, reader = View(names), View(names)
+    for round, name in enumerate(names, start=1):
+        writer.touch(name, round)
+    writer.merge([(name, 2**52, True, 2**52) for name in names[:1_000]])  # as long as an entry may be
+    version = 0
+    for message in range(10):
+        writer.touch(names[999], 2**52 + message)  # goes on changing meanwhile
+        news, reached = writer.news(version)
+        assert reached > version
+        assert news[0][0] == names[999]
+        newest = NewestMessage(round=1, expected=0, view=news, version=reached, model=0.0)
+        assert len(HEADS.head(newest, 1, "float32", SPECS)) <= SMALL_BYTES_MAX
+        reader.merge(news)
+        version = reached
+        if reached == writer.version:
+            break
+    assert version == writer.version
+    assert state(reader, names) == state(writer, names)
 
 
 def test_who_left_long_ago_is_not_told_of_but_remembered():

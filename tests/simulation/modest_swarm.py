@@ -154,6 +154,7 @@ def draw(seed: int) -> tuple[ModestWorld, float, float, str]:
         send_again_s=15.0,
         stall_s=30.0,
         refresh_s=float(rng.choice([5.0, 15.0])),
+        sampler="permutation" if seed % 3 == 0 else "uniform",
     )
     network = NetworkSettings(
         latency_ms=(5.0, float(rng.choice([10.0, 300.0]))),

@@ -74,6 +74,15 @@ def test_one_peer_exponential_leaves_nobody_alone_for_ever() -> None:
     }
 
 
+@pytest.mark.parametrize("peers", [6, 7, 20, 100])
+def test_one_peer_exponential_leaves_alone_at_most_one_peer_of_each_ring(peers: int) -> None:
+    topology = Topology("one-peer-exponential", peers)
+    for round in range(30):
+        alone = sum(not topology.row(i, round) for i in range(peers))
+        rings = math.gcd(peers, 1 << round % (peers - 1).bit_length())
+        assert alone == (rings if (peers // rings) % 2 else 0)
+
+
 def test_torus_is_as_square_as_it_can_be() -> None:
     graph = build("torus", 20)
     assert sorted(graph[0]) == [1, 4, 5, 15]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from gossip.protocols.base import Context, Model, ModelSaved, PeerId
 from gossip.protocols.modest.messages import BulkMessage, FetchMessage
-from gossip.protocols.modest.sampling import Sampling, order
+from gossip.protocols.modest.sampling import Sampling, order, turn
 from gossip.protocols.modest.settings import ModestSettings
 from gossip.protocols.modest.view import Entry, View
 
@@ -20,6 +21,13 @@ NONCE_MAX = 2**52
 
 TOMBSTONE_WINDOWS = 10
 """Who left so many activity windows ago is not told of any more: by then nobody takes it for a candidate."""
+
+
+class Suspicion(NamedTuple):
+    """What was known when a peer did not answer (H6)."""
+
+    round: int
+    counter: int
 
 
 class Core:
@@ -67,10 +75,12 @@ class Core:
         self._hardening = frozenset(settings.hardening)
         self._merged: dict[PeerId, int] = {}
         self._known_to: dict[PeerId, int] = {}
-        self._suspects: dict[PeerId, int] = {}
+        self._suspects: dict[PeerId, Suspicion] = {}
         self._samplings: dict[str, tuple[Sampling, Then]] = {}
         self._draws = 0
-        self.saved: Mapping[str, int | float | str] = self._state()
+        self._remembered = str(state.get("view", "[]"))
+        self._saved = self._counters()
+        self._saved_view: tuple[Entry, ...] | None = None
 
     def meet(self, ctx: Context) -> None:
         """Learn who we are, and who is there; anew after the list of peers was read again."""
@@ -80,6 +90,9 @@ class Core:
                 self.view.replace_population(ctx.peers)
             else:
                 self.view = View(ctx.peers)
+                self.view.merge(
+                    (str(p), int(c), bool(left), int(a)) for p, c, left, a in json.loads(self._remembered)
+                )
                 self.me = ctx.peer
             if self._server_place is not None:
                 self._server = ctx.peers[self._server_place]
@@ -123,10 +136,16 @@ class Core:
         ctx.emit(ModelSaved(round=self.newest, model=self.model))
 
     def note_saved(self) -> None:
-        """Make the present state the one that `snapshot` returns."""
-        self.saved = self._state()
+        """Make the present state the one that `saved` returns."""
+        self._saved, self._saved_view = self._counters(), self.view.entries()
 
-    def _state(self) -> Mapping[str, int | float | str]:
+    @property
+    def saved(self) -> Mapping[str, int | float | str]:
+        """Rounds, counters and the view as they were when last noted: after a restart of all, who is there is known."""
+        view = self._remembered if self._saved_view is None else json.dumps(self._saved_view)
+        return {**self._saved, "view": view}
+
+    def _counters(self) -> dict[str, int]:
         return {
             "round": self.newest,
             "train": self.train_round,
@@ -176,15 +195,20 @@ class Core:
             self.view.merge(self.pending)
             self.pending.clear()
 
+    def connection_made(self, peer: PeerId) -> None:
+        """Whoever connects is there."""
+        self._suspects.pop(peer, None)
+
     def connection_lost(self, ctx: Context, peer: PeerId) -> None:
         """Forget what was agreed with a process that may be gone."""
         self.asked.discard(peer)
         self._merged.pop(peer, None)
         self._known_to.pop(peer, None)
-        for purpose in list(self._samplings):
-            sampling, _ = self._samplings[purpose]
-            sampling.lost(ctx, peer, self.round)
-            self._go_on(ctx, purpose)
+        for purpose, (sampling, _) in list(self._samplings.items()):
+            # A search that ends here may begin another, or end the run and all searches with it.
+            if self._samplings.get(purpose, (None,))[0] is sampling:
+                sampling.lost(ctx, peer, self.round)
+                self._go_on(ctx, purpose)
 
     def fetch(self, ctx: Context, peer: PeerId, *, round: int) -> None:
         """Ask a peer for its newest average, if it contains more than `round` rounds."""
@@ -203,7 +227,7 @@ class Core:
     def sample(self, ctx: Context, purpose: str, round: int, wanted: int, then: Then) -> None:
         """Find `wanted` living peers of a round's order, and call `then`; one search per purpose at a time."""
         settings = self.settings
-        ordered = order(round, self._candidates(round))
+        ordered = self.order(round)
         width = round_up(wanted * settings.probe_factor) if self.has("H6") else wanted
         sampling = Sampling(
             ordered,
@@ -220,10 +244,17 @@ class Core:
         sampling.ask(ctx, self.round)
         self._go_on(ctx, purpose)
 
+    def order(self, round: int) -> list[PeerId]:
+        """Return a round's candidates in the order in which they are asked."""
+        first: Collection[PeerId] = ()
+        if self.settings.sampler == "permutation":
+            first = turn(round, self._peers, sample_size=self.settings.sample_size)
+        return order(round, self._candidates(round), first=first)
+
     def first_living(self, ctx: Context, round: int, count: int) -> list[PeerId]:
         """Return the first `count` of a round's order, as far as can be told without asking."""
         living = []
-        for peer in order(round, self._candidates(round)):
+        for peer in self.order(round):
             if peer == self.me or ctx.is_up(peer):
                 living.append(peer)
                 if len(living) == count:
@@ -281,13 +312,24 @@ class Core:
     def _candidates(self, round: int) -> list[PeerId]:
         found = self.view.candidates(round, window=self.settings.activity_window, me=self.me)
         if self._suspects:
-            now = self.round
-            found = [peer for peer in found if self._suspects.get(peer, now) <= now]
+            found = [peer for peer in found if not self._suspected(peer)]
         return found
 
     def _suspect(self, peer: PeerId) -> None:
         if self.has("H6"):
-            self._suspects[peer] = self.round + self.settings.suspect_rounds
+            self._suspects[peer] = Suspicion(self.round, self.view[peer][1])
+
+    def _suspected(self, peer: PeerId) -> bool:
+        """Whether it did not answer lately, and nobody has told us of a later sign of life."""
+        suspicion = self._suspects.get(peer)
+        if suspicion is None:
+            return False
+        _, counter, _, active = self.view[peer]
+        over = self.round >= suspicion.round + self.settings.suspect_rounds
+        if over or counter > suspicion.counter or active > suspicion.round:
+            del self._suspects[peer]
+            return False
+        return True
 
 
 def round_up(share: float) -> int:

@@ -42,7 +42,6 @@ from gossip.protocols.modest.messages import (
     StatusMessage,
     TrainMessage,
 )
-from gossip.protocols.modest.sampling import order
 from gossip.protocols.modest.settings import ModestSettings
 from gossip.protocols.modest.trainer import SEND_AGAIN, Trainer
 
@@ -115,7 +114,7 @@ class Modest(Protocol):
         return self._trainer.last_round
 
     def snapshot(self) -> Mapping[str, int | float | str]:
-        """Return rounds and counters."""
+        """Return rounds, counters and the view."""
         return self._core.saved
 
     def needed(self) -> bool:
@@ -152,8 +151,7 @@ class Modest(Protocol):
         if core.has("H4"):
             ctx.set_timer(STALL, self._stall_s(ctx))
         if self._fresh and core.round == 0:
-            candidates = core.view.candidates(1, window=core.settings.activity_window, me=core.me)
-            first = order(1, candidates)[: core.settings.sample_size]
+            first = core.order(1)[: core.settings.sample_size]
             if core.me in first:
                 self._deliver(ctx, 1, len(first), core.model)
 
@@ -219,7 +217,9 @@ class Modest(Protocol):
     def on_peer(self, ctx: Context, peer: PeerId, up: bool) -> None:
         """What was agreed over a connection ends with it."""
         self._core.meet(ctx)
-        if not up:
+        if up:
+            self._core.connection_made(peer)
+        else:
             self._trainer.connection_lost(peer)
             self._ending.connection_lost(peer)
             self._core.connection_lost(ctx, peer)

@@ -2,12 +2,19 @@
 
 Whoever has the same candidates and gets the same answers draws the same sample. A peer that comes or goes changes
 nothing in the order of the others (rendezvous hashing).
+
+The hash alone is the paper's sampler: every round draws anew, so of those that wait some wait long – (1 - s/n)^(3n/s),
+one in 22, for more than 3·n/s rounds. With turns (regularized participation, Malinovsky et al. 2023, arXiv 2302.03662)
+each peer of the list comes first in one round of every ⌈n/s⌉, at a place that a hash of peer and epoch gives, so nobody
+who is there waits for 2·⌈n/s⌉. Turns depend on the list of peers alone and not on views: who takes a peer for dead
+that others count on still gives all others the turns that they have.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import lru_cache
 
 from gossip.protocols.base import Context, PeerId
 from gossip.protocols.modest.messages import PingMessage
@@ -18,12 +25,48 @@ CLOCK_S = 1e-6
 """A time that is nearer than this has come: sums of floats do not meet exactly."""
 
 
-def order(round: int, candidates: Iterable[PeerId]) -> list[PeerId]:
-    """Sort candidates by BLAKE2b of the peer's name, keyed with the round."""
+def order(round: int, candidates: Iterable[PeerId], *, first: Collection[PeerId] = ()) -> list[PeerId]:
+    """Sort candidates by BLAKE2b of the peer's name, keyed with the round; those in `first` come before the others."""
     key = round.to_bytes(8, "big")
     blake2b = hashlib.blake2b
     return sorted(
-        candidates, key=lambda peer: blake2b(peer.encode(), digest_size=DIGEST_BYTES, key=key).digest()
+        candidates,
+        key=lambda peer: (
+            peer not in first,
+            blake2b(peer.encode(), digest_size=DIGEST_BYTES, key=key).digest(),
+        ),
+    )
+
+
+def epoch_rounds(peers: int, sample_size: int) -> int:
+    """Return ⌈n/s⌉, the rounds in which each of n peers has one turn."""
+    return -(-peers // sample_size)
+
+
+def turn(round: int, peers: Sequence[PeerId], *, sample_size: int) -> frozenset[PeerId]:
+    """Return the at most `sample_size` peers whose turn `round` (from 1) is: they come first in its order.
+
+    Args:
+        round: k.
+        peers: all peers of the run, alive or not; the same for everybody.
+        sample_size: s.
+    """
+    epoch, place = divmod(round - 1, epoch_rounds(len(peers), sample_size))
+    return _turns(tuple(peers), sample_size, epoch)[place]
+
+
+@lru_cache(maxsize=16)
+def _turns(peers: tuple[PeerId, ...], sample_size: int, epoch: int) -> tuple[frozenset[PeerId], ...]:
+    """Deal one epoch's turns: equal parts of the list, shuffled by a hash."""
+    key, blake2b = epoch.to_bytes(8, "big"), hashlib.blake2b
+    shuffled = sorted(
+        peers,
+        key=lambda peer: blake2b(peer.encode(), digest_size=DIGEST_BYTES, key=key, person=b"turn").digest(),
+    )
+    rounds, count = epoch_rounds(len(peers), sample_size), len(peers)
+    return tuple(
+        frozenset(shuffled[place * count // rounds : (place + 1) * count // rounds])
+        for place in range(rounds)
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, Strict, model_validator
 
@@ -41,6 +41,11 @@ class ModestSettings(Choice):
         ge=1,
         le=64,
         description="a, peers that average each round; more survive crashes and cost a times the models",
+    )
+    sampler: Literal["uniform", "permutation"] = Field(
+        "uniform",
+        description="uniform: every round draws anew, as in the paper; permutation: every listed peer has one turn in "
+        "each ⌈n/s⌉ rounds, so nobody waits long",
     )
     success_fraction: float = Field(
         1.0, gt=0, le=1, description="sf, share of the sample's models that an aggregator waits for"

@@ -37,6 +37,22 @@ def join(a: Entry, b: Entry) -> Entry:
     return (newer[0], newer[1], newer[2], max(a[3], b[3]))
 
 
+def _fitting(
+    entries: Iterable[tuple[Entry, int]], *, share: int, horizon: int
+) -> tuple[list[tuple[Entry, int]], bool]:
+    """Return the entries that fit into one `share`-th of a message's view, and whether these are all."""
+    room = BYTES_SENT_MAX // share
+    found: list[tuple[Entry, int]] = []
+    for entry, version in entries:
+        if entry[2] and entry[3] < horizon:
+            continue
+        room -= ENTRY_BYTES + len(entry[0].encode())
+        if room < 0 or len(found) == ENTRIES_SENT_MAX // share:
+            return found, False
+        found.append((entry, version))
+    return found, True
+
+
 class View:
     """One peer's view.
 
@@ -117,20 +133,23 @@ class View:
     def news(self, since: int, *, horizon: int = NEVER) -> tuple[tuple[Entry, ...], int]:
         """Return what has changed after version `since`, newest first, and the version that it brings the reader to.
 
-        Who left before round `horizon` is not told of any more. Where not all fits, the reader stays where it was.
+        Who left before round `horizon` is not told of any more. Where not all fits, half of the room goes to the
+        newest, for they decide who is drawn next, and half to the oldest, so that the reader comes nearer each time.
         """
-        found: list[Entry] = []
-        room = BYTES_SENT_MAX
-        for entry, version in reversed(self._entries.values()):
-            if version <= since:
-                break
-            if entry[2] and entry[3] < horizon:
-                continue
-            room -= ENTRY_BYTES + len(entry[0].encode())
-            if room < 0 or len(found) == ENTRIES_SENT_MAX:
-                return tuple(found), since
-            found.append(entry)
-        return tuple(found), self.version
+        newest, all_of_them = _fitting(self._since(since), share=1, horizon=horizon)
+        if all_of_them:
+            return tuple(entry for entry, _ in newest), self.version
+        newest, _ = _fitting(self._since(since), share=2, horizon=horizon)
+        lacking = (known for known in self._entries.values() if known[1] > since)
+        oldest, _ = _fitting(lacking, share=2, horizon=horizon)
+        return tuple(dict.fromkeys(entry for entry, _ in newest + oldest)), oldest[-1][1]
+
+    def _since(self, version: int) -> Iterator[tuple[Entry, int]]:
+        """Yield entries and their versions, newest first, down to a version."""
+        for known in reversed(self._entries.values()):
+            if known[1] <= version:
+                return
+            yield known
 
     def _take(self, entry: Entry) -> None:
         known = self._entries.get(entry[0])
