@@ -67,13 +67,18 @@ class Records:
     """One per peer and evaluation, sorted by round and peer; `time` in seconds since the start."""
     events: Sequence[Mapping[str, Any]]
     averages: Mapping[int, Average]
-    """By round, where there were models to average."""
+    """By round (by point of the curve, see `point_of`), where there were models to average."""
     final: Average | None
     seconds: float
     """From the start to the last evaluation: virtual, or on the wall."""
     faults: Counts = field(default_factory=dict)
     event_digest: str | None = None
     model_digest: str | None = None
+
+
+def point_of(entry: Mapping[str, Any]) -> int:
+    """Return which point of the curve a measurement belongs to: its round, where peers have rounds in common."""
+    return int(entry.get("point", entry["round"]))
 
 
 @dataclass(frozen=True, slots=True)

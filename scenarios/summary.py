@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from scenarios.records import Counts, PeerOutcome, Records
+from scenarios.records import Counts, PeerOutcome, Records, point_of
 from scenarios.scenario import ScenarioSettings
 
 FAULTS = ("crashed", "restarted", "left", "joined")
@@ -66,18 +66,19 @@ def spread(values: Sequence[float]) -> dict[str, float | None]:
 def curve(records: Records) -> list[dict[str, Any]]:
     """Return one point per evaluated round, over the peers that have it.
 
-    `time` is when the last of them had it; `bytes` is what they had sent together by then.
+    `time` is when the last of them had it; `bytes` is what they had sent together by then. Where peers have no rounds
+    in common a point is a moment, and `round` the median of the updates that they had done.
     """
     by_round: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
     for entry in records.metrics:
-        by_round[int(entry["round"])].append(entry)
+        by_round[point_of(entry)].append(entry)
     points = []
     for number, entries in sorted(by_round.items()):
         average = records.averages.get(number)
         accuracy = spread([entry["accuracy"] for entry in entries if entry.get("accuracy") is not None])
         points.append(
             {
-                "round": number,
+                "round": int(np.median([entry["round"] for entry in entries])),
                 "time": max(entry["time"] for entry in entries),
                 "peers": len(entries),
                 "accuracy_mean": accuracy["mean"],

@@ -185,6 +185,11 @@ class Protocol(abc.ABC):
     scenarios_only: ClassVar[bool] = False
     """Whether it is a baseline for experiments, that no real node runs."""
 
+    @staticmethod
+    def update_period_s(settings: Any) -> float | None:
+        """Return the seconds between a peer's local updates, where peers have no rounds in common; else None."""
+        return None
+
     @classmethod
     @abc.abstractmethod
     def resume(

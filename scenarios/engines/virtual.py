@@ -30,6 +30,7 @@ from scenarios.virtual.peer import VirtualPeer
 from scenarios.virtual.simulation import Measure, Simulation
 from scenarios.virtual.simulation import State as ProtocolState
 from scenarios.virtual.tally import traffic
+from scenarios.virtual.timed import TimedMeasurements
 
 PROGRESS_S = 0.25
 
@@ -92,14 +93,9 @@ class VirtualRun:
         )
         shards = task.partition(len(names))
         per_round = [_samples_per_round(len(shard), scenario) for shard in shards]
-        self.measurements = Measurements(
-            self.learning,
-            peers=len(names),
-            every=scenario.evaluate.every,
-            rounds=scenario.stop.rounds,
-        )
         protocol, codec = scenario.protocol, scenario.codec.load()()
         make = protocol.load()
+        self.measurements = self._measurements(make.update_period_s(protocol))
 
         def make_protocol(model: Model, state: ProtocolState) -> Protocol:
             made: Protocol = make.resume(protocol, rounds=scenario.stop.rounds, model=model, state=state)
@@ -135,6 +131,18 @@ class VirtualRun:
         if make.everybody:
             self.measurements.sent_by_all = self.simulation.bytes_sent
         FaultPlan(scenario.faults, self.simulation, detected_s=scenario.net.heartbeat_timeout_s)
+        if measure is None and isinstance(self.measurements, TimedMeasurements):
+            self.measurements.attend(self.simulation)
+
+    def _measurements(self, update_period_s: float | None) -> Measurements:
+        """Return what measures by rounds, or by time where peers have no rounds in common."""
+        peers, rounds = len(self.scenario.peer_names), self.scenario.stop.rounds
+        every = self.scenario.evaluate.every
+        if update_period_s is None:
+            return Measurements(self.learning, peers=peers, every=every, rounds=rounds)
+        return TimedMeasurements(
+            self.learning, peers=peers, every=every, rounds=rounds, interval_s=every * update_period_s
+        )
 
     def run(self, progress: Progress) -> Records:
         """Run to the end and return the records."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from gossip.protocols.base import Model, RoundCompleted
-from scenarios.records import Average
+from scenarios.records import Average, point_of
 from scenarios.virtual.batched import BatchedLearning
 from scenarios.virtual.peer import VirtualPeer
 
@@ -22,7 +22,9 @@ WAITING_MIN = 64
 
 
 @dataclass(frozen=True, slots=True)
-class _Waiting:
+class Waiting:
+    """A measurement without what has to be computed for it."""
+
     entry: dict[str, Any]
     model: Model
     trained: Model
@@ -75,6 +77,9 @@ class Measurements:
         chunk: models in memory at a time beside the peers' own.
     """
 
+    compares_before: ClassVar[bool] = True
+    """Whether a round's models before their exchange belong together, too."""
+
     def __init__(
         self, learning: BatchedLearning, *, peers: int, every: int, rounds: int, chunk: int = 256
     ) -> None:
@@ -83,7 +88,7 @@ class Measurements:
         self._every = every
         self._rounds = rounds
         self._chunk = chunk
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[Waiting] = []
         self._sums: dict[int, ModelSum] = {}
         self._sums_before: dict[int, ModelSum] = {}
         self._last_s = [0.0] * peers
@@ -98,7 +103,18 @@ class Measurements:
         seconds, self._last_s[peer.index] = now_s - self._last_s[peer.index], now_s
         if event.round % self._every and event.round < self._rounds:
             return False
-        entry = {
+        entry = self._entry(peer, event, now_s, seconds)
+        if self.sent_by_all is not None:
+            entry["bytes_sent_by_all"] = self.sent_by_all()
+        self._waiting.append(Waiting(entry, event.model, peer.trained, peer.index))
+        if len(self._waiting) >= max(WAITING_MIN, self._peers):
+            self.flush()
+        return False
+
+    def _entry(
+        self, peer: VirtualPeer, event: RoundCompleted, now_s: float, seconds: float
+    ) -> dict[str, Any]:
+        return {
             "peer": peer.peer,
             "round": event.round,
             "time": now_s,
@@ -108,12 +124,6 @@ class Measurements:
             "bytes_received": peer.bytes_received,
             "seconds": seconds,
         }
-        if self.sent_by_all is not None:
-            entry["bytes_sent_by_all"] = self.sent_by_all()
-        self._waiting.append(_Waiting(entry, event.model, peer.trained, peer.index))
-        if len(self._waiting) >= max(WAITING_MIN, self._peers):
-            self.flush()
-        return False
 
     def flush(self) -> None:
         """Evaluate what waits."""
@@ -127,7 +137,7 @@ class Measurements:
         for number in sorted(self._sums):
             self._close(number)
 
-    def _measure(self, chunk: list[_Waiting]) -> None:
+    def _measure(self, chunk: list[Waiting]) -> None:
         models = [each.model for each in chunk]
         evaluations = self._learning.evaluate(models)
         vectors = self._learning.stack(models).cpu().numpy()
@@ -139,9 +149,11 @@ class Measurements:
             self.latest[each.peer] = each.entry
         by_round: dict[int, list[int]] = {}
         for place, each in enumerate(chunk):
-            by_round.setdefault(each.entry["round"], []).append(place)
+            by_round.setdefault(point_of(each.entry), []).append(place)
         trained = [each.trained for each in chunk if each.trained is not None]
-        before = self._learning.stack(trained).cpu().numpy() if len(trained) == len(chunk) else None
+        before = None
+        if self.compares_before and len(trained) == len(chunk):
+            before = self._learning.stack(trained).cpu().numpy()
         for number, places in by_round.items():
             total = self._sums.setdefault(number, ModelSum())
             total.add(vectors[places], self._learned)

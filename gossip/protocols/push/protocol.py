@@ -9,8 +9,8 @@ What the papers leave open, and what is done here:
 * Stopping. A peer is done after so many updates of its own. It then keeps its model, and pushes it on as long as a
   neighbour that is up is not done; nobody needs that to finish.
 * A peer whose model is far behind takes over a neighbour's, which is also how a late joiner starts; whoever sees it
-  come up pushes to it next. Far is L periods, and ages rise by about one for each model heard in a period and one for
-  the own update.
+  come up pushes to it next. Far is L periods (`_limit` says how many updates that is). A peer so slow that one update
+  takes it L periods always is far behind, and contributes nothing.
 * Ages are what strangers say. A model is taken over only where a second neighbour (`witnesses`) is as far ahead, and it
   is the second one's that is taken, so a single liar with the age 10^18 cannot make others take its model. Without
   witnesses a model counts as no further ahead than L: it weighs more than it should, once per push, and raises the age
@@ -98,6 +98,11 @@ class Push(Protocol):
         self._merges = 0
         self._pushes = 0
         self._saved = self._state()
+
+    @staticmethod
+    def update_period_s(settings: PushSettings) -> float:
+        """Return Δ."""
+        return settings.period_s
 
     @classmethod
     def resume(
@@ -318,9 +323,15 @@ class Push(Protocol):
         ctx.emit(ModelAdopted(sender=sender, round=age))
 
     def _limit(self) -> int:
-        """L in updates: so many does a model's age rise by in L periods at most, as a rule."""
-        degree = len(self._neighbours)
-        return self._settings.age_limit * (1 + min(self._settings.fanout or degree, degree))
+        """L in updates: so many does a model's age rise by in L periods at most, as a rule.
+
+        What is merged after an update goes out after the next one: ages rise by one a period. Where it goes out at
+        once, whoever hears it may push it on in the same period, one older.
+        """
+        settings, degree = self._settings, len(self._neighbours)
+        if settings.merge_when == "wake-up" and settings.order == "update-then-merge":
+            return settings.age_limit
+        return settings.age_limit * (1 + min(settings.fanout or degree, degree))
 
     # --- the end of an update, and of all ---
 
