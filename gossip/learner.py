@@ -68,10 +68,12 @@ class Learner:
         self._merge = merge
         self.sanitiser = Sanitiser(sanitise or SanitiseSettings(), task.space.learned_size)
         self._judged: list[Judged] = []
-        self._validation = _validation(task, merge, position, peers, self.device)
+        check_merge(task, merge)
+        judging = task.validation(position, peers)
+        self._x_validation = None if judging is None else judging.x.to(self.device)
+        self._y_validation = None if judging is None else judging.y.to(self.device)
         self.classes: tuple[int, ...] = tuple(torch.unique(self.shard.y).tolist())
         """Those that it has training samples of, ascending."""
-        merge.check(task.space)
 
     def initial(self, *, independent: bool | None = None) -> Tensor:
         """Return the model [P] of round 0: common to all peers, or this peer's own draw; default: as `[model]` says."""
@@ -224,8 +226,8 @@ class Learner:
             predict=predict,
             rejected=rejected,
             judge=lambda verdict: self._note(round, verdict),
-            x_validation=None if self._validation is None else self._validation.x,
-            y_validation=None if self._validation is None else self._validation.y,
+            x_validation=self._x_validation,
+            y_validation=self._y_validation,
             declared=declared,
         )
 
@@ -236,12 +238,10 @@ class Learner:
             )
 
 
-def _validation(task: Task, merge: Merge, position: int, peers: int, device: torch.device) -> Shard | None:
-    samples = task.validation(position, peers)
-    if samples is not None:
-        return Shard(samples.x.to(device), samples.y.to(device))
-    if merge.needs_validation:
+def check_merge(task: Task, merge: Merge) -> None:
+    """Raise `SettingError` where the rule cannot merge the task's models, or lacks samples to judge them by."""
+    merge.check(task.space)
+    if merge.needs_validation and not task.data_settings.validation_per_class:
         raise SettingError(
             "[data] validation_per_class = 0: the merge rule judges models by validation samples; 10 is usual"
         )
-    return None

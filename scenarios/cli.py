@@ -212,6 +212,41 @@ def topology(
         tables.print_topology(Console(), seen)
 
 
+@app.command()
+def pretrain(
+    path: Annotated[Path, typer.Argument(help="The file to write.", metavar="FILE.safetensors")],
+    model: Annotated[
+        str, typer.Option(help="random-features (untrained), or a network of the registry.", metavar="NAME")
+    ] = "mlp",
+    data: Annotated[str, typer.Option(help="digits, or a path to .npz.", metavar="SOURCE")] = "digits",
+    classes: Annotated[
+        str | None,
+        typer.Option(help="Train on these classes only, e.g. 0-4 or 1,3,7; default: all.", metavar="CLASSES"),
+    ] = None,
+    features: Annotated[
+        int | None,
+        typer.Option(help="random-features: how many; mlp: width of its layer.", metavar="N", min=1),
+    ] = None,
+    epochs: Annotated[int, typer.Option(help="Passes over the samples.", metavar="N", min=1)] = 30,
+    lr: Annotated[float, typer.Option(help="Step size.", metavar="X", min=1e-6)] = 0.1,
+    seed: Annotated[int, typer.Option(help="Of everything that is drawn.", metavar="N", min=0)] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Make a frozen extractor for `[model] extractor`, and print the hash that pins it."""
+    from scenarios.pretraining import make
+
+    made = make(
+        path, model=model, data=data, classes=classes, features=features, epochs=epochs, lr=lr, seed=seed
+    )
+    if as_json:
+        print(json.dumps(made))
+        return
+    print(f'[model]\nname = "linear"\nextractor = "{path}"\nextractor_hash = "{made["extractor_hash"]}"')
+    if made["accuracy"] is not None:
+        told = f"accuracy {made['accuracy']:.3f} on test samples of the same classes"
+        print(f"{made['features']} features, trained on {made['samples']} samples; {told}", file=sys.stderr)
+
+
 def _interrupted(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 

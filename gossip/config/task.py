@@ -119,6 +119,8 @@ class TaskSettings(Settings):
         }
         common["topology"] = {key: value for key, value in common["topology"].items() if key != "path"}
         common["data.partition"] = data["partition"]
+        if "class_subset" in data:
+            common["data.class_subset"] = data["class_subset"]
         common["seed"] = tables["seed"]
         return {name: _digest(value) for name, value in common.items()}
 

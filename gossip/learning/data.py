@@ -152,6 +152,10 @@ def _checked(arrays: Mapping[str, Array], settings: DataSettings, *, seed: int) 
         if len(x) != len(y):
             raise DataError(f"{source}: 'x_{part}' has {len(x)} samples but 'y_{part}' has {len(y)} labels")
     classes = _classes(y_train, y_test, settings)
+    if settings.class_subset is not None:
+        x_train, y_train = _only(x_train, y_train, settings.class_subset, classes, source=source)
+        x_test, y_test = _only(x_test, y_test, settings.class_subset, classes, source=source)
+        classes = len(settings.class_subset)
     x_train, y_train = _subset(x_train, y_train, settings.train_max, seed=seed, purpose="train_max")
     x_test, y_test = _subset(x_test, y_test, settings.test_max, seed=seed, purpose="test_max")
     return Dataset(
@@ -216,6 +220,22 @@ def _classes(y_train: Array, y_test: Array, settings: DataSettings) -> int:
             f"{settings.source}: the largest class number is {needed - 1}, but [data] classes = {settings.classes}"
         )
     return settings.classes
+
+
+def _only(
+    x: npt.NDArray[np.float32], y: npt.NDArray[np.int64], kept: tuple[int, ...], classes: int, *, source: str
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """Return the samples of the classes `kept`, which get the numbers of their places in it."""
+    if len(kept) < 2 or len(set(kept)) < len(kept) or not all(0 <= label < classes for label in kept):
+        raise DataError(
+            f"[data] class_subset = {list(kept)}: must be two or more different classes from 0 to {classes - 1}"
+        )
+    numbers = np.full(classes, -1, dtype=np.int64)
+    numbers[list(kept)] = np.arange(len(kept))
+    chosen = numbers[y] >= 0
+    if not chosen.any():
+        raise DataError(f"{source}: no sample has a class of [data] class_subset = {list(kept)}")
+    return x[chosen], numbers[y[chosen]]
 
 
 def _subset(

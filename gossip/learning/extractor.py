@@ -96,12 +96,17 @@ def without_output_layer(module: nn.Module) -> nn.Module:
     """Return all layers of a network but its last, linear one.
 
     Raises:
-        SettingError: it does not end in a linear layer.
+        SettingError: it does not end in a linear layer, or nothing is left that could have been trained.
     """
     children = list(module) if isinstance(module, nn.Sequential) else []
     if len(children) < 2 or not isinstance(children[-1], nn.Linear):
         raise SettingError("an extractor is made of a network of layers in a row that ends in a linear one")
-    return nn.Sequential(*children[:-1])
+    layers = nn.Sequential(*children[:-1])
+    if not any(True for _ in layers.parameters()):
+        raise SettingError(
+            "an extractor is made of a network with more than one layer; valid: mlp, cnn and so on"
+        )
+    return layers
 
 
 def frozen(module: nn.Module, description: Mapping[str, Any]) -> Extractor:

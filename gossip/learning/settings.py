@@ -93,6 +93,11 @@ class DataSettings(Settings):
         ge=2,
         description="number of classes; default: the largest label + 1 (state it where own data may lack one)",
     )
+    class_subset: tuple[StrictInt, ...] | None = Field(
+        None,
+        strict=False,
+        description="use only samples of these classes, renumbered 0, 1, … in this order",
+    )
     train_max: int | None = Field(None, ge=1, description="use only this many training samples (seeded draw)")
     test_max: int | None = Field(None, ge=1, description="use only this many test samples (seeded draw)")
     validation_per_class: int = Field(

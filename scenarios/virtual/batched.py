@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gossip.errors import ProtocolMisuse, SettingError
-from gossip.learner import Judged, Learner
+from gossip.learner import Judged, Learner, check_merge
 from gossip.learning import user_code
 from gossip.learning.models import MODELS
 from gossip.learning.task import Evaluation, Shard, Task
@@ -117,8 +117,9 @@ class BatchedLearning:
         self.on_judged: Callable[[int, Judged], None] = lambda peer, judged: None
         """Told (peer, what became of a model it received); when the merge is computed, which may be much later."""
         self._learners: dict[int, Learner] = {}
-        merge.load()(merge).check(task.space)
-        self.declares = bool(merge.load()(merge).declares_classes)
+        rule: Merge = merge.load()(merge)
+        check_merge(task, rule)
+        self.declares = rule.declares_classes
         """Whether models are sent with the classes that the sender has samples of."""
         self.declared: dict[PeerId, frozenset[int]] = {}
         """What each peer declares; by the simulation's attackers to be changed."""

@@ -1,4 +1,4 @@
-"""Laws of partitions: every sample in exactly one shard, no shard empty, the same for all."""
+"""Laws of partitions: no shard empty, the same for all, every sample in exactly one shard unless few are asked for."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from gossip.errors import SettingError
 from gossip.learning.settings import (
     PARTITIONS,
+    CyclicPartition,
     DirichletPartition,
     IidPartition,
     OwnPartition,
@@ -71,6 +72,43 @@ def test_pathological_peers_hold_exactly_their_number_of_classes_and_share_them_
     assert holders.max() - holders.min() <= 1
 
 
+@given(
+    st.integers(2, 6),
+    st.integers(1, 15),
+    st.integers(1, 6),
+    st.none() | st.integers(1, 4),
+    st.booleans(),
+    st.integers(0, 3),
+)
+def test_cyclic_peers_hold_consecutive_classes_and_each_class_is_at_equally_many(
+    classes, peers, per_peer, few, overlap, seed
+):
+    assume(per_peer <= classes and not (overlap and few is None))
+    y = np.random.default_rng(1).permutation(np.repeat(np.arange(classes), 30))
+    choice = CyclicPartition(classes_per_peer=per_peer, samples_per_class=few, overlap=overlap)
+    try:
+        shards = divide(y, peers, choice, seed)
+    except SettingError:
+        holders_max = -(-peers // classes) * per_peer
+        assert few is not None
+        assert holders_max * few > 30
+        return
+    for place, shard in enumerate(shards):
+        assert len(np.unique(shard)) == len(shard)
+        assert {(place + k) % classes for k in range(per_peer)} == set(y[shard].tolist())
+        if few is not None:
+            assert len(shard) == few * per_peer
+    if not overlap:
+        together = np.concatenate(shards)
+        assert len(np.unique(together)) == len(together)
+        if few is None:
+            held = {(place + k) % classes for place in range(peers) for k in range(per_peer)}
+            assert len(together) == 30 * len(held)
+    if peers % classes == 0:
+        holders = [sum(label in y[shard] for shard in shards) for label in range(classes)]
+        assert set(holders) == {peers // classes * per_peer}
+
+
 @given(labels(), st.integers(1, 8), st.integers(1, 3))
 def test_dirichlet_gives_every_peer_its_least_number_of_samples(y, peers, least):
     try:
@@ -119,6 +157,9 @@ def test_shards_give_few_classes():
         (PathologicalPartition(classes_per_peer=1), 3, "at least 2"),
         (PathologicalPartition(classes_per_peer=2), 30, "10 samples for 15 peers"),
         (ShardsPartition(shards_per_peer=3), 14, "at most 13 peers"),
+        (CyclicPartition(classes_per_peer=5), 4, "has 4 classes"),
+        (CyclicPartition(classes_per_peer=4, samples_per_class=3), 4, "set overlap = true"),
+        (CyclicPartition(classes_per_peer=4, samples_per_class=11, overlap=True), 4, "need 11"),
     ],
 )
 def test_an_impossible_partition_is_refused_with_a_sentence(choice, peers, word):

@@ -1,0 +1,89 @@
+"""Making an extractor: a network trained once on related classes, without its output layer.
+
+What it learns of other classes helps where each peer has two samples of a class (Bristle's transfer step). The classes
+of the task itself should not be among those of the pre-training, or there is nothing left to learn together.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from gossip import seeding
+from gossip.errors import SettingError
+from gossip.learning import data, models
+from gossip.learning import extractor as extractors
+from gossip.learning.extractor import Extractor
+from gossip.learning.forward import Forward
+from gossip.learning.local_update import LocalUpdate
+from gossip.learning.settings import DataSettings, LocalSettings, ModelSettings
+from gossip.parameters import ParameterSpace
+
+
+class Pretrained(NamedTuple):
+    """An extractor and how well the network that it is part of did, on the classes that it was trained on."""
+
+    extractor: Extractor
+    accuracy: float
+    """Of the whole network on their test samples."""
+    samples: int
+    """Training samples."""
+    features: int
+    """Length of what the extractor makes of a sample."""
+
+
+def pretrain(
+    samples: DataSettings, model: ModelSettings, local: LocalSettings, *, seed: int, folder: Path
+) -> Pretrained:
+    """Train a network on `samples`, drop its output layer and freeze the rest.
+
+    Raises:
+        SettingError: the network is not one of the registry that ends in a linear layer.
+        DataError: the data cannot be used.
+    """
+    dataset = data.load(samples, seed=seed, folder=folder)
+    if model.name not in models.MODELS or model.extractor is not None:
+        raise SettingError(f"--model {model.name}: valid: random-features, {', '.join(models.MODELS)}")
+    network = models.build(
+        model, dataset.input_shape, dataset.classes, seed=seeding.integer_seed(seed, "init"), folder=folder
+    )
+    layers = extractors.without_output_layer(network)
+    space = ParameterSpace.of(network)
+    update = LocalUpdate(Forward(network, space), local)
+    trained = update.run(
+        space.flatten_module(network), dataset.x_train, dataset.y_train, seed=seed, peer="", round=0
+    )
+    network.load_state_dict(space.unflatten(trained.model))
+    description = {
+        "name": model.name,
+        "hidden": None if model.hidden is None else list(model.hidden),
+        "input_shape": list(dataset.input_shape),
+        "classes": dataset.classes,
+    }
+    with torch.no_grad():
+        hits = network.eval()(dataset.x_test).argmax(1) == dataset.y_test
+    return Pretrained(
+        extractor=extractors.frozen(layers, description),
+        accuracy=float(hits.float().mean()),
+        samples=len(dataset.y_train),
+        features=_features(layers, dataset.x_test[:1].shape[1:]),
+    )
+
+
+def random(samples: DataSettings, features: int, *, seed: int, folder: Path) -> Pretrained:
+    """Return the untrained extractor of random features for such samples.
+
+    Raises:
+        DataError: the data cannot be used.
+    """
+    dataset = data.load(samples, seed=seed, folder=folder)
+    made = extractors.random_features(dataset.input_shape, features, seed=seed)
+    return Pretrained(extractor=made, accuracy=float("nan"), samples=0, features=features)
+
+
+def _features(layers: nn.Module, shape: tuple[int, ...]) -> int:
+    with torch.no_grad():
+        return int(layers(torch.zeros(1, *shape)).numel())
