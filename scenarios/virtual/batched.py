@@ -117,9 +117,9 @@ class BatchedLearning:
         self.on_judged: Callable[[int, Judged], None] = lambda peer, judged: None
         """Told (peer, what became of a model it received); when the merge is computed, which may be much later."""
         self._learners: dict[int, Learner] = {}
-        rule: Merge = merge.load()(merge)
-        check_merge(task, rule)
-        self.declares = rule.declares_classes
+        example: Merge = merge.load()(merge)
+        check_merge(task, example)
+        self.declares = example.declares_classes
         """Whether models are sent with the classes that the sender has samples of."""
         self.declared: dict[PeerId, frozenset[int]] = {}
         """What each peer declares; by the simulation's attackers to be changed."""
