@@ -2,9 +2,9 @@
 
 Sources: D-PSGD, Lian et al. 2017; DFedAvg and DFedAvgM, Sun et al. 2021 (arXiv 2104.11375); DFedSAM and
 DFedSAM-MGS, Shi et al. 2023 (arXiv 2302.04083); MoDeST, de Vos et al. 2023 (arXiv 2302.13837), with the five local
-steps of its later version; gossip learning, Hegedűs et al. 2021; FedAvg, McMahan et al. 2017, with MoDeST's samples
-and steps. The papers' ρ = 0.01 is for ResNets; on the embedded digits and a small MLP ρ = 0.2 is the value that has an
-effect.
+steps of its later version; gossip learning, Hegedűs et al. 2021, and with variance-corrected averages (arXiv 2404.04616)
+as gossip-learning-vc; FedAvg, McMahan et al. 2017, with MoDeST's samples and steps. The papers' ρ = 0.01 is for
+ResNets; on the embedded digits and a small MLP ρ = 0.2 is the value that has an effect.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ Sections = Mapping[str, Mapping[str, Any]]
 _EPOCHS = {"lr": 0.1, "lr_decay": 0.998, "epochs": 5, "weight_decay": 5e-4}
 _FIVE_STEPS = {"lr": 0.1, "lr_decay": 0.998, "steps": 5}
 _SAM = {**_EPOCHS, "sam_rho": 0.2}
+_GOSSIP_LEARNING = {"local": {"lr": 0.1, "epochs": 1}, "protocol": {"kind": "push"}}
 
 
 def _rounds(gossip_steps: int) -> Mapping[str, Any]:
@@ -40,7 +41,8 @@ PRESETS: Mapping[str, Sections] = {
         "merge": {"kind": "bristle"},
     },
     "modest": {"local": _FIVE_STEPS, "protocol": {"kind": "modest"}},
-    "gossip-learning": {"local": {"lr": 0.1, "epochs": 1}, "protocol": {"kind": "push"}},
+    "gossip-learning": _GOSSIP_LEARNING,
+    "gossip-learning-vc": {**_GOSSIP_LEARNING, "merge": {"kind": "variance-corrected"}},
     "fedavg": {"local": _FIVE_STEPS, "protocol": {"kind": "fedavg"}},
 }
 
