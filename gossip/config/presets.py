@@ -2,9 +2,9 @@
 
 Sources: D-PSGD, Lian et al. 2017; DFedAvg and DFedAvgM, Sun et al. 2021 (arXiv 2104.11375); DFedSAM and
 DFedSAM-MGS, Shi et al. 2023 (arXiv 2302.04083); MoDeST, de Vos et al. 2023 (arXiv 2302.13837), with the five local
-steps of its later version; gossip learning, Hegedűs et al. 2021, and with variance-corrected averages (arXiv 2404.04616)
-as gossip-learning-vc; FedAvg, McMahan et al. 2017, with MoDeST's samples and steps. The papers' ρ = 0.01 is for
-ResNets; on the embedded digits and a small MLP ρ = 0.2 is the value that has an effect.
+steps of its later version; gossip learning, Hegedűs et al. 2021, and with variance-corrected averages (arXiv
+2404.04616) as gossip-learning-vc; FedAvg, McMahan et al. 2017, with MoDeST's samples and steps. The papers' ρ = 0.01 is
+for ResNets; on the embedded digits and a small MLP ρ = 0.2 is the value that has an effect.
 """
 
 from __future__ import annotations
