@@ -19,7 +19,7 @@ Sections = Mapping[str, Mapping[str, Any]]
 _EPOCHS = {"lr": 0.1, "lr_decay": 0.998, "epochs": 5, "weight_decay": 5e-4}
 _FIVE_STEPS = {"lr": 0.1, "lr_decay": 0.998, "steps": 5}
 _SAM = {**_EPOCHS, "sam_rho": 0.2}
-_GOSSIP_LEARNING = {"local": {"lr": 0.1, "epochs": 1}, "protocol": {"kind": "push"}}
+_GOSSIP_LEARNING: Sections = {"local": {"lr": 0.1, "epochs": 1}, "protocol": {"kind": "push"}}
 
 
 def _rounds(gossip_steps: int) -> Mapping[str, Any]:
