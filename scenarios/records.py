@@ -42,6 +42,9 @@ class PeerOutcome:
     """By reason."""
     adopted: int
     """How often it took over a neighbour's model."""
+    honest: bool = True
+    verdicts: Mapping[str, Counts] = field(default_factory=dict)
+    """Sender -> "accepted" or a reason -> models, where the rule tells or they were refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +75,8 @@ class Records:
     seconds: float
     """From the start to the last evaluation: virtual, or on the wall."""
     faults: Counts = field(default_factory=dict)
+    attack: Mapping[str, Any] | None = None
+    """What the engine measured of the attack's own aim."""
     event_digest: str | None = None
     model_digest: str | None = None
 

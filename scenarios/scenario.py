@@ -10,16 +10,20 @@ from pydantic import Field
 
 from gossip.config import PRESETS, StopSettings, TaskSettings
 from gossip.config.graphs import build_topology
-from gossip.config.loading import Layer, merge_layers, origin, parse_override, read_file, resolve
+from gossip.config.loading import COMMON_KEYS, Layer, merge_layers, origin, parse_override, read_file, resolve
 from gossip.config.presets import DEFAULT_ALGORITHM
 from gossip.errors import SettingError, nearest
 from gossip.settings import Settings
+from scenarios.attacks.settings import AttackChoice, AttackSettings, NoAttack
 from scenarios.sections import ComputeSettings, FaultSettings, NetworkSettings, ScenarioStop
 from topologies import Topology
 
 LIBRARY = Path(__file__).parent / "library"
 
 PEERS_MAX = 1_000_000
+
+# Who attacks is one question, how is another.
+COMMON_KEYS[("attack",)] = frozenset(AttackSettings.model_fields) - {"kind"}
 
 
 class ScenarioTable(Settings):
@@ -62,6 +66,7 @@ class ScenarioSettings(TaskSettings):
     network: NetworkSettings = NetworkSettings()
     compute: ComputeSettings = ComputeSettings()
     faults: FaultSettings = FaultSettings()
+    attack: AttackChoice = NoAttack(count=0)
     virtual: VirtualSettings = VirtualSettings()
     processes: ProcessesSettings = ProcessesSettings()
 
@@ -70,6 +75,17 @@ class ScenarioSettings(TaskSettings):
         """The peers' names, sorted: peer-00, peer-01, …"""
         width = max(2, len(str(self.scenario.peers - 1)))
         return tuple(f"peer-{index:0{width}}" for index in range(self.scenario.peers))
+
+    @property
+    def attackers(self) -> tuple[int, ...]:
+        """Positions of the peers that attack, ascending."""
+        return self.attack.positions(self.scenario.peers)
+
+    @property
+    def honest_names(self) -> tuple[str, ...]:
+        """The names of all others."""
+        attackers = set(self.attackers)
+        return tuple(name for index, name in enumerate(self.peer_names) if index not in attackers)
 
     def graphs(self) -> Topology:
         """Return the topology as every peer computes it.
@@ -151,6 +167,7 @@ def load(
     layers += [_absolute(layer, Path.cwd()) for layer in later]
     settings = resolve([*layers, _hoisted(layers)], ScenarioSettings)
     _check_positions(settings, layers)
+    _ = settings.attackers
     settings.graphs()
     return settings
 

@@ -19,6 +19,7 @@ def summarise(
 ) -> dict[str, Any]:
     """Return the run's summary, ready for JSON."""
     final = records.final
+    honest = [peer for peer in records.peers if peer.honest]
     points = curve(records)
     target = reached(points, scenario.stop.target_accuracy)
     return {
@@ -27,9 +28,9 @@ def summarise(
         "algorithm": scenario.algorithm,
         "seed": scenario.seed,
         "peers": len(records.peers),
-        "honest_peers": len(records.peers),
+        "honest_peers": len(honest),
         "rounds": max((peer.rounds for peer in records.peers), default=0),
-        "accuracy": spread([peer.accuracy for peer in records.peers if peer.accuracy is not None]),
+        "accuracy": spread([peer.accuracy for peer in honest if peer.accuracy is not None]),
         "accuracy_of_mean": None if final is None else final.accuracy,
         "consensus_distance": None if final is None else final.consensus_distance,
         "curve": points,
@@ -45,8 +46,30 @@ def summarise(
         "faults": {
             **{fault: records.faults.get(fault, 0) for fault in FAULTS},
             "adopted": sum(peer.adopted for peer in records.peers),
-            "rejected_messages": _added(peer.rejected_messages for peer in records.peers),
+            "rejected_messages": _added(peer.rejected_messages for peer in honest),
         },
+        "merge": scenario.merge.kind,
+        "attack": _attack(scenario, records, honest),
+    }
+
+
+def _attack(
+    scenario: ScenarioSettings, records: Records, honest: Sequence[PeerOutcome]
+) -> dict[str, Any] | None:
+    """Return who attacked how, and what became of their models and of those of the honest, at honest peers."""
+    attackers = sorted(peer.peer for peer in records.peers if not peer.honest)
+    if not attackers:
+        return None
+    of: dict[bool, Counter[str]] = {True: Counter(), False: Counter()}
+    for peer in honest:
+        for sender, counts in peer.verdicts.items():
+            of[sender in attackers].update(counts)
+    return {
+        "kind": scenario.attack.kind,
+        "attackers": attackers,
+        "attackers_models": dict(sorted(of[True].items())),
+        "honest_models": dict(sorted(of[False].items())),
+        **(records.attack or {}),
     }
 
 

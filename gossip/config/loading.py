@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,9 @@ EXCLUSIVE: Mapping[tuple[str, ...], tuple[str, ...]] = {
     ("local", "steps"): ("local", "epochs"),
 }
 """Keys that replace each other: writing one takes the other away from the layers below."""
+
+COMMON_KEYS: dict[tuple[str, ...], frozenset[str]] = {}
+"""Section -> keys that all its kinds have, which stay when a later layer names another kind."""
 
 S = TypeVar("S", bound=TaskSettings)
 
@@ -67,6 +71,9 @@ def parse_override(argument: str) -> Layer:
         parsed = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         parsed = value.strip()
+    if isinstance(parsed, float) and not math.isfinite(parsed):
+        # No setting may be nan or inf as a number; as words they are kinds of attacks.
+        parsed = value.strip()
     for part in reversed(parts):
         parsed = {part: parsed}
     return Layer(parsed, f"--set {argument}")
@@ -83,7 +90,9 @@ def merge_layers(layers: Sequence[Layer]) -> dict[str, Any]:
 def _lay_over(base: dict[str, Any], over: Mapping[str, Any], path: tuple[str, ...]) -> None:
     # Another kind has other keys: what was said for the old one would only be refused.
     if "kind" in over and "kind" in base and over["kind"] != base["kind"]:
-        base.clear()
+        common = COMMON_KEYS.get(path, frozenset())
+        for key in [key for key in base if key not in common]:
+            del base[key]
     for key, value in over.items():
         rival = EXCLUSIVE.get((*path, key))
         if rival is not None and rival[-1] not in over:

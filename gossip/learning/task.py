@@ -207,6 +207,11 @@ class Task:
             self._shards[peers] = [train[part] for part in divided]
         return self._shards[peers]
 
+    @property
+    def training(self) -> partitions.Indices:
+        """The indices of the training samples that are divided: all but those set aside for validation."""
+        return self._split.train
+
     def familiar(self, position: int, peers: int) -> tuple[int, ...]:
         """Return the classes that the peer at `position` has training samples of, ascending."""
         present = torch.unique(self.dataset.y_train[torch.from_numpy(self.partition(peers)[position])])

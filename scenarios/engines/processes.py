@@ -41,6 +41,8 @@ def run(scenario: ScenarioSettings, folder: Path, progress: Progress) -> Records
         raise SettingError(
             f"algorithm '{scenario.algorithm}' needs a central peer, which no node is; use --engine virtual"
         )
+    if scenario.attackers:
+        raise SettingError(f"[attack] kind = '{scenario.attack.kind}': use --engine virtual")
     progress.begin(scenario)
     try:
         with Launcher(folder / "launcher.log") as launcher:

@@ -5,21 +5,28 @@ from __future__ import annotations
 import gc
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from gossip.learning.task import Task
+from gossip.learner import Judged
+from gossip.learning.task import Shard, Task
+from gossip.merging.sanitise import Refusal
 from gossip.protocols.base import Model, Protocol
 from gossip.storage.atomic import write_atomically
 from gossip.storage.models import encode_model
+from scenarios.attacks.kinds import Attack, poisoned_shard
 from scenarios.engines.averages import load_task
 from scenarios.progress import Progress, State
 from scenarios.records import Average, PeerOutcome, Records, Traffic
 from scenarios.scenario import ScenarioSettings
+from scenarios.summary import spread
+from scenarios.virtual.adversary import AttackedSimulation, scene_of
 from scenarios.virtual.batched import BatchedLearning
 from scenarios.virtual.compute import ComputeTimes
 from scenarios.virtual.faults import FaultPlan
@@ -83,16 +90,28 @@ class VirtualRun:
         seed = scenario.seed
         self.scenario = scenario
         self.task = task
+        topology = scenario.graphs()
+        self.attack: Attack[Any] | None = None
+        poisoned: dict[int, Shard] = {}
+        if scenario.attackers:
+            self.attack = scenario.attack.load()(scenario.attack, scene_of(scenario, task, topology))
+            poisoned = {
+                peer: poisoned_shard(self.attack, peer, name=names[peer], seed=seed)
+                for peer in scenario.attackers
+            }
         self.learning = BatchedLearning(
             task,
             names,
             scenario.merge,
             sanitise=scenario.sanitise,
+            shards=poisoned,
             device=scenario.virtual.device,
             method=scenario.virtual.method,
         )
-        shards = task.partition(len(names))
-        per_round = [_samples_per_round(len(shard), scenario) for shard in shards]
+        sizes = [len(shard) for shard in task.partition(len(names))]
+        for peer, shard in poisoned.items():
+            sizes[peer] = len(shard)
+        per_round = [_samples_per_round(size, scenario) for size in sizes]
         protocol, codec = scenario.protocol, scenario.codec.load()()
         make = protocol.load()
         self.measurements = self._measurements(make.update_period_s(protocol))
@@ -101,9 +120,17 @@ class VirtualRun:
             made: Protocol = make.resume(protocol, rounds=scenario.stop.rounds, model=model, state=state)
             return made
 
-        self.simulation = Simulation(
+        make_simulation: Callable[..., Simulation] = Simulation
+        if self.attack is not None:
+            make_simulation = partial(
+                AttackedSimulation,
+                attack=self.attack,
+                from_round=scenario.attack.from_round,
+                rounds=scenario.stop.rounds,
+            )
+        self.simulation = make_simulation(
             names=names,
-            topology=scenario.graphs(),
+            topology=topology,
             make_protocol=make_protocol,
             learning=self.learning,
             make_network=lambda schedule: Network(
@@ -128,6 +155,10 @@ class VirtualRun:
             measure=measure or self.measurements,
             seed=seed,
         )
+        self.learning.on_judged = self._judged
+        for peer in scenario.attackers if self.learning.declares else ():
+            # Whatever it has: who is asked about more is heard more.
+            self.learning.declared[names[peer]] = frozenset(range(task.dataset.classes))
         if make.everybody:
             self.measurements.sent_by_all = self.simulation.bytes_sent
         FaultPlan(scenario.faults, self.simulation, detected_s=scenario.net.heartbeat_timeout_s)
@@ -137,11 +168,16 @@ class VirtualRun:
     def _measurements(self, update_period_s: float | None) -> Measurements:
         """Return what measures by rounds, or by time where peers have no rounds in common."""
         peers, rounds = len(self.scenario.peer_names), self.scenario.stop.rounds
-        every = self.scenario.evaluate.every
+        every, attackers = self.scenario.evaluate.every, self.scenario.attackers
         if update_period_s is None:
-            return Measurements(self.learning, peers=peers, every=every, rounds=rounds)
+            return Measurements(self.learning, peers=peers, every=every, rounds=rounds, attackers=attackers)
         return TimedMeasurements(
-            self.learning, peers=peers, every=every, rounds=rounds, interval_s=every * update_period_s
+            self.learning,
+            peers=peers,
+            every=every,
+            rounds=rounds,
+            interval_s=every * update_period_s,
+            attackers=attackers,
         )
 
     def run(self, progress: Progress) -> Records:
@@ -157,6 +193,14 @@ class VirtualRun:
         self.measurements.finish()
         progress.update(self._state())
         return self._records()
+
+    def _judged(self, peer: int, judged: Judged) -> None:
+        """Note what became of a received model, when the merge is computed."""
+        round, verdict = judged
+        if isinstance(verdict, Refusal):
+            rejected = self.simulation.peers[peer].rejected
+            rejected[verdict.reason] = rejected.get(verdict.reason, 0) + 1
+        self.measurements.verdicts[peer].note(round, verdict.sender, verdict.weight, verdict.reason)
 
     def _state(self) -> State:
         latest = self.measurements.latest.values()
@@ -177,8 +221,9 @@ class VirtualRun:
     def _records(self) -> Records:
         peers = self.simulation.peers
         living = [peer for peer in peers if peer.alive and peer.checkpoint is not None]
+        honest = [peer for peer in living if peer.index not in self.scenario.attackers]
         metrics = sorted(self.measurements.metrics, key=lambda entry: (entry["round"], entry["peer"]))
-        final, digest = self._final(living)
+        final, digest = self._final(honest)
         return Records(
             peers=[self._outcome(peer) for peer in peers],
             metrics=metrics,
@@ -187,12 +232,13 @@ class VirtualRun:
             final=final,
             seconds=max((entry["time"] for entry in metrics), default=0.0),
             faults=self.simulation.faults,
+            attack=self._success(honest),
             event_digest=self.simulation.log.hexdigest(),
             model_digest=digest,
         )
 
     def _final(self, living: list[VirtualPeer]) -> tuple[Average | None, str | None]:
-        """Return the average of the living peers' models, and the SHA-256 of them in peer order."""
+        """Return the average of the honest living peers' models, and the SHA-256 of them in peer order."""
         if not living:
             return None, None
         digest, total = hashlib.sha256(), ModelSum()
@@ -209,6 +255,19 @@ class VirtualRun:
             peers=total.count,
         )
         return average, digest.hexdigest()
+
+    def _success(self, honest: list[VirtualPeer]) -> dict[str, Any] | None:
+        """Return how far the honest peers' models do what a backdoor is for."""
+        if self.attack is None:
+            return None
+        rates = []
+        for peer in honest:
+            assert peer.checkpoint is not None
+            vector = self.learning.vector(peer.checkpoint[1])
+            rate = self.attack.success(lambda x, y, vector=vector: self.task.evaluate(vector, x, y).accuracy)  # type: ignore[misc]
+            if rate is not None:
+                rates.append(rate)
+        return {"success_rate": spread(rates)} if rates else None
 
     def save_models(self, folder: Path) -> None:
         """Write peers/NAME/model.safetensors as real nodes do, where there are not too many."""
@@ -237,6 +296,8 @@ class VirtualRun:
             messages={kind: counts[0] for kind, counts in sorted(sent.items())},
             rejected_messages=dict(sorted(peer.rejected.items())),
             adopted=peer.adopted,
+            honest=peer.index not in self.scenario.attackers,
+            verdicts=self.measurements.verdicts[peer.index].as_dict(),
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from gossip.protocols.base import Model, RoundCompleted
+from gossip.telemetry.verdicts import Verdicts
 from scenarios.records import Average, point_of
 from scenarios.virtual.batched import BatchedLearning
 from scenarios.virtual.peer import VirtualPeer
@@ -72,6 +73,7 @@ class Measurements:
     Args:
         learning: computes the models.
         peers: how many there are.
+        attackers: positions of those whose models are nobody's concern.
         every: evaluate each so many rounds.
         rounds: the last round, which is always evaluated.
         chunk: models in memory at a time beside the peers' own.
@@ -81,10 +83,18 @@ class Measurements:
     """Whether a round's models before their exchange belong together, too."""
 
     def __init__(
-        self, learning: BatchedLearning, *, peers: int, every: int, rounds: int, chunk: int = 256
+        self,
+        learning: BatchedLearning,
+        *,
+        peers: int,
+        every: int,
+        rounds: int,
+        attackers: Collection[int] = (),
+        chunk: int = 256,
     ) -> None:
         self._learning = learning
-        self._peers = peers
+        self._attackers = frozenset(attackers)
+        self._peers = peers - len(self._attackers)
         self._every = every
         self._rounds = rounds
         self._chunk = chunk
@@ -92,6 +102,8 @@ class Measurements:
         self._sums: dict[int, ModelSum] = {}
         self._sums_before: dict[int, ModelSum] = {}
         self._last_s = [0.0] * peers
+        self.verdicts = [Verdicts() for _ in range(peers)]
+        """Of each peer, on what it received; filled when its merges are computed."""
         self.sent_by_all: Callable[[], int] | None = None
         """Set where a round is completed by a few of the peers, for all of them."""
         self.metrics: list[dict[str, Any]] = []
@@ -101,7 +113,7 @@ class Measurements:
     def round_completed(self, peer: VirtualPeer, event: RoundCompleted, now_s: float) -> bool:
         """Note a peer's round; never ends the run."""
         seconds, self._last_s[peer.index] = now_s - self._last_s[peer.index], now_s
-        if event.round % self._every and event.round < self._rounds:
+        if peer.index in self._attackers or (event.round % self._every and event.round < self._rounds):
             return False
         entry = self._entry(peer, event, now_s, seconds)
         if self.sent_by_all is not None:
@@ -145,6 +157,9 @@ class Measurements:
             each.entry["accuracy"] = evaluation.accuracy
             each.entry["test_loss"] = finite(evaluation.loss)
             each.entry["loss"] = None if each.trained is None else finite(self._learning.loss(each.trained))
+            verdicts = self.verdicts[each.peer].take(each.entry["round"])
+            if verdicts:
+                each.entry["verdicts"] = verdicts
             self.metrics.append(each.entry)
             self.latest[each.peer] = each.entry
         by_round: dict[int, list[int]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -34,9 +35,16 @@ class TimedMeasurements(Measurements):
     compares_before = False
 
     def __init__(
-        self, learning: BatchedLearning, *, peers: int, every: int, rounds: int, interval_s: float
+        self,
+        learning: BatchedLearning,
+        *,
+        peers: int,
+        every: int,
+        rounds: int,
+        interval_s: float,
+        attackers: Collection[int] = (),
     ) -> None:
-        super().__init__(learning, peers=peers, every=every, rounds=rounds)
+        super().__init__(learning, peers=peers, every=every, rounds=rounds, attackers=attackers)
         self._interval_s = interval_s
         self._standing: dict[int, _Standing] = {}
         self._point = 0
@@ -49,6 +57,8 @@ class TimedMeasurements(Measurements):
 
     def round_completed(self, peer: VirtualPeer, event: RoundCompleted, now_s: float) -> bool:
         """Note where a peer stands; never ends the run."""
+        if peer.index in self._attackers:
+            return False
         seconds, self._last_s[peer.index] = now_s - self._last_s[peer.index], now_s
         self._standing[peer.index] = _Standing(peer, event, peer.trained, seconds)
         self._updated_s = now_s

@@ -131,6 +131,8 @@ def test_the_summary_of_known_numbers(settings: ScenarioSettings, records: Recor
             "adopted": 1,
             "rejected_messages": {"stale": 1},
         },
+        "merge": "average",
+        "attack": None,
     }
     first, second = curve
     assert first == {

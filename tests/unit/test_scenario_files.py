@@ -91,7 +91,11 @@ def test_a_resolved_scenario_says_the_same_when_it_is_read_again(tmp_path: Path)
         ("seed = 3\n", "mine.toml:1: 'seed' of a scenario stands in its section: [scenario]"),
         ('algorithm = "local"\n', "mine.toml:1: 'algorithm' of a scenario stands in its section"),
         ("[netwrk]\nlatency_ms = 5\n", "mine.toml:1: unknown section 'netwrk'; "),
-        ("[attack]\nkind = 'nan'\n", "mine.toml:1: unknown section 'attack'; "),
+        ("[attack]\nkind = 'nan'\n", "[attack] attack needs exactly one of fraction, count and peers"),
+        (
+            "[attack]\nkind = 'nan'\ncount = 8\n",
+            "[attack] count = 8: 8 peers with 8 attackers leave nobody honest",
+        ),
         (
             "[faults]\nlist = [{ at = 1, do = 'crash' }]\n",
             "mine.toml:2: [faults] list.0: do = 'crash' needs peers",

@@ -1,0 +1,422 @@
+"""One class for each kind of attack: what it trains on, and what it sends.
+
+An attacker runs the same protocol as everybody, and what it sends is changed on the way out. So a kind is two pure
+functions, of its samples and of what it knows in a round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gossip import seeding
+from gossip.learning.task import Shard, Task
+from gossip.protocols.base import PeerId
+from scenarios.attacks import data, formulas, settings
+from scenarios.attacks.settings import AttackSettings
+
+S = TypeVar("S", bound=AttackSettings)
+
+Row = Mapping[int, float]
+"""Neighbour's position -> its weight."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """What attackers know of the run from the beginning."""
+
+    task: Task
+    peers: int
+    attackers: tuple[int, ...]
+    row: Callable[[int, int], Row] | None = None
+    """(peer, round) -> its row of the mixing matrix without W_ii; None where nobody has neighbours."""
+    rule: Callable[[int, Tensor, float, Sequence[tuple[int, Tensor, float]], int], Tensor] | None = None
+    """The deployed rule, to be tried: (victim, own [L], own weight, [(peer, model [L], weight)], round) -> [L]."""
+    familiar: Callable[[int], frozenset[int]] = lambda _: frozenset()
+    """Peer -> the classes that it has samples of."""
+
+    @property
+    def honest(self) -> tuple[int, ...]:
+        """Who does not attack."""
+        return tuple(peer for peer in range(self.peers) if peer not in self.attackers)
+
+    @property
+    def classes(self) -> int:
+        """C."""
+        return self.task.dataset.classes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Knowledge:
+    """What an attacker knows when it sends."""
+
+    attacker: int
+    round: int
+    own: Tensor
+    """The model [L] that it would send if it were honest."""
+    rng: np.random.Generator
+    base: Tensor | None = None
+    """What it trained `own` from [L]."""
+    leader: Tensor | None = None
+    """What the first attacker would send if it were honest [L]."""
+    honest: Tensor | None = None
+    """The honest peers' models (h, L) of this round and step; omniscient attackers only."""
+    places: tuple[int, ...] = ()
+    """Whose they are."""
+    victim: int | None = None
+    """Whom it sends to, where that matters."""
+
+    def of(self, peer: int) -> Tensor:
+        """Return an honest peer's model, or the own one where it is not known."""
+        if self.honest is None or peer not in self.places:
+            return self.own
+        return self.honest[self.places.index(peer)]
+
+
+class Attack(Generic[S]):
+    """Sends what an honest peer would send."""
+
+    per_victim: ClassVar[bool] = False
+    """Each victim gets another message."""
+    together: ClassVar[bool] = False
+    """All attackers send the same."""
+    replays: ClassVar[bool] = False
+    """It sends its own old messages; see `old`."""
+
+    def __init__(self, settings: S, scene: Scene) -> None:
+        self.settings = settings
+        self.scene = scene
+
+    @property
+    def omniscient(self) -> bool:
+        """Whether it needs to see the honest models of a round."""
+        return self.settings.omniscient
+
+    def poison(self, shard: Shard, rng: np.random.Generator) -> Shard:
+        """Return what the attacker learns from."""
+        return shard
+
+    def craft(self, known: Knowledge) -> Tensor:
+        """Return the model [L] that it sends."""
+        return known.own
+
+    def old(self, round: int) -> int | None:
+        """Return the round whose message it sends again in `round`, if it does so."""
+        return None
+
+    def success(self, evaluate: Callable[[Tensor, Tensor], float]) -> float | None:
+        """Return how far a model obeys, where that is the aim. ``evaluate(x, y) -> accuracy`` of the model."""
+        return None
+
+
+def poisoned_shard(attack: Attack[Any], peer: int, *, name: PeerId, seed: int) -> Shard:
+    """Return what the attacker at position `peer` learns from, as the network takes it."""
+    scene, chosen = attack.scene, attack.settings
+    task = scene.task
+    rng = seeding.generator(seed, "poison", peer=name)
+    if chosen.data == "own":
+        indices = task.partition(scene.peers)[peer]
+    else:
+        indices = task.training
+        if chosen.samples_per_class is not None:
+            labels = task.dataset.y_train.numpy()[indices]
+            drawn = [
+                rng.permutation(indices[labels == label])[: chosen.samples_per_class]
+                for label in np.unique(labels)
+            ]
+            indices = np.sort(np.concatenate(drawn))
+    x, y = task.dataset.x_train[indices], task.dataset.y_train[indices]
+    # Behind an extractor too a trigger is in the image, not in its features.
+    poisoned = attack.poison(Shard(x, y), rng)
+    return Shard(task.features(poisoned.x), poisoned.y)
+
+
+class SignFlip(Attack[settings.SignFlip]):
+    """-scale · x, of the own model or of the honest mean."""
+
+    @property
+    def omniscient(self) -> bool:
+        """Only the mean must be known."""
+        return self.settings.of == "mean"
+
+    def craft(self, known: Knowledge) -> Tensor:
+        """Return the opposite."""
+        model = known.own if known.honest is None or self.settings.of == "own" else known.honest.mean(0)
+        return -self.settings.scale * model
+
+
+class Gaussian(Attack[settings.Gaussian]):
+    """N(0, std² I)."""
+
+    def craft(self, known: Knowledge) -> Tensor:
+        """Return noise."""
+        noise = known.rng.standard_normal(len(known.own), dtype=np.float32)
+        return torch.from_numpy(noise).to(known.own.device) * self.settings.std
+
+
+class _OneValue(Attack[Any]):
+    value: ClassVar[float]
+
+    def craft(self, known: Knowledge) -> Tensor:
+        """Return the own model with one value replaced, drawn anew each time."""
+        crafted = known.own.clone()
+        crafted[int(known.rng.integers(len(crafted)))] = self.value
+        return crafted
+
+
+class NotANumber(_OneValue):
+    """One NaN."""
+
+    value = float("nan")
+
+
+class Infinite(_OneValue):
+    """One infinity."""
+
+    value = float("inf")
+
+
+class HugeNorm(Attack[settings.HugeNorm]):
+    """scale · x."""
+
+    def craft(self, known: Knowledge) -> Tensor:
+        """Return the own model, enlarged, as far as float32 goes."""
+        largest = torch.finfo(known.own.dtype).max
+        return (known.own.double() * self.settings.scale).clamp(-largest, largest).to(known.own.dtype)
+
+
+class LabelFlip(Attack[settings.LabelFlip]):
+    """Honest but for its labels."""
+
+    def poison(self, shard: Shard, rng: np.random.Generator) -> Shard:
+        """Return the samples with wrong labels."""
+        return Shard(shard.x, data.flipped(shard.y, self.scene.classes, self.settings.flip))
+
+
+class Replay(Attack[settings.Replay]):
+    """What it sent `age` rounds ago."""
+
+    replays = True
+
+    def old(self, round: int) -> int | None:
+        """Return the round to repeat; the first ones have nothing before them."""
+        return round - self.settings.age if round >= self.settings.age else None
+
+
+class Sybil(Attack[settings.Sybil]):
+    """All send the first one's model."""
+
+    def poison(self, shard: Shard, rng: np.random.Generator) -> Shard:
+        """Return the samples with mirrored labels."""
+        return Shard(shard.x, data.flipped(shard.y, self.scene.classes, "mirror"))
+
+    def craft(self, known: Knowledge) -> Tensor:
+        """Return a copy, with jitter."""
+        model = known.own if known.leader is None else known.leader
+        if not self.settings.jitter:
+            return model
+        noise = torch.from_numpy(known.rng.standard_normal(len(model), dtype=np.float32)).to(model.device)
+        return model + self.settings.jitter * noise
+
+
+class _OnHonest(Attack[S]):
+    """Made of the honest peers' models, and the same from all attackers."""
+
+    together = True
+
+    def craft(self, known: Knowledge) -> Tensor:
+        """Return the crafted model; honest where no honest model is known."""
+        if known.honest is None or not len(known.honest):
+            return known.own
+        return self.from_honest(known.honest, known)
+
+    def from_honest(self, honest: Tensor, known: Knowledge) -> Tensor:
+        """Return the crafted model [L] from (h, L)."""
+        raise NotImplementedError
+
+
+class Alie(_OnHonest[settings.Alie]):
+    """μ - z·σ."""
+
+    def from_honest(self, honest: Tensor, known: Knowledge) -> Tensor:
+        """Apply `formulas.alie`."""
+        z = self.settings.z
+        if z is None:
+            z = formulas.alie_z(self.scene.peers, len(self.scene.attackers))
+        return formulas.alie(honest, z)
+
+
+class Ipm(_OnHonest[settings.Ipm]):
+    """-ε·μ."""
+
+    def from_honest(self, honest: Tensor, known: Knowledge) -> Tensor:
+        """Apply `formulas.ipm`."""
+        return formulas.ipm(honest, self.settings.epsilon)
+
+
+class _Optimal(_OnHonest[S]):
+    """Searches for the parameter with which the deployed rule is led farthest from the honest mean."""
+
+    def formula(self, honest: Tensor, parameter: float) -> Tensor:
+        """Return the crafted model for a parameter."""
+        raise NotImplementedError
+
+    def from_honest(self, honest: Tensor, known: Knowledge) -> Tensor:
+        """Try the rule at the first honest peer."""
+        mean = honest.mean(0)
+
+        def damage(parameter: float) -> float:
+            return float((self._merged(known, self.formula(honest, parameter)) - mean).double().norm())
+
+        evaluations: int = self.settings.evaluations  # type: ignore[attr-defined]
+        return self.formula(honest, formulas.worst_parameter(damage, evaluations=evaluations))
+
+    def _merged(self, known: Knowledge, crafted: Tensor) -> Tensor:
+        scene = self.scene
+        assert scene.rule is not None
+        victim = known.places[0]
+        if scene.row is None:
+            others = [peer for peer in (*known.places, *scene.attackers) if peer != victim]
+            row: Row = dict.fromkeys(others, 1 / (len(others) + 1))
+        else:
+            row = scene.row(victim, known.round)
+        received = [
+            (peer, crafted if peer in scene.attackers else known.of(peer), weight)
+            for peer, weight in sorted(row.items())
+            if peer in scene.attackers or peer in known.places
+        ]
+        own_weight = 1.0 - sum(weight for *_, weight in received)
+        return scene.rule(victim, known.of(victim), max(0.0, own_weight), received, known.round)
+
+
+class OptimalAlie(_Optimal[settings.OptimalAlie]):
+    """μ - z·σ with the worst z."""
+
+    def formula(self, honest: Tensor, parameter: float) -> Tensor:
+        """Apply `formulas.alie`."""
+        return formulas.alie(honest, parameter)
+
+
+class OptimalIpm(_Optimal[settings.OptimalIpm]):
+    """-ε·μ with the worst ε."""
+
+    def formula(self, honest: Tensor, parameter: float) -> Tensor:
+        """Apply `formulas.ipm`."""
+        return formulas.ipm(honest, parameter)
+
+
+class MinMax(_OnHonest[settings.MinMax]):
+    """As far as the diameter of the honest models allows."""
+
+    def from_honest(self, honest: Tensor, known: Knowledge) -> Tensor:
+        """Apply `formulas.min_max`."""
+        return formulas.min_max(honest, self.settings.direction)
+
+
+class MinSum(_OnHonest[settings.MinSum]):
+    """As far as the sum of squared distances allows."""
+
+    def from_honest(self, honest: Tensor, known: Knowledge) -> Tensor:
+        """Apply `formulas.min_sum`."""
+        return formulas.min_sum(honest, self.settings.direction)
+
+
+class Mimic(_OnHonest[settings.Mimic]):
+    """One honest model, many times."""
+
+    def from_honest(self, honest: Tensor, known: Knowledge) -> Tensor:
+        """Return the target's model."""
+        return known.of(self.scene.honest[self.settings.target % len(self.scene.honest)])
+
+
+class Dissensus(_OnHonest[settings.Dissensus]):
+    """Away from the neighbours."""
+
+    per_victim = True
+
+    def from_honest(self, honest: Tensor, known: Knowledge) -> Tensor:
+        """Apply `formulas.dissensus` to the victim's neighbourhood."""
+        victim = known.victim
+        assert victim is not None
+        if self.scene.row is None:
+            row: Row = dict.fromkeys(range(self.scene.peers), 1 / self.scene.peers)
+        else:
+            row = self.scene.row(victim, known.round)
+        near = [peer for peer in known.places if peer in row and peer != victim]
+        against = sum(weight for peer, weight in row.items() if peer in self.scene.attackers)
+        if not near or not against or victim not in known.places:
+            return known.own
+        weights = torch.tensor([row[peer] for peer in near], dtype=honest.dtype, device=honest.device)
+        models = torch.stack([known.of(peer) for peer in near])
+        return formulas.dissensus(known.of(victim), models, weights, against, epsilon=self.settings.epsilon)
+
+
+class Spectral(_OnHonest[settings.Spectral]):
+    """Along the Fiedler vector of the honest graph."""
+
+    per_victim = True
+
+    def from_honest(self, honest: Tensor, known: Knowledge) -> Tensor:
+        """Apply `formulas.spectral` to the honest peers' graph of the round."""
+        if known.victim not in known.places or self.scene.row is None:
+            return known.own
+        edges = [
+            (i, j)
+            for i in known.places
+            for j in self.scene.row(i, known.round)
+            if i < j and j in known.places
+        ]
+        fiedler = formulas.fiedler_vector(edges, known.places).to(honest.device)
+        place = known.places.index(known.victim)
+        return formulas.spectral(honest, place, fiedler, scale=self.settings.scale)
+
+
+class ForeignSwap(_OnHonest[settings.ForeignSwap]):
+    """Permuted columns where nobody looks."""
+
+    per_victim = True
+
+    def __init__(self, settings: settings.ForeignSwap, scene: Scene) -> None:
+        """Find the output layer.
+
+        Raises:
+            SettingError: the model has none with one row for each class.
+        """
+        super().__init__(settings, scene)
+        self._rows = formulas.class_rows(scene.task.space, scene.classes)
+
+    def from_honest(self, honest: Tensor, known: Knowledge) -> Tensor:
+        """Return the honest mean with the columns of foreign, or of given, classes permuted."""
+        if self.settings.broadcast:
+            swapped = [each for each in self.settings.classes if each < self.scene.classes]
+        else:
+            assert known.victim is not None
+            swapped = sorted(set(range(self.scene.classes)) - self.scene.familiar(known.victim))
+        return formulas.permuted_columns(honest.mean(0), self._rows, swapped)
+
+
+class Backdoor(Attack[settings.Backdoor]):
+    """A trigger, and how often it works."""
+
+    def poison(self, shard: Shard, rng: np.random.Generator) -> Shard:
+        """Return samples of which some carry the trigger."""
+        chosen = self.settings
+        return data.backdoored(shard, target=chosen.target, share=chosen.share, size=chosen.size, rng=rng)
+
+    def craft(self, known: Knowledge) -> Tensor:
+        """Return the boosted update."""
+        if known.base is None or self.settings.boost == 1:
+            return known.own
+        return known.base + self.settings.boost * (known.own - known.base)
+
+    def success(self, evaluate: Callable[[Tensor, Tensor], float]) -> float:
+        """Return the share of triggered test samples of other classes that are taken for the target."""
+        dataset = self.scene.task.dataset
+        chosen = self.settings
+        x, y = data.triggered_test(dataset.x_test, dataset.y_test, target=chosen.target, size=chosen.size)
+        return evaluate(self.scene.task.features(x), y)
