@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import networkx as nx
 import numpy as np
 from hypothesis import strategies as st
@@ -60,6 +62,29 @@ def weights(draw: st.DrawFn, *, count: int) -> list[float]:
         st.lists(st.floats(0, 1), min_size=count, max_size=count).filter(lambda values: sum(values) > 1e-3)
     )
     return [value / sum(raw) for value in raw]
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """Models of honest peers and attackers, the first of them own, with a row of mixing weights."""
+
+    vectors: np.ndarray  # (n, d) float64
+    weights: list[float]
+    f: int
+    scale: float
+
+
+@st.composite
+def clouds(draw: st.DrawFn, *, count_max: int = 12, size_max: int = 20) -> Cloud:
+    """3 … 12 models, 2f < n; drawn from a seed, for what has exact ties is not continuous and obeys fewer laws."""
+    count = draw(st.integers(3, count_max))
+    f = draw(st.integers(0, (count - 1) // 2))
+    rng = np.random.default_rng(draw(st.integers(0, 10**6)))
+    scale = draw(st.sampled_from([1e-3, 1.0, 1e6]))
+    vectors = rng.normal(size=(count, draw(st.integers(2, size_max)))) + rng.normal()
+    vectors[count - f :] += draw(st.sampled_from([0.0, 3.0, 1e3])) * rng.normal()
+    raw = rng.uniform(0.1, 1, size=count)
+    return Cloud(vectors * scale, (raw / raw.sum()).tolist(), f, scale)
 
 
 # --- views -----------------------------------------------------------------------------------------

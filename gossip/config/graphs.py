@@ -7,6 +7,9 @@ from pathlib import Path
 
 from gossip.config.task import TaskSettings
 from gossip.errors import SettingError
+from gossip.merging.robust.settings import check_models
+from gossip.protocols.modest.settings import ModestSettings
+from gossip.protocols.settings import RoundsSettings
 from topologies import Topology, TopologyError
 
 
@@ -18,7 +21,7 @@ def build_topology(task: TaskSettings, *, names: Sequence[str], folder: Path = P
     """
     settings = task.topology
     try:
-        return Topology(
+        topology = Topology(
             settings.kind,
             len(names),
             degree=settings.degree,
@@ -31,3 +34,22 @@ def build_topology(task: TaskSettings, *, names: Sequence[str], folder: Path = P
         )
     except TopologyError as error:
         raise SettingError(f"{task.where('topology')} {error}") from None
+    _check_merge(task, topology, names)
+    return topology
+
+
+def _check_merge(task: TaskSettings, topology: Topology, names: Sequence[str]) -> None:
+    """Refuse an f that some merge could never bear, where it is known beforehand how many models there will be."""
+    if isinstance(task.protocol, RoundsSettings):
+        if topology.time_varying or not task.protocol.gossip_steps:
+            return
+        degree, least = min((len(topology.row(i)), i) for i in range(topology.peers))
+        models, where = degree + 1, f"peer {names[least]} with its {degree} neighbours"
+    elif isinstance(task.protocol, ModestSettings):
+        models, where = min(task.protocol.sample_size, len(names)), "an aggregator"
+    else:
+        return
+    try:
+        check_models(task.merge, models, where=where)
+    except SettingError as error:
+        raise SettingError(f"{task.where('merge')} {error}") from None

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gossip.merging.base import Merge, MergeContext, check_sizes, check_weights
+from gossip.merging.blocks import AVERAGE_BLOCK, fresh_like
 from gossip.merging.settings import AverageSettings
 from gossip.protocols.base import Contribution
 
@@ -36,13 +37,12 @@ class Average(Merge):
         """Return Σ_j W_ij x_j [L] as a fresh vector; see `Merge`."""
         check_weights(own_weight, received)
         check_sizes(own, received)
-        mean: Tensor | None = None
-        for model, share in running_shares(own_weight, received):
-            if mean is None:
-                mean = torch.lerp(own, model, share)
-            else:
-                mean.lerp_(model, share)
-        return own.clone() if mean is None else mean
+        shares = running_shares(own_weight, received)
+        if not shares:
+            return own.clone()
+        mean = fresh_like(own)
+        running_mean(own, shares, mean)
+        return mean
 
 
 def running_shares(own_weight: float, received: Sequence[Contribution]) -> list[tuple[Tensor, float]]:
@@ -55,3 +55,19 @@ def running_shares(own_weight: float, received: Sequence[Contribution]) -> list[
         total += contribution.weight
         shares.append((contribution.model, contribution.weight / total))
     return shares
+
+
+def running_mean(own: Tensor, shares: Sequence[tuple[Tensor, float]], out: Tensor) -> None:
+    """Write to `out` [L] the running mean of own and at least one model [L].
+
+    In blocks, so that the running mean stays in the cache while every model is read from memory once.
+    """
+    block = AVERAGE_BLOCK if out.device.type == "cpu" else max(1, len(out))
+    (first, first_share), *rest = shares
+    pieces = [model.split(block) for model, _ in rest]
+    for mean, mine, theirs, *parts in zip(
+        out.split(block), own.split(block), first.split(block), *pieces, strict=True
+    ):
+        torch.lerp(mine, theirs, first_share, out=mean)
+        for part, (_, share) in zip(parts, rest, strict=True):
+            mean.lerp_(part, share)

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from gossip.merging.average import Average, running_shares
+from gossip.merging.blocks import fresh_like
 from gossip.merging.base import AfterAverage, Merge, MergeContext, Occasion, check_sizes, check_weights
 from gossip.merging.moments import BLOCK_ELEMENTS, STACK_ELEMENTS, BlockSums, Moments, Scratch, moments
 from gossip.merging.settings import VarianceCorrectedSettings
@@ -278,7 +279,7 @@ def _average_measured(
         and the average's moments (1, m); of what was not asked for, none: (0, m).
     """
     shares = running_shares(own_weight, received)
-    merged = torch.empty_like(own)
+    merged = fresh_like(own)
     found: list[Moments] = []
     count = len(shares) + 1 if inputs else 0
     end = 0

@@ -226,6 +226,6 @@ def check_models(merge: Choice, models: int, *, where: str) -> None:
     """Raise `SettingError` where f is too large for the `models` that a merge will have at most, own included."""
     if isinstance(merge, RobustSettings) and models < merge.models_min:
         raise SettingError(
-            f"[merge] f = {merge.f} with kind = '{merge.kind}' needs at least {merge.models_min} models in a merge, "
+            f"f = {merge.f} with kind = '{merge.kind}' needs at least {merge.models_min} models in a merge, "
             f"own included; {where} has {models}"
         )
