@@ -27,8 +27,8 @@ import torch
 from torch import Tensor
 
 from gossip.merging.average import Average, running_shares
-from gossip.merging.blocks import fresh_like
 from gossip.merging.base import AfterAverage, Merge, MergeContext, Occasion, check_sizes, check_weights
+from gossip.merging.blocks import fresh_like
 from gossip.merging.moments import BLOCK_ELEMENTS, STACK_ELEMENTS, BlockSums, Moments, Scratch, moments
 from gossip.merging.settings import VarianceCorrectedSettings
 from gossip.parameters import ParameterSpace, Role, Slot

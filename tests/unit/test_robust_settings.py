@@ -1,0 +1,108 @@
+"""What `[merge]` says about robust rules: every mistake is one sentence, and an f that cannot be borne is refused."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from gossip.errors import SettingError
+from gossip.merging.robust.settings import ROBUST_RULES, check_models
+from gossip.merging.settings import MERGES
+from scenarios import scenario as scenario_files
+
+
+@pytest.mark.parametrize("kind", [rule.model_fields["kind"].default for rule in ROBUST_RULES])
+def test_every_rule_can_be_named_and_built(kind):
+    choice = MERGES.validate({"kind": kind, "f": 1, **({"tau": 1.0} if kind == "centered-clipping" else {})})
+    rule = choice.load()(choice)
+    assert not rule.linear
+    assert not rule.retains
+
+
+def test_pre_aggregations_stand_before_a_rule_from_left_to_right():
+    choice = MERGES.validate({"kind": "clipping+nnm+trimmed-mean", "f": 2, "clip_norm": 3.0})
+    assert choice.pre_aggregations == ("clipping", "nnm")
+    assert choice.kind == "clipping+nnm+trimmed-mean"
+    assert MERGES.validate(choice.model_dump()) == choice
+
+
+@pytest.mark.parametrize(
+    ("table", "sentence"),
+    [
+        ({"kind": "nmm+median"}, "unknown pre-aggregation 'nmm'; did you mean 'nnm'?"),
+        ({"kind": "nnm+trimed-mean", "f": 1}, "unknown kind 'nnm+trimed-mean'; did you mean 'trimmed-mean'?"),
+        ({"kind": "nnm+average"}, "nothing can stand before 'average'"),
+        ({"kind": "trimmed-mean"}, "'f' is missing: trimmed-mean must be told how many"),
+        ({"kind": "nnm+median"}, "'f' is missing: nnm must be told how many"),
+        ({"kind": "krum", "f": -1}, "f = -1: must be greater than or equal to 0"),
+        ({"kind": "krum", "f": 1.5}, "f = 1.5: must be a valid integer"),
+        ({"kind": "median", "bucket_size": 3}, "bucket_size is for bucketing; kind = 'median' has none"),
+        ({"kind": "nnm+median", "f": 1, "clip_norm": 3.0}, "clip_norm is for clipping"),
+        ({"kind": "clipping+median"}, "'clip_norm' is missing"),
+        ({"kind": "bucketing+nna", "f": 1}, "valid before nna: nnm, clipping, arc"),
+        ({"kind": "nnm+ubar", "f": 1}, "valid before ubar: none at all"),
+        ({"kind": "self-centered-clipping"}, "needs tau, the longest difference that counts in full, or f"),
+        ({"kind": "centered-clipping"}, "'tau' is missing"),
+        (
+            {"kind": "trimmed-mean", "f": 1, "tau": 2.0},
+            "unknown key 'tau'; valid: bucket_size, clip_norm, f, kind",
+        ),
+    ],
+)
+def test_a_wrong_table_is_one_sentence(table, sentence):
+    with pytest.raises(ValueError, match=re.escape(sentence)) as caught:
+        MERGES.validate(table)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "f", "models", "ok"),
+    [
+        ("trimmed-mean", 2, 5, True),
+        ("trimmed-mean", 2, 4, False),
+        ("median", None, 1, True),
+        ("bucketing+median", 1, 5, True),
+        ("bucketing+median", 1, 4, False),
+        ("bucketing+bucketing+median", 1, 9, True),
+        ("bucketing+bucketing+median", 1, 8, False),
+    ],
+)
+def test_f_must_leave_a_majority(kind, f, models, ok):
+    choice = MERGES.validate({"kind": kind, "f": f})
+    if ok:
+        check_models(choice, models, where="here")
+    else:
+        with pytest.raises(SettingError, match=f"needs at least {models + 1} models in a merge"):
+            check_models(choice, models, where="here")
+
+
+def scenario(**values):
+    return scenario_files.load("quickstart", values=values)
+
+
+@pytest.mark.parametrize(
+    ("values", "where"),
+    [
+        (
+            {
+                "scenario.algorithm": "dfedavg",
+                "topology.kind": "ring",
+                "merge": {"kind": "trimmed-mean", "f": 2},
+            },
+            "peer peer-00 with its 2 neighbours has 3",
+        ),
+        (
+            {"scenario.algorithm": "modest", "protocol.sample_size": 4, "merge": {"kind": "krum", "f": 2}},
+            "an aggregator has 4",
+        ),
+    ],
+)
+def test_an_f_that_the_topology_or_the_sample_cannot_bear_is_refused_beforehand(values, where):
+    merge = values.pop("merge")
+    values |= {f"merge.{key}": value for key, value in merge.items()}
+    with pytest.raises(SettingError) as caught:
+        scenario(**values).graphs()
+    assert where in str(caught.value)
+    values["merge.f"] = 1
+    scenario(**values).graphs()
