@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gossip.merging.base import Merge, MergeContext, check_sizes, check_weights
-from gossip.merging.blocks import AVERAGE_BLOCK, fresh_like
+from gossip.merging.blocks import AVERAGE_BLOCK, fresh_like, slices
 from gossip.merging.settings import AverageSettings
 from gossip.protocols.base import Contribution
 
@@ -64,10 +64,8 @@ def running_mean(own: Tensor, shares: Sequence[tuple[Tensor, float]], out: Tenso
     """
     block = AVERAGE_BLOCK if out.device.type == "cpu" else max(1, len(out))
     (first, first_share), *rest = shares
-    pieces = [model.split(block) for model, _ in rest]
-    for mean, mine, theirs, *parts in zip(
-        out.split(block), own.split(block), first.split(block), *pieces, strict=True
-    ):
-        torch.lerp(mine, theirs, first_share, out=mean)
-        for part, (_, share) in zip(parts, rest, strict=True):
-            mean.lerp_(part, share)
+    for here in slices(len(out), block):
+        mean = out[here]
+        torch.lerp(own[here], first[here], first_share, out=mean)
+        for model, share in rest:
+            mean.lerp_(model[here], share)
