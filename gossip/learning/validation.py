@@ -16,7 +16,7 @@ from gossip import seeding
 from gossip.errors import SettingError
 from gossip.learning.partitions import Indices, Labels
 
-SHARE = 0.25
+SHARE = 0.2
 """Of each class, at least, so that peers do not all judge by the same samples."""
 
 
@@ -28,7 +28,7 @@ class Split(NamedTuple):
 
 
 def split(labels: Labels, per_class: int, *, seed: int) -> Split:
-    """Set samples aside: of each class a quarter, but at least `per_class`; 0 leaves all for training.
+    """Set samples aside: of each class a fifth, but at least `per_class`; 0 leaves all for training.
 
     Raises:
         SettingError: a class would keep less than half of its samples.
