@@ -382,7 +382,7 @@ class Node:
             "round": self._round,
             "rounds": self._settings.stop.rounds,
             "algorithm": self._settings.algorithm,
-            "topology": self._settings.topology.kind,
+            "topology": None if self._setup.membership.everybody else self._settings.topology.kind,
             "accuracy": None if last is None else last.accuracy,
             "test_loss": None if last is None or not math.isfinite(last.loss) else last.loss,
             "waiting_for": sorted(getattr(self._protocol, "waiting_for", ())),

@@ -16,10 +16,11 @@ def print_status(status: Mapping[str, Any]) -> None:
     """Show what `gossip-node status` was told."""
     console = Console()
     accuracy = status["accuracy"]
+    graph = f" on {status['topology']}" if status["topology"] else ""
     console.print(
         f"[bold]{status['name']}[/bold]  {status['state']}  round {status['round']}/{status['rounds']}  "
         f"accuracy {'--' if accuracy is None else f'{100 * accuracy:.1f} %'}  "
-        f"{status['algorithm']} on {status['topology']}  run {status['run_id']}"
+        f"{status['algorithm']}{graph}  run {status['run_id']}"
         + ("  [bold red]INSECURE[/bold red]" if status["insecure"] else ""),
         highlight=False,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 
 import pytest
 
@@ -65,6 +66,41 @@ def test_nodes_that_are_killed_leave_and_come_back_go_on_to_the_end(tmp_path):
     assert set(states.values()) == {("finished", 120)}
     left = json.loads((tmp_path / "run" / "peers" / "peer-05" / "summary.json").read_text())
     assert left["state"] == "interrupted"
+
+
+def test_whoever_is_added_to_the_file_later_takes_part_at_once_though_somebody_is_missing(tmp_path):
+    peers = homes.make_homes(tmp_path, ["alice", "bob", "carol", "dave", "erin"])
+    everybody = peers.read_text()
+    peers.write_text("".join(line for line in everybody.splitlines(keepends=True) if "erin" not in line))
+    task = ["--algorithm", "modest", "--rounds", "100000"]
+    for setting in ("protocol.sample_size=2", "protocol.ping_timeout_s=0.5", "protocol.ping_again_s=0.2"):
+        task += ["--set", setting]
+    for setting in ("aggregate_timeout_s=1.0", "send_again_s=2.0", "stall_s=3.0", "refresh_s=1.0"):
+        task += ["--set", f"protocol.{setting}"]
+    task += ["--set", "protocol.activity_window=10", "--set", "evaluate.every=50"]
+    nodes = {name: homes.Running(tmp_path, name, *task) for name in ("alice", "bob", "carol", "dave")}
+    with homes.all_ended(list(nodes.values())):
+        homes.eventually(lambda: nodes["alice"].round() > 12, "alice and the others learn")
+        nodes["dave"].signal(signal.SIGKILL)
+        peers.write_text(everybody)
+        for name in ("alice", "bob", "carol"):
+            nodes[name].process.send_signal(signal.SIGHUP)
+        nodes["erin"] = homes.Running(tmp_path, "erin", *task)
+        with homes.all_ended([nodes["erin"]]):
+
+            def of(name: str, key: str) -> object:
+                return nodes[name].status().get("protocol", {}).get(key)
+
+            homes.eventually(lambda: (of("erin", "participations") or 0) > 2, "erin takes part")
+            # It has not waited for dave: somebody told it that all had begun.
+            assert "starting without" not in nodes["erin"].said()
+            homes.eventually(lambda: of("alice", "registered") == 5, "alice knows of erin")
+            assert nodes["erin"].round() > 12
+            assert nodes["erin"].status()["topology"] is None
+            assert nodes["bob"].signal(signal.SIGTERM) == 130
+            homes.eventually(lambda: of("erin", "registered") == 4, "erin knows that bob has left")
+            round = nodes["erin"].round()
+            homes.eventually(lambda: nodes["erin"].round() > round + 5, "the others go on")
 
 
 def test_everybody_else_is_a_contact_and_the_baseline_with_a_server_is_refused(tmp_path):

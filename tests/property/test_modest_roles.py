@@ -555,6 +555,44 @@ def test_whoever_comes_late_fetches_the_newest_model_from_the_one_that_has_it():
     assert [event.model for event in ctx.events if type(event).__name__ == "ModelSaved"][-1] == 42.0
 
 
+def test_a_newcomer_hears_when_it_connects_that_all_have_begun_and_fetches_once_it_starts():
+    ctx, protocol = lone(hardening="all", activity_window=5)
+    protocol.on_message(ctx, "p01", train(30, 7.0))
+    protocol.on_peer(ctx, "p01", True)
+    assert not ctx.take(StatusMessage)  # was active just now
+    protocol.on_peer(ctx, "p09", True)
+    ((peer, greeting),) = ctx.take(StatusMessage)
+    assert (peer, greeting.round, greeting.newest) == ("p09", 30, 29)
+
+    newcomer_ctx, newcomer = lone("p09", hardening="all")
+    newcomer.on_message(newcomer_ctx, "p00", greeting)
+    assert not newcomer_ctx.timers  # nothing before it starts
+    newcomer.on_start(newcomer_ctx)
+    assert not newcomer_ctx.training  # round 1 is long over
+    assert {message.round for _, message in newcomer_ctx.take(MemberMessage)} == {30}
+    newcomer_ctx.advance(newcomer, 1.5)
+    assert newcomer_ctx.take(FetchMessage) == [("p00", FetchMessage(round=0))]
+
+
+def test_in_a_large_network_a_few_greet_a_newcomer():
+    names = [f"q{i:04d}" for i in range(1_000)]
+    greetings = 0
+    for name in names[:400]:
+        ctx = LonePeer(name, names)
+        protocol = Modest(ModestSettings(hardening=()), rounds=ROUNDS, model=0.0)
+        protocol.on_message(ctx, names[-2], train(9, 7.0))
+        protocol.on_peer(ctx, names[-1], True)
+        greetings += len(ctx.take(StatusMessage))
+    assert 0 < greetings < 12  # 8 of 1,000 on average
+
+
+def test_the_end_told_by_one_that_was_taken_off_the_list_is_ignored():
+    ctx, protocol = lone()
+    ctx.peers = tuple(name for name in NAMES if name != "p05")
+    protocol.on_message(ctx, "p05", FinishedMessage(round=ROUNDS))
+    assert not ctx.sent
+
+
 def test_a_silent_peer_says_hello_and_is_known_again():
     ctx, protocol = lone(outsider(1), hardening=["H5"], refresh_s=30.0, refresh_peers=3)
     protocol.on_start(ctx)

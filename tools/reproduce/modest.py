@@ -100,7 +100,7 @@ def virtual(wanted: Wanted) -> dict[str, Any]:
     nbytes: Counter[str] = Counter()
     payload: Counter[str] = Counter()
     for peer in run.simulation.peers:
-        for kind, (messages, total, tensors) in peer.sent.items():
+        for kind, (messages, total, tensors) in run.simulation.traffic_of(peer.index)[0].items():
             sent[kind] += messages
             nbytes[kind] += total
             payload[kind] += tensors
@@ -121,7 +121,7 @@ def virtual(wanted: Wanted) -> dict[str, Any]:
         "participations": [getattr(peer.protocol, "participations", 0) for peer in run.simulation.peers],
         "alive": [peer.alive and not peer.paused for peer in run.simulation.peers],
         "joined": came,
-        "bytes_of_peers": [sum(total for _, total, _ in peer.sent.values()) for peer in run.simulation.peers],
+        "bytes_of_peers": list(run.simulation.sent_bytes),
         "agreement": {purpose: agreement(drawn, purpose) for purpose in ("aggregators", "participants")},
         "seconds": time.monotonic() - began,
     }

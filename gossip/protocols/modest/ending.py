@@ -67,6 +67,8 @@ class Ending:
             self._children.discard(sender)
             self.say(ctx, sender)
             return
+        if sender not in ctx.peers:
+            return  # it was taken off the list while this was under way
         if self._sources:
             if sender not in self._sources:
                 self._sources.append(sender)

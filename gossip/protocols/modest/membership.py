@@ -12,6 +12,7 @@ from gossip.protocols.modest.messages import (
     NewestMessage,
     StatusMessage,
 )
+from gossip.protocols.modest.view import NEVER
 
 REFRESH = "refresh"
 FETCH = "fetch"
@@ -22,6 +23,8 @@ GATHER_S = 1.0
 """Whoever comes late hears so long who has the newest model before it asks for it."""
 FETCH_AGAIN_S = 10.0
 CLAIMS_MAX = 64
+GREETERS = 8
+"""How many of a large network, about, tell a newcomer that they have begun."""
 REFRESH_MIN_S = 1.0
 
 JOINED, LEFT, HELLO = "joined", "left", "hello"
@@ -33,7 +36,7 @@ class Membership:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._joined_s = -math.inf
+        self._joining_until_s = math.inf
         self._claims: dict[PeerId, int] = {}
         self._began_s = 0.0
         self._began_round = 0
@@ -43,10 +46,13 @@ class Membership:
 
     def join(self, ctx: Context) -> None:
         """Come online: a new counter, and adverts to as many as a sample has."""
-        self._joined_s = self._began_s = self._contacted_s = ctx.now()
+        self._began_s = self._contacted_s = ctx.now()
+        self._joining_until_s = ctx.now() + JOINING_S
         self._began_round = self._core.round
         self._advertise(ctx)
         self._core.save(ctx)
+        if self._claims:
+            ctx.set_timer(FETCH, GATHER_S)
         if self._core.has("H5"):
             ctx.set_timer(REFRESH, self._patience_s(ctx))
 
@@ -84,6 +90,19 @@ class Membership:
 
     # --- what others say ---
 
+    def met(self, ctx: Context, peer: PeerId) -> None:
+        """Tell who has just connected and was not active lately how far we are: it may not know that we have begun.
+
+        A few do, whoever they are, so that a newcomer in a large network is not told the same by everybody.
+        """
+        core = self._core
+        _, counter, left, active = core.view[peer]
+        known = active > NEVER and active >= core.round - core.settings.activity_window
+        if core.newest < 1 or core.finished or known:
+            return
+        if self._core.draw(ctx, "modest-greet").random() * len(ctx.peers) < GREETERS:
+            ctx.send(peer, StatusMessage(round=core.round, newest=core.newest, counter=counter, left=left))
+
     def heard(self, ctx: Context, sender: PeerId, message: MemberMessage) -> None:
         """Note a sender's event. A join is seen by samples only after our next models are sent."""
         core = self._core
@@ -111,9 +130,9 @@ class Membership:
         core.heard(sender, message.round)
         self._outdo(ctx, message.counter, message.left)
         # Later on a model that is a little old does no harm, and the next sample brings a newer one.
-        joining = ctx.now() - self._joined_s < JOINING_S
+        joining = ctx.now() < self._joining_until_s
         if joining and message.newest > core.newest and len(self._claims) < CLAIMS_MAX:
-            if not self._claims:
+            if not self._claims and self._joining_until_s < math.inf:
                 ctx.set_timer(FETCH, GATHER_S)
             self._claims[sender] = message.newest
 
@@ -146,7 +165,7 @@ class Membership:
             return
         model = ctx.adopt(core.model, Contribution(sender, message.model, 1.0))
         core.take_model(model, newest=message.round)
-        self._joined_s = -math.inf
+        self._joining_until_s = math.inf
         self._claims.clear()
         ctx.cancel_timer(FETCH)
         ctx.emit(ModelAdopted(sender=sender, round=message.round))

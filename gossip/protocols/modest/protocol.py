@@ -219,6 +219,7 @@ class Modest(Protocol):
         self._core.meet(ctx)
         if up:
             self._core.connection_made(peer)
+            self._membership.met(ctx, peer)
         else:
             self._trainer.connection_lost(peer)
             self._ending.connection_lost(peer)
