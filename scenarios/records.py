@@ -45,6 +45,8 @@ class PeerOutcome:
     honest: bool = True
     verdicts: Mapping[str, Counts] = field(default_factory=dict)
     """Sender -> "accepted" or a reason -> models, where the rule tells or they were refused."""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """Sender -> mean weight of those models."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -61,14 +61,18 @@ def _attack(
     if not attackers:
         return None
     of: dict[bool, Counter[str]] = {True: Counter(), False: Counter()}
+    weight = {True: 0.0, False: 0.0}
     for peer in honest:
         for sender, counts in peer.verdicts.items():
             of[sender in attackers].update(counts)
+            weight[sender in attackers] += peer.weights[sender] * sum(counts.values())
     return {
         "kind": scenario.attack.kind,
         "attackers": attackers,
         "attackers_models": dict(sorted(of[True].items())),
         "honest_models": dict(sorted(of[False].items())),
+        "attackers_weight": weight[True] / of[True].total() if of[True] else None,
+        "honest_weight": weight[False] / of[False].total() if of[False] else None,
         **(records.attack or {}),
     }
 

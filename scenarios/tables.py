@@ -30,7 +30,7 @@ def print_result(
         table.add_column(name, justify="left" if name == "peer" else "right")
     for peer in peers[:PEERS_SHOWN]:
         table.add_row(
-            peer["peer"],
+            peer["peer"] if peer["honest"] else f"{peer['peer']} (attacks)",
             percent(peer["accuracy"]),
             str(peer["rounds"]),
             human_bytes(peer["sent"]["total"]),
@@ -56,6 +56,17 @@ def print_result(
         f"(the whole run took {summary['wall_seconds']:.1f} s)",
         highlight=False,
     )
+    attack = summary["attack"]
+    if attack is not None:
+        console.print(
+            f"  attack             {attack['kind']}; own models are the honest peers'", highlight=False
+        )
+        for whose, name in (("attackers'", "attackers_models"), ("honest", "honest_models")):
+            if attack[name]:
+                told = ", ".join(f"{reason} {count}" for reason, count in attack[name].items())
+                console.print(f"    {whose + ' models':<17}{told}", highlight=False)
+        if "success_rate" in attack:
+            console.print(f"    success rate     {percent(attack['success_rate']['mean'])}", highlight=False)
     rejected = summary["faults"]["rejected_messages"]
     if rejected:
         told = ", ".join(f"{reason} {count}" for reason, count in rejected.items())

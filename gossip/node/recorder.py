@@ -239,6 +239,7 @@ class Recorder:
             "space_id": self._setup.task.space.space_id,
             "adopted": self._adopted,
             "verdicts": self.verdicts.as_dict(),
+            "weights": self.verdicts.weights(),
             **counts(self._accounting),
         }
         with self._disk("summary.json"):

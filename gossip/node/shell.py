@@ -57,6 +57,8 @@ METRICS_S = 1.0
 class Node:
     """One peer. `run` returns when the rounds are done, on a signal, or raises a `UserError`."""
 
+    context_class: type[NodeContext] = NodeContext
+
     def __init__(self, setup: Setup) -> None:
         membership, settings = setup.membership, setup.membership.settings
         self._setup = setup
@@ -397,7 +399,7 @@ class Node:
 
     def _make_context(self, nursery: trio.Nursery) -> NodeContext:
         membership = self._setup.membership
-        return NodeContext(
+        return self.context_class(
             peer=self.name,
             peers=membership.peers.names,
             topology=membership.topology,
@@ -424,15 +426,15 @@ def sole_error(group: BaseException) -> GossipError | None:
     return group if isinstance(group, GossipError) else None
 
 
-def run_node(setup: Setup) -> ExitCode:
-    """Run a node to its end.
+def run_node(setup: Setup, make: Callable[[Setup], Node] = Node) -> ExitCode:
+    """Run a node to its end; `make` makes it.
 
     Raises:
         UserError: with one sentence and the exit code.
     """
 
     async def main() -> ExitCode:
-        return await Node(setup).run()
+        return await make(setup).run()
 
     try:
         return trio.run(main)

@@ -29,6 +29,7 @@ class Verdicts:
 
     def __init__(self) -> None:
         self._rounds: dict[int, dict[str, _Of]] = {}
+        self._weights: dict[str, float] = {}
         self.by_sender: dict[str, Counter[str]] = {}
         """Sender -> reason -> models; the reason is empty where a model was taken as it is."""
 
@@ -37,6 +38,7 @@ class Verdicts:
         if sender not in self.by_sender and len(self.by_sender) >= SENDERS_MAX:
             return
         self.by_sender.setdefault(sender, Counter())[reason] += 1
+        self._weights[sender] = self._weights.get(sender, 0.0) + weight
         if round not in self._rounds and len(self._rounds) >= ROUNDS_OPEN_MAX:
             del self._rounds[min(self._rounds)]
         of = self._rounds.setdefault(round, {}).setdefault(sender, _Of())
@@ -63,6 +65,13 @@ class Verdicts:
         """Return sender -> reason -> models, "accepted" for no reason."""
         return {
             sender: {reason or "accepted": count for reason, count in sorted(reasons.items())}
+            for sender, reasons in sorted(self.by_sender.items())
+        }
+
+    def weights(self) -> dict[str, float]:
+        """Return sender -> mean weight of its models."""
+        return {
+            sender: round_to(self._weights[sender] / reasons.total())
             for sender, reasons in sorted(self.by_sender.items())
         }
 

@@ -6,7 +6,7 @@ functions, of its samples and of what it knows in a round.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -19,6 +19,7 @@ from gossip.learning.task import Shard, Task
 from gossip.protocols.base import PeerId
 from scenarios.attacks import data, formulas, settings
 from scenarios.attacks.settings import AttackSettings
+from scenarios.summary import spread
 
 S = TypeVar("S", bound=AttackSettings)
 
@@ -95,7 +96,11 @@ class Attack(Generic[S]):
     @property
     def omniscient(self) -> bool:
         """Whether it needs to see the honest models of a round."""
-        return self.settings.omniscient
+        return self.settings.sees_all
+
+    def of(self, peer: int) -> Attack[Any]:
+        """Return what the attacker at position `peer` does."""
+        return self
 
     def poison(self, shard: Shard, rng: np.random.Generator) -> Shard:
         """Return what the attacker learns from."""
@@ -116,6 +121,7 @@ class Attack(Generic[S]):
 
 def poisoned_shard(attack: Attack[Any], peer: int, *, name: PeerId, seed: int) -> Shard:
     """Return what the attacker at position `peer` learns from, as the network takes it."""
+    attack = attack.of(peer)
     scene, chosen = attack.scene, attack.settings
     task = scene.task
     rng = seeding.generator(seed, "poison", peer=name)
@@ -136,13 +142,20 @@ def poisoned_shard(attack: Attack[Any], peer: int, *, name: PeerId, seed: int) -
     return Shard(task.features(poisoned.x), poisoned.y)
 
 
+def success_rate(attack: Attack[Any], models: Iterable[Tensor]) -> dict[str, Any] | None:
+    """Return {"success_rate": {mean, std, min, max}} over models [P], where the attack has an aim of its own."""
+    task = attack.scene.task
+    rates = []
+    for model in models:
+        rate = attack.success(lambda x, y, model=model: task.evaluate(model, x, y).accuracy)  # type: ignore[misc]
+        if rate is None:
+            return None
+        rates.append(rate)
+    return {"success_rate": spread(rates)}
+
+
 class SignFlip(Attack[settings.SignFlip]):
     """-scale · x, of the own model or of the honest mean."""
-
-    @property
-    def omniscient(self) -> bool:
-        """Only the mean must be known."""
-        return self.settings.of == "mean"
 
     def craft(self, known: Knowledge) -> Tensor:
         """Return the opposite."""
@@ -420,3 +433,22 @@ class Backdoor(Attack[settings.Backdoor]):
         chosen = self.settings
         x, y = data.triggered_test(dataset.x_test, dataset.y_test, target=chosen.target, size=chosen.size)
         return evaluate(self.scene.task.features(x), y)
+
+
+class Mixed(Attack[settings.Mixed]):
+    """Each attacker does something else."""
+
+    def __init__(self, settings: settings.Mixed, scene: Scene) -> None:
+        super().__init__(settings, scene)
+        self._parts: dict[int, Attack[Any]] = {}
+        for turn, peer in enumerate(scene.attackers):
+            part = settings.part(turn)
+            self._parts[peer] = part.load()(part, scene)
+
+    def of(self, peer: int) -> Attack[Any]:
+        """Return the kind that was dealt to the attacker."""
+        return self._parts[peer]
+
+    def craft(self, known: Knowledge) -> Tensor:
+        """Leave it to the attacker's kind."""
+        return self.of(known.attacker).craft(known)

@@ -35,6 +35,11 @@ class AttackSettings(Choice):
         None, ge=1, description="with data = all: only so many of each class, drawn by each attacker"
     )
 
+    @property
+    def sees_all(self) -> bool:
+        """Whether it needs the honest peers' models, with these settings."""
+        return self.omniscient
+
     @model_validator(mode="after")
     def _who(self) -> AttackSettings:
         said = [name for name in ("fraction", "count", "peers") if getattr(self, name) is not None]
@@ -92,6 +97,11 @@ class SignFlip(AttackSettings):
     kind: str = "sign-flip"
     scale: float = Field(1.0, gt=0)
     of: Literal["own", "mean"] = Field("own", description="-scale · x_own, or -scale · μ (omniscient)")
+
+    @property
+    def sees_all(self) -> bool:
+        """Only the mean must be known."""
+        return self.of == "mean"
 
 
 class Gaussian(AttackSettings):
@@ -260,9 +270,47 @@ class Backdoor(AttackSettings):
     boost: float = Field(1.0, gt=0, description="model replacement: send x + boost · (x_trained - x)")
 
 
+class Mixed(AttackSettings):
+    """Attackers of several kinds, each with its defaults; the kinds are dealt out in turn."""
+
+    implementation = "scenarios.attacks.kinds:Mixed"
+    kind: str = "mixed"
+    kinds: Annotated[tuple[str, ...], Strict(False)] = Field(
+        ("sign-flip", "nan", "huge-norm", "replay"), min_length=1
+    )
+
+    def part(self, turn: int) -> AttackSettings:
+        """Return the settings of the attacker whose turn it is (from 0)."""
+        return self._of(self.kinds[turn % len(self.kinds)])
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether one of them does."""
+        return any(self._of(kind).sees_all for kind in self.kinds)
+
+    @model_validator(mode="after")
+    def _known(self) -> Mixed:
+        for kind in self.kinds:
+            if kind in (self.kind, "none"):
+                raise ValueError(f"kinds = {list(self.kinds)}: '{kind}' is no attack of one peer")
+            self._of(kind)
+        return self
+
+    def _of(self, kind: str) -> AttackSettings:
+        try:
+            choice = ATTACKS.settings_for(kind)
+        except SettingError as error:
+            raise ValueError(f"kinds = {list(self.kinds)}: {error}") from None
+        common = {name: getattr(self, name) for name in ("count", "fraction", "peers", "from_round", "data")}
+        made = choice.model_validate({"kind": kind, **common, "samples_per_class": self.samples_per_class})
+        assert isinstance(made, AttackSettings)
+        return made
+
+
 ATTACKS = Seam(
     "attack",
     NoAttack,
+    Mixed,
     SignFlip,
     Gaussian,
     NotANumber,

@@ -44,7 +44,7 @@ class Averages:
     """
 
     def __init__(self, task: Task, homes: Mapping[str, Path], *, keep: bool) -> None:
-        self._task = task
+        self.task = self._task = task
         self._homes = homes
         self._keep = keep
         self.by_round: dict[int, Average] = {}
@@ -105,6 +105,12 @@ class Averages:
         return self._average(lambda: _read_each(files, read)), digest.hexdigest() if count == len(
             files
         ) else None
+
+    def final_models(self) -> Iterator[torch.Tensor]:
+        """Yield the finished models [P] that are there."""
+        for home in self._homes.values():
+            with contextlib.suppress(OSError, safetensors.SafetensorError):
+                yield self._task.space.flatten(safetensors.torch.load_file(home / "model.safetensors"))
 
     def _waiting(self) -> set[int]:
         files = (

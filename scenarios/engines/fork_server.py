@@ -6,10 +6,10 @@ instead of 146 MB and 2 s. Elsewhere a fork after such imports is unsafe, and no
 `multiprocessing`'s forkserver does nearly this, but it runs the caller's main module again in every child, which
 makes a plain script that calls `scenarios.run` start itself over and over.
 
-Standard input: one JSON object per line, ``{"start": NAME, "argv": […], "stdout": PATH, "stderr": PATH}`` or
-``{"signal": NUMBER, "to": [NAME, …]}``. Standard output: ``{"ready": true}``, ``{"started": NAME, "pid": PID}``,
-``{"exited": NAME, "code": CODE}`` (minus the signal's number where one ended it). When standard input ends, the engine
-is gone: every node is killed.
+Standard input: one JSON object per line, ``{"start": NAME, "program": MODULE, "argv": […], "stdout": PATH, "stderr":
+PATH}`` or ``{"signal": NUMBER, "to": [NAME, …]}``. Standard output: ``{"ready": true}``,
+``{"started": NAME, "pid": PID}``, ``{"exited": NAME, "code": CODE}`` (minus the signal's number where one ended it).
+When standard input ends, the engine is gone: every node is killed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import importlib
 import json
 import os
 import select
@@ -58,7 +59,7 @@ def main() -> None:
 class Server:
     """The nodes that are running, by name."""
 
-    def __init__(self, start: Callable[[list[str], str, str], int]) -> None:
+    def __init__(self, start: Callable[[str, list[str], str, str], int]) -> None:
         self._start = start
         self._names: dict[int, str] = {}
         self._read_end, self._write_end = (
@@ -91,7 +92,7 @@ class Server:
 
     def _obey(self, order: dict[str, Any]) -> None:
         if "start" in order:
-            pid = self._start(order["argv"], order["stdout"], order["stderr"])
+            pid = self._start(order["program"], order["argv"], order["stdout"], order["stderr"])
             self._names[pid] = order["start"]
             _say({"started": order["start"], "pid": pid})
             return
@@ -122,8 +123,6 @@ def _say(message: dict[str, Any]) -> None:
 
 
 def _preload() -> None:
-    import importlib
-
     for module in PRELOAD:
         with contextlib.suppress(ImportError):
             importlib.import_module(module)
@@ -135,7 +134,7 @@ def _preload() -> None:
     gc.freeze()  # else the first collection in each child writes to, and so copies, every page
 
 
-def _forked(argv: list[str], stdout: str, stderr: str) -> int:
+def _forked(program: str, argv: list[str], stdout: str, stderr: str) -> int:
     server = os.getpid()
     pid = os.fork()
     if pid:
@@ -143,9 +142,7 @@ def _forked(argv: list[str], stdout: str, stderr: str) -> int:
     code = 1
     try:
         _become_a_process(stdout, stderr, server)
-        from gossip.cli import run
-
-        code = run(argv)
+        code = importlib.import_module(program).run(argv)
     except BaseException:
         traceback.print_exc()
     finally:
@@ -175,11 +172,11 @@ def _become_a_process(stdout: str, stderr: str, server: int) -> None:
     sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
 
 
-def _spawned(argv: list[str], stdout: str, stderr: str) -> int:
+def _spawned(program: str, argv: list[str], stdout: str, stderr: str) -> int:
     with open(stdout, "wb") as out, open(stderr, "wb") as err:
         # Reaped by number in the server's loop; the object would only do it a second time.
         process = subprocess.Popen(
-            [sys.executable, "-m", "gossip.cli", *argv],
+            [sys.executable, "-m", program, *argv],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import random
 import shutil
 import socket
@@ -42,6 +43,24 @@ def prepare(scenario: ScenarioSettings, folder: Path) -> dict[str, Path]:
     task = task.model_copy(update={"node": node, "evaluate": evaluate})
     (folder / "task.toml").write_text(dumps(task.as_sections()), encoding="utf-8")
     return homes
+
+
+def attacker_arguments(
+    scenario: ScenarioSettings, folder: Path, name: str, *, fresh: bool = True
+) -> list[str]:
+    """Return the arguments of `scenarios.attacks.node` for one attacker."""
+    return [
+        json.dumps(
+            {
+                "attack": scenario.attack.model_dump(mode="json", exclude_none=True),
+                "attackers": list(scenario.attackers),
+                "peers": str(folder / "peers.txt"),
+                "task": str(folder / "task.toml"),
+                "home": str(folder / "peers" / name),
+                "fresh": fresh,
+            }
+        )
+    ]
 
 
 def arguments(folder: Path, home: Path, *, fresh: bool = True) -> list[str]:

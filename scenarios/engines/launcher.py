@@ -73,14 +73,18 @@ class Launcher:
     ) -> None:
         self.close()
 
-    def start(self, name: str, argv: list[str], *, stdout: Path, stderr: Path) -> None:
-        """Start ``gossip-node ARGV``.
+    def start(
+        self, name: str, argv: list[str], *, stdout: Path, stderr: Path, program: str = "gossip.cli"
+    ) -> None:
+        """Start ``gossip-node ARGV``, or the module `program` that has a function ``run(argv) -> exit code``, too.
 
         Raises:
             RunFailed: the server is gone.
         """
         self._wait_until_ready()
-        self._order({"start": name, "argv": argv, "stdout": str(stdout), "stderr": str(stderr)})
+        self._order(
+            {"start": name, "program": program, "argv": argv, "stdout": str(stdout), "stderr": str(stderr)}
+        )
         self.running[name] = 0
 
     def signal(self, names: Iterable[str], number: signal.Signals) -> None:

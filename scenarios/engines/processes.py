@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -41,8 +42,11 @@ def run(scenario: ScenarioSettings, folder: Path, progress: Progress) -> Records
         raise SettingError(
             f"algorithm '{scenario.algorithm}' needs a central peer, which no node is; use --engine virtual"
         )
-    if scenario.attackers:
-        raise SettingError(f"[attack] kind = '{scenario.attack.kind}': use --engine virtual")
+    if scenario.attackers and scenario.attack.sees_all:
+        raise SettingError(
+            f"[attack] kind = '{scenario.attack.kind}' with these settings must see the honest peers' models, which "
+            "real nodes show nobody; use --engine virtual"
+        )
     progress.begin(scenario)
     try:
         with Launcher(folder / "launcher.log") as launcher:
@@ -78,12 +82,13 @@ class _Processes:
         self._began = time.time()
         self._faults = ProcessFaults(scenario, launcher, self._start)
         self._first_round_s: float | None = None
-        self._watch = Watch(self._homes, began=self._began)
+        self._honest = {name: self._homes[name] for name in scenario.honest_names}
+        self._watch = Watch(self._honest, began=self._began)
 
     def run(self, task: Any) -> Records:
         from scenarios.engines.averages import Averages
 
-        averages = Averages(task, self._homes, keep=self._scenario.evaluate.snapshots)
+        averages = Averages(task, self._honest, keep=self._scenario.evaluate.snapshots)
         try:
             for name in self._homes:
                 if name not in self._faults.absent:
@@ -94,15 +99,19 @@ class _Processes:
             self._launcher.stop(self._scenario.processes.stop_timeout_s)
             raise
         averages.finish()
+        for name in self._homes.keys() - self._honest.keys():
+            shutil.rmtree(self._homes[name] / "snapshots", ignore_errors=True)
         return self._records(averages)
 
     def _start(self, name: str, fresh: bool) -> None:
         home = self._homes[name]
+        if name in self._honest:
+            program, argv = "gossip.cli", preparation.arguments(self._folder, home, fresh=fresh)
+        else:
+            program = "scenarios.attacks.node"
+            argv = preparation.attacker_arguments(self._scenario, self._folder, name, fresh=fresh)
         self._launcher.start(
-            name,
-            preparation.arguments(self._folder, home, fresh=fresh),
-            stdout=home / "progress.jsonl",
-            stderr=home / "node.log",
+            name, argv, stdout=home / "progress.jsonl", stderr=home / "node.log", program=program
         )
 
     def _follow(self, averages: Averages) -> None:
@@ -138,7 +147,7 @@ class _Processes:
 
     def _stalled(self, seconds: float) -> RunFailed:
         rounds = self._watch.rounds()
-        slowest = min(self._homes, key=lambda name: rounds.get(name, 0))
+        slowest = min(self._honest, key=lambda name: rounds.get(name, 0))
         log = self._homes[slowest] / "node.log"
         return RunFailed(
             f"no peer has got on for {seconds:g} s; the furthest behind is {slowest} in round "
@@ -153,8 +162,8 @@ class _Processes:
         return State(
             seconds=time.time() - self._began,
             running=len(self._launcher.running),
-            rounds_mean=sum(rounds.values()) / len(self._homes),
-            rounds_min=min(rounds.values()) if len(rounds) == len(self._homes) else 0,
+            rounds_mean=sum(rounds.values()) / len(self._honest),
+            rounds_min=min(rounds.values()) if len(rounds) == len(self._honest) else 0,
             accuracy_mean=sum(accuracies) / len(accuracies) if accuracies else None,
             accuracy_min=min(accuracies, default=None),
             accuracy_of_mean=None if last is None else last.accuracy,
@@ -176,11 +185,26 @@ class _Processes:
             averages={number: _finite(average) for number, average in averages.by_round.items()},
             final=None if final is None else _finite(final),
             seconds=max((entry["time"] for entry in metrics), default=0.0),
+            attack=self._success(averages),
             model_digest=digest,
             faults=self._faults.counts,
         )
 
+    def _success(self, averages: Averages) -> dict[str, Any] | None:
+        """Return how far the honest peers' models do what a backdoor is for."""
+        if not self._scenario.attackers:
+            return None
+        from scenarios.attacks.kinds import Attack, Scene, success_rate
+
+        settings = self._scenario.attack
+        scene = Scene(task=averages.task, peers=len(self._homes), attackers=self._scenario.attackers)
+        attack: Attack[Any] = settings.load()(settings, scene)
+        return success_rate(attack, averages.final_models())
+
     def _outcome(self, name: str) -> PeerOutcome:
+        return replace(self._said_by(name), honest=name in self._honest)
+
+    def _said_by(self, name: str) -> PeerOutcome:
         path = self._homes[name] / "summary.json"
         if name in self._faults.down | self._faults.absent and not path.exists():
             last = self._watch.latest.get(name)
@@ -234,6 +258,8 @@ def _outcome(name: str, path: Path) -> PeerOutcome:
         messages={kind: n for kind, n in said["messages"]["by_type"].items() if not is_transport(kind)},
         rejected_messages=said["rejected_messages"],
         adopted=said["adopted"],
+        verdicts=said["verdicts"],
+        weights=said["weights"],
     )
 
 

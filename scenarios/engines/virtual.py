@@ -20,12 +20,11 @@ from gossip.merging.sanitise import Refusal
 from gossip.protocols.base import Model, Protocol
 from gossip.storage.atomic import write_atomically
 from gossip.storage.models import encode_model
-from scenarios.attacks.kinds import Attack, poisoned_shard
+from scenarios.attacks.kinds import Attack, poisoned_shard, success_rate
 from scenarios.engines.averages import load_task
 from scenarios.progress import Progress, State
 from scenarios.records import Average, PeerOutcome, Records, Traffic
 from scenarios.scenario import ScenarioSettings
-from scenarios.summary import spread
 from scenarios.virtual.adversary import AttackedSimulation, scene_of
 from scenarios.virtual.batched import BatchedLearning
 from scenarios.virtual.compute import ComputeTimes
@@ -260,14 +259,8 @@ class VirtualRun:
         """Return how far the honest peers' models do what a backdoor is for."""
         if self.attack is None:
             return None
-        rates = []
-        for peer in honest:
-            assert peer.checkpoint is not None
-            vector = self.learning.vector(peer.checkpoint[1])
-            rate = self.attack.success(lambda x, y, vector=vector: self.task.evaluate(vector, x, y).accuracy)  # type: ignore[misc]
-            if rate is not None:
-                rates.append(rate)
-        return {"success_rate": spread(rates)} if rates else None
+        models = (self.learning.vector(peer.checkpoint[1]) for peer in honest if peer.checkpoint is not None)
+        return success_rate(self.attack, models)
 
     def save_models(self, folder: Path) -> None:
         """Write peers/NAME/model.safetensors as real nodes do, where there are not too many."""
@@ -298,6 +291,7 @@ class VirtualRun:
             adopted=peer.adopted,
             honest=peer.index not in self.scenario.attackers,
             verdicts=self.measurements.verdicts[peer.index].as_dict(),
+            weights=self.measurements.verdicts[peer.index].weights(),
         )
 
 

@@ -100,7 +100,8 @@ class AttackedSimulation(Simulation):
         if tag[1] < self._from_round:
             super().transmit(sender, name, message, connection)
             return
-        held = isinstance(message, ModelMessage) and self._attack.omniscient and tag[1] < self._rounds
+        attack = self._attack.of(sender.index)
+        held = isinstance(message, ModelMessage) and attack.omniscient and tag[1] < self._rounds
         if not held or step.released:
             self._send(sender, name, message, connection)
             return
@@ -124,7 +125,7 @@ class AttackedSimulation(Simulation):
             self._send(sender, name, message, connection)
 
     def _send(self, sender: VirtualPeer, name: PeerId, message: Message, connection: int) -> None:
-        if self._attack.replays:
+        if self._attack.of(sender.index).replays:
             super().transmit(sender, name, self._replayed(sender, message), connection)
             return
         crafted = self._crafted(sender, self.index_of[name], message)
@@ -134,7 +135,7 @@ class AttackedSimulation(Simulation):
         kind, round, step = tag = _tag(message)
         sent = self._said.setdefault(sender.index, {})
         sent.setdefault(tag, message)
-        again = self._attack.old(round)
+        again = self._attack.of(sender.index).old(round)
         if again is None:
             return message
         for other in [other for other in sent if other[1] < again]:
@@ -142,15 +143,16 @@ class AttackedSimulation(Simulation):
         return sent.get((kind, again, step), message)
 
     def _crafted(self, sender: VirtualPeer, victim: int, message: Message) -> Handle:
-        attack, tag = self._attack, _tag(message)
+        attack, tag = self._attack.of(sender.index), _tag(message)
         crafted = self._step(tag).crafted
-        key = (-1 if attack.together else sender.index, victim if attack.per_victim else -1)
+        alone = self._attack is not attack or not attack.together
+        key = (sender.index if alone else -1, victim if attack.per_victim else -1)
         if key not in crafted:
             crafted[key] = self._craft(sender, victim, tag, message.model)  # type: ignore[attr-defined]
         return crafted[key]
 
     def _craft(self, sender: VirtualPeer, victim: int, tag: Tag, own: Handle) -> Handle:
-        attack, step = self._attack, self._step(tag)
+        attack, step = self._attack.of(sender.index), self._step(tag)
         honest: dict[int, Handle] = {}
         if attack.omniscient:
             honest = step.honest if len(step.honest) > 1 else self._latest
