@@ -15,7 +15,7 @@ from gossip.learning.task import Evaluation, Shard, Task
 from gossip.merging import sanitise
 from gossip.merging.base import Merge, MergeContext, Verdict
 from gossip.merging.sanitise import Refusal, Sanitiser, SanitiseSettings
-from gossip.protocols.base import Contribution, PeerId
+from gossip.protocols.base import Contribution, Part, PeerId
 
 __all__ = ["Evaluation", "Judged", "Learner", "Trained"]
 
@@ -154,6 +154,13 @@ class Learner:
         if self._refusals(own[:learned_size], [received]) != [None]:
             return own.clone()
         return torch.cat([received.model, own[learned_size:]])
+
+    def graft(self, base: Tensor, source: Tensor, part: Part) -> Tensor:
+        """Return `base` [P] with `part` of what travels taken from `source`: a model, [L] or [P], or only that part."""
+        self._check(base)
+        start, stop = part.bounds(self.task.space.learned_size)
+        piece = source if len(source) == stop - start else source[start:stop]
+        return torch.cat([base[:start], piece, base[stop:]])
 
     def take_judged(self) -> list[Judged]:
         """Return what has become of received models since the last call, in the order in which it did."""

@@ -19,7 +19,7 @@ from gossip.net.stream import EndOfStream, Stream
 from gossip.protocols.base import Message, PeerId
 from gossip.telemetry.accounting import Accounting
 from gossip.wire.agreement import Agreement, Expectation
-from gossip.wire.codecs import Codec
+from gossip.wire.codecs import Codec, part_specs
 from gossip.wire.documents import Document, Envelope
 from gossip.wire.frames import Buffer, Cancelled, FrameReader, Received, writer
 from gossip.wire.memory import MemoryPool
@@ -96,13 +96,17 @@ class Connection:
         self._stream = stream
         self._peers_digest = peers_digest
         specs = local.codec.specs(local.learned_size)
-        self._expectation = Expectation(local.agreement, local.codec.name, specs, sender=peer)
+        parts = part_specs(local.codec, local.learned_size)
+        self._expectation = Expectation(
+            local.agreement, local.codec.name, specs, sender=peer, part_specs=parts
+        )
         self._reader = FrameReader(self._expectation.accept, checksum=local.insecure, pool=local.pool)
         envelope = Envelope(local.agreement.run_id, local.agreement.space_id, local.name)
         self._frames = writer(
             envelope,
             local.codec.name,
             specs,
+            part_specs=parts,
             declared=local.declared,
             checksum=local.insecure,
             chunk_bytes=local.settings.chunk_bytes,
@@ -325,6 +329,9 @@ class Connection:
         codec = self.local.codec
         if vector.shape != (self.local.learned_size,):
             raise ProtocolMisuse(f"a model of shape {tuple(vector.shape)}, not ({self.local.learned_size},)")
+        if message.piece is not None:
+            start, stop = message.piece.bounds(len(vector))
+            vector = vector[start:stop]
         tensors = (
             codec.encode(vector) if codec.instant else await trio.to_thread.run_sync(codec.encode, vector)
         )

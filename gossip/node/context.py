@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import trio
 
 from gossip import seeding
-from gossip.node.handles import Deferred
-from gossip.protocols.base import Contribution, Event, Message, PeerId, Ticket, TimerKey
+from gossip.merging.sanitise import MUTED
+from gossip.node.handles import Deferred, travelled
+from gossip.protocols.base import Contribution, Event, Message, Part, PeerId, Ticket, TimerKey
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -145,10 +146,17 @@ class NodeContext:
     ) -> Deferred:
         """Queue a merge."""
         merged = Deferred(self._learned_size, velocity=own.velocity)
+        size = self._learned_size
         declared = {each.sender: self.declared.get(each.sender, frozenset()) for each in received}
         self._thread.submit(
             lambda: self._learner.merge(
-                own.vector, own_weight, received, round=round, step=step, last=last, declared=declared
+                own.vector,
+                own_weight,
+                [each._replace(model=travelled(each.model, size)) for each in received],
+                round=round,
+                step=step,
+                last=last,
+                declared=declared,
             ),
             lambda vector: self._merged(merged, vector),
         )
@@ -158,9 +166,22 @@ class NodeContext:
         """Queue the exchange of what travels; statistics and the like stay our own."""
         adopted = Deferred(self._learned_size)
         self._thread.submit(
-            lambda: self._learner.adopt(own.vector, received), lambda vector: self._merged(adopted, vector)
+            lambda: self._learner.adopt(
+                own.vector, received._replace(model=travelled(received.model, self._learned_size))
+            ),
+            lambda vector: self._merged(adopted, vector),
         )
         return adopted
+
+    def graft(self, base: Deferred, source: Any, part: Part) -> Any:
+        """Queue the making of one model out of two. What was not even decoded stays what it is."""
+        if source is MUTED:
+            return source
+        grafted = Deferred(self._learned_size, velocity=base.velocity)
+        self._thread.submit(
+            lambda: self._learner.graft(base.vector, travelled(source, self._learned_size), part), grafted.set
+        )
+        return grafted
 
     def _merged(self, handle: Deferred, vector: Tensor) -> None:
         handle.set(vector)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import trio
 
@@ -48,3 +50,8 @@ class Deferred:
         """Return the slots that travel, once they are computed."""
         await self._ready.wait()
         return self.vector[: self._learned_size]  # (learned,)
+
+
+def travelled(model: Any, learned_size: int) -> Any:
+    """Return the values of a received model: as they came, or of a handle that was made of them."""
+    return model.vector[:learned_size] if isinstance(model, Deferred) else model

@@ -28,6 +28,23 @@ Ticket = NewType("Ticket", int)
 TimerKey: TypeAlias = str
 
 
+class Part(NamedTuple):
+    """One of `of` contiguous pieces of what travels of a model, as equal as they can be; the same on all peers."""
+
+    place: int
+    of: int
+
+    def bounds(self, size: int) -> tuple[int, int]:
+        """Return where the piece of a vector of `size` elements begins and ends; it has one element at least.
+
+        Raises:
+            ValueError: there is no such piece.
+        """
+        if not 0 <= self.place < self.of <= size:
+            raise ValueError(f"part {self.place} of {self.of} of a vector of {size} elements")
+        return size * self.place // self.of, size * (self.place + 1) // self.of
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
     """What peers say to each other. Subclasses add plain fields: int, float, str, bytes, bool, or tuples of them.
@@ -38,6 +55,11 @@ class Message:
 
     kind: ClassVar[str]
     carries_model: ClassVar[bool] = False
+
+    @property
+    def piece(self) -> Part | None:
+        """Which part of its model travels with it; None: all of it. What a stranger's message says may not exist."""
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +189,12 @@ class Context(StructuralType):
 
     def adopt(self, own: Model, received: Contribution) -> Model:
         """Return the handle of `received` with the slots that never travel taken from `own`."""
+
+    def graft(self, base: Model, source: Model, part: Part) -> Model:
+        """Return the handle of `base` with `part` taken from `source`, which is a model or only that part of one.
+
+        A received part becomes a model that can be merged; and of a merged model only the part is kept.
+        """
 
     def emit(self, event: Event) -> None:
         """Tell the world what happened: metrics, checkpoints, counters."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from gossip.errors import PeerError
 from gossip.wire.documents import Document
 from gossip.wire.messages import Hello
-from gossip.wire.tensors import TensorSpec
+from gossip.wire.tensors import PartSpecs, TensorSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,8 @@ class Expectation:
     """None until the hello says, where no certificate said it before."""
     greeted: bool = False
     """Whether the hello has come; until then only a hello or a goodbye may."""
+    part_specs: PartSpecs | None = None
+    """Of messages that bring a part of a model; None: there are none."""
     _seq: int = field(default=-1)
 
     def accept(self, document: Document) -> None:
@@ -70,10 +72,19 @@ class Expectation:
             raise PeerError("space", "a message about another model or task")
         if document.specs and document.codec != self.codec:
             raise PeerError("layout", f"a model in another codec than '{self.codec}'")
-        if document.specs and document.specs != self.specs:
+        if document.specs and document.specs != self._specs_of(document):
             raise PeerError("layout", "a model whose tensors are not of the agreed shapes and types")
         if document.specs:
             self._check_classes(document.classes)
+
+    def _specs_of(self, document: Document) -> tuple[TensorSpec, ...]:
+        piece = document.message().piece
+        if piece is None:
+            return self.specs
+        try:
+            return self.part_specs(piece) if self.part_specs is not None else ()
+        except ValueError:
+            raise PeerError("layout", "a part of a model that there is not") from None
 
     def _check_classes(self, declared: tuple[int, ...] | None) -> None:
         classes = self.agreement.classes

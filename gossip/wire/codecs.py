@@ -9,8 +9,9 @@ from typing import ClassVar
 import torch
 
 from gossip.errors import ProtocolMisuse
+from gossip.protocols.base import Part
 from gossip.wire.settings import Float32Settings
-from gossip.wire.tensors import TensorSpec, WireTensor, from_torch, to_torch
+from gossip.wire.tensors import PartSpecs, TensorSpec, WireTensor, from_torch, to_torch
 
 
 class Codec(abc.ABC):
@@ -31,6 +32,16 @@ class Codec(abc.ABC):
     @abc.abstractmethod
     def decode(self, tensors: Sequence[WireTensor]) -> torch.Tensor:
         """Return the vector (float32, shape [L]); the tensors have the agreed specs. May raise `PeerError`."""
+
+
+def part_specs(codec: Codec, learned: int) -> PartSpecs:
+    """Return what tells the tensors of a part of a model of `learned` parameters; `ValueError` for no part of it."""
+
+    def specs(part: Part) -> tuple[TensorSpec, ...]:
+        start, stop = part.bounds(learned)
+        return codec.specs(stop - start)
+
+    return specs
 
 
 class Float32(Codec):

@@ -35,7 +35,7 @@ from gossip.wire.documents import (
     read_small,
 )
 from gossip.wire.memory import MemoryPool
-from gossip.wire.tensors import TensorSpec, WireTensor, empty
+from gossip.wire.tensors import PartSpecs, TensorSpec, WireTensor, empty
 
 CHUNK_BYTES_MAX = 512 * 1024
 """Of one DATA frame. Long enough that calls cost nothing beside encryption, short enough to stay in the cache."""
@@ -76,6 +76,7 @@ class FrameWriter:
     """What every model becomes under the codec."""
     checksum: bool = False
     chunk_bytes: int = CHUNK_BYTES_MAX
+    part_specs: PartSpecs | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.chunk_bytes <= CHUNK_BYTES_MAX:
@@ -87,9 +88,10 @@ class FrameWriter:
 
     def model(self, message: Message, seq: int, tensors: Sequence[WireTensor]) -> Iterator[list[Buffer]]:
         """Yield the frames of a model message; frames of other messages may be sent between them."""
-        if tuple(tensor.spec for tensor in tensors) != self.specs:
+        specs = self._specs_of(message)
+        if tuple(tensor.spec for tensor in tensors) != specs:
             raise ProtocolMisuse(f"the tensors are not what codec '{self.codec}' makes of this run's model")
-        yield self._frame(FrameKind.HEAD, [self.documents.head(message, seq, self.codec, self.specs)])
+        yield self._frame(FrameKind.HEAD, [self.documents.head(message, seq, self.codec, specs)])
         segments: list[Buffer] = []
         for tensor in tensors:
             segments += [bin_header(tensor.data.nbytes), tensor.data]
@@ -105,11 +107,20 @@ class FrameWriter:
         per_frame = HEADER_BYTES + (CHECKSUM_BYTES if self.checksum else 0)
         if not message.carries_model:
             return len(self.documents.small(message, 0)) + per_frame, 0
-        head = len(self.documents.head(message, 0, self.codec, self.specs))
-        payload = sum(spec.nbytes for spec in self.specs)
-        body = payload + sum(len(bin_header(spec.nbytes)) for spec in self.specs)
+        specs = self._specs_of(message)
+        head = len(self.documents.head(message, 0, self.codec, specs))
+        payload = sum(spec.nbytes for spec in specs)
+        body = payload + sum(len(bin_header(spec.nbytes)) for spec in specs)
         chunks = -(-body // self.chunk_bytes)
         return head + body + (1 + chunks) * per_frame, payload
+
+    def _specs_of(self, message: Message) -> tuple[TensorSpec, ...]:
+        piece = message.piece
+        if piece is None:
+            return self.specs
+        if self.part_specs is None:
+            raise ProtocolMisuse("this writer knows nothing of parts of models")
+        return self.part_specs(piece)
 
     def _frame(self, kind: FrameKind, payload: list[Buffer]) -> list[Buffer]:
         length = sum(len(part) for part in payload)
@@ -127,13 +138,14 @@ def writer(
     codec: str,
     specs: Sequence[TensorSpec],
     *,
+    part_specs: PartSpecs | None = None,
     declared: Sequence[int] | None = None,
     checksum: bool = False,
     chunk_bytes: int = CHUNK_BYTES_MAX,
 ) -> FrameWriter:
     """Return a writer for one sender; also what counts the bytes of messages that are never sent."""
     documents = DocumentWriter(envelope, None if declared is None else tuple(declared))
-    return FrameWriter(documents, codec, tuple(specs), checksum, chunk_bytes)
+    return FrameWriter(documents, codec, tuple(specs), checksum, chunk_bytes, part_specs)
 
 
 def _chunks(segments: Sequence[Buffer], chunk_bytes: int) -> Iterator[list[Buffer]]:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from gossip.errors import PeerError, ProtocolMisuse
+from gossip.protocols.base import Part
 from gossip.wire.memory import MemoryPool
 
 if TYPE_CHECKING:
@@ -53,6 +55,10 @@ class TensorSpec:
     def nbytes(self) -> int:
         """Bytes of its data."""
         return math.prod(self.shape) * ITEM_BYTES[self.dtype]
+
+
+PartSpecs: TypeAlias = Callable[[Part], tuple[TensorSpec, ...]]
+"""What a part of the run's model becomes on the wire; raises `ValueError` for a part that there is not."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -24,7 +24,7 @@ from gossip.learning.models import MODELS
 from gossip.learning.task import Evaluation, Shard, Task
 from gossip.merging.base import WEIGHT_TOLERANCE, Merge, check_weights
 from gossip.merging.sanitise import SanitiseSettings
-from gossip.protocols.base import Contribution, PeerId
+from gossip.protocols.base import Contribution, Part, PeerId
 from gossip.settings import Choice
 from scenarios.virtual import training
 from scenarios.virtual.changed_averages import ChangedAverages
@@ -64,6 +64,12 @@ class _Merge(NamedTuple):
 class _Adopt(NamedTuple):
     own: Handle
     received: Contribution
+
+
+class _Graft(NamedTuple):
+    own: Handle
+    source: Handle
+    part: Part
 
 
 class _Craft(NamedTuple):
@@ -208,6 +214,10 @@ class BatchedLearning:
         """Return another peer's model with the slots that never travel taken from `own`; see `Learner.adopt`."""
         return self._noted(own.peer, _Adopt(own, received))
 
+    def graft(self, base: Handle, source: Handle, part: Part) -> Handle:
+        """Return `base` with `part` of what travels taken from `source`."""
+        return self._noted(base.peer, _Graft(base, source, part))
+
     def craft(self, own: Handle, inputs: Sequence[Handle], function: Callable[[Tensor], Tensor]) -> Handle:
         """Return ``function(learned slots of the inputs (n, L)) -> [L]``, with all other slots of `own`."""
         return self._noted(own.peer, _Craft(own, inputs, function))
@@ -270,7 +280,7 @@ class BatchedLearning:
                 if kind in level:
                     compute(level.pop(kind))
 
-    def _noted(self, peer: int, request: _Train | _Merge | _Adopt | _Craft) -> Handle:
+    def _noted(self, peer: int, request: _Train | _Merge | _Adopt | _Graft | _Craft) -> Handle:
         handle = Handle(peer, request, self._free)
         self._pending.append(handle)
         if len(self._pending) >= self._pending_max:
@@ -283,6 +293,7 @@ class BatchedLearning:
             (_Train, self._train_alone if self._training is None else self._train_stacked),
             (_Merge, self._merge_product if by_product else self._merge_alone),
             (_Adopt, self._adopt),
+            (_Graft, self._graft),
             (_Craft, self._craft),
         ]
 
@@ -305,6 +316,8 @@ class BatchedLearning:
                     last_merge[handle.peer] = depth + 1
             elif kind is _Adopt:
                 depth = max(depth, request.received.model.level)
+            elif kind is _Graft:
+                depth = max(depth, request.source.level)
             elif kind is _Craft:
                 depth = max([depth, *(each.level for each in request.inputs)])
             if depth == len(levels):
@@ -481,6 +494,17 @@ class BatchedLearning:
         adopted[:, learned:] = self._arena.vectors[:, learned:].index_select(0, own)
         self._arena.put(rows, adopted)
         for handle, row in zip(handles, rows, strict=True):
+            handle.place(row)
+
+    def _graft(self, handles: list[Handle]) -> None:
+        rows = self._arena.take(len(handles))
+        vectors = self._arena.vectors
+        for handle, row in zip(handles, rows, strict=True):
+            base, source, part = handle.request
+            start, stop = part.bounds(self.task.space.learned_size)
+            vectors[row] = vectors[base.row]
+            vectors[row, start:stop] = vectors[source.row, start:stop]
+            handle.velocity = base.velocity
             handle.place(row)
 
     def _craft(self, handles: list[Handle]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import TypeAlias
 
 from gossip.protocols.base import Message, PeerId
-from gossip.wire.codecs import Codec
+from gossip.wire.codecs import Codec, part_specs
 from gossip.wire.documents import Envelope
 from gossip.wire.frames import FrameWriter, writer
 
@@ -41,6 +41,7 @@ class FrameSizes:
                 Envelope(run_id, space_id, "x" * length),
                 codec.name,
                 specs,
+                part_specs=part_specs(codec, learned_size),
                 declared=classes,
                 chunk_bytes=chunk_bytes,
             )

@@ -16,6 +16,7 @@ from gossip.protocols.base import (
     Model,
     ModelAdopted,
     ModelSaved,
+    Part,
     PeerId,
     Protocol,
     RoundCompleted,
@@ -200,6 +201,10 @@ class VirtualPeer:
         simulation = self._simulation
         simulation.log.add(simulation.now, Did.ADOPT, self.index, simulation.index_of[received.sender])
         return simulation.learning.adopt(own, received)
+
+    def graft(self, base: Model, source: Model, part: Part) -> Model:
+        """Make one model out of two; its value is computed with many others, later."""
+        return self._simulation.learning.graft(base, source, part)
 
     def emit(self, event: Event) -> None:
         """Count and measure."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gossip.protocols.base import Contribution
+from gossip.protocols.base import Contribution, Part
 
 
 class ScalarLearning:
@@ -34,6 +34,10 @@ class ScalarLearning:
         for contribution in received:
             total += contribution.weight * contribution.model
         return total
+
+    def graft(self, base: float, source: float, part: Part) -> float:
+        """Return the source: a number has no parts."""
+        return source
 
     def adopt(self, own: float, received: Contribution) -> float:
         """Return the other's."""

@@ -16,6 +16,7 @@ from gossip.protocols.base import (
     MessageRejected,
     Model,
     ModelSaved,
+    Part,
     PeerId,
     Protocol,
     RoundCompleted,
@@ -63,6 +64,9 @@ class Learning(StructuralType):
         last: bool,
     ) -> Model:
         """Return the handle of the merged model."""
+
+    def graft(self, base: Model, source: Model, part: Part) -> Model:
+        """Return the handle of `base` with `part` taken from `source`."""
 
     def adopt(self, own: Model, received: Contribution) -> Model:
         """Return the handle of a received model with own slots that never travel."""

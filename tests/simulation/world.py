@@ -10,11 +10,13 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from gossip import seeding
 from gossip.protocols import Contribution, Message, ModelMessage, Protocol, RoundCompleted
+from gossip.protocols.base import Part
 
 Row = Mapping[str, float]
 
@@ -222,8 +224,14 @@ class Ctx:
         self.world.merges.append((self.peer, round, own_weight, list(received)))
         return own_weight * own + sum(c.weight * c.model for c in received)
 
+    def graft(self, base: Any, source: Any, part: Part) -> Any:
+        """Models in parts are arrays, one number for each part."""
+        grafted = base.copy()
+        grafted[part.place] = source[part.place]
+        return grafted
+
     def adopt(self, own: float, received: Contribution) -> float:
-        return float(received.model)
+        return received.model if isinstance(received.model, np.ndarray) else float(received.model)
 
     def emit(self, event: object) -> None:
         match event:

@@ -5,18 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from gossip.protocols.base import Message, Model
+from gossip.protocols.base import Message, Model, Part
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PushMessage(Message):
-    """The sender's present model."""
+    """The sender's present model, or one part of it."""
 
     kind: ClassVar[str] = "push"
     carries_model: ClassVar[bool] = True
     age: int
-    """Local updates on the longest way that led to it, through whichever peers; what a liar says may be anything."""
+    """Local updates on the longest way that led to what has come, through whichever peers; a liar says anything."""
+    part: int = 0
+    parts: int = 1
+    """Into so many a model is divided; 1: all of it has come."""
     model: Model
+
+    @property
+    def piece(self) -> Part | None:
+        """Return the part that has come, None for all."""
+        return None if self.parts == 1 else Part(self.part, self.parts)
 
 
 MESSAGES: tuple[type[Message], ...] = (PushMessage,)

@@ -11,6 +11,8 @@ What the papers leave open, and what is done here:
 * A peer whose model is far behind takes over a neighbour's, which is also how a late joiner starts; whoever sees it
   come up pushes to it next. Far is L periods (`_limit` says how many updates that is). A peer so slow that one update
   takes it L periods always is far behind, and contributes nothing.
+* Models in parts (`parts`): a push carries one of S contiguous parts, with its own age, and merging it leaves the
+  others as they are. Rules see whole models: the own one with the part received in its place.
 * Ages are what strangers say. A model is taken over only where a second neighbour (`witnesses`) is as far ahead, and it
   is the second one's that is taken, so a single liar with the age 10^18 cannot make others take its model. Without
   witnesses a model counts as no further ahead than L: it weighs more than it should, once per push, and raises the age
@@ -32,6 +34,7 @@ from gossip.protocols.base import (
     MessageRejected,
     Model,
     ModelAdopted,
+    Part,
     PeerId,
     Protocol,
     RoundCompleted,
@@ -39,8 +42,9 @@ from gossip.protocols.base import (
     TimerKey,
 )
 from gossip.protocols.push.ages import merge_weights
-from gossip.protocols.push.inbox import Inbox
+from gossip.protocols.push.inbox import Inbox, Kept
 from gossip.protocols.push.messages import PushMessage
+from gossip.protocols.push.neighbourhood import Neighbourhood
 from gossip.protocols.push.settings import PushSettings
 from gossip.protocols.push.tokens import TokenAccount
 
@@ -52,8 +56,8 @@ class _Saved(NamedTuple):
 
     updates: int
     wake_ups: int
-    age: int
-    tokens: int
+    ages: tuple[int, ...]
+    tokens: tuple[int, ...]
 
 
 class Push(Protocol):
@@ -80,19 +84,17 @@ class Push(Protocol):
         self._model = model
         self._updates = int(state.get("round", 0))
         self._wake_ups = int(state.get("wake-ups", 0))
-        self._age = int(state.get("age", 0))
-        self._account = TokenAccount(settings, int(state.get("tokens", 0)))
-        self._inbox = Inbox()
+        self._ages = _numbers(state.get("ages"), settings.parts)
+        self._accounts = [
+            TokenAccount(settings, saved) for saved in _numbers(state.get("tokens"), settings.parts)
+        ]
+        self._inboxes = [Inbox() for _ in range(settings.parts)]
+        self._parts_left: list[int] = []
         self._ticket: Ticket | None = None
         self._started = False
         self._finished = False
         self._rng: np.random.Generator | None = None
-        self._row: Mapping[PeerId, float] | None = None
-        self._neighbours: list[PeerId] = []
-        self._contacts: frozenset[PeerId] = frozenset()
-        self._contacts_given: Sequence[PeerId] | None = None
-        self._done: set[PeerId] = set()
-        self._newcomers: list[PeerId] = []
+        self._around = Neighbourhood()
         self._heard: set[PeerId] = set()
         self._missed = 0
         self._merges = 0
@@ -108,15 +110,15 @@ class Push(Protocol):
     def resume(
         cls, settings: PushSettings, *, rounds: int, model: Model, state: Mapping[str, int | float | str]
     ) -> Self:
-        """Begin, or go on with the updates, the age and the tokens of the state."""
+        """Begin, or go on with the updates, the ages and the tokens of the state."""
         return cls(settings, rounds=rounds, model=model, state=state)
 
     # --- what the world may look at ---
 
     @property
-    def age(self) -> int:
-        """Of the own model."""
-        return self._age
+    def ages(self) -> tuple[int, ...]:
+        """Of the parts of the own model."""
+        return tuple(self._ages)
 
     @property
     def updates(self) -> int:
@@ -124,28 +126,28 @@ class Push(Protocol):
         return self._updates
 
     def snapshot(self) -> Mapping[str, int | float | str]:
-        """Return own updates, wake-ups, the model's age and the tokens."""
+        """Return own updates, wake-ups, the ages and the tokens of all parts."""
         saved = self._saved
         return {
             "round": saved.updates,
             "wake-ups": saved.wake_ups,
-            "age": saved.age,
-            "tokens": saved.tokens,
+            "ages": ",".join(map(str, saved.ages)),
+            "tokens": ",".join(map(str, saved.tokens)),
         }
 
     def needed(self) -> bool:
-        """Return whether some neighbour has not said that it is done."""
-        return not self._contacts <= self._done
+        """Return whether some neighbour has not said that it is done; one that is down may come back for a model."""
+        return not self._around.all_done
 
     def status(self) -> Mapping[str, int | str]:
         """Return the model's age, what waits to be merged, and counts of this process."""
         return {
             "role": "finished" if self._finished else "idle" if self._ticket is None else "training",
-            "age": self._age,
-            "buffered": len(self._inbox),
+            "age": max(self._ages),
+            "buffered": sum(map(len, self._inboxes)),
             "merges": self._merges,
             "pushes": self._pushes,
-            "tokens": self._account.balance,
+            "tokens": sum(account.balance for account in self._accounts),
             "missed_wake_ups": self._missed,
         }
 
@@ -186,10 +188,12 @@ class Push(Protocol):
         self._ticket = None
         self._model = model
         self._updates += 1
-        self._age += 1
-        self._catch_up(ctx)
-        if self._account.tick(lambda: self._draw(ctx)):
-            self._push(ctx)
+        self._ages = [age + 1 for age in self._ages]
+        for part in range(len(self._ages)):
+            self._catch_up(ctx, part)
+        part = self._next_part(ctx)
+        if self._accounts[part].tick(lambda: self._draw(ctx)):
+            self._push(ctx, part)
         settings = self._settings
         if settings.merge_when == "wake-up":
             if settings.order == "update-then-merge":
@@ -206,84 +210,77 @@ class Push(Protocol):
             if reason is not None:
                 ctx.emit(MessageRejected(sender=sender, reason=reason))
             elif not self._finished:
-                self._inbox.put(sender, message.age, message.model)
+                self._inboxes[message.part].put(sender, message.age, message.model)
                 if self._started and self._ticket is None:
-                    self._catch_up(ctx)
+                    self._catch_up(ctx, message.part)
                     if self._settings.merge_when != "wake-up" and self._full():
                         self._merge(ctx)
-        elif isinstance(message, FinishedMessage) and sender in self._contacts:
-            self._done.add(sender)
+        elif isinstance(message, FinishedMessage) and sender in self._around.contacts:
+            self._around.finished(sender)
         else:
             ctx.emit(MessageRejected(sender=sender, reason="unexpected"))
 
     def on_peer(self, ctx: Context, peer: PeerId, up: bool) -> None:
         """Whoever comes (back) may be far behind: the next push goes there."""
         self._meet(ctx)
-        if peer not in self._contacts:
+        if peer not in self._around.contacts:
             return
         if not up:
-            if peer in self._newcomers:
-                self._newcomers.remove(peer)
+            self._around.went(peer)
             return
-        # It says again that it is done, if it still is: a process begins with its last checkpoint.
-        self._done.discard(peer)
-        if peer not in self._newcomers:
-            self._newcomers.append(peer)
+        self._around.came(peer)
         if self._finished:
             ctx.send(peer, FinishedMessage(round=self._rounds))
             self._set_alarm(ctx)
 
     # --- pushing ---
 
-    def _push(self, ctx: Context) -> None:
-        targets = self._targets(ctx)
+    def _push(self, ctx: Context, part: int) -> None:
+        targets = self._around.targets(ctx, self._settings.fanout, self._generator(ctx))
         if not targets:
             return
         self._pushes += 1
-        message = PushMessage(age=self._age, model=self._model)
+        message = PushMessage(age=self._ages[part], part=part, parts=len(self._ages), model=self._model)
         for peer in targets:
             ctx.send(peer, message)
 
-    def _targets(self, ctx: Context) -> list[PeerId]:
-        row = ctx.neighbours(self._updates)
-        if row is not self._row:
-            self._row = row
-            self._neighbours = sorted(row)
-        there = [peer for peer in self._neighbours if peer not in self._done and ctx.is_up(peer)]
-        fanout = self._settings.fanout
-        if not fanout or fanout >= len(there):
-            self._newcomers.clear()
-            return there
-        first = [peer for peer in self._newcomers if peer in there][:fanout]
-        if first:
-            self._newcomers = [peer for peer in self._newcomers if peer not in first]
-            there = [peer for peer in there if peer not in first]
-        missing = fanout - len(first)
-        if missing == 1:
-            # Far cheaper than a choice without replacement.
-            return [*first, there[int(self._draw(ctx) * len(there))]]
-        drawn = self._generator(ctx).choice(len(there), size=missing, replace=False)
-        return [*first, *(there[place] for place in sorted(drawn.tolist()))]
-
     def _push_on(self, ctx: Context) -> None:
         """Done ourselves: help those who are not, and sleep for good when there are none."""
-        if any(ctx.is_up(peer) for peer in self._contacts - self._done):
-            self._push(ctx)
+        if self._around.waits(ctx):
+            self._push(ctx, self._next_part(ctx))
             self._set_alarm(ctx)
+
+    def _next_part(self, ctx: Context) -> int:
+        """Return every part once, in an order drawn anew each time."""
+        parts = len(self._ages)
+        if parts == 1:
+            return 0
+        if not self._parts_left:
+            self._parts_left = self._generator(ctx).permutation(parts).tolist()
+        return self._parts_left.pop()
 
     # --- merging ---
 
     def _full(self) -> bool:
+        arrivals = sum(inbox.arrivals for inbox in self._inboxes)
         if self._settings.merge_when == "received":
-            return self._inbox.arrivals > 0
+            return arrivals > 0
         # Messages count, not senders: a dead neighbour's place is filled by the others' next ones.
-        return self._inbox.arrivals >= max(1, self._settings.buffer_rounds * len(self._neighbours))
+        return arrivals >= max(1, self._settings.buffer_rounds * len(self._around.neighbours))
 
     def _merge(self, ctx: Context) -> None:
-        kept = self._inbox.take()
-        if not kept:
-            return
-        settings, own_age = self._settings, self._age
+        merged = [
+            (part, self._merge_part(ctx, part, inbox.take()))
+            for part, inbox in enumerate(self._inboxes)
+            if inbox
+        ]
+        for part, useful in merged:
+            for _ in range(self._accounts[part].react(useful=useful, draw=lambda: self._draw(ctx))):
+                self._push(ctx, part)
+
+    def _merge_part(self, ctx: Context, part: int, kept: Sequence[Kept]) -> bool:
+        """Merge what has come of a part; return whether there was news in it."""
+        settings, own_age = self._settings, self._ages[part]
         weights = merge_weights(
             own_age,
             [each.age for each in kept],
@@ -294,32 +291,37 @@ class Push(Protocol):
         received = []
         for each, weight in zip(kept, weights.received if weights else [0.0] * len(kept), strict=True):
             if weight:
-                received.append(Contribution(each.sender, each.model, weight))
+                received.append(Contribution(each.sender, self._whole(ctx, each.model, part), weight))
             else:
                 ctx.emit(MessageRejected(sender=each.sender, reason="behind"))
         if weights is None or not received:
-            return
-        self._model = ctx.merge(self._model, weights.own, received, round=self._updates)
-        self._age = weights.age
+            return False
+        merged = ctx.merge(self._model, weights.own, received, round=self._updates)
+        # A rule may change what was equal, too: of the other parts nothing is taken over.
+        self._model = self._whole(ctx, merged, part)
+        self._ages[part] = weights.age
         self._merges += 1
         self._heard.update(each.sender for each in received)
-        useful = any(each.age >= own_age for each in kept)
-        for _ in range(self._account.react(useful=useful, draw=lambda: self._draw(ctx))):
-            self._push(ctx)
+        return any(each.age >= own_age for each in kept)
 
-    def _catch_up(self, ctx: Context) -> None:
+    def _whole(self, ctx: Context, source: Model, part: int) -> Model:
+        """Return the own model with a part of another; where models are not divided, that is the other."""
+        parts = len(self._ages)
+        return source if parts == 1 else ctx.graft(self._model, source, Part(part, parts))
+
+    def _catch_up(self, ctx: Context, part: int) -> None:
         """Take over a model when enough neighbours are far ahead; of those, the last that so many vouch for."""
-        ahead = self._inbox.ahead_of(self._age + self._limit())
+        inbox = self._inboxes[part]
+        ahead = inbox.ahead_of(self._ages[part] + self._limit())
         if not ahead:
             return
-        live = sum(ctx.is_up(peer) for peer in self._neighbours)
-        witnesses = max(1, min(self._settings.witnesses, live))
+        witnesses = max(1, min(self._settings.witnesses, self._around.live(ctx)))
         if len(ahead) < witnesses:
             return
         age, sender, model = ahead[-witnesses]
-        self._inbox.drop(sender)
-        self._model = ctx.adopt(self._model, Contribution(sender, model, 1.0))
-        self._age = age
+        inbox.drop(sender)
+        self._model = ctx.adopt(self._model, Contribution(sender, self._whole(ctx, model, part), 1.0))
+        self._ages[part] = age
         ctx.emit(ModelAdopted(sender=sender, round=age))
 
     def _limit(self) -> int:
@@ -328,7 +330,7 @@ class Push(Protocol):
         What is merged after an update goes out after the next one: ages rise by one a period. Where it goes out at
         once, whoever hears it may push it on in the same period, one older.
         """
-        settings, degree = self._settings, len(self._neighbours)
+        settings, degree = self._settings, len(self._around.neighbours)
         if settings.merge_when == "wake-up" and settings.order == "update-then-merge":
             return settings.age_limit
         return settings.age_limit * (1 + min(settings.fanout or degree, degree))
@@ -341,7 +343,7 @@ class Push(Protocol):
         self._saved = self._state()
         ctx.emit(
             RoundCompleted(
-                round=self._updates, model=self._model, heard=heard, expected=len(self._neighbours)
+                round=self._updates, model=self._model, heard=heard, expected=len(self._around.neighbours)
             )
         )
         if self._updates >= self._rounds:
@@ -349,9 +351,10 @@ class Push(Protocol):
 
     def _finish(self, ctx: Context) -> None:
         self._finished = True
-        self._inbox.take()
+        for inbox in self._inboxes:
+            inbox.take()
         message = FinishedMessage(round=self._rounds)
-        for peer in sorted(self._contacts):
+        for peer in sorted(self._around.contacts):
             if ctx.is_up(peer):
                 ctx.send(peer, message)
         ctx.finish(self._model)
@@ -359,15 +362,13 @@ class Push(Protocol):
     # --- bookkeeping ---
 
     def _meet(self, ctx: Context) -> None:
-        # The peers file may be read again while we run; the world then gives another sequence.
-        if ctx.contacts is not self._contacts_given:
-            self._contacts_given = ctx.contacts
-            self._contacts = frozenset(ctx.contacts)
-            self._neighbours = sorted(ctx.neighbours(self._updates))
+        self._around.meet(ctx, self._updates)
 
     def _reason_to_refuse(self, sender: PeerId, message: PushMessage) -> str | None:
-        if sender not in self._contacts:
+        if sender not in self._around.contacts:
             return "not-a-neighbour"
+        if message.parts != len(self._ages) or not 0 <= message.part < message.parts:
+            return "no-such-part"
         return None if message.age > 0 else "untrained"
 
     def _set_alarm(self, ctx: Context) -> None:
@@ -384,4 +385,15 @@ class Push(Protocol):
         return float(self._generator(ctx).random())
 
     def _state(self) -> _Saved:
-        return _Saved(self._updates, self._wake_ups, self._age, self._account.balance)
+        return _Saved(
+            self._updates,
+            self._wake_ups,
+            tuple(self._ages),
+            tuple(account.balance for account in self._accounts),
+        )
+
+
+def _numbers(saved: int | float | str | None, count: int) -> list[int]:
+    """Return the numbers of a snapshot; where models were divided otherwise, the least for all."""
+    numbers = [int(number) for number in str(saved or 0).split(",")]
+    return numbers if len(numbers) == count else [min(numbers)] * count

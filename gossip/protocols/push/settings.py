@@ -52,6 +52,13 @@ class PushSettings(Choice):
         le=64,
         description="neighbours that must be far ahead before a model is taken over: one more than may lie",
     )
+    parts: int = Field(
+        1,
+        ge=1,
+        le=4096,
+        description="S: a push carries one of so many parts of the model; fewer bytes each, slower news; each part has "
+        "its own age and tokens",
+    )
     tokens: Literal["proactive", "simple", "generalised", "randomised"] = Field(
         "proactive",
         description="when to push: at every wake-up, or from an account, also in answer to news (Danner and Jelasity)",

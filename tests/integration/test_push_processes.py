@@ -1,0 +1,63 @@
+"""Gossip learning with real nodes over TLS: they learn, whoever is killed, and send what the virtual engine counts."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import scenarios
+
+SMALL = {
+    "scenario.peers": 6,
+    "scenario.algorithm": "gossip-learning",
+    "data.train_max": 600,
+    "model.hidden": (16,),
+    "protocol.kind": "push",
+    "protocol.period_s": 0.1,
+    "protocol.fanout": 0,
+    "topology.kind": "ring",
+    "stop.rounds": 30,
+    "node.linger_s": 60.0,
+    "evaluate.every": 10,
+}
+
+
+def run(tmp_path, engine, **overrides):
+    return scenarios.run(
+        "quickstart",
+        engine=engine,
+        out=tmp_path / engine,
+        report=False,
+        seed=1,
+        overrides=SMALL | {key.replace("__", "."): value for key, value in overrides.items()},
+    )
+
+
+def test_both_engines_count_the_same_bytes_for_each_message(tmp_path):
+    """How many messages there are depends on who is done first; what one takes does not."""
+    of_one = {}
+    for engine in ("virtual", "processes"):
+        summary = run(tmp_path, engine, protocol__parts=4).summary
+        pushes = summary["messages"]["by_type"]["push"]
+        # Two neighbours for each own update; those who are done push on until the slowest is.
+        assert 0.9 * 6 * 2 * 30 <= pushes <= 1.5 * 6 * 2 * 30
+        assert summary["messages"]["by_type"]["finished"] == 12
+        of_one[engine] = summary["bytes"]["payload"] / pushes
+        assert summary["accuracy"]["mean"] > 0.6
+    learned = 64 * 16 + 16 + 16 * 10 + 10
+    assert of_one == {engine: pytest.approx(4 * learned / 4, rel=0.01) for engine in of_one}
+
+
+def test_nodes_that_are_killed_and_come_back_hold_nobody_up(tmp_path):
+    faults = [
+        {"at": 0.5, "do": "crash", "peers": [3, 4]},
+        {"at": 1.0, "do": "restart", "peers": [3, 4]},
+    ]
+    result = run(tmp_path, "processes", faults__list=faults, topology__kind="full", stop__rounds=40)
+    states = {}
+    for name in (f"peer-{index:02d}" for index in range(6)):
+        said = json.loads((tmp_path / "processes" / "peers" / name / "summary.json").read_text())
+        states[name] = (said["state"], said["rounds"])
+    assert set(states.values()) == {("finished", 40)}
+    assert result.summary["accuracy"]["min"] > 0.4
