@@ -451,14 +451,16 @@ class BatchedLearning:
         vectors = self._arena.vectors
         for handle, row in zip(handles, rows, strict=True):
             own, own_weight, received, round, step, last = handle.request
-            # Clones, because a rule may keep what it is given, and rows are written again.
             contributions = [
-                Contribution(each.sender, vectors[each.model.row, :learned].clone(), each.weight)
-                for each in received
+                Contribution(each.sender, vectors[each.model.row, :learned], each.weight) for each in received
             ]
+            mine = vectors[own.row]
+            if self._merge_class.retains:  # and rows are written again
+                contributions = [each._replace(model=each.model.clone()) for each in contributions]
+                mine = mine.clone()
             learner = self._learner(handle.peer)
             vectors[row] = learner.merge(
-                vectors[own.row].clone(),
+                mine,
                 own_weight,
                 contributions,
                 round=round,

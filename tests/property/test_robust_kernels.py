@@ -14,6 +14,7 @@ from gossip.merging import blocks
 from gossip.merging.average import Average
 from gossip.merging.robust import distances, models, networks, order_statistics
 from gossip.protocols.base import Contribution
+from tests.robust_harness import merge
 from tests.strategies import vectors
 
 # --- networks and order statistics ---
@@ -193,3 +194,14 @@ def test_fresh_vectors_have_the_models_shape_and_type(size):
 def test_slices_cover_a_vector_once():
     assert [(here.start, here.stop) for here in blocks.slices(7, 3)] == [(0, 3), (3, 6), (6, 7)]
     assert list(blocks.slices(0, 3)) == []
+
+
+def test_working_space_is_used_again_and_never_handed_out():
+    """Two merges of different sizes, the smaller last: the first result must not change under it."""
+    rng = np.random.default_rng(5)
+    large, small = rng.normal(size=(5, 300)), rng.normal(size=(4, 20))
+    for kind in ("median", "trimmed-mean", "meamed", "krum", "geometric-median", "nnm+median", "nna"):
+        first = merge({"kind": kind, "f": 1}, large)
+        kept = first.value.copy()
+        merge({"kind": kind, "f": 1}, small)
+        assert np.array_equal(first.value, kept), kind

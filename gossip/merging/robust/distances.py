@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossip.merging.blocks import slices
+from gossip.merging.robust.scratch import scratch
 
 Vector = NDArray[np.floating]  # (P,) float32 or float64
 Matrix = NDArray[np.float64]
@@ -35,7 +36,7 @@ def gram(rows: Sequence[Vector], reference: Vector) -> Matrix:
         return full
     count, size = len(moved), len(reference)
     block = _block(count + 1, size)
-    differences, base = np.empty((count, block)), np.empty(block)
+    differences, base = scratch("differences", (count, block)), scratch("base", (block,))
     part = np.zeros((count, count))
     for here in slices(size, block):
         centred = _centred([rows[index] for index in moved], reference, here, differences, base)
@@ -54,7 +55,7 @@ def squared_norms(rows: Sequence[Vector], reference: Vector) -> Matrix:
     norms = np.zeros(len(rows))
     size = len(reference)
     block = _block(2, size)
-    difference, base = np.empty((1, block)), np.empty(block)
+    difference, base = scratch("differences", (1, block)), scratch("base", (block,))
     for here in slices(size, block):
         for index, row in enumerate(rows):
             if row is not reference:
@@ -75,7 +76,8 @@ def squared_distances(rows: Sequence[Vector], products: Matrix | None = None) ->
     squared = from_gram(products)
     norms = np.diagonal(products)
     close = squared < CANCELLATION * (norms[:, None] + norms[None, :])
-    for members in _clusters(close):
+    np.fill_diagonal(close, False)
+    for members in _clusters(close) if close.any() else ():
         if len(members) > 1:
             # A member's distances from itself, the new reference, are exact: what is measured again gets fewer.
             again = squared_distances([rows[index] for index in members])

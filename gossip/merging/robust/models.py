@@ -22,6 +22,7 @@ from gossip.merging.robust.distances import (
     squared_distances,
     squared_norms,
 )
+from gossip.merging.robust.scratch import scratch
 
 BLOCK_BYTES = 5 * 2**19
 """Of one float64 block of all rows, when they are combined."""
@@ -110,7 +111,7 @@ class Models:
         return after
 
     def columns(self, here: slice) -> Sequence[Vector]:
-        """Return the rows' entries in a slice: m arrays, not to be written to."""
+        """Return the rows' entries in a slice: m arrays, only read, and only until the next call."""
         return self._columns(lambda vector: vector[here])
 
     def sampled_columns(self, count: int) -> Sequence[Vector]:
@@ -122,9 +123,27 @@ class Models:
         models = [part(vector) for vector in self.vectors]
         if self.mixing is None:
             return models
-        origin = part(self.own).astype(np.float64)
-        rows = self.mixing @ (np.stack(models).astype(np.float64) - origin) + origin
-        return list(rows.astype(self.own.dtype))
+        distinct, place, rest = self._distinct
+        wide = scratch("wide", (len(models), len(models[0])))
+        for target, model in zip(wide, models, strict=True):
+            target[:] = model
+        rows = np.matmul(distinct, wide, out=scratch("mixed", (len(distinct), len(models[0]))))
+        for row, share in zip(rows, rest.tolist(), strict=True):
+            if abs(share) > ROUNDING:
+                row += share * part(self.own)
+        narrow = scratch("narrow", rows.shape, self.own.dtype)
+        narrow[:] = rows
+        return [narrow[index] for index in place]
+
+    @functools.cached_property
+    def _distinct(self) -> tuple[Matrix, list[int], Matrix]:
+        """The different rows of A, where each row stands among them, and what own adds to make their sums one.
+
+        Honest models often have the same nearest ones, and are the same after mixing.
+        """
+        assert self.mixing is not None
+        distinct, place = np.unique(self.mixing, axis=0, return_inverse=True)
+        return distinct, place.ravel().tolist(), 1 - distinct.sum(axis=1)
 
     def shares(self, coefficients: Matrix) -> Matrix:
         """Return the coefficients of the models (n) that those of the rows (m) come to."""
@@ -152,7 +171,7 @@ def combine(own: Vector, used: Sequence[tuple[float, Vector]], rest: float, out:
         return
     shares = np.array([share for share, _ in used])
     block = max(1, min(len(out), BLOCK_BYTES // (8 * max(1, len(used)))))
-    rows = np.empty((len(used), block))
+    rows = scratch("wide", (len(used), block))
     for here in slices(len(out), block):
         part = rows[:, : here.stop - here.start]
         for target, (_, vector) in zip(part, used, strict=True):

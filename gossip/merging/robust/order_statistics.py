@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from gossip.merging.blocks import slices
 from gossip.merging.robust.distances import Vector
 from gossip.merging.robust.networks import NETWORK_ROWS_MAX, selection
+from gossip.merging.robust.scratch import scratch
 
 Columns: TypeAlias = Callable[[slice], Sequence[Vector]]
 """Gives the rows' entries in a slice: n arrays, which are only read."""
@@ -50,27 +51,34 @@ def mean_around_median(rows: Sequence[Vector], out: Vector, *, f: int) -> None:
     Values equally far that compete for the last places share them, so that no order of the rows matters.
     """
     keep = len(rows) - f
-    middle = np.empty_like(out)
+    length = len(out)
+    middle = scratch("middle", (length,), out.dtype)
     median(rows, middle)
+    away = scratch("away", (len(rows), length), out.dtype)
     with np.errstate(over="ignore"):  # values at opposite ends of the range: infinitely far, which is right
-        away = [np.abs(row - middle) for row in rows]
-    (reach,) = _ranks(away, keep - 1, keep)
-    total, ties = np.zeros(len(out)), np.zeros(len(out))
-    inside, tied = np.zeros(len(out)), np.zeros(len(out))
+        for row, distance in zip(rows, away, strict=True):
+            np.abs(np.subtract(row, middle, out=distance), out=distance)
+    (reach,) = _ranks(list(away), keep - 1, keep)
+    total, ties, inside, tied, taken = scratch("sums", (5, length))
+    chosen = np.empty(length, np.bool_)
+    for sums in (total, ties, inside, tied):
+        sums.fill(0)
     for row, distance in zip(rows, away, strict=True):
-        nearer, level = distance < reach, distance == reach
-        inside += nearer
-        tied += level
-        np.add(total, row, out=total, where=nearer)
-        np.add(ties, row, out=ties, where=level)
-    np.divide(total + (keep - inside) * (ties / tied), keep, out=out, casting="same_kind")
+        # The last places among many rows are seldom tied, but then fairly.
+        for compare, values, count in ((np.less, total, inside), (np.equal, ties, tied)):
+            compare(distance, reach, out=chosen)
+            count += chosen
+            values += np.multiply(row, chosen, out=taken)
+    np.divide(ties, tied, out=ties)
+    total += np.multiply(ties, np.subtract(keep, inside, out=inside), out=ties)
+    np.divide(total, keep, out=out, casting="same_kind")
 
 
 def _mean(values: Sequence[Vector], out: Vector) -> None:
     if len(values) == 1:
         out[:] = values[0]
         return
-    total = np.add(values[0], values[1], dtype=np.float64)
+    total = np.add(values[0], values[1], out=scratch("mean", (len(out),)), dtype=np.float64)
     for value in values[2:]:
         total += value
     np.divide(total, len(values), out=out, casting="same_kind")
@@ -84,7 +92,7 @@ def _ranks(rows: Sequence[Vector], first: int, last: int) -> Sequence[Vector]:
         return list(np.ascontiguousarray(sorted_columns[:, first:last].T))
     instructions, buffers, outputs = selection(n, first, last)
     length = len(rows[0])
-    places = [*rows, *np.empty((buffers, length), rows[0].dtype)]
+    places = [*rows, *scratch("network", (buffers, length), rows[0].dtype)]
     for is_maximum, a, b, target in instructions:
         (np.maximum if is_maximum else np.minimum)(places[a], places[b], out=places[target])
     return [places[output] for output in outputs]
