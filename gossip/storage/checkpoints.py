@@ -18,7 +18,7 @@ import safetensors
 import safetensors.numpy
 
 from gossip.errors import CheckpointError
-from gossip.storage.atomic import write_atomically
+from gossip.storage.atomic import temporary, write_atomically
 
 KEPT = 2
 FORMAT = "gossip-checkpoint-1"
@@ -58,11 +58,11 @@ class CheckpointStore:
         self.folder = home / "checkpoints"
 
     def save(self, checkpoint: Checkpoint) -> Path:
-        """Write a checkpoint durably and remove all but the newest two."""
+        """Write a checkpoint durably; remove all but the newest two, and what a killed process was writing."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"round-{checkpoint.round:08d}.safetensors"
         write_atomically(path, encode(checkpoint))
-        for old in self._files()[:-KEPT]:
+        for old in (*self._files()[:-KEPT], *self.folder.glob(temporary(self.folder / "round-*").name)):
             old.unlink(missing_ok=True)
         return path
 

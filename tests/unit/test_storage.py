@@ -41,11 +41,15 @@ def test_the_newest_is_loaded_and_two_are_kept(tmp_path):
     assert len(list((tmp_path / "checkpoints").iterdir())) == 2
 
 
-def test_a_torn_temporary_file_is_no_checkpoint(tmp_path):
+def test_a_torn_temporary_file_is_no_checkpoint_and_goes_with_the_next_one(tmp_path):
     store = CheckpointStore(tmp_path)
     store.save(checkpoint(1))
-    (tmp_path / "checkpoints" / ".round-00000002.safetensors.tmp").write_bytes(b"half")
+    torn = tmp_path / "checkpoints" / ".round-00000002.safetensors.tmp"
+    torn.write_bytes(b"half")
     assert store.load_newest(BELONGS, protocol="rounds").round == 1
+    store.save(checkpoint(3))
+    assert not torn.exists()
+    assert len(list(torn.parent.iterdir())) == 2
 
 
 @pytest.mark.parametrize(
