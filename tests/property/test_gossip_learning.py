@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gossip.protocols.push.ages import merge_weights
+from gossip.protocols.push.ages import believed, merge_weights
 from gossip.protocols.push.settings import PushSettings
 from gossip.protocols.push.tokens import TokenAccount
 
@@ -29,8 +29,7 @@ def test_weights_are_convex_and_the_age_is_the_largest_that_counted(own, receive
         return
     assert math.isclose(weights.own + math.fsum(weights.received), 1, abs_tol=1e-12)
     assert min(weights.own, *weights.received) >= 0
-    counted = [min(age, own + limit) for age in received if age and own - age <= limit]
-    assert weights.age == max([own, *counted])
+    assert weights.age == max([own, *(age for age in received if own - age <= limit)])
 
 
 @given(ages, ages)
@@ -59,29 +58,52 @@ def test_a_limit_that_is_never_reached_changes_nothing(own, received, by_age, be
 
 
 @given(ages, some_ages, st.booleans(), betas, st.integers(0, 100))
-def test_models_behind_the_limit_are_left_out_and_those_ahead_count_as_at_the_limit(
-    own, received, by_age, beta, limit
-):
+def test_models_behind_the_limit_are_left_out_as_if_they_had_not_come(own, received, by_age, beta, limit):
     weights = merge_weights(own, received, by_age=by_age, self_weight=beta, limit=limit)
-    if weights is None:
+    left = [age for age in received if own - age <= limit]
+    alone = merge_weights(own, left, by_age=by_age, self_weight=beta, limit=limit) if left else None
+    if weights is None or alone is None:
+        assert weights is alone is None
         return
-    for age, weight in zip(received, weights.received, strict=True):
-        if own - age > limit:
-            assert weight == 0
-    capped = [min(age, own + limit) for age in received]
-    assert weights == merge_weights(own, capped, by_age=by_age, self_weight=beta, limit=limit)
-    assert weights.age <= own + limit
+    assert [
+        w for age, w in zip(received, weights.received, strict=True) if own - age <= limit
+    ] == alone.received
+    assert all(w == 0 for age, w in zip(received, weights.received, strict=True) if own - age > limit)
+    assert weights.age == alone.age
 
 
 @given(st.integers(1, 100), some_ages)
-def test_with_the_limit_zero_only_models_as_old_are_averaged(own, received):
+def test_with_the_limit_zero_only_models_at_least_as_old_are_merged(own, received):
     weights = merge_weights(own, received, by_age=True, limit=0)
-    older = [age for age in received if age >= own]  # a model further ahead is the protocol's to take over
-    if not older:
-        assert weights is None
-        return
-    assert weights is not None
-    assert weights.own == pytest.approx(1 / (1 + len(older)))
+    older = [age for age in received if age >= own]  # those that are older the protocol takes over
+    assert (weights is None) == (not older)
+    if weights is not None:
+        assert [w > 0 for w in weights.received] == [age >= own for age in received]
+
+
+# --- what is believed ---
+
+
+@given(ages, some_ages, st.integers(1, 5))
+def test_an_age_is_believed_as_far_as_others_vouch_for_it_and_one_update_beyond(own, claims, witnesses):
+    heard = believed(own, claims, witnesses=witnesses)
+    vouched_for = max(
+        (age for age in claims if sum(other >= age for other in claims) >= witnesses), default=0
+    )
+    for age, taken in zip(claims, heard, strict=True):
+        assert taken == min(age, max(own, vouched_for) + (witnesses > 1))
+
+
+@given(ages, st.lists(ages, min_size=2, max_size=8), st.integers(0, 2**53))
+def test_one_liar_among_honest_neighbours_moves_an_age_by_one_at_most(own, honest, lie):
+    oldest = max(own, *honest)
+    heard = believed(own, [*honest, lie], witnesses=2)
+    assert max(own, *heard) <= oldest + 1
+
+
+@given(ages, some_ages)
+def test_whoever_asks_for_no_witness_believes_everybody(own, claims):
+    assert believed(own, claims, witnesses=1) == [min(age, max(own, *claims)) for age in claims] == claims
 
 
 # --- G3: token accounts ---

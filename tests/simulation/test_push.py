@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gossip.protocols.base import Context
 from gossip.protocols.push.messages import PushMessage
 from gossip.protocols.push.protocol import Push
 from gossip.protocols.push.settings import PushSettings
@@ -141,15 +142,58 @@ def test_a_single_liar_about_ages_is_not_taken_over_and_two_are_where_one_is_all
     assert run.adopted == 1
 
 
-def test_a_lone_liar_raises_an_age_by_no_more_than_the_limit():
-    run = world(5, fanout=0, age_limit=3, merge_when="received")
+class Liar(Push):
+    """Trains nothing, and says of a worthless model that it is older than all others."""
+
+    def on_start(self, ctx: Context) -> None:
+        ctx.set_timer("lie", 0.4)
+
+    def on_timer(self, ctx: Context, key: str) -> None:
+        for peer in ctx.contacts:
+            ctx.send(peer, PushMessage(age=2**53, model=-1e6))
+        ctx.set_timer("lie", 0.4)
+
+    def on_message(self, ctx: Context, sender: str, message: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("merge_when", ["wake-up", "received", "full"])
+@pytest.mark.parametrize("fanout", [0, 1])
+def test_a_liar_about_ages_is_heard_like_others_and_makes_nobody_leave_out_the_honest(merge_when, fanout):
+    run = world(6, rounds=60, fanout=fanout, merge_when=merge_when)
+    run.peers["p005"].protocol = Liar(PushSettings(), rounds=60, model=0.0)
     run.start()
-    run.run(until=5.3)
-    peer = protocol(run, 0)
-    run.peers["p000"].training = 0
-    before = peer.ages[0]
-    _push(run, "p000", "p004", 2**53)
-    assert before < peer.ages[0] <= before + 3 * 5  # any of its four neighbours may be heard in a period
+    run.run(until=50.0)
+    assert run.adopted == 0
+    ages = [protocol(run, index).ages[0] for index in range(5)]
+    assert max(ages) - min(ages) < 10
+    late = [received for _, round, _, received in run.merges if round > 20]
+    assert {each.sender for received in late for each in received} == set(run.names)
+    for received in late:
+        # An equal share for each and the own model would be one; honest ages differ a little, too.
+        shares = {each.sender: each.weight * (len(received) + 1) for each in received}
+        assert shares.get("p005", 0.0) < 1.3
+    assert run.rejected["behind"] < 0.02 * run.sent["push"]
+
+
+def test_a_lone_neighbour_that_is_ahead_is_followed_all_the_same():
+    """Two behind and one ahead, in a row: nobody vouches for the one, and still its model reaches the others."""
+    names = ["p000", "p001", "p002", "p003"]
+    rows = [{other: 0.3 for other in names if abs(names.index(other) - place) == 1} for place in range(4)]
+    chosen = PushSettings(fanout=0)
+    run = World(
+        lambda round: rows,
+        lambda name, round: Push.resume(chosen, rounds=10_000, model=0.0, state={}),
+        4,
+        train=lambda name, model, round: model,
+        train_s=lambda name, round: 0.01,
+    )
+    run.peers["p003"].protocol = Push.resume(
+        chosen, rounds=10_000, model=100.0, state={"round": 500, "ages": "500"}
+    )
+    run.start()
+    run.run(until=40.0)
+    assert all(run.peers[name].completed[-1].model > 80 for name in names)
 
 
 def test_models_that_were_never_trained_and_strangers_are_refused():

@@ -7,8 +7,11 @@ learning (Hegedűs, Danner and Jelasity, JPDC 2021) is, for one received model,
 
 and here, for any number of them, each model's share of all ages. A model of age 0 was never trained: it changes no
 trained one. The limited merge (Danner et al. 2023) goes to the ends where ages differ by more than a limit L: λ = 0
-where the received model is that far behind. Where it is that far ahead, λ = 1 is the protocol's to decide, which asks
-for witnesses; without them the model counts as if it were L ahead.
+where the received model is that far behind. Where it is that far ahead, λ = 1 is the protocol's to decide.
+
+An age is what a stranger says. Whoever could raise others' ages at will would have his models weigh most, and would
+have honest ones left out as far behind. So an age is believed only as far as another sender vouches for it, and one
+update beyond (`believed`).
 """
 
 from __future__ import annotations
@@ -27,6 +30,19 @@ class Weights(NamedTuple):
     """Of the merged model."""
 
 
+def believed(own_age: int, ages: Sequence[int], *, witnesses: int) -> list[int]:
+    """Return the ages as far as they are believed.
+
+    What `witnesses` senders claim together, or the own age, is; who claims more counts as one update older than that.
+    So `witnesses` - 1 liars raise an age by one in a merge, which honest neighbours follow, and not by as much as they
+    like.
+    """
+    claims = sorted(ages, reverse=True)
+    vouched_for = claims[witnesses - 1] if len(claims) >= witnesses else 0
+    most = max(own_age, vouched_for) + (witnesses > 1)
+    return [min(age, most) for age in ages]
+
+
 def merge_weights(
     own_age: int, ages: Sequence[int], *, by_age: bool, self_weight: float | None = None, limit: int
 ) -> Weights | None:
@@ -37,10 +53,10 @@ def merge_weights(
         ages: of the received models, not negative.
         by_age: in proportion to ages, or all the same.
         self_weight: β of the own model; None: a share like every other's.
-        limit: L, in updates.
+        limit: L, in updates; models further behind are left out.
     """
-    believed = [min(age, own_age + limit) if own_age - age <= limit else 0 for age in ages]
-    shares = [float(age) if by_age else float(age > 0) for age in believed]
+    usable = [age if own_age - age <= limit else 0 for age in ages]
+    shares = [float(age) if by_age else float(age > 0) for age in usable]
     total = sum(shares)
     if not total:
         return None
@@ -51,4 +67,4 @@ def merge_weights(
     else:
         own_share = float(own_age) if by_age else 1.0
         own = own_share / (own_share + total)
-    return Weights(own, [(1 - own) * share / total for share in shares], max(own_age, *believed))
+    return Weights(own, [(1 - own) * share / total for share in shares], max(own_age, *usable))

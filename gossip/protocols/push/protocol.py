@@ -13,10 +13,10 @@ What the papers leave open, and what is done here:
   takes it L periods always is far behind, and contributes nothing.
 * Models in parts (`parts`): a push carries one of S contiguous parts, with its own age, and merging it leaves the
   others as they are. Rules see whole models: the own one with the part received in its place.
-* Ages are what strangers say. A model is taken over only where a second neighbour (`witnesses`) is as far ahead, and it
-  is the second one's that is taken, so a single liar with the age 10^18 cannot make others take its model. Without
-  witnesses a model counts as no further ahead than L: it weighs more than it should, once per push, and raises the age
-  by L at most. Asking for witnesses only, and never refusing, a peer with one neighbour ahead still catches up.
+* Ages are what strangers say, and `witnesses` - 1 neighbours of a peer may lie (with fewer neighbours that can be
+  reached, none is doubted). An age is believed as far as so many claim it, and one update beyond. A model is taken over
+  only where so many are far ahead, and it is the last of these whose model is taken. A liar with the age 10^18 is
+  therefore heard like anybody else: it makes nobody take its model, nor leave out others'.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from gossip.protocols.base import (
     Ticket,
     TimerKey,
 )
-from gossip.protocols.push.ages import merge_weights
+from gossip.protocols.push.ages import believed, merge_weights
 from gossip.protocols.push.inbox import Inbox, Kept
 from gossip.protocols.push.messages import PushMessage
 from gossip.protocols.push.neighbourhood import Neighbourhood
@@ -270,7 +270,7 @@ class Push(Protocol):
 
     def _merge(self, ctx: Context) -> None:
         merged = [
-            (part, self._merge_part(ctx, part, inbox.take()))
+            (part, self._merge_part(ctx, part, inbox.take(remember_above=self._ages[part] + self._limit())))
             for part, inbox in enumerate(self._inboxes)
             if inbox
         ]
@@ -281,9 +281,10 @@ class Push(Protocol):
     def _merge_part(self, ctx: Context, part: int, kept: Sequence[Kept]) -> bool:
         """Merge what has come of a part; return whether there was news in it."""
         settings, own_age = self._settings, self._ages[part]
+        ages = believed(own_age, [each.age for each in kept], witnesses=self._witnesses(ctx))
         weights = merge_weights(
             own_age,
-            [each.age for each in kept],
+            ages,
             by_age=settings.weighting == "age",
             self_weight=settings.self_weight,
             limit=self._limit(),
@@ -315,7 +316,7 @@ class Push(Protocol):
         ahead = inbox.ahead_of(self._ages[part] + self._limit())
         if not ahead:
             return
-        witnesses = max(1, min(self._settings.witnesses, self._around.live(ctx)))
+        witnesses = self._witnesses(ctx)
         if len(ahead) < witnesses:
             return
         age, sender, model = ahead[-witnesses]
@@ -323,6 +324,9 @@ class Push(Protocol):
         self._model = ctx.adopt(self._model, Contribution(sender, self._whole(ctx, model, part), 1.0))
         self._ages[part] = age
         ctx.emit(ModelAdopted(sender=sender, round=age))
+
+    def _witnesses(self, ctx: Context) -> int:
+        return max(1, min(self._settings.witnesses, self._around.live(ctx)))
 
     def _limit(self) -> int:
         """L in updates: so many does a model's age rise by in L periods at most, as a rule.
@@ -352,7 +356,7 @@ class Push(Protocol):
     def _finish(self, ctx: Context) -> None:
         self._finished = True
         for inbox in self._inboxes:
-            inbox.take()
+            inbox.clear()
         message = FinishedMessage(round=self._rounds)
         for peer in sorted(self._around.contacts):
             if ctx.is_up(peer):

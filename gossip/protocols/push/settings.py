@@ -43,14 +43,14 @@ class PushSettings(Choice):
         10,
         ge=0,
         le=2**31,
-        description="L, in periods: who is so far behind takes over a model, and models so far behind are left out; "
-        "an age is believed so far, too: a larger L believes larger lies",
+        description="L, in periods: who is so far behind takes over a model, and models so far behind are left out",
     )
     witnesses: int = Field(
         2,
         ge=1,
         le=64,
-        description="neighbours that must be far ahead before a model is taken over: one more than may lie",
+        description="neighbours that must say so before an age is believed, or a model far ahead is taken over: one "
+        "more than may lie; 1 believes everybody",
     )
     parts: int = Field(
         1,
