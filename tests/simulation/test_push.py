@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from gossip.protocols.base import Context
+from gossip.protocols.push.inbox import Inbox, Kept
 from gossip.protocols.push.messages import PushMessage
 from gossip.protocols.push.protocol import Push
 from gossip.protocols.push.settings import PushSettings
+from gossip.protocols.push.tokens import TokenAccount
+from tests.simulation import push_swarm
 from tests.simulation.world import Ctx, Links, World
 
 ROUNDS = 20
@@ -235,3 +238,46 @@ def test_with_loss_duplicates_and_reordering_everybody_ends(seed):
     run.run(until=10.0 * ROUNDS)
     assert all(peer.finished is not None for peer in run.peers.values())
     assert run.final().min() > ROUNDS / 3
+
+
+# --- seeded runs with all faults ---
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_goes_wrong_nothing_forbidden_happens_and_afterwards_all_finish(seed):
+    push_swarm.run(seed)
+
+
+def hoard(inbox: Inbox, sender: str, age: int, model: Any) -> None:
+    """Keep all models of a sender, not the newest."""
+    inbox._kept[f"{sender} {len(inbox)}"] = Kept(age, sender, model)
+    inbox.arrivals += 1
+
+
+def run_seeds() -> None:
+    for seed in range(40):
+        push_swarm.run(seed)
+
+
+def test_the_same_seed_gives_the_same_run():
+    digests = [push_swarm.run(seed).log.hexdigest() for seed in (3, 3, 4)]
+    assert digests[0] == digests[1] != digests[2]
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "broken", "complaint"),
+    [
+        (Push, "_set_alarm", lambda self, ctx: None, "have not finished"),
+        (Push, "_whole", lambda self, ctx, source, part: source, "nan"),
+        (TokenAccount, "tick", lambda self, draw: setattr(self, "balance", self.balance + 1), "tokens"),
+        (Inbox, "put", hoard, "bounded|sender"),
+        (Push, "snapshot", lambda self: {"round": 0}, "replay"),
+    ],
+)
+def test_a_broken_peer_is_found_and_the_failure_says_how_to_replay_it(
+    monkeypatch, where, name, broken, complaint
+):
+    monkeypatch.setattr(where, name, broken)
+    with pytest.raises(AssertionError, match=complaint) as failure:
+        run_seeds()
+    assert "replay: python -m tests.simulation.push_swarm --seed" in str(failure.value)

@@ -148,6 +148,7 @@ class Push(Protocol):
             "merges": self._merges,
             "pushes": self._pushes,
             "tokens": sum(account.balance for account in self._accounts),
+            "wake_ups": self._wake_ups,
             "missed_wake_ups": self._missed,
         }
 

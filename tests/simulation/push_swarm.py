@@ -1,0 +1,295 @@
+"""Seeded runs of gossip learning on numbers: one number decides graph, network, settings, and who is killed when.
+
+    python -m tests.simulation.push_swarm --seed 17       one run, told in detail
+    python -m tests.simulation.push_swarm --seeds 0-999   many
+
+What must never happen is looked for at every event. At some time all faults end; then everybody must finish, and no
+later than its own period allows, because nobody waits for anybody.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossip.protocols import Contribution, Message, Protocol, RoundCompleted
+from gossip.protocols.base import Part
+from gossip.protocols.push.messages import PushMessage
+from gossip.protocols.push.protocol import Push
+from gossip.protocols.push.settings import PushSettings
+from gossip.wire.messages import type_of
+from scenarios.sections import Fault, FaultSettings, NetworkSettings
+from scenarios.virtual.faults import FaultPlan
+from scenarios.virtual.network import Network
+from scenarios.virtual.peer import VirtualPeer
+from scenarios.virtual.simulation import Simulation
+from topologies import Topology, TopologyError
+
+Vector = NDArray[np.float64]
+
+MODEL_BYTES, SMALL_BYTES = 20_000, 120
+KINDS = ("ring", "regular", "full", "star", "exponential", "erdos-renyi", "random-neighbours")
+
+
+class Vectors:
+    """Models are one number for each part; a local update draws all of them to the peer's own target, 0 or 1."""
+
+    def __init__(self, parts: int) -> None:
+        self._parts = parts
+
+    def initial(self, peer: int) -> Vector:
+        return np.full(self._parts, 0.5)
+
+    def train(self, model: Vector, peer: int, *, round: int) -> Vector:
+        return 0.9 * model + 0.1 * (peer % 2)
+
+    def merge(
+        self,
+        own: Vector,
+        own_weight: float,
+        received: Sequence[Contribution],
+        *,
+        peer: int,
+        round: int,
+        step: int,
+        last: bool,
+    ) -> Vector:
+        assert received
+        assert own_weight >= 0
+        assert min(each.weight for each in received) > 0
+        assert abs(own_weight + sum(each.weight for each in received) - 1) < 1e-9
+        assert len({each.sender for each in received}) == len(received)
+        merged: Vector = own_weight * own + sum(each.weight * each.model for each in received)
+        return merged
+
+    def graft(self, base: Vector, source: Vector, part: Part) -> Vector:
+        grafted = base.copy()
+        grafted[part.place] = source[part.place]
+        return grafted
+
+    def adopt(self, own: Vector, received: Contribution) -> Vector:
+        model: Vector = received.model
+        return model
+
+
+def _travelling(message: PushMessage) -> Vector:
+    """Return the model with nothing but what travels of it."""
+    if message.piece is None:
+        model: Vector = message.model
+        return model
+    travelling = np.full(message.parts, np.nan)
+    travelling[message.part] = message.model[message.part]
+    return travelling
+
+
+class PushWorld(Simulation):
+    """A simulation that checks what is always true."""
+
+    def __init__(
+        self,
+        topology: Topology,
+        settings: PushSettings,
+        *,
+        rounds: int,
+        network: NetworkSettings,
+        training_s: list[float],
+        seed: int,
+    ) -> None:
+        peers = topology.peers
+        self.rounds = rounds
+        self.settings = settings
+        self.ended_s: dict[int, float] = {}
+        self._round_of: dict[tuple[int, int], int] = {}
+
+        def make_protocol(model: Vector, state: Mapping[str, int | float | str]) -> Protocol:
+            return Push.resume(settings, rounds=rounds, model=model, state=state)
+
+        super().__init__(
+            names=[f"p{index:02d}" for index in range(peers)],
+            topology=topology,
+            make_protocol=make_protocol,
+            learning=Vectors(settings.parts),
+            make_network=lambda schedule: Network(network, peers=peers, seed=seed, schedule=schedule),
+            training_s=lambda peer, round: training_s[peer],
+            frame_bytes=lambda peer, message: (
+                (MODEL_BYTES, MODEL_BYTES - 200) if message.carries_model else (SMALL_BYTES, 0)
+            ),
+            measure=self,  # type: ignore[arg-type]
+            seed=seed,
+        )
+
+    def transmit(self, sender: VirtualPeer, name: str, message: Message, connection: int) -> None:
+        assert sender.alive
+        assert not sender.paused
+        assert name in sender.contacts
+        registered = type_of(message.kind)
+        assert registered is not None
+        registered.plain_fields(message)  # fits the wire
+        if isinstance(message, PushMessage):
+            assert message.age > 0, "nothing that was never trained is pushed"
+            assert message.parts == self.settings.parts
+            message = dataclasses.replace(message, model=_travelling(message))
+        super().transmit(sender, name, message, connection)
+
+    def round_completed(  # type: ignore[override]
+        self, peer: VirtualPeer, event: RoundCompleted, now_s: float | None = None
+    ) -> bool:
+        if now_s is not None:
+            return False
+        key = (peer.index, peer.life)
+        before = self._round_of.get(key, int(peer.state.get("round", 0)))
+        assert event.round == before + 1, "own updates are counted one by one, and go on after a restart"
+        assert event.round <= self.rounds
+        assert event.heard <= len(peer.contacts)
+        assert 0 <= event.model.min() <= event.model.max() <= 1, f"a model of {event.model}"
+        self._round_of[key] = event.round
+        super().round_completed(peer, event)
+        return False
+
+    def finished(self, peer: VirtualPeer, model: Vector) -> None:
+        self.ended_s[peer.index] = self.now
+        super().finished(peer, model)
+
+    def check(self) -> None:
+        """Look at what every living protocol holds."""
+        settings = self.settings
+        for peer in self.peers:
+            protocol = peer.protocol
+            assert isinstance(protocol, Push)
+            if not peer.alive:
+                continue
+            status = protocol.status()
+            assert int(status["buffered"]) <= settings.parts * len(peer.contacts), "buffers are bounded"
+            most = settings.parts * settings.token_capacity
+            assert 0 <= int(status["tokens"]) <= most
+            wake_ups = int(status["wake_ups"]) - int(peer.state.get("wake-ups", 0))
+            assert int(status["pushes"]) <= wake_ups + most, "one push a period, but for what was saved"
+
+
+def draw(seed: int) -> tuple[PushWorld, float, float, str]:
+    """Draw a run: the world with its faults, when they end, until when it must be over, and words for it."""
+    rng = np.random.default_rng([seed, 0x50])
+    settings = PushSettings(
+        period_s=float(rng.choice([0.5, 2.0])),
+        jitter=float(rng.choice([0.0, 0.2, 0.8])),
+        fanout=int(rng.integers(0, 4)),
+        order=rng.choice(["update-then-merge", "merge-then-update"]).item(),
+        merge_when=rng.choice(["wake-up", "received", "full"]).item(),
+        buffer_rounds=int(rng.integers(1, 3)),
+        weighting=rng.choice(["age", "uniform"]).item(),
+        self_weight=None if rng.random() < 0.5 else float(rng.random()),
+        age_limit=int(rng.choice([0, 2, 10, 1000])),
+        witnesses=int(rng.integers(1, 4)),
+        parts=int(rng.choice([1, 1, 3])),
+        tokens=rng.choice(["proactive", "simple", "generalised", "randomised"]).item(),
+        token_reach=2,
+        token_capacity=int(rng.integers(2, 6)),
+    )
+    topology = _draw_topology(rng, seed)
+    rounds = int(rng.integers(2, 25))
+    network = NetworkSettings(
+        latency_ms=(5.0, float(rng.choice([10.0, 300.0]))),
+        jitter_ms=float(rng.choice([0.0, 200.0])),  # small messages pass models then
+        loss=float(rng.choice([0.0, 0.05])),
+        bandwidth_mbps=None if rng.random() < 0.5 else 1.0,
+    )
+    slowest_s = settings.period_s * float(rng.choice([0.1, 0.9, 5.0]))
+    training_s = rng.uniform(0, slowest_s, size=topology.peers).tolist()
+    world = PushWorld(topology, settings, rounds=rounds, network=network, training_s=training_s, seed=seed)
+    heal_s = float(rng.uniform(0.2, 1.5)) * rounds * settings.period_s
+    faults = _draw_faults(rng, heal_s)
+    FaultPlan(FaultSettings(list=faults), world, detected_s=3.0)
+    # Each update takes one period, or as many as it lasts, and its wake-up.
+    update_s = max(training_s) + 2 * settings.period_s * (1 + settings.jitter)
+    end_s = heal_s + 30 + (rounds + 1) * update_s
+    words = (
+        f"seed {seed}: {topology.peers} peers, {topology.kind}, {rounds} updates, "
+        f"{settings.model_dump(exclude_defaults=True)}, {network.model_dump(exclude_defaults=True)}, "
+        f"{[(f.do, round(f.at, 1), f.peers) for f in faults]}"
+    )
+    return world, heal_s, end_s, words
+
+
+def _draw_topology(rng: np.random.Generator, seed: int) -> Topology:
+    while True:
+        kind = str(rng.choice(KINDS))
+        options: dict[str, Any] = {}
+        if kind == "regular":
+            options["degree"] = int(rng.choice([2, 3, 4]))
+        if kind == "erdos-renyi":
+            options["time_varying"] = bool(rng.integers(2))
+        try:
+            return Topology(kind, int(rng.integers(2, 21)), seed=seed, **options)
+        except TopologyError:
+            continue  # there is none of that kind with so many peers
+
+
+def _draw_faults(rng: np.random.Generator, heal_s: float) -> tuple[Fault, ...]:
+    faults: list[Fault] = []
+    for _ in range(int(rng.integers(0, 6))):
+        kind: Any = str(rng.choice(["crash", "leave", "pause", "partition"]))
+        share = float(rng.choice([0.2, 0.5, 0.8]))
+        faults.append(Fault(at=float(rng.uniform(0, heal_s)), do=kind, peers=share))
+        if rng.random() < 0.5:
+            back: Any = {"crash": "restart", "leave": "restart", "pause": "resume", "partition": "heal"}[kind]
+            faults.append(Fault(at=float(rng.uniform(0, heal_s)), do=back))
+    if faults and rng.random() < 0.3:
+        faults.append(Fault(at=float(rng.uniform(0, heal_s)), do="join", peers=0.3))
+    kinds: tuple[Any, ...] = ("heal", "resume", "restart")
+    faults += [Fault(at=heal_s + number, do=kind) for number, kind in enumerate(kinds)]
+    return tuple(faults)
+
+
+def run(seed: int) -> PushWorld:
+    """Run one seed; fail where anything is not as it must be."""
+    world, _, end_s, words = draw(seed)
+    try:
+        world.start()
+        for _ in range(20_000):
+            if not world.run(until_s=end_s, events_max=50):
+                break
+            world.check()
+        else:
+            raise AssertionError("too many events")
+        late = [peer.peer for peer in world.peers if not peer.finished]
+        assert not late, f"{late} have not finished at {world.now:.1f} s of {end_s:.1f}"
+        for peer in world.peers:
+            assert peer.round == world.rounds
+    except AssertionError as failure:
+        raise AssertionError(
+            f"{words}\n{failure}\nreplay: python -m tests.simulation.push_swarm --seed {seed}"
+        ) from failure
+    return world
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--seeds", default="0-99")
+    options = parser.parse_args()
+    first, _, last = (str(options.seed) if options.seed is not None else options.seeds).partition("-")
+    failed, totals = 0, Counter[str]()
+    for seed in range(int(first), int(last or first) + 1):
+        try:
+            world = run(seed)
+        except Exception as failure:  # a summary of all is wanted
+            failed += 1
+            print(f"FAILED {failure!r}" if not str(failure) else f"FAILED {failure}")
+        else:
+            totals.update(world.faults)
+            totals["adopted"] += sum(peer.adopted for peer in world.peers)
+            for peer in world.peers:
+                totals.update({f"rejected {reason}": count for reason, count in peer.rejected.items()})
+            if options.seed is not None:
+                print(f"{draw(seed)[3]}\nended at {world.now:.1f} s after {world.processed} events")
+    print(f"{failed} failed; {dict(sorted(totals.items()))}")
+
+
+if __name__ == "__main__":
+    main()
