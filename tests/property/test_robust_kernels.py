@@ -51,6 +51,29 @@ def test_very_many_rows_are_sorted_in_columns_with_the_same_result(n):
     assert np.array_equal(out, np.median(rows.astype(np.float64), axis=0).astype(np.float32))
 
 
+@pytest.mark.parametrize("n", range(1, 11))
+def test_where_order_is_wanted_ranks_come_in_order(n):
+    rows = np.array(list(itertools.product([0.0, 1.0], repeat=n)), dtype=np.float32).T.copy()
+    assert np.array_equal(
+        np.stack(order_statistics._ranks(list(rows), 0, n, ordered=True)), np.sort(rows, axis=0)
+    )
+
+
+@given(st.integers(1, 9), st.data())
+@settings(max_examples=60)
+def test_the_mean_around_the_median_is_that_of_the_nearest_values(count, data):
+    rows = np.stack(data.draw(vectors(count=count))).astype(np.float64)
+    f = data.draw(st.integers(0, (count - 1) // 2))
+    out = np.empty(rows.shape[1])
+    order_statistics.mean_around_median(list(rows), out, f=f)
+    for column, value in zip(rows.T, out, strict=True):
+        middle = np.median(column)
+        nearest = sorted(column, key=lambda entry: (abs(entry - middle), entry))
+        mirrored = sorted(column, key=lambda entry: (abs(entry - middle), -entry))
+        sides = [np.mean(each[: count - f]) for each in (nearest, mirrored)]
+        assert min(sides) - 1e-9 <= value <= max(sides) + 1e-9
+
+
 def test_pruning_leaves_few_comparisons():
     """A median of ten takes 31 comparators, not all of which have two results that somebody reads."""
     assert len(networks.comparators(10)) == 31

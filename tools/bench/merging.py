@@ -9,12 +9,16 @@ medians of the ratios within it, so that a busy machine slows all of them alike.
 Sections:
 
     variance-corrected  10 models of 25 M parameters, in a few large tensors, and in the tensors of ResNet-18
+    average             10 models of 25 M parameters: traffic per second beside a copy's, into old and new memory
+    robust              the same models: order statistics beside torch.median, distances beside torch.cdist, whole rules
+    robust-peers        the virtual engine: 25 peers, full mesh, merges only
     peers               the virtual engine: 50 peers, 8 neighbours each, MLP 64-128-128-128-10, merges only
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import statistics
@@ -31,7 +35,11 @@ from torch import Tensor, nn
 
 from gossip.learning.settings import DataSettings, LocalSettings, ModelSettings
 from gossip.learning.task import Task
+from gossip.merging.average import running_mean
 from gossip.merging.base import Merge, MergeContext
+from gossip.merging.blocks import fresh_like
+from gossip.merging.robust.distances import squared_distances
+from gossip.merging.robust.order_statistics import by_blocks, mean_around_median, median, trimmed_mean
 from gossip.merging.settings import MERGES
 from gossip.parameters import ParameterSpace
 from gossip.protocols.base import Contribution
@@ -128,6 +136,120 @@ def variance_corrected(repetitions: int, quick: bool) -> list[Row]:
     return rows
 
 
+# --- averages and robust rules ---------------------------------------------------------------------
+
+
+def normal_models(parameters: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(parameters, generator=generator) for _ in range(MODELS)]
+
+
+def average(repetitions: int, quick: bool) -> list[Row]:
+    """Bytes read and written per second: an average of k models moves k + 1, a copy two."""
+    parameters = PARAMETERS // 25 if quick else PARAMETERS
+    models = normal_models(parameters)
+    context = context_of(ParameterSpace.of(large_tensors(100)))
+    out = torch.zeros(parameters)
+    shares = [(model, 1 / (k + 2)) for k, model in enumerate(models[1:])]
+    seconds = in_turns(
+        {
+            "copy, old memory": lambda: out.copy_(models[0]),
+            "average, old memory": lambda: running_mean(models[0], shares, out),
+            "copy, new memory": lambda: fresh_like(models[0]).copy_(models[0]),
+            "average, new memory": merging(choice(kind="average").load()(), models, context),
+            "clone": lambda: models[0].clone(),
+        },
+        repetitions,
+    )
+    rows = rows_of(f"{MODELS} models, {parameters / 1e6:.0f} M", seconds)
+    moved = {name: (MODELS + 1 if name.startswith("average") else 2) * 4 * parameters for name in seconds}
+    for row in rows:
+        name = row["name"]
+        row["GB/s"] = moved[name] / row["ms"] / 1e6
+        for base in ("copy, old memory", "copy, new memory", "clone"):
+            if name.startswith("average"):
+                pairs = zip(seconds[name], seconds[base], strict=True)
+                row[f"× {base}"] = statistics.median(moved[name] / a / (moved[base] / b) for a, b in pairs)
+    return rows
+
+
+def peak_over_mb(call: Callable[[], object]) -> float:
+    """Return how far resident memory rises while `call` runs, its result included; NaN where the system cannot say."""
+    status = Path("/proc/self/status")
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forget the peak
+        before = int(status.read_text(encoding="ascii").partition("VmRSS:")[2].split()[0])
+        result = call()
+        peak = int(status.read_text(encoding="ascii").partition("VmHWM:")[2].split()[0])
+        del result
+    except OSError:
+        return float("nan")
+    return (peak - before) / 1024
+
+
+def distance_error(stack: Tensor) -> float:
+    """Return the largest relative error of our squared distances between rows (n, d)."""
+    wide = stack.double()
+    exact = torch.stack([(wide - row).square().sum(dim=1) for row in wide])
+    ours = torch.from_numpy(squared_distances([row.numpy() for row in stack]))
+    off = ~torch.eye(len(stack), dtype=torch.bool)
+    return float(((ours - exact).abs()[off] / exact[off]).max())
+
+
+def robust(repetitions: int, quick: bool) -> list[Row]:
+    parameters = PARAMETERS // 25 if quick else PARAMETERS
+    what = f"{MODELS} models, {parameters / 1e6:.0f} M"
+    models = normal_models(parameters)
+    arrays = [model.numpy() for model in models]
+    context = context_of(ParameterSpace.of(large_tensors(100)))
+    out = torch.zeros(parameters)
+
+    def statistic(function: Callable[..., None]) -> Callable[[], None]:
+        return lambda: by_blocks(
+            lambda here: [array[here] for array in arrays], function, rows=MODELS, out=out.numpy()
+        )
+
+    def whole(kind: str) -> Callable[[], Tensor]:
+        settings = choice(kind=kind, f=2)
+        return merging(settings.load()(settings), models, context)
+
+    rules = {
+        f"rule {kind}": whole(kind)
+        for kind in ("median", "trimmed-mean", "krum", "geometric-median", "nna", "nnm+trimmed-mean")
+    }
+    seconds = in_turns(
+        {
+            "copy": lambda: out.copy_(models[0]),
+            "median": statistic(median),
+            "trimmed mean": statistic(functools.partial(trimmed_mean, f=2)),
+            "meamed": statistic(functools.partial(mean_around_median, f=2)),
+            "Krum distances": lambda: squared_distances(arrays),
+            **rules,
+        },
+        repetitions,
+    )
+    stack = torch.stack(models)
+    slow = in_turns(
+        {
+            "torch.median": lambda: torch.median(stack, dim=0),
+            "torch.cdist": lambda: torch.cdist(stack, stack),
+        },
+        min(3, repetitions),
+    )
+    rows = rows_of(what, {**seconds}, "copy") + rows_of(what, slow)
+    for row in rows:
+        if row["name"] in ("median", "rule median"):
+            row["× torch.median"] = 1e3 * statistics.median(slow["torch.median"]) / row["ms"]
+        if row["name"] == "Krum distances":
+            row["× torch.cdist"] = 1e3 * statistics.median(slow["torch.cdist"]) / row["ms"]
+            row["relative error"] = distance_error(stack[:, : 10**6])
+            # Models that have much in common and differ by little: a thousand of the difference's length each.
+            row["close together"] = distance_error(1000 * stack[0, : 10**6] + 0.7 * stack[:, : 10**6])
+        if row["name"] in rules:
+            row["MB more"] = peak_over_mb(rules[row["name"]])
+    return rows
+
+
 # --- many small ones -------------------------------------------------------------------------------
 
 
@@ -181,8 +303,63 @@ def peers(repetitions: int, quick: bool) -> list[Row]:
     return rows
 
 
+def robust_peers(repetitions: int, quick: bool) -> list[Row]:
+    """Rounds of merges only, every peer with all others' models."""
+    count, rounds = 25, 1 if quick else 4
+    rows: list[Row] = []
+    for hidden in ((96,), (256, 128)):
+        task = Task(
+            data=DataSettings(),
+            model=ModelSettings(hidden=hidden, init="independent"),
+            local=LocalSettings(),
+            seed=0,
+            folder=Path(),
+        )
+        names = [f"peer-{index:02d}" for index in range(count)]
+
+        def engine(settings: Choice, task: Task = task, names: list[str] = names) -> Callable[[], None]:
+            learning = BatchedLearning(task, names, settings)
+            models = [learning.initial(index) for index in range(count)]
+
+            def go() -> None:
+                for round in range(rounds):
+                    for i in range(count):
+                        others = [
+                            Contribution(names[j], models[j], 1 / count) for j in range(count) if j != i
+                        ]
+                        learning.merge(models[i], 1 / count, others, peer=i, round=round)
+                    learning.flush()
+
+            return go
+
+        contenders = {"average": engine(choice(kind="average"))} | {
+            kind: engine(choice(kind=kind, f=5))
+            for kind in (
+                "median",
+                "trimmed-mean",
+                "meamed",
+                "krum",
+                "geometric-median",
+                "nna",
+                "nnm+trimmed-mean",
+            )
+        }
+        found = rows_of(
+            f"{count} peers, {task.space.learned_size} parameters",
+            in_turns(contenders, repetitions),
+            "average",
+        )
+        for row in found:
+            row["us per merge"] = 1e3 * row["ms"] / (rounds * count)
+        rows += found
+    return rows
+
+
 SECTIONS: dict[str, Callable[[int, bool], list[Row]]] = {
     "variance-corrected": variance_corrected,
+    "average": average,
+    "robust": robust,
+    "robust-peers": robust_peers,
     "peers": peers,
 }
 
@@ -210,7 +387,9 @@ def main() -> None:
         print(f"\n{name}")
         for row in rows:
             numbers = "".join(
-                f"{value:10.2f} {key}" for key, value in row.items() if isinstance(value, float)
+                f"{value:10.2f} {key}" if value == 0 or value >= 0.005 else f"{value:10.0e} {key}"
+                for key, value in row.items()
+                if isinstance(value, float)
             )
             print(f"  {row['what']:36} {row['name']:24}{numbers}")
 

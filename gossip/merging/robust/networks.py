@@ -25,7 +25,7 @@ class Instruction(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """How to get the values of some ranks, in no particular order."""
+    """How to get the values of some ranks."""
 
     instructions: tuple[Instruction, ...]
     buffers: int
@@ -51,9 +51,9 @@ def comparators(n: int) -> list[tuple[int, int]]:
 
 
 @functools.lru_cache(maxsize=512)
-def selection(n: int, first: int, last: int) -> Selection:
-    """Return the program for the values of ranks `first` … `last` - 1 (from 0) among `n`."""
-    kept = _pruned(n, first, last)
+def selection(n: int, first: int, last: int, *, ordered: bool = False) -> Selection:
+    """Return the program for the values of ranks `first` … `last` - 1 (from 0) among `n`, in order if wanted."""
+    kept = _pruned(n, first, last, ordered)
     place = list(range(n))  # where each wire's value lies
     free: list[int] = []
     buffers = 0
@@ -80,10 +80,10 @@ def selection(n: int, first: int, last: int) -> Selection:
     return Selection(tuple(instructions), buffers, tuple(place[first:last]))
 
 
-def _pruned(n: int, first: int, last: int) -> list[tuple[int, int, bool, bool]]:
+def _pruned(n: int, first: int, last: int, ordered: bool) -> list[tuple[int, int, bool, bool]]:
     """Return the comparators that matter, each with which of its two results somebody reads."""
     needed = [first <= wire < last for wire in range(n)]
-    unordered = list(needed)  # read by the final sum alone
+    unordered = [wire and not ordered for wire in needed]  # read by the final sum alone
     kept = []
     for i, j in reversed(comparators(n)):
         if not (needed[i] or needed[j]) or (unordered[i] and unordered[j]):

@@ -48,29 +48,25 @@ def trimmed_mean(rows: Sequence[Vector], out: Vector, *, f: int) -> None:
 def mean_around_median(rows: Sequence[Vector], out: Vector, *, f: int) -> None:
     """Write the mean of the n - f values of each column nearest to its median.
 
-    Values equally far that compete for the last places share them, so that no order of the rows matters.
+    In order of size they are neighbours: of the i-th smallest and the i-th of the f largest exactly one is among
+    them, the nearer one. Where both are equally far each counts half, so that no order of the rows matters.
     """
-    keep = len(rows) - f
-    length = len(out)
-    middle = scratch("middle", (length,), out.dtype)
-    median(rows, middle)
-    away = scratch("away", (len(rows), length), out.dtype)
-    with np.errstate(over="ignore"):  # values at opposite ends of the range: infinitely far, which is right
-        for row, distance in zip(rows, away, strict=True):
-            np.abs(np.subtract(row, middle, out=distance), out=distance)
-    (reach,) = _ranks(list(away), keep - 1, keep)
-    total, ties, inside, tied, taken = scratch("sums", (5, length))
-    chosen = np.empty(length, np.bool_)
-    for sums in (total, ties, inside, tied):
-        sums.fill(0)
-    for row, distance in zip(rows, away, strict=True):
-        # The last places among many rows are seldom tied, but then fairly.
-        for compare, values, count in ((np.less, total, inside), (np.equal, ties, tied)):
-            compare(distance, reach, out=chosen)
-            count += chosen
-            values += np.multiply(row, chosen, out=taken)
-    np.divide(ties, tied, out=ties)
-    total += np.multiply(ties, np.subtract(keep, inside, out=inside), out=ties)
+    n, length = len(rows), len(out)
+    keep = n - f
+    ordered = _ranks(rows, 0, n, ordered=True)
+    middle, total, below, above = scratch("around", (4, length))
+    np.add(ordered[(n - 1) // 2], ordered[n // 2], out=middle, dtype=np.float64)
+    middle *= 0.5
+    total.fill(0)
+    for value in ordered[f:keep]:
+        total += value
+    for low, high in zip(ordered[:f], ordered[keep:], strict=True):
+        np.subtract(middle, low, out=below)
+        np.subtract(high, middle, out=above)
+        total += np.where(below < above, low, high)
+        tied = below == above
+        if tied.any():
+            total[tied] += (low[tied].astype(np.float64) - high[tied]) / 2
     np.divide(total, keep, out=out, casting="same_kind")
 
 
@@ -84,13 +80,13 @@ def _mean(values: Sequence[Vector], out: Vector) -> None:
     np.divide(total, len(values), out=out, casting="same_kind")
 
 
-def _ranks(rows: Sequence[Vector], first: int, last: int) -> Sequence[Vector]:
-    """Return for each column the values of ranks `first` … `last` - 1, in no particular order of their rows."""
+def _ranks(rows: Sequence[Vector], first: int, last: int, *, ordered: bool = False) -> Sequence[Vector]:
+    """Return for each column the values of ranks `first` … `last` - 1, ascending only where `ordered`."""
     n = len(rows)
     if n > NETWORK_ROWS_MAX:
         sorted_columns: NDArray[np.floating] = np.sort(np.stack(rows, axis=-1), axis=-1)
         return list(np.ascontiguousarray(sorted_columns[:, first:last].T))
-    instructions, buffers, outputs = selection(n, first, last)
+    instructions, buffers, outputs = selection(n, first, last, ordered=ordered)
     length = len(rows[0])
     places = [*rows, *scratch("network", (buffers, length), rows[0].dtype)]
     for is_maximum, a, b, target in instructions:
