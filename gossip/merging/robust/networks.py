@@ -11,8 +11,8 @@ from __future__ import annotations
 import functools
 from typing import NamedTuple
 
-NETWORK_ROWS_MAX = 128
-"""Above this the number of comparisons, about n log²n / 4, costs more than sorting columns does."""
+NETWORK_ROWS_MAX = 48
+"""Above this the number of comparisons, about n log²n / 4, costs more than numpy's vectorised sort of each column."""
 
 
 class Instruction(NamedTuple):
