@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -66,7 +66,7 @@ class Series:
 
 def accuracy(runs: Sequence[Series]) -> str:
     """Mean accuracy of the peers' own models with the range from worst to best, and that of their average."""
-    with _figure() as (figure, axes):
+    with drawing() as (figure, axes):
         lowest = 1.0
         for colour, style, run in _styled(runs):
             x, mean = _points(run, "accuracy_mean")
@@ -85,7 +85,7 @@ def accuracy(runs: Sequence[Series]) -> str:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(loc="lower right")
-        return _address(figure)
+        return address(figure)
 
 
 def every_peer(metrics: Sequence[Mapping[str, Any]], curve: Sequence[Mapping[str, Any]]) -> str | None:
@@ -96,7 +96,7 @@ def every_peer(metrics: Sequence[Mapping[str, Any]], curve: Sequence[Mapping[str
             lines[entry["peer"]].append((entry["round"], entry["accuracy"]))
     if not 1 < len(lines) <= DRAWN_LINES_MAX:
         return None
-    with _figure() as (figure, axes):
+    with drawing() as (figure, axes):
         for index, line in enumerate(lines.values()):
             label = "one peer each" if index == 0 else None
             axes.plot(*zip(*line, strict=True), color="#7d8894", alpha=0.55, linewidth=0.8, label=label)
@@ -106,12 +106,12 @@ def every_peer(metrics: Sequence[Mapping[str, Any]], curve: Sequence[Mapping[str
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(loc="lower right")
-        return _address(figure)
+        return address(figure)
 
 
 def consensus(runs: Sequence[Series]) -> str | None:
     """Distance of the models from their mean, on a logarithmic scale; None where no run has any."""
-    with _figure() as (figure, axes):
+    with drawing() as (figure, axes):
         drawn = False
         for colour, style, run in _styled(runs):
             x, y = _points(run, "consensus_distance")
@@ -131,12 +131,12 @@ def consensus(runs: Sequence[Series]) -> str | None:
         axes.yaxis.set_minor_formatter(NullFormatter())
         if len(runs) > 1:
             axes.legend(loc="best")
-        return _address(figure)
+        return address(figure)
 
 
 def cost(runs: Sequence[Series]) -> str | None:
     """Mean accuracy against what the peers have sent together: what a run bought with its bytes."""
-    with _figure() as (figure, axes):
+    with drawing() as (figure, axes):
         most = 0.0
         for colour, style, run in _styled(runs):
             points = [p for p in run.curve if p.get("accuracy_mean") is not None and p.get("bytes")]
@@ -152,7 +152,7 @@ def cost(runs: Sequence[Series]) -> str | None:
         axes.xaxis.set_major_locator(MaxNLocator(5))
         if len(runs) > 1:
             axes.legend(loc="lower right")
-        return _address(figure)
+        return address(figure)
 
 
 def traffic(by_run: Mapping[str, Mapping[str, int]]) -> str | None:
@@ -164,7 +164,7 @@ def traffic(by_run: Mapping[str, Mapping[str, int]]) -> str | None:
     if not kinds:
         return None
     rows = len(kinds) * len(by_run)
-    with _figure(height=0.9 + 0.3 * rows + 0.2 * len(kinds)) as (figure, axes):
+    with drawing(height=0.9 + 0.3 * rows + 0.2 * len(kinds)) as (figure, axes):
         width = 0.8 / len(by_run)
         most = max(max(counts.values(), default=0) for counts in by_run.values())
         for index, (label, counts) in enumerate(by_run.items()):
@@ -182,15 +182,17 @@ def traffic(by_run: Mapping[str, Mapping[str, int]]) -> str | None:
         axes.grid(visible=False, axis="y")
         if len(by_run) > 1:
             axes.legend(loc="lower right")
-        return _address(figure)
+        return address(figure)
 
 
-def network(graph: nx.Graph[str], accuracies: Mapping[str, float]) -> str | None:
-    """The graph, peers coloured by their final accuracy; None where it is too large to be seen."""
+def network(
+    graph: nx.Graph[str], accuracies: Mapping[str, float], attackers: Collection[str] = ()
+) -> str | None:
+    """The graph, peers coloured by their final accuracy, attackers red; None where it is too large to be seen."""
     peers = sorted(graph)
     if not peers or len(peers) > DRAWN_PEERS_MAX:
         return None
-    with _figure(width=5.4, height=4.6) as (figure, axes):
+    with drawing(width=5.4, height=4.6) as (figure, axes):
         places = _places(graph, peers)
         edges = graph.number_of_edges()
         nx.draw_networkx_edges(
@@ -216,9 +218,19 @@ def network(graph: nx.Graph[str], accuracies: Mapping[str, float]) -> str | None
             linewidths=0.8,
             zorder=3,
         )
+        unknown = np.isnan(values)
+        axes.scatter(
+            xy[unknown, 0],
+            xy[unknown, 1],
+            s=size,
+            c=[COLOURS[1] if peer in attackers else "white" for peer in np.array(peers)[unknown]],
+            edgecolors=INK,
+            linewidths=0.8,
+            zorder=3,
+        )
         if len(peers) <= NAMED_PEERS_MAX:
             for place, peer, value in zip(xy, peers, values, strict=True):
-                light = not np.isnan(value) and value > (bottom + top) / 2
+                light = peer in attackers or (not np.isnan(value) and value > (bottom + top) / 2)
                 axes.annotate(
                     peer.removeprefix("peer-"),
                     place,
@@ -239,7 +251,7 @@ def network(graph: nx.Graph[str], accuracies: Mapping[str, float]) -> str | None
         axes.set_aspect("equal")
         axes.margins(0.08)
         axes.axis("off")
-        return _address(figure)
+        return address(figure)
 
 
 def _places(graph: nx.Graph[str], peers: Sequence[str]) -> dict[str, tuple[float, float]]:
@@ -265,7 +277,7 @@ def _points(run: Series, key: str) -> tuple[list[int], list[float]]:
 
 
 @contextmanager
-def _figure(*, width: float = 6.4, height: float = 3.8) -> Iterator[tuple[Figure, Axes]]:
+def drawing(*, width: float = 6.4, height: float = 3.8) -> Iterator[tuple[Figure, Axes]]:
     # No pyplot: it keeps state of its own and may look for a display.
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(width, height))
@@ -276,7 +288,7 @@ def _round_bytes(value: float) -> str:
     return human_bytes(value).replace(".0 ", " ")
 
 
-def _address(figure: Figure) -> str:
+def address(figure: Figure) -> str:
     target = io.BytesIO()
     figure.savefig(target, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return "data:image/svg+xml;base64," + base64.b64encode(target.getvalue()).decode("ascii")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tomllib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +15,19 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gossip.errors import SettingError
 from gossip.telemetry.progress import human_bytes
-from scenarios import figures
+from scenarios import figures, verdict_figures
+from scenarios.comparison import compare
 from scenarios.run_folder import METRICS, SCENARIO, SUMMARY
 from scenarios.tables import percent
 
 PEERS_LISTED_MAX = 500
 """Rows of the table of peers; a page of thousands would be slow to open."""
 
-RUNS_MAX = 24
-"""As many curves as colours and line styles can tell apart."""
+CURVES_MAX = 24
+"""As many curves as colours and line styles can tell apart; more runs are compared in a table."""
+
+RUNS_MAX = 5000
+"""A page of more would be slow to open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +55,7 @@ def write_report(folders: Sequence[Path], path: Path) -> None:
         SettingError: a folder holds no finished run, there are too many, or the page cannot be written.
     """
     if len(folders) > RUNS_MAX:
-        raise SettingError(
-            f"{len(folders)} runs are too many to tell apart in one page; give at most {RUNS_MAX}"
-        )
+        raise SettingError(f"{len(folders)} runs are too many for one page; give at most {RUNS_MAX}")
     page = render([read_run(folder) for folder in folders])
     try:
         path.write_text(page, encoding="utf-8")
@@ -98,34 +102,66 @@ def render(runs: Sequence[Run]) -> str:
     labels = _labels(runs)
     series = [figures.Series(label, run.summary["curve"]) for label, run in zip(labels, runs, strict=True)]
     only = runs[0] if len(runs) == 1 else None
+    told = {} if only is None else verdict_figures.told_by(only.metrics)
+    attack = None if only is None else only.summary.get("attack")
+    attackers = attack["attackers"] if attack else []
+    comparison = compare([(run.summary, tomllib.loads(run.settings)) for run in runs])
+    series = series if len(series) <= CURVES_MAX else []
     return environment.get_template("report.html").render(
         runs=list(zip(labels, runs, strict=True)),
         only=only,
         colours=figures.COLOURS,
-        accuracy=figures.accuracy(series),
+        accuracy=figures.accuracy(series) if series else None,
         consensus=figures.consensus(series),
         cost=figures.cost(series),
         traffic=figures.traffic(
             {label: run.summary["bytes"]["by_type"] for label, run in zip(labels, runs, strict=True)}
-        ),
+        )
+        if series
+        else None,
+        attack=attack,
+        received=_received(only, attackers),
+        weights=verdict_figures.weights(told, attackers),
+        verdicts=verdict_figures.verdicts(told, attackers),
+        comparison=comparison if only is None and comparison.worth_showing else None,
+        matrix=verdict_figures.matrix(comparison.mean, comparison.rules, comparison.attacks),
         every_peer=None if only is None else figures.every_peer(only.metrics, only.summary["curve"]),
         network=None if only is None else _network(only),
         peers_listed_max=PEERS_LISTED_MAX,
+        curves_max=CURVES_MAX,
     )
+
+
+def _received(run: Run | None, attackers: Sequence[str]) -> Mapping[str, Mapping[str, int]]:
+    """Return sender -> "accepted" or a reason -> its models at honest peers, attackers first."""
+    if run is None:
+        return {}
+    of: dict[str, Counter[str]] = {}
+    for peer in run.peers:
+        for sender, counts in peer.get("verdicts", {}).items() if peer.get("honest", True) else ():
+            of.setdefault(sender, Counter()).update(counts)
+    return {sender: of[sender] for sender in sorted(of, key=lambda name: (name not in attackers, name))}
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
     """Return distinct names: the folder's is added where scenario and seed are the same."""
     labels = [run.label for run in runs]
-    return [
-        f"{label} ({run.folder.name})" if labels.count(label) > 1 else label
-        for label, run in zip(labels, runs, strict=True)
-    ]
+    for depth in (1, 2, 3):
+        counts = Counter(labels)
+        labels = [
+            f"{run.label} ({'/'.join(run.folder.absolute().parts[-depth:])})" if counts[label] > 1 else label
+            for label, run in zip(labels, runs, strict=True)
+        ]
+    return labels
 
 
 def _network(run: Run) -> str | None:
     if run.graph is None:
         return None
-    return figures.network(
-        run.graph, {peer["peer"]: peer["accuracy"] for peer in run.peers if peer["accuracy"] is not None}
-    )
+    attackers = {peer["peer"] for peer in run.peers if not peer.get("honest", True)}
+    accuracies = {
+        peer["peer"]: peer["accuracy"]
+        for peer in run.peers
+        if peer["accuracy"] is not None and peer["peer"] not in attackers
+    }
+    return figures.network(run.graph, accuracies, attackers)
