@@ -15,7 +15,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import safetensors
 import safetensors.torch
@@ -27,6 +27,7 @@ from gossip import seeding
 from gossip.errors import SettingError
 from gossip.learning import models, user_code
 from gossip.learning.settings import ModelSettings
+from gossip.parameters import Role
 
 RANDOM_FEATURES = "random-features"
 FEATURES_DEFAULT = 400
@@ -188,8 +189,20 @@ class Extracted(nn.Module):
         super().__init__()
         self.extractor = extractor
         self.head = head
+        self.train()
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of the head; the extractor's statistics must stay as they are, or heads would not compare."""
+        super().train(mode)
+        self.extractor.eval()
+        return self
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits for samples `x`, by the long way."""
         logits: Tensor = self.head(self.extractor(x))
         return logits
+
+
+def frozen_buffers(extractor: nn.Module) -> dict[str, Role]:
+    """Return the roles of an extractor's buffers within `Extracted`: like its weights they stay as they are."""
+    return {f"extractor.{name}": Role.FROZEN for name, _ in extractor.named_buffers()}

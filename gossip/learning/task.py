@@ -32,7 +32,7 @@ from gossip.learning import extractor as extractors
 from gossip.learning import models, partitions, user_code
 from gossip.learning import validation as splits
 from gossip.learning.data import Dataset
-from gossip.learning.extractor import Extracted, Extractor
+from gossip.learning.extractor import Extracted, Extractor, frozen_buffers
 from gossip.learning.forward import Forward, probe
 from gossip.learning.local_update import LocalUpdate
 from gossip.learning.output_layer import OutputLayer
@@ -150,8 +150,8 @@ class Task:
     @cached_property
     def space(self) -> ParameterSpace:
         """The layout of the network's vector; its `space_id` covers network, sample shape and classes."""
-        statistics = {} if self.extractor is None else _frozen_buffers(self.extractor.module)
-        space = ParameterSpace.of(self.module, roles=statistics, salt=self._salt())
+        buffers = {} if self.extractor is None else frozen_buffers(self.extractor.module)
+        space = ParameterSpace.of(self.module, roles=buffers, salt=self._salt())
         if self.local_settings.consolidate == "familiar":
             try:
                 OutputLayer(space)
@@ -394,11 +394,6 @@ class Task:
             sort_keys=True,
             default=str,  # TOML dates in a user's arguments
         )
-
-
-def _frozen_buffers(module: nn.Module) -> dict[str, Role]:
-    """Return the roles of an extractor's buffers: like its weights they stay as they are."""
-    return {f"extractor.{name}": Role.FROZEN for name, _ in module.named_buffers()}
 
 
 def _batch_norms(module: nn.Module) -> dict[str, _BatchNorm]:

@@ -10,17 +10,19 @@ if TYPE_CHECKING:
     from gossip.merging.base import Merge as Merge
     from gossip.merging.base import MergeContext as MergeContext
     from gossip.merging.base import Verdict as Verdict
+    from gossip.merging.bristle.rule import Bristle as Bristle
     from gossip.merging.variance_corrected import VarianceCorrected as VarianceCorrected
 
 _HOMES = {
     "Average": "gossip.merging.average",
+    "Bristle": "gossip.merging.bristle.rule",
     "Merge": "gossip.merging.base",
     "MergeContext": "gossip.merging.base",
     "VarianceCorrected": "gossip.merging.variance_corrected",
     "Verdict": "gossip.merging.base",
 }
 
-__all__ = ["Average", "Merge", "MergeContext", "VarianceCorrected", "Verdict"]
+__all__ = ["Average", "Bristle", "Merge", "MergeContext", "VarianceCorrected", "Verdict"]
 
 
 def __getattr__(name: str) -> Any:

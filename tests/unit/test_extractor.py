@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from torch import nn
 
 from gossip.errors import DataError, ExitCode, SettingError
 from gossip.learner import Learner
 from gossip.learning import extractor as extractors
 from gossip.learning.data import load
+from gossip.learning.extractor import Extracted, frozen_buffers
 from gossip.learning.forward import Forward
 from gossip.learning.local_update import LocalUpdate
 from gossip.learning.settings import (
@@ -25,7 +27,7 @@ from gossip.learning.settings import (
 )
 from gossip.learning.task import Task
 from gossip.merging.settings import MERGES, AverageSettings
-from gossip.parameters import Role
+from gossip.parameters import ParameterSpace, Role
 from gossip.protocols.base import Contribution
 from gossip.settings import Choice
 from scenarios import cli
@@ -130,6 +132,20 @@ def test_simulated_peers_train_consolidate_and_merge_as_their_learners_do(method
         ]
     for handle, model in zip(handles, models, strict=True):
         assert torch.allclose(batch.vector(handle), model, atol=1e-6)
+
+
+def test_an_extractor_with_batch_norm_keeps_its_statistics_whatever_the_mode():
+    normed = nn.Sequential(nn.Flatten(), nn.Linear(64, 5), nn.BatchNorm1d(5), nn.ReLU())
+    extractor = extractors.frozen(normed, {"name": "normed", "input_shape": [1, 8, 8]})
+    whole = Extracted(extractor.module, nn.Linear(5, 3))
+    before = {name: tensor.clone() for name, tensor in normed.state_dict().items()}
+    for mode in (True, False):
+        whole.train(mode)
+        assert whole.head.training == mode
+        whole(torch.rand(4, 1, 8, 8))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in normed.state_dict().items())
+    roles = {slot.role for slot in ParameterSpace.of(whole, roles=frozen_buffers(normed)).slots}
+    assert roles == {Role.LEARNED, Role.FROZEN}
 
 
 def test_local_training_leaves_the_columns_of_foreign_classes_as_they_were():
