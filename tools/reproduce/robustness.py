@@ -36,7 +36,7 @@ SCENARIO = "bristle"
 
 NON_IID = "data.partition={kind='cyclic',classes_per_peer=4,samples_per_class=2,overlap=true}"
 IID = "data.partition={kind='cyclic',classes_per_peer=10,samples_per_class=10,overlap=true}"
-RATE = {NON_IID: (), IID: ("local.lr=1.0",)}
+RATE = {NON_IID: (), IID: ("local.lr=1.0", "local.weight_decay=0.0", "model.features=400")}
 """As in the scenarios bristle and bristle-iid."""
 ROUNDS = {NON_IID: 200, IID: 100}
 PER_CLASS = {NON_IID: 2, IID: 10}
