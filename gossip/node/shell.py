@@ -368,9 +368,7 @@ class Node:
                 self._round = event.round
                 self._recorder.save(event.model, self._protocol.snapshot())
             case ModelAdopted():
-                logger.info(
-                    "far behind: took over the model of %s, now in round %d", event.sender, event.round
-                )
+                logger.info("far behind: took over the model of %s, of round %d", event.sender, event.round)
                 self._recorder.adopted(event)
 
     # --- what others may know ---

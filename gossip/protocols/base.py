@@ -119,6 +119,7 @@ class ModelAdopted:
 
     sender: PeerId
     round: int
+    """Of that model; its age, where peers have no rounds in common."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -162,7 +162,7 @@ def received(message: PushMessage, vector: torch.Tensor) -> tuple[torch.Tensor, 
 
 @given(st.integers(1, 20), st.integers(0, 19))
 def test_only_a_parts_own_bytes_travel_and_they_are_those_of_the_part(parts, part):
-    message = PushMessage(age=5, part=part % parts, parts=parts, model=None)
+    message = PushMessage(round=3, age=5, part=part % parts, parts=parts, model=None)
     vector = torch.arange(LEARNED, dtype=torch.float32)
     came, payload = received(message, vector)
     start, stop = Part(part % parts, parts).bounds(LEARNED)
@@ -176,7 +176,7 @@ def test_only_a_parts_own_bytes_travel_and_they_are_those_of_the_part(parts, par
 
 @pytest.mark.parametrize(("part", "parts"), [(3, 3), (-1, 3), (0, 0), (0, -2), (5, 2000), (0, 2**40)])
 def test_a_part_that_there_is_not_is_refused_before_memory_is_taken_for_it(part, parts):
-    message = PushMessage(age=5, part=part, parts=parts, model=None)
+    message = PushMessage(round=3, age=5, part=part, parts=parts, model=None)
     with pytest.raises(ValueError, match="of a vector of"):
         received(message, torch.zeros(LEARNED))
     codec = Float32()
@@ -196,7 +196,7 @@ def test_a_part_that_there_is_not_is_refused_before_memory_is_taken_for_it(part,
 
 def test_a_part_of_another_size_than_it_has_is_refused():
     codec = Float32()
-    message = PushMessage(age=5, part=0, parts=4, model=None)
+    message = PushMessage(round=3, age=5, part=0, parts=4, model=None)
     writer = frames.writer(ENVELOPE, codec.name, codec.specs(LEARNED), part_specs=part_specs(codec, LEARNED))
     with pytest.raises(ProtocolMisuse, match="not what codec"):
         list(writer.model(message, 1, codec.encode(torch.zeros(LEARNED))))

@@ -128,7 +128,9 @@ def test_a_late_joiner_takes_over_a_model_and_disturbs_nobody():
 
 
 def _push(run: World, receiver: str, sender: str, age: int, model: float = -1e9) -> None:
-    run.peers[receiver].protocol.on_message(Ctx(run, receiver), sender, PushMessage(age=age, model=model))
+    run.peers[receiver].protocol.on_message(
+        Ctx(run, receiver), sender, PushMessage(round=3, age=age, model=model)
+    )
 
 
 def test_a_single_liar_about_ages_is_not_taken_over_and_two_are_where_one_is_allowed():
@@ -153,7 +155,7 @@ class Liar(Push):
 
     def on_timer(self, ctx: Context, key: str) -> None:
         for peer in ctx.contacts:
-            ctx.send(peer, PushMessage(age=2**53, model=-1e6))
+            ctx.send(peer, PushMessage(round=1, age=2**53, model=-1e6))
         ctx.set_timer("lie", 0.4)
 
     def on_message(self, ctx: Context, sender: str, message: object) -> None:
@@ -205,8 +207,21 @@ def test_models_that_were_never_trained_and_strangers_are_refused():
     run.run(until=0.0)
     _push(run, "p000", "p001", 0)
     _push(run, "p000", "p001", -5)
-    run.peers["p000"].protocol.on_message(Ctx(run, "p000"), "x", PushMessage(age=3, model=0.0))
+    run.peers["p000"].protocol.on_message(Ctx(run, "p000"), "x", PushMessage(round=3, age=3, model=0.0))
     assert run.rejected == {"untrained": 2, "not-a-neighbour": 1}
+
+
+def test_of_a_sender_the_newest_model_counts_though_an_older_one_comes_last():
+    run = world(3, fanout=0)
+    inbox = Inbox()
+    assert inbox.put(Kept(7, "p001", 5, "newer"))
+    assert not inbox.put(Kept(6, "p001", 4, "older"))
+    assert inbox.put(Kept(8, "p001", 6, "newest"))
+    assert [kept.model for kept in inbox.take(remember_above=99)] == ["newest"]
+    receiver = run.peers["p000"].protocol
+    for round in (9, 8):
+        receiver.on_message(Ctx(run, "p000"), "p001", PushMessage(round=round, age=3, model=0.0))
+    assert run.rejected["stale"] == 1
 
 
 def test_a_restart_goes_on_with_ages_and_tokens():
@@ -248,10 +263,11 @@ def test_whatever_goes_wrong_nothing_forbidden_happens_and_afterwards_all_finish
     push_swarm.run(seed)
 
 
-def hoard(inbox: Inbox, sender: str, age: int, model: Any) -> None:
+def hoard(inbox: Inbox, model: Kept) -> bool:
     """Keep all models of a sender, not the newest."""
-    inbox._kept[f"{sender} {len(inbox)}"] = Kept(age, sender, model)
+    inbox._kept[f"{model.sender} {len(inbox)}"] = model
     inbox.arrivals += 1
+    return True
 
 
 def run_seeds() -> None:

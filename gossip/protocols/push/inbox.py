@@ -12,6 +12,7 @@ class Kept(NamedTuple):
 
     age: int
     sender: PeerId
+    round: int
     model: Model
 
 
@@ -27,10 +28,14 @@ class Inbox:
         self.arrivals = 0
         """Models that came since the last merge, replaced ones included."""
 
-    def put(self, sender: PeerId, age: int, model: Model) -> None:
-        """Keep a model."""
-        self._kept[sender] = Kept(age, sender, model)
+    def put(self, model: Kept) -> bool:
+        """Keep a model, unless a newer one of its sender overtook it; return whether it was kept."""
+        known = self._kept.get(model.sender)
+        if known is not None and known.round > model.round:
+            return False
+        self._kept[model.sender] = model
         self.arrivals += 1
+        return True
 
     def ahead_of(self, age: int) -> list[Kept]:
         """Return the models older than `age`, ascending by age and then by sender; the newest of each sender."""

@@ -14,6 +14,8 @@ class PushMessage(Message):
 
     kind: ClassVar[str] = "push"
     carries_model: ClassVar[bool] = True
+    round: int
+    """Own updates that the sender has done: which of its models is the newest."""
     age: int
     """Local updates on the longest way that led to what has come, through whichever peers; a liar says anything."""
     part: int = 0

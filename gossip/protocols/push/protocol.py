@@ -211,8 +211,10 @@ class Push(Protocol):
             if reason is not None:
                 ctx.emit(MessageRejected(sender=sender, reason=reason))
             elif not self._finished:
-                self._inboxes[message.part].put(sender, message.age, message.model)
-                if self._started and self._ticket is None:
+                kept = Kept(message.age, sender, message.round, message.model)
+                if not self._inboxes[message.part].put(kept):
+                    ctx.emit(MessageRejected(sender=sender, reason="stale"))
+                elif self._started and self._ticket is None:
                     self._catch_up(ctx, message.part)
                     if self._settings.merge_when != "wake-up" and self._full():
                         self._merge(ctx)
@@ -241,7 +243,9 @@ class Push(Protocol):
         if not targets:
             return
         self._pushes += 1
-        message = PushMessage(age=self._ages[part], part=part, parts=len(self._ages), model=self._model)
+        message = PushMessage(
+            round=self._updates, age=self._ages[part], part=part, parts=len(self._ages), model=self._model
+        )
         for peer in targets:
             ctx.send(peer, message)
 
@@ -320,7 +324,7 @@ class Push(Protocol):
         witnesses = self._witnesses(ctx)
         if len(ahead) < witnesses:
             return
-        age, sender, model = ahead[-witnesses]
+        age, sender, _, model = ahead[-witnesses]
         inbox.drop(sender)
         self._model = ctx.adopt(self._model, Contribution(sender, self._whole(ctx, model, part), 1.0))
         self._ages[part] = age
