@@ -81,6 +81,7 @@ class Participant(RuleBasedStateMachine):
         self.first: dict[int, float] = {}
         self.newest = 0
         self.ended = 0
+        self.lost = 0
 
     @rule(round=st.integers(1, 12), sender=st.sampled_from(NAMES[1:]), value=st.integers(1, 50))
     def hear(self, round: int, sender: str, value: int) -> None:
@@ -99,6 +100,8 @@ class Participant(RuleBasedStateMachine):
             self.ctx.end_training(self.protocol)
             answer_pings(self.ctx, self.protocol)
             self.ended = max(self.ended, round)
+            # A newer round that came meanwhile is begun at once, unless a crash has taken it away.
+            assert self.newest == self.lost or self.newest - 1 in self.ctx.trained
 
     @rule(seconds=st.floats(0.1, 20))
     def wait(self, seconds: float) -> None:
@@ -107,6 +110,7 @@ class Participant(RuleBasedStateMachine):
 
     @rule()
     def be_killed_and_come_back(self) -> None:
+        self.lost = self.newest
         self.ctx.training.clear()
         self.ctx.timers.clear()
         _, self.protocol = lone(state=dict(self.protocol.snapshot()), **self.options)
