@@ -202,6 +202,27 @@ def test_a_round_from_outside_the_sample_is_believed_only_after_a_stall():
     assert ctx.training
 
 
+def test_a_model_from_outside_the_sample_is_counted_only_after_a_stall():
+    ctx, protocol = lone(hardening=["H7"], sample_slack=0, sample_size=2, stall_s=60.0)
+    inside = next(peer for peer in order(4, NAMES) if peer != "p00")
+    protocol.on_message(ctx, outsider(4), trained(5, 1.0))
+    assert ctx.rejected == ["not-in-sample"]
+    assert protocol._aggregator.waiting == 0
+    protocol.on_message(ctx, inside, trained(5, 1.0))
+    assert protocol._aggregator.waiting == 1
+    ctx.advance(protocol, 31.0)
+    protocol.on_message(ctx, outsider(4), trained(5, 3.0))
+    assert ctx.completed[-1].model == 2.0
+
+
+@pytest.mark.parametrize("round", [-3, 0, 1, ROUNDS + 2, 2**50])
+def test_trained_rounds_that_cannot_be_are_refused(round):
+    ctx, protocol = lone(hardening="none", sample_size=1)
+    protocol.on_message(ctx, "p01", trained(round, 1.0))
+    assert ctx.rejected == ["invalid-round"]
+    assert not ctx.merged
+
+
 @pytest.mark.parametrize("round", [-3, 0, ROUNDS + 1, 2**50])
 def test_rounds_that_cannot_be_are_refused(round):
     ctx, protocol = lone(hardening="all")

@@ -88,7 +88,7 @@ class ModestWorld(Simulation):
 
         super().__init__(
             names=[f"p{index:03d}" for index in range(peers)],
-            topology=Topology("full", peers),
+            topology=Topology("ring", peers),  # nobody asks for it
             make_protocol=make_protocol,
             learning=Numbers(update),
             make_network=lambda schedule: Network(
@@ -155,6 +155,7 @@ def draw(seed: int) -> tuple[ModestWorld, float, float, str]:
         stall_s=30.0,
         refresh_s=float(rng.choice([5.0, 15.0])),
         sampler="permutation" if seed % 3 == 0 else "uniform",
+        sample_slack=(0, 3, 10)[seed % 5 % 3],
     )
     network = NetworkSettings(
         latency_ms=(5.0, float(rng.choice([10.0, 300.0]))),

@@ -166,8 +166,10 @@ def first_at(result: dict[str, Any], target: float) -> dict[str, Any] | None:
 
 
 def cheapest(results: Sequence[dict[str, Any]], target: float) -> float:
-    """Return the learning rate of `RATES` whose run reaches the target with the fewest bytes."""
+    """Return the rate of `RATES` whose run reaches the target with the fewest bytes; the best one where none does."""
     points = [first_at(result, target) for result in results]
+    if not any(points):
+        return RATES[int(np.argmax([best_accuracy(result) for result in results]))]
     return RATES[int(np.argmin([point["bytes"] if point else np.inf for point in points]))]
 
 

@@ -268,6 +268,11 @@ class Core:
         settings = self.settings
         return peer in self.first_living(ctx, round, settings.aggregators + settings.sample_slack)
 
+    def may_train(self, ctx: Context, peer: PeerId, round: int) -> bool:
+        """Return whether `peer` may be in the sample of `round`, as far as can be told without asking."""
+        settings = self.settings
+        return peer in self.first_living(ctx, round, settings.sample_size + settings.sample_slack)
+
     def pong(self, ctx: Context, peer: PeerId, nonce: int) -> None:
         """Pass an answer to the search that asked."""
         for purpose, (sampling, _) in list(self._samplings.items()):

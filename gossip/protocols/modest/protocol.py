@@ -238,8 +238,9 @@ class Modest(Protocol):
     def _bulk(self, ctx: Context, sender: PeerId, message: BulkMessage) -> None:
         core = self._core
         newest = isinstance(message, NewestMessage)
-        last = core.rounds + isinstance(message, AggregateMessage)
-        if not (1 <= message.round <= last) or not (newest or message.expected >= 1):
+        # What was trained in round k travels as round k + 1.
+        later = int(isinstance(message, AggregateMessage))
+        if not (1 + later <= message.round <= core.rounds + later) or not (newest or message.expected >= 1):
             self._reject(ctx, sender, "invalid-round")
             return
         if newest:
@@ -254,6 +255,9 @@ class Modest(Protocol):
         if core.finished:
             if not newest:
                 self._ending.say(ctx, sender)
+        elif core.has("H7") and not (newest or stalled or self._in_sample(ctx, sender, message)):
+            # After a stall anybody may start a round (H4).
+            self._reject(ctx, sender, "not-in-sample")
         elif isinstance(message, AggregateMessage):
             self._aggregator.take(
                 ctx, sender, round=message.round, expected=message.expected, model=message.model
@@ -265,9 +269,6 @@ class Modest(Protocol):
                 model = ctx.adopt(core.model, Contribution(sender, message.model, 1.0))
                 self._ending.finish(ctx, model, source=sender)
                 self._stop(ctx)
-        elif core.has("H7") and not stalled and not core.may_average(ctx, sender, message.round):
-            # After a stall anybody may start a round (H4).
-            self._reject(ctx, sender, "not-in-sample")
         else:
             expected = min(message.expected, core.settings.sample_size)
             new = self._trainer.begin(
@@ -275,6 +276,12 @@ class Modest(Protocol):
             )
             if not new and message.round < core.train_round:
                 self._reject(ctx, sender, "stale")
+
+    def _in_sample(self, ctx: Context, sender: PeerId, message: BulkMessage) -> bool:
+        """Whether the sender may well have been drawn for what it sends."""
+        if isinstance(message, AggregateMessage):
+            return self._core.may_train(ctx, sender, message.round - 1)
+        return self._core.may_average(ctx, sender, message.round)
 
     def _member(self, ctx: Context, sender: PeerId, message: MemberMessage) -> None:
         self._membership.heard(ctx, sender, message)

@@ -87,7 +87,8 @@ class ModestSettings(Choice):
     sample_slack: int = Field(
         10,
         ge=0,
-        description="H7: who starts a round must be among the first a + slack living peers of its order",
+        description="H7: who starts a round must be among the first a + slack living peers of its order, and who "
+        "trained in it among the first s + slack",
     )
 
     @model_validator(mode="after")
