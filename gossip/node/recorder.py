@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from gossip.storage.models import encode_model, encode_snapshot
 from gossip.storage.run_record import RunRecord
 from gossip.telemetry.accounting import Accounting
 from gossip.telemetry.progress import Progress
+from gossip.telemetry.rejections import Rejections
 from gossip.telemetry.verdicts import Verdicts
 
 if TYPE_CHECKING:
@@ -34,9 +34,6 @@ logger = logging.getLogger("gossip.node")
 
 EVENTS_MAX = 100_000
 """Lines of events.jsonl per process: a neighbour that flaps for weeks must not fill the disk."""
-
-REJECTED_KINDS_MAX = 4096
-"""Pairs of a peer and a reason that are told apart in events.jsonl."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +67,7 @@ class Recorder:
         self._flushing = False
         self.last_evaluation: Evaluation | None = None
         self.verdicts = Verdicts()
-        self._rejected: Counter[tuple[str | None, str]] = Counter()
+        self._rejections = Rejections()
 
     def started(self, round: int) -> None:
         """Note the start; on a resume put the records back to the checkpoint's round."""
@@ -89,15 +86,9 @@ class Recorder:
                 self._record.event(name, **details)
 
     def rejected(self, other: str | None, reason: str, sentence: str | None = None) -> None:
-        """Note that something received was not used: the 1st, 2nd, 4th, 8th … of a peer and a reason get a line.
-
-        A neighbour that sends nothing else must not fill the disk; `count` says how many there were, this one included.
-        """
-        if len(self._rejected) >= REJECTED_KINDS_MAX and (other, reason) not in self._rejected:
-            return
-        self._rejected[other, reason] += 1
-        count = self._rejected[other, reason]
-        if count & (count - 1) == 0:
+        """Note that something received was not used; `count` says how many times by now, see `Rejections`."""
+        count = self._rejections.note(other, reason)
+        if count is not None:
             said = {} if sentence is None else {"sentence": sentence}
             self.event("rejected", other=other, reason=reason, count=count, **said)
 

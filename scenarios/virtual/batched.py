@@ -32,7 +32,7 @@ from scenarios.virtual.evaluation import StackedEvaluation
 from scenarios.virtual.linear_stack import LinearStack
 from scenarios.virtual.minibatches import MiniBatches
 from scenarios.virtual.models import Arena, Handle
-from scenarios.virtual.screening import Screen
+from scenarios.virtual.screening import Norms, Screen
 from scenarios.virtual.training import StackedTraining
 
 PENDING_PER_PEER_MAX = 4
@@ -473,7 +473,7 @@ class BatchedLearning:
             handle.velocity = own.velocity
             handle.place(row)
 
-    def _norms(self, handles: list[Handle]) -> Mapping[int, float]:
+    def _norms(self, handles: list[Handle]) -> Norms:
         """Return the norms of everything that merges read, by row."""
         rows = [handle.request.own.row for handle in handles]
         for handle in handles:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 
@@ -12,6 +13,15 @@ from gossip.merging import sanitise
 from gossip.merging.sanitise import Sanitiser, SanitiseSettings
 from gossip.protocols.base import Contribution
 from scenarios.virtual.models import Arena, Handle
+
+
+class Norms(NamedTuple):
+    """The norms of the models that some merges read."""
+
+    of_row: Mapping[int, float]
+    """NaN where a value is not finite."""
+    longest: float
+    """Infinite where one is not finite."""
 
 
 class Screen:
@@ -41,8 +51,8 @@ class Screen:
         self._tell = tell
         self._sanitisers: dict[int, Sanitiser] = {}
 
-    def norms(self, rows: Sequence[int]) -> Mapping[int, float]:
-        """Return the norms of the learned slots in `rows`; NaN where a value is not finite."""
+    def norms(self, rows: Sequence[int]) -> Norms:
+        """Return the norms of the learned slots in `rows`."""
         unique = sorted(set(rows))
         norms: dict[int, float] = {}
         for start in range(0, len(unique), self._chunk):
@@ -51,7 +61,8 @@ class Screen:
             norms.update(zip(part, torch.linalg.vector_norm(learned, dim=1).tolist(), strict=True))
         for row in [row for row, norm in norms.items() if not math.isfinite(norm)]:
             norms[row] = sanitise.norm_of(self._arena.vectors[row, : self._learned_size])
-        return norms
+        values = norms.values()
+        return Norms(norms, math.inf if any(map(math.isnan, values)) else max(values, default=0.0))
 
     def merge(
         self,
@@ -61,21 +72,20 @@ class Screen:
         received: Sequence[Contribution],
         *,
         round: int | None,
-        norms: Mapping[int, float],
+        norms: Norms,
     ) -> tuple[float, Sequence[Contribution]]:
         """Return the weights and contributions that are left of a merge."""
-        own_norm = norms[own.row]
+        own_norm = norms.of_row[own.row]
         sanitiser = self._sanitisers.get(peer)
         if sanitiser is None or sanitiser.spotless:
-            # Nearly always nothing is wrong, and the bound is at least this.
-            bound = self._settings.norm_factor * own_norm
-            good = all(norms[each.model.row] <= bound for each in received)
+            # Nearly always nothing is wrong: the bound is at least this, and no model of anybody is longer.
+            good = norms.longest <= self._settings.norm_factor * own_norm
             if good and len({each.sender for each in received}) == len(received):
                 return own_weight, received
         if sanitiser is None:
             sanitiser = self._sanitisers[peer] = Sanitiser(self._settings, self._learned_size)
         refusals = sanitiser.judge(
-            own_norm, [(each.sender, norms[each.model.row]) for each in received], round=round
+            own_norm, [(each.sender, norms.of_row[each.model.row]) for each in received], round=round
         )
         for refusal in refusals:
             if refusal is not None:
