@@ -39,6 +39,7 @@ from scenarios.sweep import parse_seeds
 
 PERIOD_S = 10.0
 PEERS, DEGREE = 50, 8
+UNTIL_S = 2000.0
 TARGETS = (0.5, 0.8, 0.9)
 
 INDEPENDENT = {"model.init": "independent"}
@@ -80,7 +81,7 @@ class Wanted:
 
     seed: int
     overrides: dict[str, Any] = field(default_factory=dict)
-    until_s: float = 2000.0
+    until_s: float = UNTIL_S
     every_s: float = 25.0
     stop_at: float | None = None
     """Mean accuracy that ends the run."""
@@ -238,9 +239,9 @@ class Options:
     out: Path
 
 
-def arms(options: Options, more: dict[str, Any], until_s: float) -> dict[str, list[dict[str, Any]]]:
+def arms(options: Options, more: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     runs = [
-        Wanted(seed, settings | more | {"stop.rounds": int(until_s / 5)}, until_s=until_s)
+        Wanted(seed, settings | more | {"stop.rounds": int(UNTIL_S / 5)})
         for settings in ARMS.values()
         for seed in options.seeds
     ]
@@ -249,8 +250,8 @@ def arms(options: Options, more: dict[str, Any], until_s: float) -> dict[str, li
     return {name: found[place * count : (place + 1) * count] for place, name in enumerate(ARMS)}
 
 
-def curves(options: Options, more: dict[str, Any] | None = None, until_s: float = 2000.0) -> dict[str, Any]:
-    found = arms(options, more or {}, until_s)
+def curves(options: Options, more: dict[str, Any] | None = None) -> dict[str, Any]:
+    found = arms(options, more or {})
     rows = []
     for name, runs in found.items():
         lowest = [min(min(point["ratios"]) for point in run["points"]) for run in runs]
@@ -284,7 +285,7 @@ def curves(options: Options, more: dict[str, Any] | None = None, until_s: float 
         return mine / other - 1 if mine is not None and other is not None else None
 
     return {
-        "until_s": until_s,
+        "until_s": UNTIL_S,
         "rows": rows,
         "plain when corrected passes 0.9": plain,
         "corrected to 0.8 beside a common start": relative("common, plain"),
@@ -295,7 +296,7 @@ def curves(options: Options, more: dict[str, Any] | None = None, until_s: float 
 
 
 def dirichlet(options: Options) -> dict[str, Any]:
-    return curves(options, DIRICHLET, until_s=3000.0)
+    return curves(options, DIRICHLET)
 
 
 def delays(options: Options, variants: dict[str, dict[str, Any]], until_s: float) -> dict[str, Any]:
@@ -374,7 +375,7 @@ def protocols(options: Options) -> dict[str, Any]:
                     "ratio x n": PEERS * fmean(lowest),
                 }
             )
-    return {"until_s": 2000.0, "rows": rows}
+    return {"until_s": UNTIL_S, "rows": rows}
 
 
 def processes(options: Options) -> dict[str, Any]:
@@ -468,11 +469,11 @@ def plot(options: Options) -> dict[str, Any]:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(2, 2, figsize=(11, 8), layout="constrained")
-    for axis, more, until_s, title in (
-        (axes[0, 0], {}, 2000.0, "all peers draw from all samples"),
-        (axes[0, 1], DIRICHLET, 3000.0, "Dirichlet 0.5"),
+    for axis, more, title in (
+        (axes[0, 0], {}, "all peers draw from all samples"),
+        (axes[0, 1], DIRICHLET, "Dirichlet 0.5"),
     ):
-        for name, runs in arms(options, more, until_s).items():
+        for name, runs in arms(options, more).items():
             for number, run in enumerate(runs):
                 axis.plot(
                     [point["time"] for point in run["points"]],
@@ -487,7 +488,7 @@ def plot(options: Options) -> dict[str, Any]:
             title=f"{PEERS} peers, {title}", xlabel="virtual seconds", ylabel="mean accuracy", ylim=(0, 1)
         )
         axis.legend(fontsize=8, loc="center right" if not more else "lower right")
-    variances(axes[1, 0], arms(options, {}, 2000.0))
+    variances(axes[1, 0], arms(options, {}))
     bars(axes[1, 1], [sizes(options), depths(options)])
     file = options.out / "vanishing-variance.png"
     figure.savefig(file, dpi=110)
