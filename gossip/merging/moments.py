@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-BLOCK_ELEMENTS = 2**17
-"""Of one model: a block, its centred copy and what it is averaged into stay in the second-level cache."""
+BLOCK_ELEMENTS = 2**19
+"""Of one model: 2 MB and what they are averaged into stay in the last-level cache, and calls cost next to nothing."""
 STACK_ELEMENTS = 2**18
-"""Of all models together, where many are measured at once: larger, because every call then does more."""
+"""Of all models together, where many are measured at once."""
 
 
 class Moments(NamedTuple):
@@ -62,8 +62,7 @@ class BlockSums:
         self._sums.append(block.sum(-1))
         if block.ndim == 1 and block.device.type == "cpu":
             elements = block.numpy()
-            with np.errstate(over="ignore"):  # infinite, then, as torch says it
-                self._squares.append(float(np.dot(elements, elements)))  # twice as fast as torch's
+            self._squares.append(float(np.dot(elements, elements)))  # twice as fast as torch's
         else:
             norm: Tensor = torch.linalg.vector_norm(block, dim=-1)
             self._squares.append(norm.double().square())

@@ -23,12 +23,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gossip.merging.average import Average, running_shares
 from gossip.merging.base import AfterAverage, Merge, MergeContext, Occasion, check_sizes, check_weights
-from gossip.merging.blocks import fresh_like
+from gossip.merging.blocks import fresh_like, slices
 from gossip.merging.moments import BLOCK_ELEMENTS, STACK_ELEMENTS, BlockSums, Moments, Scratch, moments
 from gossip.merging.settings import VarianceCorrectedSettings
 from gossip.parameters import ParameterSpace, Role, Slot
@@ -255,6 +256,9 @@ def _rescale(
         if not any_more:
             continue
         tensors = averages[:, slot.offset : slot.end]
+        if len(averages) == 1:
+            tensors.lerp_(mean[0, 0], -float(more))  # x + more · (x - mean), in one pass
+            continue
         part = tensors if whole else tensors[list(rows)]
         for block in torch.split(part, max(1, STACK_ELEMENTS // len(part)), dim=1):
             block += torch.sub(block, mean, out=scratch.like(block)).mul_(more)
@@ -287,11 +291,12 @@ def _average_measured(
         _average_block(merged, own, shares, end, slot.offset)
         end = slot.end
         sums = BlockSums(count + average, scratch)
-        for start in range(slot.offset, end, BLOCK_ELEMENTS):
-            stop = min(end, start + BLOCK_ELEMENTS)
-            _average_block(merged, own, shares, start, stop, sums if inputs else None)
-            if average:
-                sums.add(merged[start:stop])
+        with np.errstate(over="ignore"):  # sums are infinite, then, and nothing is corrected
+            for here in slices(slot.size, BLOCK_ELEMENTS):
+                start, stop = slot.offset + here.start, slot.offset + here.stop
+                _average_block(merged, own, shares, start, stop, sums if inputs else None)
+                if average:
+                    sums.add(merged[start:stop])
         found.append(sums.joined())
     _average_block(merged, own, shares, end, len(own))
     means, variances = (torch.stack(each, 1) for each in zip(*found, strict=True))  # (count + average, m)
