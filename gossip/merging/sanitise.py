@@ -16,6 +16,10 @@ have norms within a few percent of each other: with the default factor of ten no
 Who sends `offences_max` refused models, and not as many good ones between, is muted for `mute_rounds` rounds, and
 twice as long each time it goes on after that: its models are then not decoded, looked at or kept.
 
+What needs no look at the numbers is refused before: another model, task or run (`space_id`) and a sequence number that
+does not rise by the wire, which ends the connection; models of rounds past, of no neighbour or sent twice by the
+protocols.
+
 Free of torch, of clocks and of the network: rounds are the only time there is, so that a node and a simulation with the
 same models mute the same peers.
 """
