@@ -34,8 +34,8 @@ class BristleSettings(Choice):
     )
     hardened: bool = Field(
         True,
-        description="foreign classes by the median of those who declare samples of them, where there are three; "
-        "off: by one weight per peer, as published",
+        description="received layers no longer than own or most others', and foreign classes by the median of those "
+        "who declare samples of them, where there are three; off: by one weight per peer, as published",
     )
 
 

@@ -238,11 +238,14 @@ def test_columns_are_in_the_hull_of_own_and_received_ones_and_inputs_stay(models
     everywhere = {each.sender: frozenset(range(CLASSES)) for each in named(models)}
     result = rule(own, 1.0, named(models), context=context(familiar, declared=everywhere))
     assert all(torch.equal(now, then) for now, then in zip((own, *models), before, strict=True))
-    # Whatever the weights, the merged column less its mean is a combination of the columns less theirs.
-    stack = torch.stack([centred(model) for model in (own, *models)])
-    assert torch.isfinite(result).all()
-    assert (result <= stack.max(0).values + 1e-5).all()
-    assert (result >= stack.min(0).values - 1e-5).all()
+    stack = torch.stack([own, *models]).view(-1, CLASSES, FEATURES)
+    if hardened:  # of columns that may have been shortened
+        stack = torch.cat([stack, torch.zeros(1, CLASSES, FEATURES)])
+    low, high = stack.min(0).values, stack.max(0).values
+    rows = result.view(CLASSES, FEATURES)
+    assert torch.isfinite(rows).all()
+    # Centring has moved each column by one number, so one number must move it back among the others.
+    assert ((low - rows).max(1).values <= (high - rows).min(1).values + 1e-5).all()
 
 
 @given(models=models_drawn, familiar=familiar_drawn)
@@ -349,12 +352,13 @@ def test_one_foreign_swap_is_outvoted_by_the_holders_where_hardened_and_believed
 def test_only_who_declares_a_class_has_a_say_in_its_median():
     familiar = (0, 1)
     holders = [good(noise=0.05, seed=seed) for seed in (1, 2, 3)]
+    own = 3 * good()  # so long that nobody is shortened
     liars = [swapped(familiar)] * 4
     received = named([*holders, *liars])
     declared = {each.sender: frozenset(range(CLASSES)) for each in received[:3]}
     declared |= {each.sender: frozenset({0}) for each in received[3:]}
     rule = Bristle(BristleSettings())
-    result = rule(good(), 1.0, received, context=context(familiar, declared=declared))
+    result = rule(own, 1.0, received, context=context(familiar, declared=declared))
     middle = torch.stack(holders).median(0).values.view(CLASSES, FEATURES)
     expected = middle - middle.mean(1, keepdim=True)
     assert torch.allclose(result.view(CLASSES, FEATURES)[2:], expected[2:], atol=1e-6)
@@ -364,9 +368,11 @@ def test_with_two_holders_a_foreign_column_is_learnt_from_all_as_published():
     familiar = (0, 1)
     models = [good(noise=0.05, seed=seed) for seed in (1, 2, 3)]
     declared = {"p00": frozenset({2, 3}), "p01": frozenset({2, 3})}
+    novice = 3 * good(noise=0.0).view(CLASSES, FEATURES)  # so long that nobody is shortened
+    novice[2:] = 0
     results = [
         Bristle(BristleSettings(hardened=hardened))(
-            torch.zeros(CLASSES * FEATURES), 1.0, named(models), context=context(familiar, declared=declared)
+            novice.flatten(), 1.0, named(models), context=context(familiar, declared=declared)
         )
         for hardened in (True, False)
     ]
@@ -417,3 +423,18 @@ def test_a_bias_is_merged_with_its_class(models, familiar):
     expected = Bristle()(good(), 1, named(models), context=plain)
     result = Bristle()(with_bias(good()), 1, named([with_bias(model) for model in models]), context=split)
     assert torch.allclose(result, with_bias(expected), atol=1e-5)
+
+
+@given(seed=st.integers(0, 1000), factor=st.floats(2, 1e6), familiar=familiar_drawn)
+def test_a_good_layer_times_any_factor_makes_no_column_longer_than_the_honest_ones(seed, factor, familiar):
+    own, honest = good(seed=seed), [good(seed=seed + k) for k in range(1, 5)]
+    result = merged(own, [*honest, factor * good(seed=seed + 9)], familiar)
+    longest = max(float(model.view(CLASSES, FEATURES).norm(dim=1).max()) for model in (own, *honest))
+    assert float(result.view(CLASSES, FEATURES).norm(dim=1).max()) <= longest * (1 + 1e-5)
+    stock = merged(own, [*honest, factor * good(seed=seed + 9)], familiar, hardened=False)
+    assert float(stock.norm()) > float(result.norm())
+
+
+def test_who_begins_at_zero_takes_over_the_others_scale():
+    begun = merged(torch.zeros(CLASSES * FEATURES), [good(seed=k) for k in range(4)], (0, 1))
+    assert float(begun.norm()) > 0.5 * float(centred(good()).norm())

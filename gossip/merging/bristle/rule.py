@@ -11,6 +11,10 @@ it has samples of, a peer can test what it receives; of the *foreign* ones it ca
   class and have any such weight. Taken over all peers it would trim the good columns, because holders of a class are a
   minority. With fewer than three holders, as published: a class that few neighbours hold has to be learnt from others.
 
+Hardened, received layers are also shortened first (`shortened`): a good layer times eight predicts what it predicted
+before, so no test on samples sees it, and three such neighbours in twelve blow up everybody's columns within a few
+rounds.
+
 At last every column is centred, as in CWR*, from which the paper takes its consolidated and scratch heads; the rest of
 that is `[local] consolidate`.
 
@@ -35,6 +39,9 @@ from gossip.protocols.base import Contribution
 
 HOLDERS_MIN = 3
 """Of two models the median is their mean: one of them could say anything."""
+
+
+QUARTILE = 0.25
 
 
 class Bristle(Merge):
@@ -97,7 +104,10 @@ class Bristle(Merge):
             raise ProtocolMisuse("bristle judges by validation samples, and was given none")
         familiar = layer.familiar(context.y)  # (classes,)
         known = familiar.nonzero().squeeze(1)  # (k,)
-        models = [own, *(each.model for each in judged)]
+        rows = layer.rows(torch.stack([own, *(each.model for each in judged)])).double()
+        if self.settings.hardened:
+            rows = shortened(rows, known)  # (1 + n, classes, width)
+        models = layer.vector(rows).to(own.dtype)
         predicted = torch.stack([context.predict(model, x).argmax(1) for model in models])  # (1 + n, m)
         f1 = integrator.f1_scores(predicted, y, known, of=layer.classes)
         mine, theirs = f1[0], f1[1:]
@@ -107,7 +117,6 @@ class Bristle(Merge):
         w_foreign = integrator.foreign_weights(score, best, certainty)  # (n,)
         weights = w_foreign.unsqueeze(1).repeat(1, layer.classes)  # (n, classes)
         weights[:, known] = integrator.familiar_weights(score, certainty)
-        rows = layer.rows(torch.stack(models)).double()  # (1 + n, classes, width)
         shares = weights / (1 + weights.sum(0))
         merged = rows[0] * (1 - shares.sum(0)).unsqueeze(1) + torch.einsum("nc,ncw->cw", shares, rows[1:])
         if self.settings.hardened:
@@ -148,6 +157,28 @@ class Bristle(Merge):
                 merged[c] = _median(rows[holders, c])
                 shares[:, c] = 0
                 shares[holders, c] = 1 / len(holders)
+
+
+def shortened(rows: Tensor, known: Tensor) -> Tensor:
+    """Return the layers (1 + n, classes, width), own first, with those received no longer than they may be.
+
+    A whole layer is scaled down until its familiar columns, `known`, are together no longer than own ones or than the
+    lower quartile of those received, whichever is more; the quartile is for peers that are new or far behind. Then its
+    foreign columns are cut to the length of its longest familiar one, or own longest of all. The first changes no
+    prediction, the second none of a layer of honest proportions. So merging makes nobody's layer longer than the
+    longest honest one, unless more than three quarters of the neighbours attack.
+    """
+    norms = rows[:, known].flatten(1).norm(dim=1)  # (1 + n,)
+    limit = torch.maximum(norms[0], norms[1:].quantile(QUARTILE, interpolation="lower"))
+    scale = (limit / norms.clamp(min=torch.finfo(torch.float64).tiny)).clamp(max=1)
+    scale[0] = 1
+    scaled = rows * scale[:, None, None]
+    columns = scaled.norm(dim=2)  # (1 + n, classes)
+    longest = torch.maximum(columns[:, known].amax(1), columns[0].max()).unsqueeze(1)  # (1 + n, 1)
+    cut = (longest / columns.clamp(min=torch.finfo(torch.float64).tiny)).clamp(max=1)
+    cut[0] = 1
+    short: Tensor = scaled * cut.unsqueeze(2)
+    return short
 
 
 def _median(rows: Tensor) -> Tensor:
