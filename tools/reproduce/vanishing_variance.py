@@ -58,7 +58,9 @@ FEDAVG = {
     "protocol.kind": "fedavg",
     "protocol.sample_size": PEERS,
     "protocol.success_fraction": 1.0,
-    # Its clients begin every round with a new momentum buffer; in the long run this is the same step.
+}
+NO_MOMENTUM = {
+    # Who is handed a model in every round begins with a new momentum buffer; in the long run this is the same step.
     "local.lr": 0.1,
     "local.momentum": 0.0,
 }
@@ -70,7 +72,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "common, plain": COMMON | PLAIN,
     "common, corrected": COMMON | CORRECTED,
     "fedavg": COMMON | PLAIN | EVERYBODY,
-    "fedavg, no momentum": COMMON | PLAIN | FEDAVG,
+    "fedavg, no momentum": COMMON | PLAIN | FEDAVG | NO_MOMENTUM,
 }
 SHORT, LONG = "independent, corrected", "independent, plain"
 
@@ -358,7 +360,8 @@ def protocols(options: Options) -> dict[str, Any]:
     variants = {
         "rounds": rounds,
         "rounds, 2 gossip steps": rounds | {"protocol.gossip_steps": 2},
-        "modest": {"scenario.algorithm": "modest", "protocol.kind": "modest", "protocol.sample_size": 10},
+        "modest": NO_MOMENTUM
+        | {"scenario.algorithm": "modest", "protocol.kind": "modest", "protocol.sample_size": 10},
     }
     rows = []
     for variant, settings in variants.items():
@@ -496,7 +499,7 @@ def plot(options: Options) -> dict[str, Any]:
         axis.set(
             title=f"{PEERS} peers, {title}", xlabel="virtual seconds", ylabel="mean accuracy", ylim=(0, 1)
         )
-        axis.legend(fontsize=8, loc="center right" if not more else "lower right")
+        axis.legend(fontsize=8, loc="center right")
     variances(axes[1, 0], arms(options, {}))
     bars(axes[1, 1], [sizes(options), depths(options)])
     file = options.out / "vanishing-variance.png"
@@ -518,7 +521,7 @@ def variances(axis: Any, found: dict[str, list[dict[str, Any]]]) -> None:
                     label=None if number or layer else name,
                 )
     axis.axhline(1 / PEERS, color="black", linewidth=0.8, linestyle="--")
-    axis.text(1990, 1.06 / PEERS, "1 / n", ha="right", va="bottom", fontsize=8)
+    axis.text(1990, 0.97 / PEERS, "1 / n", ha="right", va="top", fontsize=8)
     axis.set(
         yscale="log",
         title="variance of each weight tensor, beside the starts'",
