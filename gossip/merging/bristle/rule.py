@@ -11,9 +11,10 @@ it has samples of, a peer can test what it receives; of the *foreign* ones it ca
   class and have any such weight. Taken over all peers it would trim the good columns, because holders of a class are a
   minority. With fewer than three holders, as published: a class that few neighbours hold has to be learnt from others.
 
-Hardened, received layers are also shortened first (`shortened`): a good layer times eight predicts what it predicted
+Hardened, what is averaged is also shortened first (`shortened`): a good layer times eight predicts what it predicted
 before, so no test on samples sees it, and three such neighbours in twelve blow up everybody's columns within a few
-rounds.
+rounds. Medians are taken of the layers as they came: against a few that are too long they need no help, and columns of
+different holders fit each other better so.
 
 At last every column is centred, as in CWR*, from which the paper takes its consolidated and scratch heads; the rest of
 that is `[local] consolidate`.
@@ -104,9 +105,8 @@ class Bristle(Merge):
             raise ProtocolMisuse("bristle judges by validation samples, and was given none")
         familiar = layer.familiar(context.y)  # (classes,)
         known = familiar.nonzero().squeeze(1)  # (k,)
-        rows = layer.rows(torch.stack([own, *(each.model for each in judged)])).double()
-        if self.settings.hardened:
-            rows = shortened(rows, known)  # (1 + n, classes, width)
+        raw = layer.rows(torch.stack([own, *(each.model for each in judged)])).double()
+        rows = shortened(raw, known) if self.settings.hardened else raw  # (1 + n, classes, width)
         models = layer.vector(rows).to(own.dtype)
         predicted = torch.stack([context.predict(model, x).argmax(1) for model in models])  # (1 + n, m)
         f1 = integrator.f1_scores(predicted, y, known, of=layer.classes)
@@ -120,7 +120,7 @@ class Bristle(Merge):
         shares = weights / (1 + weights.sum(0))
         merged = rows[0] * (1 - shares.sum(0)).unsqueeze(1) + torch.einsum("nc,ncw->cw", shares, rows[1:])
         if self.settings.hardened:
-            self._take_medians(merged, shares, rows[1:], w_foreign, familiar, judged, context)
+            self._take_medians(merged, shares, raw[1:], w_foreign, familiar, judged, context)
         for contribution, share in zip(judged, shares.mean(1).tolist(), strict=True):
             context.judge(Verdict(contribution.sender, share, "" if share else "worse"))
         return merged
