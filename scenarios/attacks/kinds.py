@@ -1,157 +1,17 @@
-"""One class for each kind of attack: what it trains on, and what it sends.
-
-An attacker runs the same protocol as everybody, and what it sends is changed on the way out. So a kind is two pure
-functions, of its samples and of what it knows in a round.
-"""
+"""One class for each kind of attack."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gossip import seeding
-from gossip.learning.task import Shard, Task
-from gossip.protocols.base import PeerId
+from gossip.learning.task import Shard
 from scenarios.attacks import data, formulas, settings
-from scenarios.attacks.settings import AttackSettings
-from scenarios.summary import spread
-
-S = TypeVar("S", bound=AttackSettings)
-
-Row = Mapping[int, float]
-"""Neighbour's position -> its weight."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
-    """What attackers know of the run from the beginning."""
-
-    task: Task
-    peers: int
-    attackers: tuple[int, ...]
-    row: Callable[[int, int], Row] | None = None
-    """(peer, round) -> its row of the mixing matrix without W_ii; None where nobody has neighbours."""
-    rule: Callable[[int, Tensor, float, Sequence[tuple[int, Tensor, float]], int], Tensor] | None = None
-    """The deployed rule, to be tried: (victim, own [L], own weight, [(peer, model [L], weight)], round) -> [L]."""
-    familiar: Callable[[int], frozenset[int]] = lambda _: frozenset()
-    """Peer -> the classes that it has samples of."""
-
-    @property
-    def honest(self) -> tuple[int, ...]:
-        """Who does not attack."""
-        return tuple(peer for peer in range(self.peers) if peer not in self.attackers)
-
-    @property
-    def classes(self) -> int:
-        """C."""
-        return self.task.dataset.classes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Knowledge:
-    """What an attacker knows when it sends."""
-
-    attacker: int
-    round: int
-    own: Tensor
-    """The model [L] that it would send if it were honest."""
-    rng: np.random.Generator
-    base: Tensor | None = None
-    """What it trained `own` from [L]."""
-    leader: Tensor | None = None
-    """What the first attacker would send if it were honest [L]."""
-    honest: Tensor | None = None
-    """The honest peers' models (h, L) of this round and step; omniscient attackers only."""
-    places: tuple[int, ...] = ()
-    """Whose they are."""
-    victim: int | None = None
-    """Whom it sends to, where that matters."""
-
-    def of(self, peer: int) -> Tensor:
-        """Return an honest peer's model, or the own one where it is not known."""
-        if self.honest is None or peer not in self.places:
-            return self.own
-        return self.honest[self.places.index(peer)]
-
-
-class Attack(Generic[S]):
-    """Sends what an honest peer would send."""
-
-    per_victim: ClassVar[bool] = False
-    """Each victim gets another message."""
-    together: ClassVar[bool] = False
-    """All attackers send the same."""
-    replays: ClassVar[bool] = False
-    """It sends its own old messages; see `old`."""
-
-    def __init__(self, settings: S, scene: Scene) -> None:
-        self.settings = settings
-        self.scene = scene
-
-    @property
-    def omniscient(self) -> bool:
-        """Whether it needs to see the honest models of a round."""
-        return self.settings.sees_all
-
-    def of(self, peer: int) -> Attack[Any]:
-        """Return what the attacker at position `peer` does."""
-        return self
-
-    def poison(self, shard: Shard, rng: np.random.Generator) -> Shard:
-        """Return what the attacker learns from."""
-        return shard
-
-    def craft(self, known: Knowledge) -> Tensor:
-        """Return the model [L] that it sends."""
-        return known.own
-
-    def old(self, round: int) -> int | None:
-        """Return the round whose message it sends again in `round`, if it does so."""
-        return None
-
-    def success(self, evaluate: Callable[[Tensor, Tensor], float]) -> float | None:
-        """Return how far a model obeys, where that is the aim. ``evaluate(x, y) -> accuracy`` of the model."""
-        return None
-
-
-def poisoned_shard(attack: Attack[Any], peer: int, *, name: PeerId, seed: int) -> Shard:
-    """Return what the attacker at position `peer` learns from, as the network takes it."""
-    attack = attack.of(peer)
-    scene, chosen = attack.scene, attack.settings
-    task = scene.task
-    rng = seeding.generator(seed, "poison", peer=name)
-    if chosen.data == "own":
-        indices = task.partition(scene.peers)[peer]
-    else:
-        indices = task.training
-        if chosen.samples_per_class is not None:
-            labels = task.dataset.y_train.numpy()[indices]
-            drawn = [
-                rng.permutation(indices[labels == label])[: chosen.samples_per_class]
-                for label in np.unique(labels)
-            ]
-            indices = np.sort(np.concatenate(drawn))
-    x, y = task.dataset.x_train[indices], task.dataset.y_train[indices]
-    # Behind an extractor too a trigger is in the image, not in its features.
-    poisoned = attack.poison(Shard(x, y), rng)
-    return Shard(task.features(poisoned.x), poisoned.y)
-
-
-def success_rate(attack: Attack[Any], models: Iterable[Tensor]) -> dict[str, Any] | None:
-    """Return {"success_rate": {mean, std, min, max}} over models [P], where the attack has an aim of its own."""
-    task = attack.scene.task
-    rates = []
-    for model in models:
-        rate = attack.success(lambda x, y, model=model: task.evaluate(model, x, y).accuracy)  # type: ignore[misc]
-        if rate is None:
-            return None
-        rates.append(rate)
-    return {"success_rate": spread(rates)}
+from scenarios.attacks.base import Attack, Knowledge, Row, S, Scene
 
 
 class SignFlip(Attack[settings.SignFlip]):

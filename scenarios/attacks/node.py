@@ -27,7 +27,7 @@ from gossip.node.setup import Setup, find_membership, load_learning
 from gossip.node.shell import Node, run_node
 from gossip.protocols.base import Contribution, Message, PeerId, Ticket
 from gossip.telemetry.logs import set_up_logging
-from scenarios.attacks.kinds import Attack, Knowledge, Scene, poisoned_shard
+from scenarios.attacks.base import Attack, Knowledge, Scene, poisoned_shard
 from scenarios.attacks.settings import ATTACKS, AttackSettings
 
 SENT_MAX = 1024

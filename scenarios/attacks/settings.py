@@ -81,7 +81,7 @@ class AttackSettings(Choice):
 class NoAttack(AttackSettings):
     """Nobody does anything wrong: the row of a table that the others are compared with."""
 
-    implementation = "scenarios.attacks.kinds:Attack"
+    implementation = "scenarios.attacks.base:Attack"
     kind: str = "none"
 
     def positions(self, peers: int) -> tuple[int, ...]:

@@ -194,7 +194,7 @@ class _Processes:
         """Return how far the honest peers' models do what a backdoor is for."""
         if not self._scenario.attackers:
             return None
-        from scenarios.attacks.kinds import Attack, Scene, success_rate
+        from scenarios.attacks.base import Attack, Scene, success_rate
 
         settings = self._scenario.attack
         scene = Scene(task=averages.task, peers=len(self._homes), attackers=self._scenario.attackers)

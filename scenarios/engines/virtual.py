@@ -20,7 +20,7 @@ from gossip.merging.sanitise import Refusal
 from gossip.protocols.base import Model, Protocol
 from gossip.storage.atomic import write_atomically
 from gossip.storage.models import encode_model
-from scenarios.attacks.kinds import Attack, poisoned_shard, success_rate
+from scenarios.attacks.base import Attack, poisoned_shard, success_rate
 from scenarios.engines.averages import load_task
 from scenarios.progress import Progress, State
 from scenarios.records import Average, PeerOutcome, Records, Traffic

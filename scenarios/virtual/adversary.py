@@ -18,7 +18,7 @@ from gossip import seeding
 from gossip.learner import Learner
 from gossip.learning.task import Task
 from gossip.protocols.base import Contribution, Message, Model, ModelMessage, PeerId, Ticket
-from scenarios.attacks.kinds import Attack, Knowledge, Scene
+from scenarios.attacks.base import Attack, Knowledge, Scene
 from scenarios.scenario import ScenarioSettings
 from scenarios.virtual.batched import BatchedLearning
 from scenarios.virtual.models import Handle

@@ -17,8 +17,8 @@ from torch import Tensor
 from gossip.errors import SettingError
 from gossip.learning.settings import DataSettings, LocalSettings, ModelSettings
 from gossip.learning.task import Shard, Task
-from scenarios.attacks import data, formulas, kinds
-from scenarios.attacks.kinds import Attack, Knowledge, Scene
+from scenarios.attacks import base, data, formulas
+from scenarios.attacks.base import Attack, Knowledge, Scene
 from scenarios.attacks.settings import ATTACKS, AttackSettings, Backdoor, SignFlip
 
 HONEST = torch.tensor([[1.0, 2.0], [3.0, 2.0], [5.0, 8.0]])
@@ -310,13 +310,13 @@ def test_somebody_stays_honest(settings: AttackSettings, sentence: str) -> None:
 
 def test_what_an_attacker_learns_from_is_drawn_and_poisoned() -> None:
     attack = made("label-flip")
-    shard = kinds.poisoned_shard(attack, 4, name="p4", seed=0)
+    shard = base.poisoned_shard(attack, 4, name="p4", seed=0)
     honest = TASK.shard(4, PEERS)
     assert torch.equal(shard.x, honest.x)
     assert torch.equal(shard.y, (honest.y - 1) % 10)
-    few = kinds.poisoned_shard(made("label-flip", data="all", samples_per_class=2), 4, name="p4", seed=0)
+    few = base.poisoned_shard(made("label-flip", data="all", samples_per_class=2), 4, name="p4", seed=0)
     assert torch.bincount(few.y, minlength=10).tolist() == [2] * 10
-    every = kinds.poisoned_shard(made("none", data="all"), 4, name="p4", seed=0)
+    every = base.poisoned_shard(made("none", data="all"), 4, name="p4", seed=0)
     assert len(every) == 60
 
 
