@@ -32,12 +32,10 @@ from scenarios import sweep
 
 HONEST = 10
 LOOSE = 0.03
-SCENARIO = "bristle"
 
 NON_IID = "data.partition={kind='cyclic',classes_per_peer=4,samples_per_class=2,overlap=true}"
 IID = "data.partition={kind='cyclic',classes_per_peer=10,samples_per_class=10,overlap=true}"
-RATE = {NON_IID: (), IID: ("local.lr=1.0", "local.weight_decay=0.0", "model.features=400")}
-"""As in the scenarios bristle and bristle-iid."""
+SCENARIO = {NON_IID: "bristle", IID: "bristle-iid"}
 ROUNDS = {NON_IID: 200, IID: 100}
 PER_CLASS = {NON_IID: 2, IID: 10}
 
@@ -79,7 +77,7 @@ class Case:
     what: str
     rule: str
     settings: tuple[str, ...]
-    scenario: str = SCENARIO
+    scenario: str = "bristle"
     engine: str = "virtual"
 
 
@@ -137,7 +135,6 @@ def case(
         f"stop.rounds={rounds}",
         f"evaluate.every={rounds}",
         *(["merge.kind=average"] if rule == "local" else merge),
-        *RATE[data],
         *local,
         *attack,
         f"attack.count={attackers}",
@@ -145,7 +142,7 @@ def case(
         f"attack.samples_per_class={PER_CLASS[data]}",
         *more,
     )
-    return Case(row, what, rule, settings)
+    return Case(row, what, rule, settings, SCENARIO[data])
 
 
 # --- the rows ----------------------------------------------------------------------------------------
