@@ -1,5 +1,5 @@
 """How samples are divided among peers: no shard empty, and every sample in exactly one (in at most one, or in
-several, where `cyclic` gives each peer a few).
+several, where `cyclic` gives each peer a few, or `dirichlet` draws for each).
 
 A partition is a pure function of (labels, number of peers, settings, generator), so every process that
 computes it from the run's seed gets the same. Names follow the field's partitioners (iid, Dirichlet,
@@ -51,6 +51,8 @@ def dirichlet(
     Raises:
         SettingError: too many peers, or no draw was acceptable.
     """
+    if settings.samples_per_peer is not None:
+        return _drawn(labels, peers, settings.alpha, settings.samples_per_peer, generator)
     _enough(len(labels), peers, settings.min_samples, "dirichlet")
     classes, sizes = np.unique(labels, return_counts=True)
     for _ in range(settings.attempts_max):
@@ -74,6 +76,20 @@ def dirichlet(
         for mine, part in zip(pieces, np.split(members, cuts[:-1]), strict=True):
             mine.append(part)
     return [np.sort(np.concatenate(mine)) for mine in pieces]
+
+
+def _drawn(
+    labels: Labels, peers: int, alpha: float, count: int, generator: np.random.Generator
+) -> list[Indices]:
+    """Draw each peer's samples with replacement: a class by the peer's own proportions, then one of its samples."""
+    classes = np.unique(labels)
+    members = [np.flatnonzero(labels == label) for label in classes]
+    shards = []
+    for _ in range(peers):
+        counts = generator.multinomial(count, generator.dirichlet(np.full(len(classes), alpha)))
+        drawn = [generator.choice(own, size=size) for own, size in zip(members, counts, strict=True)]
+        shards.append(np.sort(np.concatenate(drawn)))
+    return shards
 
 
 def pathological(

@@ -24,6 +24,12 @@ class DirichletPartition(Choice):
     alpha: float = Field(0.5, gt=0, description="small: few classes per peer; large: nearly i.i.d.")
     min_samples: int = Field(2, ge=1, description="samples every peer gets at least; draws repeat until so")
     attempts_max: int = Field(1000, ge=1, description="draws before giving up with a sentence")
+    samples_per_peer: int | None = Field(
+        None,
+        ge=1,
+        description="instead of dividing each class: every peer has class proportions of its own from "
+        "Dirichlet(alpha · 1), and draws so many samples by them from all, with replacement",
+    )
 
 
 class PathologicalPartition(Choice):

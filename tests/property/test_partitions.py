@@ -118,6 +118,26 @@ def test_dirichlet_gives_every_peer_its_least_number_of_samples(y, peers, least)
     assert min(len(shard) for shard in shards) >= least
 
 
+@given(labels(), st.integers(1, 8), st.floats(0.05, 50), st.integers(1, 60))
+def test_drawn_shards_have_as_many_samples_as_asked_for(y, peers, alpha, count):
+    shards = divide(y, peers, DirichletPartition(alpha=alpha, samples_per_peer=count))
+    assert [len(shard) for shard in shards] == [count] * peers
+    assert all(shard.min() >= 0 and shard.max() < len(y) for shard in shards)
+
+
+def test_drawn_shards_follow_proportions_of_the_peers_own():
+    y = np.repeat(np.arange(10), 20)
+    skewed, even = (
+        np.array([np.bincount(y[s], minlength=10) for s in divide(y, 40, choice)]) / 1000
+        for choice in (
+            DirichletPartition(alpha=0.1, samples_per_peer=1000),
+            DirichletPartition(alpha=1e4, samples_per_peer=1000),
+        )
+    )
+    assert skewed.max(axis=1).mean() > 0.5 > 0.15 > even.max(axis=1).mean()
+    assert np.allclose(even.mean(axis=0), 0.1, atol=0.02)
+
+
 def test_own_gives_every_peer_everything():
     shards = divide(np.array([0, 1, 2, 1]), 3, OwnPartition())
     assert [list(shard) for shard in shards] == [[0, 1, 2, 3]] * 3

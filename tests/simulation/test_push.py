@@ -60,6 +60,22 @@ def test_everybody_trains_so_often_as_asked_merges_and_ends(order, merge_when, f
     assert spread.max() - spread.min() < ROUNDS / 2
 
 
+@pytest.mark.parametrize("spread", [0.0, 0.5, 1.0])
+def test_first_updates_fall_into_the_part_of_a_period_that_is_asked_for(spread):
+    began: dict[str, float] = {}
+
+    def train_s(name: str, round: int) -> float:
+        began.setdefault(name, run.now)
+        return 0.01
+
+    run = world(20, start_spread=spread, period_s=10.0, train_s=train_s)
+    run.start()
+    run.run()
+    first, last = min(began.values()), max(began.values())
+    assert last <= 10.0 * spread
+    assert last - first >= 5.0 * spread
+
+
 def test_each_own_update_is_pushed_once_to_as_many_as_asked():
     for fanout, copies in ((1, 1), (2, 2), (0, 4)):
         run = world(5, fanout=fanout, jitter=0.0)

@@ -10,7 +10,7 @@ is counted in virtual seconds, ten to an own update. Without names all parts are
 curves     gossip learning from independent and common starts, plain and corrected, and FedAvg with all peers: with
            momentum, and as the protocol `fedavg`, whose clients keep none. Seconds until the mean accuracy of all peers
            reaches 0.5, 0.8 and 0.9; the lowest variances of the weight tensors beside the starts', least and largest
-dirichlet  the same with classes dealt out by Dirichlet 0.5
+dirichlet  the same where each peer draws its samples by class proportions of its own, from Dirichlet 0.5
 sizes      seconds until 0.5 for 10, 20 and 50 peers, two hidden layers
 depths     seconds until 0.5 for one, two and three hidden layers, 50 peers
 protocols  rounds (one step and two gossip steps) and MoDeST, from independent starts; rounds have a doubly stochastic W
@@ -64,7 +64,7 @@ NO_MOMENTUM = {
     "local.lr": 0.1,
     "local.momentum": 0.0,
 }
-DIRICHLET = {"data.partition": {"kind": "dirichlet", "alpha": 0.5}}
+DIRICHLET = {"data.partition": {"kind": "dirichlet", "alpha": 0.5, "samples_per_peer": 1397}}
 
 ARMS: dict[str, dict[str, Any]] = {
     "independent, plain": INDEPENDENT | PLAIN,

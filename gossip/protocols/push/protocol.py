@@ -155,12 +155,13 @@ class Push(Protocol):
     # --- upon … ---
 
     def on_start(self, ctx: Context) -> None:
-        """Wake up first at some moment of the first period, so that peers started together do not stay together."""
+        """Wake up first at some moment of the first period, so that peers started together are not in step."""
         self._started = True
         self._meet(ctx)
         if self._updates >= self._rounds:
             self._finish(ctx)
-        ctx.set_timer(WAKE_UP, self._settings.period_s * self._draw(ctx))
+        settings = self._settings
+        ctx.set_timer(WAKE_UP, settings.period_s * settings.start_spread * self._draw(ctx))
 
     def on_timer(self, ctx: Context, key: TimerKey) -> None:
         """Wake up: train, unless the last update still runs."""

@@ -18,6 +18,12 @@ class PushSettings(Choice):
         1.0, gt=0, description="Δ, between wake-ups; one that comes while still training is skipped"
     )
     jitter: float = Field(0.2, ge=0, lt=1, description="a period is Δ · U(1 - jitter, 1 + jitter)")
+    start_spread: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="the first wake-up comes at a random moment of so much of a period; 0: at once, all in step",
+    )
     fanout: int = Field(
         1, ge=0, le=4096, description="random neighbours that a push goes to; 0: all, degree times the bytes"
     )
