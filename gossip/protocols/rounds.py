@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import Self, TypeAlias
+from typing import Self
 
 from gossip.protocols.base import (
     Context,
@@ -42,11 +42,8 @@ from gossip.protocols.base import (
     Ticket,
     TimerKey,
 )
-from gossip.protocols.deadlines import ArrivalDeadline
+from gossip.protocols.senders import NO_MODELS, NOTHING, Sender, Tag
 from gossip.protocols.settings import RoundsSettings
-
-Tag: TypeAlias = tuple[int, int]
-"""(round, gossip step); compares in the order in which a peer passes through them."""
 
 KEPT_PER_SENDER_MAX = 4
 """Models kept from one sender. In step with us it is at most one step ahead; more means that we are behind,
@@ -55,81 +52,12 @@ and then only its newest models matter."""
 MAJORITY_FROM = 3
 """Live neighbours from which on most of them must agree that we are far behind."""
 
-NOTHING: Tag = (-1, 0)
-"""Before every tag."""
-
 NO_ROW: Mapping[PeerId, float] = {}
 
 DEADLINE = "deadline"
 
 CLOCK_S = 1e-6
 """A deadline that is nearer than this has come: sums of floats do not meet exactly."""
-
-
-NO_MODELS: dict[Tag, Model] = {}
-"""Shared and never written to."""
-
-
-class Sender:
-    """What is known of one peer that may send to this one. One object, because every message touches all of it."""
-
-    __slots__ = (
-        "after_training",
-        "awaited",
-        "between_steps",
-        "finished",
-        "kept",
-        "missing",
-        "newest",
-        "peer",
-        "served",
-        "suspect",
-        "unheard",
-        "weight",
-    )
-
-    def __init__(self, peer: PeerId) -> None:
-        self.peer = peer
-        self.weight = 0.0
-        """Its entry in the present row of W."""
-        self.missing = False
-        """The present step waits for it."""
-        self.unheard = False
-        """Some step of this round went without it."""
-        self.awaited: Model | None = None
-        """Its model of this step, where it came while it was waited for."""
-        self.kept: dict[Tag, Model] = NO_MODELS
-        """Its other models of this step and later ones; most peers in step never send one."""
-        self.newest: Tag = NOTHING
-        self.served: Tag = NOTHING
-        """The newest of our models that it was sent since it came up."""
-        self.suspect = False
-        """It missed a deadline, and was not heard since."""
-        self.finished = False
-        # Waiting for step 0 is waiting for a neighbour's training; later steps wait for the network alone.
-        self.after_training: ArrivalDeadline | None = None
-        self.between_steps: ArrivalDeadline | None = None
-
-    def keep(self, tag: Tag, model: Model) -> None:
-        """Keep one of its models."""
-        if self.kept is NO_MODELS:
-            self.kept = {}
-        self.kept[tag] = model
-
-    def observe(self, tag: Tag, delay_s: float) -> None:
-        """Note how long a model came after the wait for it began."""
-        deadline = self.between_steps if tag[1] else self.after_training
-        (self.deadline(tag) if deadline is None else deadline).observe(delay_s)
-
-    def deadline(self, tag: Tag) -> ArrivalDeadline:
-        """Return the estimate that belongs to waits of this kind."""
-        if tag[1]:
-            if self.between_steps is None:
-                self.between_steps = ArrivalDeadline()
-            return self.between_steps
-        if self.after_training is None:
-            self.after_training = ArrivalDeadline()
-        return self.after_training
 
 
 class Phase(Enum):

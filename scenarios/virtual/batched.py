@@ -11,7 +11,6 @@ something, and networks that do not gain from batches (`BatchedLearning.method`)
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -22,17 +21,18 @@ from gossip.learner import Judged, Learner, check_merge
 from gossip.learning import user_code
 from gossip.learning.models import MODELS
 from gossip.learning.task import Evaluation, Shard, Task
-from gossip.merging.base import WEIGHT_TOLERANCE, Merge, check_weights
+from gossip.merging.base import Merge
 from gossip.merging.sanitise import SanitiseSettings
 from gossip.protocols.base import Contribution, Part, PeerId
 from gossip.settings import Choice
-from scenarios.virtual import training
+from scenarios.virtual import requests, training
 from scenarios.virtual.changed_averages import ChangedAverages
 from scenarios.virtual.evaluation import StackedEvaluation
+from scenarios.virtual.exchanges import Exchanges
 from scenarios.virtual.linear_stack import LinearStack
 from scenarios.virtual.minibatches import MiniBatches
 from scenarios.virtual.models import Arena, Handle
-from scenarios.virtual.screening import Norms, Screen
+from scenarios.virtual.screening import Screen
 from scenarios.virtual.training import StackedTraining
 
 PENDING_PER_PEER_MAX = 4
@@ -45,40 +45,6 @@ CHUNK_BYTES_ACCELERATOR = 256 * 2**20
 """The same where what counts is to have enough to do."""
 CHUNK_PEERS_MAX = 512
 CHUNK_PEERS_MAX_ACCELERATOR = 8192
-
-
-class _Train(NamedTuple):
-    own: Handle
-    round: int
-
-
-class _Merge(NamedTuple):
-    own: Handle
-    own_weight: float
-    received: Sequence[Contribution]
-    round: int
-    step: int
-    last: bool
-
-
-class _Adopt(NamedTuple):
-    own: Handle
-    received: Contribution
-
-
-class _Graft(NamedTuple):
-    own: Handle
-    source: Handle
-    part: Part
-
-
-class _Craft(NamedTuple):
-    own: Handle
-    inputs: Sequence[Handle]
-    function: Callable[[Tensor], Tensor]
-
-
-_Level: TypeAlias = dict[type, list[Handle]]
 
 
 class BatchedLearning:
@@ -162,7 +128,7 @@ class BatchedLearning:
         self._pending: list[Handle] = []
         self._pending_max = max(PENDING_MIN, PENDING_PER_PEER_MAX * len(names))
         self._chunk = _chunk_peers(4 * task.space.size, self.device)
-        self._screen = Screen(
+        screen = Screen(
             self._sanitise,
             self._arena,
             learned_size=task.space.learned_size,
@@ -170,8 +136,19 @@ class BatchedLearning:
             tell=lambda peer, judged: self.on_judged(peer, judged),
         )
         rule = self._merge_class.after_average(merge, task.space, len(names))
-        self._after_average = rule and ChangedAverages(
-            rule, self._arena, task.space.learned_size, chunk=self._chunk
+        self._averages_changed = rule is not None
+        self._exchanges = Exchanges(
+            self._arena,
+            screen,
+            learned=task.space.learned_size,
+            chunk=self._chunk,
+            rank=self._minibatches.rank,
+            after_average=rule
+            and ChangedAverages(rule, self._arena, task.space.learned_size, chunk=self._chunk),
+            learner_of=self._learner,
+            retains=self._merge_class.retains,
+            declared=self.declared,
+            tell=lambda peer, judged: self.on_judged(peer, judged),
         )
 
     # --- what a peer asks for; cheap, and answered at once ---
@@ -194,7 +171,7 @@ class BatchedLearning:
 
     def train(self, model: Handle, peer: int, *, round: int) -> Handle:
         """Return `model` as one local update of `peer` will leave it."""
-        return self._noted(peer, _Train(model, round))
+        return self._noted(peer, requests.Train(model, round))
 
     def merge(
         self,
@@ -208,19 +185,19 @@ class BatchedLearning:
         last: bool = True,
     ) -> Handle:
         """Return the merged model: learned slots by the rule, the others from `own`. Contributions hold handles."""
-        return self._noted(peer, _Merge(own, own_weight, received, round, step, last))
+        return self._noted(peer, requests.Merge(own, own_weight, received, round, step, last))
 
     def adopt(self, own: Handle, received: Contribution) -> Handle:
         """Return another peer's model with the slots that never travel taken from `own`; see `Learner.adopt`."""
-        return self._noted(own.peer, _Adopt(own, received))
+        return self._noted(own.peer, requests.Adopt(own, received))
 
     def graft(self, base: Handle, source: Handle, part: Part) -> Handle:
         """Return `base` with `part` of what travels taken from `source`."""
-        return self._noted(base.peer, _Graft(base, source, part))
+        return self._noted(base.peer, requests.Graft(base, source, part))
 
     def craft(self, own: Handle, inputs: Sequence[Handle], function: Callable[[Tensor], Tensor]) -> Handle:
         """Return ``function(learned slots of the inputs (n, L)) -> [L]``, with all other slots of `own`."""
-        return self._noted(own.peer, _Craft(own, inputs, function))
+        return self._noted(own.peer, requests.Craft(own, inputs, function))
 
     def samples(self, peer: int) -> int:
         """Return how many samples a local update of `peer` sees, repetitions counted."""
@@ -235,7 +212,9 @@ class BatchedLearning:
     def stack(self, handles: Sequence[Handle]) -> Tensor:
         """Return copies of the models (n, P) on the CPU."""
         self.flush()
-        return self._arena.vectors.index_select(0, self._indices(handles)).cpu()
+        return self._arena.vectors.index_select(
+            0, self._arena.indices([handle.row for handle in handles])
+        ).cpu()
 
     def loss(self, handle: Handle) -> float:
         """Return the mean training loss of a handle that `train` returned; NaN where every step was skipped."""
@@ -271,7 +250,7 @@ class BatchedLearning:
     def flush(self) -> None:
         """Compute everything that was asked for."""
         pending, self._pending = self._pending, []
-        levels = self._levels(pending)
+        levels = requests.levels(pending, ordered=not self._merge_class.linear)
         del pending  # what nobody holds any more is to be freed on the way
         levels.reverse()
         while levels:
@@ -280,7 +259,7 @@ class BatchedLearning:
                 if kind in level:
                     compute(level.pop(kind))
 
-    def _noted(self, peer: int, request: _Train | _Merge | _Adopt | _Graft | _Craft) -> Handle:
+    def _noted(self, peer: int, request: requests.Request) -> Handle:
         handle = Handle(peer, request, self._free)
         self._pending.append(handle)
         if len(self._pending) >= self._pending_max:
@@ -288,43 +267,15 @@ class BatchedLearning:
         return handle
 
     def _computations(self) -> list[tuple[type, Callable[[list[Handle]], None]]]:
-        by_product = self._merge_class.linear or self._after_average is not None
+        exchanges = self._exchanges
+        by_product = self._merge_class.linear or self._averages_changed
         return [
-            (_Train, self._train_alone if self._training is None else self._train_stacked),
-            (_Merge, self._merge_product if by_product else self._merge_alone),
-            (_Adopt, self._adopt),
-            (_Graft, self._graft),
-            (_Craft, self._craft),
+            (requests.Train, self._train_alone if self._training is None else self._train_stacked),
+            (requests.Merge, exchanges.average if by_product else exchanges.merge_alone),
+            (requests.Adopt, exchanges.adopt),
+            (requests.Graft, exchanges.graft),
+            (requests.Craft, exchanges.craft),
         ]
-
-    def _levels(self, pending: list[Handle]) -> list[_Level]:
-        """Sort requests by depth. They were noted after those they need, so one pass will do."""
-        levels: list[_Level] = []
-        # A rule that remembers must see its merges in the order in which they were asked for.
-        last_merge: dict[int, int] = {}
-        ordered = not self._merge_class.linear
-        for handle in pending:
-            request = handle.request
-            depth = request.own.level
-            kind = type(request)
-            if kind is _Merge:
-                for contribution in request.received:
-                    if contribution.model.level > depth:
-                        depth = contribution.model.level
-                if ordered:
-                    depth = max(depth, last_merge.get(handle.peer, 0))
-                    last_merge[handle.peer] = depth + 1
-            elif kind is _Adopt:
-                depth = max(depth, request.received.model.level)
-            elif kind is _Graft:
-                depth = max(depth, request.source.level)
-            elif kind is _Craft:
-                depth = max([depth, *(each.level for each in request.inputs)])
-            if depth == len(levels):
-                levels.append({})
-            levels[depth].setdefault(kind, []).append(handle)
-            handle.level = depth + 1
-        return levels
 
     def _train_stacked(self, handles: list[Handle]) -> None:
         assert self._training is not None
@@ -386,142 +337,6 @@ class BatchedLearning:
         for handle, row in zip(handles, rows, strict=True):
             handle.velocity = Handle(handle.peer, None, self._free)
             handle.velocity.place(row)
-
-    def _merge_product(self, handles: list[Handle]) -> None:
-        """Average all at once: a sparse matrix of weights times the arena. Some rules then change the averages."""
-        rank = self._minibatches.rank
-        handles.sort(key=lambda handle: rank[handle.peer])  # as they will be trained
-        norms = self._norms(handles)
-        rows = self._arena.take(len(handles))
-        learned = self.task.space.learned_size
-        if self._after_average is not None:
-            self._after_average.measure(handles)
-        for start in range(0, len(handles), self._chunk):
-            part = handles[start : start + self._chunk]
-            inputs: list[int] = []
-            weights: list[float] = []
-            firsts: list[int] = []
-            screened: list[tuple[float, Sequence[Contribution]]] = []
-            for handle in part:
-                own, own_weight, received, round, *_ = handle.request
-                own_weight, received = self._screen.merge(
-                    handle.peer, own, own_weight, received, round=round, norms=norms
-                )
-                screened.append((own_weight, received))
-                firsts.append(len(inputs))
-                inputs.append(own.row)
-                weights.append(own_weight)
-                for contribution in received:
-                    inputs.append(contribution.model.row)
-                    weights.append(contribution.weight)
-            merged = self._weighted_sums(part, inputs, weights, firsts)
-            if self._after_average is not None:
-                self._after_average.change(part, screened, merged[:, :learned])
-            if learned < merged.shape[1]:
-                own_rows = self._arena.indices([handle.request.own.row for handle in part])
-                merged[:, learned:] = self._arena.vectors[:, learned:].index_select(0, own_rows)
-            part_rows = rows[start : start + len(part)]
-            self._arena.put(part_rows, merged)
-            for handle, row in zip(part, part_rows, strict=True):
-                handle.velocity = handle.request.own.velocity
-                handle.place(row)
-
-    def _weighted_sums(
-        self, handles: list[Handle], inputs: list[int], weights: list[float], firsts: list[int]
-    ) -> Tensor:
-        weights_exact = torch.tensor(weights, dtype=torch.float64)
-        ends = torch.tensor([*firsts[1:], len(inputs)])
-        bounds = torch.tensor(firsts)
-        sums = torch.cat([weights_exact.new_zeros(1), weights_exact.cumsum(0)])
-        off_by = (sums[ends] - sums[bounds] - 1).abs()
-        if float(off_by.max()) > WEIGHT_TOLERANCE / 2 or min(weights) < 0 or bool(off_by.isnan().any()):
-            for handle in handles:
-                check_weights(handle.request.own_weight, handle.request.received)
-        return functional.embedding_bag(
-            self._arena.indices(inputs),
-            self._arena.vectors,
-            bounds.to(self.device),
-            mode="sum",
-            per_sample_weights=weights_exact.to(torch.float32).to(self.device),
-        )
-
-    def _merge_alone(self, handles: list[Handle]) -> None:
-        rows = self._arena.take(len(handles))
-        learned = self.task.space.learned_size
-        vectors = self._arena.vectors
-        for handle, row in zip(handles, rows, strict=True):
-            own, own_weight, received, round, step, last = handle.request
-            contributions = [
-                Contribution(each.sender, vectors[each.model.row, :learned], each.weight) for each in received
-            ]
-            mine = vectors[own.row]
-            if self._merge_class.retains:  # and rows are written again
-                contributions = [each._replace(model=each.model.clone()) for each in contributions]
-                mine = mine.clone()
-            learner = self._learner(handle.peer)
-            vectors[row] = learner.merge(
-                mine,
-                own_weight,
-                contributions,
-                round=round,
-                step=step,
-                last=last,
-                declared=self.declared,
-            )
-            for judged in learner.take_judged():
-                self.on_judged(handle.peer, judged)
-            handle.velocity = own.velocity
-            handle.place(row)
-
-    def _norms(self, handles: list[Handle]) -> Norms:
-        """Return the norms of everything that merges read, by row."""
-        rows = [handle.request.own.row for handle in handles]
-        for handle in handles:
-            rows += [each.model.row for each in handle.request.received]
-        return self._screen.norms(rows)
-
-    def _adopt(self, handles: list[Handle]) -> None:
-        norms = self._screen.norms(
-            [row for handle in handles for row in (handle.request.own.row, handle.request.received.model.row)]
-        )
-        rows = self._arena.take(len(handles))
-        sources = []
-        for handle in handles:
-            own, received = handle.request
-            _, accepted = self._screen.merge(handle.peer, own, 0.0, [received], round=None, norms=norms)
-            sources.append(accepted[0].model if accepted else own)
-        adopted = self._arena.vectors.index_select(0, self._indices(sources))
-        learned = self.task.space.learned_size
-        own = self._indices([handle.request.own for handle in handles])
-        adopted[:, learned:] = self._arena.vectors[:, learned:].index_select(0, own)
-        self._arena.put(rows, adopted)
-        for handle, row in zip(handles, rows, strict=True):
-            handle.place(row)
-
-    def _graft(self, handles: list[Handle]) -> None:
-        rows = self._arena.take(len(handles))
-        vectors = self._arena.vectors
-        for handle, row in zip(handles, rows, strict=True):
-            base, source, part = handle.request
-            start, stop = part.bounds(self.task.space.learned_size)
-            vectors[row] = vectors[base.row]
-            vectors[row, start:stop] = vectors[source.row, start:stop]
-            handle.velocity = base.velocity
-            handle.place(row)
-
-    def _craft(self, handles: list[Handle]) -> None:
-        rows = self._arena.take(len(handles))
-        learned = self.task.space.learned_size
-        vectors = self._arena.vectors
-        for handle, row in zip(handles, rows, strict=True):
-            own, inputs, function = handle.request
-            crafted = function(vectors.index_select(0, self._indices(inputs))[:, :learned])
-            vectors[row] = vectors[own.row]
-            vectors[row, :learned] = crafted
-            handle.place(row)
-
-    def _indices(self, handles: Sequence[Handle]) -> Tensor:
-        return self._arena.indices([handle.row for handle in handles])
 
     def _learner(self, peer: int) -> Learner:
         if peer not in self._learners:

@@ -1,0 +1,79 @@
+"""What a peer of `rounds` knows of those who send to it."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from gossip.protocols.base import Model, PeerId
+from gossip.protocols.deadlines import ArrivalDeadline
+
+Tag: TypeAlias = tuple[int, int]
+"""(round, gossip step); compares in the order in which a peer passes through them."""
+
+NOTHING: Tag = (-1, 0)
+"""Before every tag."""
+
+NO_MODELS: dict[Tag, Model] = {}
+"""Shared and never written to."""
+
+
+class Sender:
+    """What is known of one peer that may send to this one. One object, because every message touches all of it."""
+
+    __slots__ = (
+        "after_training",
+        "awaited",
+        "between_steps",
+        "finished",
+        "kept",
+        "missing",
+        "newest",
+        "peer",
+        "served",
+        "suspect",
+        "unheard",
+        "weight",
+    )
+
+    def __init__(self, peer: PeerId) -> None:
+        self.peer = peer
+        self.weight = 0.0
+        """Its entry in the present row of W."""
+        self.missing = False
+        """The present step waits for it."""
+        self.unheard = False
+        """Some step of this round went without it."""
+        self.awaited: Model | None = None
+        """Its model of this step, where it came while it was waited for."""
+        self.kept: dict[Tag, Model] = NO_MODELS
+        """Its other models of this step and later ones; most peers in step never send one."""
+        self.newest: Tag = NOTHING
+        self.served: Tag = NOTHING
+        """The newest of our models that it was sent since it came up."""
+        self.suspect = False
+        """It missed a deadline, and was not heard since."""
+        self.finished = False
+        # Waiting for step 0 is waiting for a neighbour's training; later steps wait for the network alone.
+        self.after_training: ArrivalDeadline | None = None
+        self.between_steps: ArrivalDeadline | None = None
+
+    def keep(self, tag: Tag, model: Model) -> None:
+        """Keep one of its models."""
+        if self.kept is NO_MODELS:
+            self.kept = {}
+        self.kept[tag] = model
+
+    def observe(self, tag: Tag, delay_s: float) -> None:
+        """Note how long a model came after the wait for it began."""
+        deadline = self.between_steps if tag[1] else self.after_training
+        (self.deadline(tag) if deadline is None else deadline).observe(delay_s)
+
+    def deadline(self, tag: Tag) -> ArrivalDeadline:
+        """Return the estimate that belongs to waits of this kind."""
+        if tag[1]:
+            if self.between_steps is None:
+                self.between_steps = ArrivalDeadline()
+            return self.between_steps
+        if self.after_training is None:
+            self.after_training = ArrivalDeadline()
+        return self.after_training

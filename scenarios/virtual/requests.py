@@ -1,0 +1,91 @@
+"""What peers ask their learning for, and in which order it can be computed: a graph, level by level."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
+
+from torch import Tensor
+
+from gossip.protocols.base import Contribution, Part
+from scenarios.virtual.models import Handle
+
+
+class Train(NamedTuple):
+    """A local update of `own`."""
+
+    own: Handle
+    round: int
+
+
+class Merge(NamedTuple):
+    """The merge of `own` with what was received."""
+
+    own: Handle
+    own_weight: float
+    received: Sequence[Contribution]
+    round: int
+    step: int
+    last: bool
+
+
+class Adopt(NamedTuple):
+    """`received` with own slots that never travel."""
+
+    own: Handle
+    received: Contribution
+
+
+class Graft(NamedTuple):
+    """`own` with one part of `source`."""
+
+    own: Handle
+    source: Handle
+    part: Part
+
+
+class Craft(NamedTuple):
+    """What an attacker makes of other models."""
+
+    own: Handle
+    inputs: Sequence[Handle]
+    function: Callable[[Tensor], Tensor]
+
+
+Request: TypeAlias = Train | Merge | Adopt | Graft | Craft
+
+Level: TypeAlias = dict[type, list[Handle]]
+"""Requests of one depth, by their type."""
+
+
+def levels(pending: Sequence[Handle], *, ordered: bool) -> list[Level]:
+    """Sort requests by depth. They were noted after those they need, so one pass will do.
+
+    Args:
+        pending: handles whose models are wanted.
+        ordered: a peer's merges must be computed in the order in which they were asked for.
+    """
+    found: list[Level] = []
+    last_merge: dict[int, int] = {}
+    for handle in pending:
+        request = handle.request
+        depth = request.own.level
+        kind = type(request)
+        if kind is Merge:
+            for contribution in request.received:
+                if contribution.model.level > depth:
+                    depth = contribution.model.level
+            if ordered:
+                depth = max(depth, last_merge.get(handle.peer, 0))
+                last_merge[handle.peer] = depth + 1
+        elif kind is Adopt:
+            depth = max(depth, request.received.model.level)
+        elif kind is Graft:
+            depth = max(depth, request.source.level)
+        elif kind is Craft:
+            depth = max([depth, *(each.level for each in request.inputs)])
+        if depth == len(found):
+            found.append({})
+        found[depth].setdefault(kind, []).append(handle)
+        handle.level = depth + 1
+    return found
