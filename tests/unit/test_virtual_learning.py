@@ -30,7 +30,7 @@ from gossip.merging.settings import AverageSettings, VarianceCorrectedSettings
 from gossip.parameters import ParameterSpace
 from gossip.protocols.base import Contribution
 from gossip.settings import Choice
-from scenarios.virtual import training
+from scenarios.virtual import requests, training
 from scenarios.virtual.batched import BatchedLearning
 from scenarios.virtual.linear_stack import LinearStack
 from scenarios.virtual.models import Arena, Handle
@@ -311,7 +311,7 @@ def test_when_values_are_looked_at_changes_no_bit(folder):
 def test_nothing_is_computed_before_somebody_looks(folder, monkeypatch):
     learning = batched(task_of(folder))
     computed = []
-    monkeypatch.setattr(BatchedLearning, "_levels", lambda self, pending: computed.append(len(pending)) or [])
+    monkeypatch.setattr(requests, "levels", lambda pending, ordered: computed.append(len(pending)) or [])
     deferred_round(learning, [learning.initial(k) for k in range(PEERS)], 0)
     assert computed == []
     learning.flush()
