@@ -550,6 +550,25 @@ def test_counters_survive_a_restart_even_where_leaving_was_not_saved():
     assert max(joined) < max(left) < max(again)
 
 
+def test_whoever_has_left_is_silent_until_its_process_ends():
+    ctx, protocol = lone(outsider(1), hardening="all", refresh_s=5.0, stall_s=5.0)
+    protocol.on_start(ctx)
+    protocol.on_message(ctx, "p01", train(3, 1.0))
+    protocol.on_leave(ctx)
+    ((counter, left),) = {(message.counter, message.change) for _, message in ctx.take(MemberMessage)[-1:]}
+    assert left == "left"
+    saved = protocol.snapshot()
+    ctx.take(PingMessage)
+    ctx.sent.clear()
+    protocol.on_message(ctx, "p02", train(4, 1.0, view=((ctx.peer, counter, True, 3),)))
+    protocol.on_message(ctx, "p02", PingMessage(nonce=1, round=4))
+    protocol.on_peer(ctx, "p03", True)
+    ctx.end_training(protocol)
+    ctx.advance(protocol, 100.0)
+    assert not ctx.sent
+    assert protocol.snapshot() == saved
+
+
 def test_a_peer_that_forgot_its_counter_is_shut_out_until_it_exceeds_the_old_one_and_learns_it():
     ctx, protocol = lone()
     protocol.on_message(ctx, "p05", member("left", 7))

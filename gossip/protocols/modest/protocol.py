@@ -83,6 +83,7 @@ class Modest(Protocol):
         self._round_seen = 0
         self._round_seen_s = 0.0
         self._stalls = 0
+        self._left = False
 
     @classmethod
     def resume(
@@ -156,12 +157,15 @@ class Modest(Protocol):
                 self._deliver(ctx, 1, len(first), core.model)
 
     def on_leave(self, ctx: Context) -> None:
-        """Say so."""
+        """Say so, and do nothing any more: whoever still writes to us must not bring us back."""
         self._core.meet(ctx)
         self._membership.leave(ctx)
+        self._left = True
 
     def on_message(self, ctx: Context, sender: PeerId, message: Message) -> None:
         """Pass a message to the role that it is for."""
+        if self._left:
+            return
         self._core.meet(ctx)
         match message:
             case PingMessage():
@@ -191,6 +195,8 @@ class Modest(Protocol):
 
     def on_timer(self, ctx: Context, key: TimerKey) -> None:
         """Pass a timer to its owner."""
+        if self._left:
+            return
         self._core.meet(ctx)
         if key.startswith(SAMPLE_TIMER):
             self._core.sample_timer(ctx, key.removeprefix(SAMPLE_TIMER))
@@ -210,12 +216,16 @@ class Modest(Protocol):
 
     def on_trained(self, ctx: Context, ticket: Ticket, model: Model) -> None:
         """A local update is done."""
+        if self._left:
+            return
         self._core.meet(ctx)
         self._trainer.trained(ctx, ticket, model)
         self._note_progress(ctx)
 
     def on_peer(self, ctx: Context, peer: PeerId, up: bool) -> None:
         """What was agreed over a connection ends with it."""
+        if self._left:
+            return
         self._core.meet(ctx)
         if up:
             self._core.connection_made(peer)
