@@ -55,6 +55,8 @@ def run(scenario: ScenarioSettings, folder: Path, progress: Progress) -> Records
         torch_threads = torch.get_num_threads()
         # Sums must not depend on how many cores a machine has.
         torch.set_num_threads(1)
+        # An earlier run is a few objects to the collector, in cycles, and gigabytes of models to the machine.
+        gc.collect()
         virtual_run = VirtualRun(scenario, load_task(scenario))
         with quiet_collector():
             records = virtual_run.run(progress)

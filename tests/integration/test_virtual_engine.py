@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 
@@ -12,6 +13,7 @@ import torch
 
 import scenarios
 from gossip.errors import SettingError
+from scenarios.virtual.models import Arena
 
 SMALL = {
     "scenario.peers": 5,
@@ -45,6 +47,19 @@ def test_equal_seeds_give_equal_digests_and_other_seeds_others(tmp_path):
         assert re.fullmatch(r"[0-9a-f]{64}", first[digest])
         assert first[digest] == second[digest]
         assert first[digest] != other[digest]
+
+
+def test_a_run_keeps_nothing_of_the_runs_before_it(tmp_path):
+    """Their models are big, and of no weight to Python's collector."""
+
+    def kept():
+        return {id(each) for each in gc.get_objects() if type(each) is Arena}
+
+    gc.collect()
+    others = kept()
+    for seed in range(3):
+        run(tmp_path, f"{seed}", engine="virtual", seed=seed, overrides=SMALL)
+    assert len(kept() - others) <= 1
 
 
 def test_both_engines_send_the_same_and_learn_the_same(tmp_path):
