@@ -130,7 +130,7 @@ def find(name_or_path: str | Path) -> Path:
         if not path.is_file():
             raise SettingError(f"{text}: there is no such scenario file")
         return path
-    raise SettingError(f"unknown scenario '{text}'; {nearest(text, ready)} Or give the path of a .toml file.")
+    raise SettingError(f"unknown scenario '{text}', and no path of a .toml file; {nearest(text, ready)}")
 
 
 def load(

@@ -22,13 +22,14 @@ from scenarios.sections import Fault, FaultSettings, NetworkSettings
 from scenarios.virtual.faults import FaultPlan
 from scenarios.virtual.network import Network
 from scenarios.virtual.peer import VirtualPeer
+from scenarios.virtual.scalars import ScalarLearning
 from scenarios.virtual.simulation import Simulation
 from topologies import Topology
 
 MODEL_BYTES, SMALL_BYTES = 20_000, 120
 
 
-class Numbers:
+class Numbers(ScalarLearning):
     """Models are floats; a local update is any function of (model, peer, round)."""
 
     def __init__(self, update: Callable[[float, int, int], float]) -> None:
@@ -42,24 +43,11 @@ class Numbers:
         self.trainings.append((round, peer))
         return self._update(model, peer, round)
 
-    def merge(
-        self,
-        own: float,
-        own_weight: float,
-        received: Sequence[Contribution],
-        *,
-        peer: int,
-        round: int,
-        step: int,
-        last: bool,
-    ) -> float:
+    def merge(self, own: float, own_weight: float, received: Sequence[Contribution], **where: Any) -> float:
         assert own_weight >= 0
         assert abs(own_weight + sum(each.weight for each in received) - 1) < 1e-9
         assert len({each.sender for each in received}) == len(received)
-        return own_weight * own + sum(each.weight * each.model for each in received)
-
-    def adopt(self, own: float, received: Contribution) -> float:
-        return received.model
+        return super().merge(own, own_weight, received, **where)
 
 
 class ModestWorld(Simulation):
