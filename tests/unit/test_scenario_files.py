@@ -133,7 +133,7 @@ def test_an_override_is_blamed_by_its_own_words(tmp_path: Path) -> None:
 def test_an_unknown_scenario_names_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(
         SettingError,
-        match="unknown scenario 'quikstart', and no path of a .toml file; did you mean 'quickstart'",
+        match=r"unknown scenario 'quikstart', and no path of a \.toml file; did you mean 'quickstart'",
     ):
         scenario.load("quikstart")
     with pytest.raises(SettingError, match="there is no such scenario file"):
