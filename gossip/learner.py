@@ -74,15 +74,16 @@ class Learner:
         self._y_validation = None if judging is None else judging.y.to(self.device)
         self.classes: tuple[int, ...] = tuple(torch.unique(self.shard.y).tolist())
         """Those that it has training samples of, ascending."""
+        self._velocity: Tensor | None = None  # [T]
 
     def initial(self, *, independent: bool | None = None) -> Tensor:
         """Return the model [P] of round 0: common to all peers, or this peer's own draw; default: as `[model]` says."""
         return self.task.initial_of(self.peer, independent=independent)
 
-    def train(self, model: Tensor, *, round: int, velocity: Tensor | None = None) -> Trained:
-        """Return the outcome of one local update of `model` [P]; a pure function of (model, round, velocity).
+    def train(self, model: Tensor, *, round: int) -> Trained:
+        """Return the outcome of one local update of `model` [P].
 
-        `velocity` [T] is the momentum buffer that the last update left, where it is kept.
+        A pure function of (model, round), and of the momentum buffer that the last one left where that is kept.
         """
         self._check(model)
         trained = self._update.run(
@@ -92,15 +93,14 @@ class Learner:
             seed=self.task.seed,
             peer=self.peer,
             round=round,
-            velocity=None if velocity is None else velocity.to(self.device),
+            velocity=self._velocity,
         )
-        if self.device.type == "cpu":
-            return trained
-        return replace(
-            trained,
-            model=trained.model.cpu(),
-            velocity=None if trained.velocity is None else trained.velocity.cpu(),
-        )
+        self._velocity = trained.velocity
+        return replace(trained, model=trained.model.cpu())
+
+    def begin_anew(self) -> None:
+        """Forget the momentum buffer, as a process does that ends."""
+        self._velocity = None
 
     def merge(
         self,

@@ -177,8 +177,8 @@ class LocalSettings(Settings):
     )
     keep_momentum: bool = Field(
         False,
-        description="the buffer lives on from one local update to the next (through merges, not through a restart); "
-        "with one step per update momentum is nothing without it",
+        description="the peer's buffer lives on from one local update to the next, whatever model that begins with "
+        "(not through a restart); with one step per update momentum is nothing without it",
     )
     weight_decay: float = Field(
         0.0, ge=0, description="added to the gradient at y, not inside SAM's perturbation"

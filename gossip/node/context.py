@@ -126,12 +126,9 @@ class NodeContext:
         ticket = Ticket(self._tickets)
 
         def trained(outcome: Trained) -> None:
-            handle = Deferred(self._learned_size, outcome.model, velocity=outcome.velocity)
-            self._on_trained(ticket, handle, outcome)
+            self._on_trained(ticket, Deferred(self._learned_size, outcome.model), outcome)
 
-        self._thread.submit(
-            lambda: self._learner.train(model.vector, round=round, velocity=model.velocity), trained
-        )
+        self._thread.submit(lambda: self._learner.train(model.vector, round=round), trained)
         return ticket
 
     def merge(
@@ -145,7 +142,7 @@ class NodeContext:
         last: bool = True,
     ) -> Deferred:
         """Queue a merge."""
-        merged = Deferred(self._learned_size, velocity=own.velocity)
+        merged = Deferred(self._learned_size)
         size = self._learned_size
         declared = {each.sender: self.declared.get(each.sender, frozenset()) for each in received}
         self._thread.submit(
@@ -177,7 +174,7 @@ class NodeContext:
         """Queue the making of one model out of two. What was not even decoded stays what it is."""
         if source is MUTED:
             return source
-        grafted = Deferred(self._learned_size, velocity=base.velocity)
+        grafted = Deferred(self._learned_size)
         self._thread.submit(
             lambda: self._learner.graft(base.vector, travelled(source, self._learned_size), part), grafted.set
         )

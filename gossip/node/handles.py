@@ -14,19 +14,11 @@ class Deferred:
     The vector is never changed once it is set: a transfer may still be reading it.
     """
 
-    __slots__ = ("_learned_size", "_ready", "_vector", "velocity")
+    __slots__ = ("_learned_size", "_ready", "_vector")
 
-    def __init__(
-        self,
-        learned_size: int,
-        vector: torch.Tensor | None = None,
-        *,
-        velocity: torch.Tensor | None = None,
-    ) -> None:
+    def __init__(self, learned_size: int, vector: torch.Tensor | None = None) -> None:
         self._learned_size = learned_size
         self._vector = vector
-        self.velocity = velocity
-        """The momentum buffer that goes with the model, where it is kept; it never travels."""
         self._ready = trio.Event()
         if vector is not None:
             self._ready.set()

@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from gossip.errors import ProtocolMisuse, SettingError
 from gossip.learner import Judged, Learner, check_merge
@@ -122,7 +121,10 @@ class BatchedLearning:
                 task.local_update(self.device), self._minibatches, stack.gradient if stack else None
             )
         self._evaluation = StackedEvaluation(task, stack, device=self.device, alone=self.method == "loop")
-        self._keeps_velocity = task.local_update(self.device).keeps_velocity
+        self._velocities: Tensor | None = None  # (peers, T)
+        if task.local_update(self.device).keeps_velocity:
+            self._velocities = torch.zeros(len(names), task.space.trained_size, device=self.device)
+        self._anew: set[int] = set()
         self._arena = Arena(task.space.size, rows=2 * len(names) + 8, device=self.device)
         self._free = self._arena.free
         self._pending: list[Handle] = []
@@ -171,7 +173,13 @@ class BatchedLearning:
 
     def train(self, model: Handle, peer: int, *, round: int) -> Handle:
         """Return `model` as one local update of `peer` will leave it."""
-        return self._noted(peer, requests.Train(model, round))
+        anew = peer in self._anew
+        self._anew.discard(peer)
+        return self._noted(peer, requests.Train(model, round, anew))
+
+    def begin_anew(self, peer: int) -> None:
+        """Let the peer's next local update begin with a new momentum buffer: its process has ended."""
+        self._anew.add(peer)
 
     def merge(
         self,
@@ -250,7 +258,11 @@ class BatchedLearning:
     def flush(self) -> None:
         """Compute everything that was asked for."""
         pending, self._pending = self._pending, []
-        levels = requests.levels(pending, ordered=not self._merge_class.linear)
+        # What remembers something: rules that are not linear, and a momentum that is kept.
+        ordered: set[type] = {requests.Merge} if not self._merge_class.linear else set()
+        if self._velocities is not None:
+            ordered.add(requests.Train)
+        levels = requests.levels(pending, ordered=ordered)
         del pending  # what nobody holds any more is to be freed on the way
         levels.reverse()
         while levels:
@@ -288,12 +300,13 @@ class BatchedLearning:
                 self._arena.at([handle.request.own.row for handle in part]),
                 [handle.peer for handle in part],
                 [handle.request.round for handle in part],
-                self._velocities(part),
+                self._velocities_before(part),
             )
             self._arena.put(rows[start : start + len(part)], outcome.models)
             self.skipped += outcome.skipped
-            if outcome.velocities is not None:
-                self._keep_velocities(part, outcome.velocities)
+            if self._velocities is not None and outcome.velocities is not None:
+                peers = torch.tensor([handle.peer for handle in part], device=self.device)
+                self._velocities.index_copy_(0, peers, outcome.velocities)
             for handle, row, loss in zip(part, rows[start : start + len(part)], outcome.losses, strict=True):
                 handle.loss = loss
                 handle.place(row)
@@ -301,42 +314,23 @@ class BatchedLearning:
     def _train_alone(self, handles: list[Handle]) -> None:
         rows = self._arena.take(len(handles))
         for handle, row in zip(handles, rows, strict=True):
-            own, round = handle.request
-            velocities = self._velocities([handle])
-            outcome = self._learner(handle.peer).train(
-                self._arena.vectors[own.row],
-                round=round,
-                velocity=None if velocities is None else velocities[0],
-            )
+            own, round, anew = handle.request
+            learner = self._learner(handle.peer)
+            if anew:
+                learner.begin_anew()
+            outcome = learner.train(self._arena.vectors[own.row], round=round)
             self._arena.vectors[row] = outcome.model
             self.skipped += outcome.skipped
-            if outcome.velocity is not None:
-                self._keep_velocities([handle], outcome.velocity[None])
             handle.loss = outcome.loss
             handle.place(row)
 
-    def _velocities(self, handles: list[Handle]) -> Tensor | None:
-        """Return the momentum buffers (n, T) that models about to be trained come with; zero where one has none."""
-        if not self._keeps_velocity:
+    def _velocities_before(self, handles: list[Handle]) -> Tensor | None:
+        """Return the momentum buffers (n, T) that local updates begin with, where they are kept."""
+        if self._velocities is None:
             return None
-        size = self.task.space.trained_size
-        kept = [handle.request.own.velocity for handle in handles]
-        having = [place for place, velocity in enumerate(kept) if velocity is not None]
-        rows = [velocity.row for velocity in kept if velocity is not None]
-        if len(having) == len(kept):
-            return self._arena.at(rows)[:, :size]
-        velocities = torch.zeros(len(kept), size, device=self.device)
-        if having:
-            velocities[self._arena.indices(having)] = self._arena.at(rows)[:, :size]
+        velocities = self._velocities[[handle.peer for handle in handles]]
+        velocities[[place for place, handle in enumerate(handles) if handle.request.anew]] = 0
         return velocities
-
-    def _keep_velocities(self, handles: list[Handle], velocities: Tensor) -> None:
-        rows = self._arena.take(len(handles))
-        padding = self.task.space.size - velocities.shape[1]
-        self._arena.put(rows, functional.pad(velocities, (0, padding)).to(self.device))
-        for handle, row in zip(handles, rows, strict=True):
-            handle.velocity = Handle(handle.peer, None, self._free)
-            handle.velocity.place(row)
 
     def _learner(self, peer: int) -> Learner:
         if peer not in self._learners:

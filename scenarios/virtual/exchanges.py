@@ -93,7 +93,6 @@ class Exchanges:
             part_rows = rows[start : start + len(part)]
             self._arena.put(part_rows, merged)
             for handle, row in zip(part, part_rows, strict=True):
-                handle.velocity = handle.request.own.velocity
                 handle.place(row)
 
     def _weighted_sums(
@@ -141,7 +140,6 @@ class Exchanges:
             )
             for judged in learner.take_judged():
                 self._tell(handle.peer, judged)
-            handle.velocity = own.velocity
             handle.place(row)
 
     def _norms(self, handles: list[Handle]) -> Norms:
@@ -179,7 +177,6 @@ class Exchanges:
             start, stop = part.bounds(self._learned)
             vectors[row] = vectors[base.row]
             vectors[row, start:stop] = vectors[source.row, start:stop]
-            handle.velocity = base.velocity
             handle.place(row)
 
     def craft(self, handles: list[Handle]) -> None:

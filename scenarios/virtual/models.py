@@ -20,7 +20,7 @@ class Handle:
     The row is free again as soon as nothing refers to the handle: inboxes and messages are what keeps models alive.
     """
 
-    __slots__ = ("_free", "level", "loss", "measured", "peer", "request", "row", "velocity")
+    __slots__ = ("_free", "level", "loss", "measured", "peer", "request", "row")
 
     def __init__(self, peer: int, request: Any, free: list[int]) -> None:
         self.peer = peer
@@ -31,8 +31,6 @@ class Handle:
         """Depth in the graph of requests while they are computed; 0 where the vector exists."""
         self.loss: float | None = None
         """Mean training loss, of a trained model."""
-        self.velocity: Handle | None = None
-        """The momentum buffer that goes with the model, where it is kept; its row has it in front."""
         self.measured = False
         """A merge rule has measured the vector."""
         self._free = free

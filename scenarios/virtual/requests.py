@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import NamedTuple, TypeAlias
 
 from torch import Tensor
@@ -16,6 +16,8 @@ class Train(NamedTuple):
 
     own: Handle
     round: int
+    anew: bool
+    """The peer's momentum buffer is new, not the one that its last update left."""
 
 
 class Merge(NamedTuple):
@@ -58,15 +60,15 @@ Level: TypeAlias = dict[type, list[Handle]]
 """Requests of one depth, by their type."""
 
 
-def levels(pending: Sequence[Handle], *, ordered: bool) -> list[Level]:
+def levels(pending: Sequence[Handle], *, ordered: Container[type]) -> list[Level]:
     """Sort requests by depth. They were noted after those they need, so one pass will do.
 
     Args:
         pending: handles whose models are wanted.
-        ordered: a peer's merges must be computed in the order in which they were asked for.
+        ordered: a peer's requests of these types must be computed in the order in which they were asked for.
     """
     found: list[Level] = []
-    last_merge: dict[int, int] = {}
+    last: dict[tuple[type, int], int] = {}
     for handle in pending:
         request = handle.request
         depth = request.own.level
@@ -75,15 +77,15 @@ def levels(pending: Sequence[Handle], *, ordered: bool) -> list[Level]:
             for contribution in request.received:
                 if contribution.model.level > depth:
                     depth = contribution.model.level
-            if ordered:
-                depth = max(depth, last_merge.get(handle.peer, 0))
-                last_merge[handle.peer] = depth + 1
         elif kind is Adopt:
             depth = max(depth, request.received.model.level)
         elif kind is Graft:
             depth = max(depth, request.source.level)
         elif kind is Craft:
             depth = max([depth, *(each.level for each in request.inputs)])
+        if kind in ordered:
+            depth = max(depth, last.get((kind, handle.peer), 0))
+            last[kind, handle.peer] = depth + 1
         if depth == len(found):
             found.append({})
         found[depth].setdefault(kind, []).append(handle)

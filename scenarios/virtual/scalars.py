@@ -18,6 +18,9 @@ class ScalarLearning:
         """Return the model as it is."""
         return model
 
+    def begin_anew(self, peer: int) -> None:
+        """Nothing is left beside models."""
+
     def merge(
         self,
         own: float,

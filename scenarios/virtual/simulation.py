@@ -52,6 +52,9 @@ class Learning(StructuralType):
     def train(self, model: Model, peer: int, *, round: int) -> Model:
         """Return the handle of the model after one local update."""
 
+    def begin_anew(self, peer: int) -> None:
+        """Forget what the peer's local updates have left beside models: its process has ended."""
+
     def merge(
         self,
         own: Model,
@@ -407,6 +410,7 @@ class Simulation:
         self._fault("restarted" if peer.life else "joined", peer)
         _, model = peer.checkpoint or (0, self.learning.initial(peer.index))
         peer.protocol = self._make_protocol(model, peer.state)
+        self.learning.begin_anew(peer.index)
         peer.alive = True
         peer.finished = False
         self._running += 1

@@ -69,11 +69,20 @@ def test_without_faults_the_averages_are_fedavgs(peers, sample_size, hardening, 
     assert trained == dict.fromkeys(range(20), sample_size)
 
 
-def test_without_faults_the_learned_models_are_fedavgs():
+@pytest.mark.parametrize(
+    "local", [[], ["local.momentum=0.9", "local.keep_momentum=true"]], ids=["plain", "momentum-kept"]
+)
+def test_without_faults_the_learned_models_are_fedavgs(local):
     """The same with a real model and data: one learner per peer, in a plain loop."""
     scenario = load(
         "modest",
-        overrides=["scenario.peers=12", "protocol.sample_size=4", "stop.rounds=4", "model.hidden=[8]"],
+        overrides=[
+            "scenario.peers=12",
+            "protocol.sample_size=4",
+            "stop.rounds=4",
+            "model.hidden=[8]",
+            *local,
+        ],
     )
     task = load_task(scenario)
     run = VirtualRun(scenario, task)

@@ -94,6 +94,9 @@ class CheckedLearning:
         self._checkers().tell("train_began", self.peers[peer], round)
         return Number(model.value)
 
+    def begin_anew(self, peer: int) -> None:
+        pass
+
     def merge(
         self,
         own: Number,

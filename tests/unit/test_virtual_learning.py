@@ -126,20 +126,9 @@ def deferred_round(learning: BatchedLearning, models: Sequence[Handle], round: i
     ]
 
 
-def own_round(
-    group: Sequence[Learner],
-    models: Sequence[torch.Tensor],
-    round: int,
-    velocities: list[torch.Tensor | None] | None = None,
-) -> list[torch.Tensor]:
+def own_round(group: Sequence[Learner], models: Sequence[torch.Tensor], round: int) -> list[torch.Tensor]:
     learned = group[0].task.space.learned_size
-    kept = [None] * PEERS if velocities is None else velocities
-    outcomes = [
-        learner.train(model, round=round, velocity=velocity)
-        for learner, model, velocity in zip(group, models, kept, strict=True)
-    ]
-    kept[:] = [outcome.velocity for outcome in outcomes]
-    trained = [outcome.model for outcome in outcomes]
+    trained = [learner.train(model, round=round).model for learner, model in zip(group, models, strict=True)]
     return [
         group[i].merge(
             trained[i],
@@ -164,10 +153,9 @@ def assert_rounds_agree(task: Task, method: str, *, rounds: int = 1) -> None:
     learning, group = batched(task, method), learners(task)
     handles = [learning.initial(k, independent=True) for k in range(PEERS)]
     models = [learner.initial(independent=True) for learner in group]
-    velocities: list[torch.Tensor | None] = [None] * PEERS
     for round in range(rounds):
         handles = deferred_round(learning, handles, round)
-        models = own_round(group, models, round, velocities)
+        models = own_round(group, models, round)
     for mine, theirs in zip(learning.stack(handles), models, strict=True):
         assert_close(mine, theirs)
     assert not torch.allclose(models[0], task.initial("p0"), atol=1e-3)
@@ -214,7 +202,7 @@ def test_a_large_residual_network_equals_each_peers_own(folder):
 
 @pytest.mark.parametrize("method", ["linear-stack", "vmap", "loop"])
 @pytest.mark.parametrize("model", ["mlp", "python:user.py:with_batch_norm"])
-def test_a_momentum_buffer_that_is_kept_follows_the_model_through_merges(folder, model, method):
+def test_a_momentum_buffer_that_is_kept_lives_on_through_merges(folder, model, method):
     if (model, method) == ("python:user.py:with_batch_norm", "linear-stack"):
         method = "auto"
     task = task_of(folder, model, steps=None, epochs=1, lr=0.01, momentum=0.9, keep_momentum=True)
@@ -226,12 +214,30 @@ def test_single_steps_with_the_momentum_kept_are_one_long_update(folder, method)
     whole = {"batch_size": 64, "lr": 0.05, "momentum": 0.9}
     single = batched(task_of(folder, **whole, steps=1, keep_momentum=True), method)
     long = batched(task_of(folder, **whole, steps=6), method)
-    start = model = single.initial(0)
+    model = single.initial(0)
     for round in range(6):
         model = single.train(model, 0, round=round)
     assert_close(single.vector(model), long.vector(long.train(long.initial(0), 0, round=0)))
-    begun_anew = single.vector(single.train(single.adopt(start, Contribution("p1", model, 1.0)), 0, round=0))
-    assert not torch.allclose(begun_anew, single.vector(single.train(model, 0, round=0)))
+
+
+@pytest.mark.parametrize("method", ["linear-stack", "loop"])
+def test_the_momentum_is_the_peers_whatever_model_it_is_handed_and_ends_with_its_process(folder, method):
+    """As a client of FedAvg, who trains a model that others made. Nothing else puts the updates in order."""
+    task = task_of(folder, batch_size=16, steps=1, lr=0.05, momentum=0.9, keep_momentum=True)
+    learning, (learner, *_) = batched(task, method), learners(task)
+    starts = [torch.randn(task.space.size, generator=torch.Generator().manual_seed(k)) for k in range(4)]
+    handles = []
+    for round, start in enumerate(starts):
+        if round == 2:
+            learning.begin_anew(0)
+        handles.append(learning.train(learning.from_vector(start, 0), 0, round=round))
+    first, second = (learner.train(start, round=round).model for round, start in enumerate(starts[:2]))
+    anew = learners(task)[0]
+    wanted = [first, second, *(anew.train(starts[round], round=round).model for round in (2, 3))]
+    for handle, model in zip(handles, wanted, strict=True):
+        assert_close(learning.vector(handle), model)
+    alone = learners(task)[0].train(starts[1], round=1).model
+    assert not torch.allclose(second, alone, atol=1e-4)
 
 
 @pytest.mark.parametrize("method", ["linear-stack", "vmap"])
