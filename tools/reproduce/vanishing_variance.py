@@ -7,9 +7,12 @@ The scenario `vanishing-variance` (digits, 50 peers on an 8-regular graph, MLP 6
 samples with learning rate 0.01 and momentum 0.9 in each period of 8 to 12 seconds, β = 0.5) in the virtual engine; time
 is counted in virtual seconds, ten to an own update. Without names all parts are done; finished runs are not done again.
 
-curves     gossip learning from independent and common starts, plain and corrected, and FedAvg with all peers: with
-           momentum, and as the protocol `fedavg`, whose clients keep none. Seconds until the mean accuracy of all peers
-           reaches 0.5, 0.8 and 0.9; the lowest variances of the weight tensors beside the starts', least and largest
+curves     gossip learning from independent and common starts, plain and corrected, and FedAvg with all peers; some also
+           without momentum at ten times the learning rate. Seconds until 0.5, 0.8 and 0.9 are reached by the mean
+           accuracy of the peers' own models, each right after a local update, and until 0.8 by the average of these
+           models; the lowest variances of the weight tensors beside the starts', least and largest. (Whoever compares
+           peers' own models with FedAvg's average compares two moments of a round: where peers' data differ, the
+           average is far ahead of what went into it.)
 dirichlet  the same where each peer draws its samples by class proportions of its own, from Dirichlet 0.5
 sizes      seconds until 0.5 for 10, 20 and 50 peers, two hidden layers
 depths     seconds until 0.5 for one, two and three hidden layers, 50 peers
@@ -46,21 +49,15 @@ INDEPENDENT = {"model.init": "independent"}
 COMMON = {"model.init": "shared"}
 PLAIN = {"merge.kind": "average"}
 CORRECTED = {"merge.kind": "variance-corrected"}
-EVERYBODY = {
-    # FedAvg with all peers as clients: the average of all models after every local step.
-    "scenario.algorithm": "d-psgd",
-    "protocol.kind": "rounds",
-    "topology.kind": "full",
-    "topology.degree": None,
-}
 FEDAVG = {
+    # All peers are clients; an average after every local step.
     "scenario.algorithm": "fedavg",
     "protocol.kind": "fedavg",
     "protocol.sample_size": PEERS,
     "protocol.success_fraction": 1.0,
 }
 NO_MOMENTUM = {
-    # Who is handed a model in every round begins with a new momentum buffer; in the long run this is the same step.
+    # In the long run this is the same step.
     "local.lr": 0.1,
     "local.momentum": 0.0,
 }
@@ -71,7 +68,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "independent, corrected": INDEPENDENT | CORRECTED,
     "common, plain": COMMON | PLAIN,
     "common, corrected": COMMON | CORRECTED,
-    "fedavg": COMMON | PLAIN | EVERYBODY,
+    "fedavg": COMMON | PLAIN | FEDAVG,
+    "independent, corrected, no momentum": INDEPENDENT | CORRECTED | NO_MOMENTUM,
     "fedavg, no momentum": COMMON | PLAIN | FEDAVG | NO_MOMENTUM,
 }
 SHORT, LONG = "independent, corrected", "independent, plain"
@@ -127,11 +125,12 @@ class Watch:
 
         self._wanted = wanted
         self._settings = settings
+        self._task = task
         self.points: list[dict[str, Any]] = []
         self._weights = [slot for slot in task.space.slots if len(slot.shape) >= 2]
         starts = torch.stack([task.initial_of(name) for name in settings.peer_names])
         self._start_variances = self._variances(starts)
-        self._rounds: dict[int, list[Any]] = {}
+        self._rounds: dict[int, list[tuple[Any, Any]]] = {}
         self._alone = settings.protocol.kind in ("fedavg", "modest")
         self._run = VirtualRun(settings, task, measure=self)
         self._over = False
@@ -147,6 +146,7 @@ class Watch:
                 self._look(
                     number * self._wanted.every_s,
                     [peer.checkpoint[1] for peer in there if peer.checkpoint],
+                    [peer.trained for peer in there],
                     [peer.peer for peer in there],
                 )
 
@@ -162,17 +162,31 @@ class Watch:
         if self._settings.protocol.kind == "push" or event.round % every:
             return False
         models = self._rounds.setdefault(event.round, [])
-        models.append(event.model)
+        models.append((event.model, peer.trained))
         if len(models) == (1 if self._alone else len(self._settings.peer_names)):
-            self._look(event.round * PERIOD_S, self._rounds.pop(event.round), [])
+            held = [model for model, _ in models]
+            trained = [model for _, model in self._rounds.pop(event.round)]
+            if self._alone:
+                clients = [each.trained for each in self._run.simulation.peers]
+                trained = [model for model in clients if model is not None]
+            self._look(event.round * PERIOD_S, held, trained, [])
             if event.round * PERIOD_S >= self._wanted.until_s:
                 self._over = True
         return False
 
-    def _look(self, time_s: float, models: list[Any], names: list[str]) -> None:
-        accuracies = [each.accuracy for each in self._run.learning.evaluate(models)]
-        ratios = self._variances(self._run.learning.stack(models)) / self._start_variances
-        point = {"time": time_s, "accuracy": fmean(accuracies), "ratios": ratios.tolist()}
+    def _look(self, time_s: float, held: list[Any], trained: list[Any], names: list[str]) -> None:
+        """Note the accuracy of the models that peers hold, of those they have just trained, and of these' average."""
+        learning = self._run.learning
+        accuracies = [each.accuracy for each in learning.evaluate(held)]
+        ratios = self._variances(learning.stack(held)) / self._start_variances
+        average = learning.stack(trained).double().mean(0).float()
+        point = {
+            "time": time_s,
+            "accuracy": fmean(accuracies),
+            "own": fmean(each.accuracy for each in learning.evaluate(trained)),
+            "average": self._task.evaluate(average).accuracy,
+            "ratios": ratios.tolist(),
+        }
         if self._wanted.by_peer:
             point["peers"] = dict(zip(names, accuracies, strict=True))
         self.points.append(point)
@@ -203,24 +217,24 @@ def results(runs: Sequence[Wanted], out: Path, jobs: int) -> list[dict[str, Any]
 # --- what is read off ------------------------------------------------------------------------------
 
 
-def time_to(found: dict[str, Any], target: float) -> float | None:
-    """Return when the mean accuracy reached `target`, between two looks along a straight line."""
-    before = {"time": 0.0, "accuracy": 0.0}
+def time_to(found: dict[str, Any], target: float, of: str = "own") -> float | None:
+    """Return when the accuracy `of` some models reached `target`, between two looks along a straight line."""
+    before = {"time": 0.0, of: 0.0}
     for point in found["points"]:
-        if point["accuracy"] >= target:
-            share = (target - before["accuracy"]) / (point["accuracy"] - before["accuracy"])
+        if point[of] >= target:
+            share = (target - before[of]) / (point[of] - before[of])
             return float(before["time"] + share * (point["time"] - before["time"]))
         before = point
     return None
 
 
-def mean_time(founds: Sequence[dict[str, Any]], target: float) -> float | None:
-    times = [time_to(found, target) for found in founds]
+def mean_time(founds: Sequence[dict[str, Any]], target: float, of: str = "own") -> float | None:
+    times = [time_to(found, target, of) for found in founds]
     return fmean(time for time in times if time is not None) if None not in times else None
 
 
 def accuracy_at(found: dict[str, Any], time_s: float) -> float:
-    return float(min(found["points"], key=lambda point: abs(point["time"] - time_s))["accuracy"])
+    return float(min(found["points"], key=lambda point: abs(point["time"] - time_s))["own"])
 
 
 def shown(value: float | None, limit_s: float) -> str:
@@ -265,8 +279,9 @@ def curves(options: Options, more: dict[str, Any] | None = None) -> dict[str, An
                 "arm": name,
                 **{f"to {target}": mean_time(runs, target) for target in TARGETS},
                 "each to 0.8": [time_to(run, 0.8) for run in runs],
-                "final": fmean(run["points"][-1]["accuracy"] for run in runs),
-                "finals": [run["points"][-1]["accuracy"] for run in runs],
+                "average to 0.8": mean_time(runs, 0.8, "average"),
+                "final": fmean(run["points"][-1]["own"] for run in runs),
+                "finals": [run["points"][-1]["own"] for run in runs],
                 "ratio x n": [PEERS * min(lowest), PEERS * max(highest)],
             }
         )
@@ -282,17 +297,20 @@ def curves(options: Options, more: dict[str, Any] | None = None) -> dict[str, An
         )
     ]
 
-    def relative(reference: str) -> float | None:
-        mine, other = by_name[SHORT]["to 0.8"], by_name[reference]["to 0.8"]
-        return mine / other - 1 if mine is not None and other is not None else None
+    def relative(reference: str, arm: str = SHORT) -> dict[str, float | None]:
+        times = {key: (by_name[arm][key], by_name[reference][key]) for key in ("to 0.8", "average to 0.8")}
+        return {
+            key: mine / other - 1 if mine is not None and other is not None else None
+            for key, (mine, other) in times.items()
+        }
 
     return {
         "until_s": UNTIL_S,
         "rows": rows,
         "plain when corrected passes 0.9": plain,
-        "corrected to 0.8 beside a common start": relative("common, plain"),
-        "corrected to 0.8 beside fedavg": relative("fedavg"),
-        "corrected to 0.8 beside fedavg without momentum, lr 0.1": relative("fedavg, no momentum"),
+        "corrected beside a common start": relative("common, plain"),
+        "corrected beside fedavg": relative("fedavg"),
+        "both without momentum": relative("fedavg, no momentum", f"{SHORT}, no momentum"),
         "common start, corrected - plain": differences,
     }
 
@@ -373,7 +391,7 @@ def protocols(options: Options) -> dict[str, Any]:
                 {
                     "variant": variant,
                     "arm": arm,
-                    "to 0.8": mean_time(found, 0.8),
+                    "to 0.8": mean_time(found, 0.8, "accuracy"),
                     "final": fmean(run["points"][-1]["accuracy"] for run in found),
                     "ratio x n": PEERS * fmean(lowest),
                 }
@@ -470,8 +488,10 @@ def joined(found: dict[str, Any], at_s: float, window_s: float) -> dict[str, flo
 
 # --- the picture -----------------------------------------------------------------------------------
 
-COLOURS = dict(zip(ARMS, ("#c0392b", "#1f77b4", "#555555", "#17a589", "#8e44ad", "#e59866"), strict=True))
-STYLES = dict(zip(ARMS, ("-", "-", "-", "--", ":", ":"), strict=True))
+COLOURS = dict(
+    zip(ARMS, ("#c0392b", "#1f77b4", "#555555", "#17a589", "#8e44ad", "#76b7e5", "#e59866"), strict=True)
+)
+STYLES = dict(zip(ARMS, ("-", "-", "-", "--", "--", "-", "--"), strict=True))
 
 
 def plot(options: Options) -> dict[str, Any]:
@@ -489,7 +509,7 @@ def plot(options: Options) -> dict[str, Any]:
             for number, run in enumerate(runs):
                 axis.plot(
                     [point["time"] for point in run["points"]],
-                    [point["accuracy"] for point in run["points"]],
+                    [point["own"] for point in run["points"]],
                     STYLES[name],
                     color=COLOURS[name],
                     alpha=0.8,
@@ -497,7 +517,10 @@ def plot(options: Options) -> dict[str, Any]:
                     label=None if number else name,
                 )
         axis.set(
-            title=f"{PEERS} peers, {title}", xlabel="virtual seconds", ylabel="mean accuracy", ylim=(0, 1)
+            title=f"{PEERS} peers, {title}",
+            xlabel="virtual seconds",
+            ylabel="mean accuracy of own models",
+            ylim=(0, 1),
         )
         axis.legend(fontsize=8, loc="center right")
     variances(axes[1, 0], arms(options, {}))
@@ -585,7 +608,7 @@ def show(name: str, table: dict[str, Any]) -> None:
         for key, value in row.items():
             if isinstance(value, str):
                 cells.append(f"{value:32}")
-            elif key.startswith("to "):
+            elif "to 0." in key and not isinstance(value, list):
                 cells.append(f"{key} {shown(value, limit):>7}")
             elif isinstance(value, list):
                 cells.append(f"{key} " + ", ".join("-" if each is None else f"{each:.4g}" for each in value))
