@@ -109,7 +109,7 @@ class Gaussian(AttackSettings):
 
     implementation = "scenarios.attacks.kinds:Gaussian"
     kind: str = "gaussian"
-    std: float = Field(0.2, gt=0)
+    std: float = Field(1.0, gt=0)
 
 
 class NotANumber(AttackSettings):
