@@ -144,16 +144,17 @@ class Learner:
         ).cpu()
         return merged if learned_size == len(own) else torch.cat([merged, own[learned_size:]])
 
-    def adopt(self, own: Tensor, received: Contribution) -> Tensor:
-        """Return another peer's model [L] with the slots that never travel taken from `own` [P].
+    def adopt(self, own: Tensor, received: Sequence[Contribution]) -> Tensor:
+        """Return a received model [P] with the slots that never travel taken from `own`.
 
-        A copy of `own` where the other's is one that no merge would see.
+        The first of `received` that a merge would see, or a copy of `own`.
         """
         self._check(own)
         learned_size = self.task.space.learned_size
-        if self._refusals(own[:learned_size], [received]) != [None]:
-            return own.clone()
-        return torch.cat([received.model, own[learned_size:]])
+        for each, refusal in zip(received, self._refusals(own[:learned_size], received), strict=True):
+            if refusal is None:
+                return torch.cat([each.model, own[learned_size:]])
+        return own.clone()
 
     def graft(self, base: Tensor, source: Tensor, part: Part) -> Tensor:
         """Return `base` [P] with `part` of what travels taken from `source`: a model, [L] or [P], or only that part."""

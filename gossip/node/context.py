@@ -159,12 +159,13 @@ class NodeContext:
         )
         return merged
 
-    def adopt(self, own: Deferred, received: Contribution) -> Deferred:
+    def adopt(self, own: Deferred, received: Sequence[Contribution]) -> Deferred:
         """Queue the exchange of what travels; statistics and the like stay our own."""
         adopted = Deferred(self._learned_size)
+        size = self._learned_size
         self._thread.submit(
             lambda: self._learner.adopt(
-                own.vector, received._replace(model=travelled(received.model, self._learned_size))
+                own.vector, [each._replace(model=travelled(each.model, size)) for each in received]
             ),
             lambda vector: self._merged(adopted, vector),
         )

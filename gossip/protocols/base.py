@@ -188,8 +188,11 @@ class Context(StructuralType):
         `last` says that no gossip step of this round follows: where a rule belongs that is due once a round.
         """
 
-    def adopt(self, own: Model, received: Contribution) -> Model:
-        """Return the handle of `received` with the slots that never travel taken from `own`."""
+    def adopt(self, own: Model, received: Sequence[Contribution]) -> Model:
+        """Return the handle of a received model with the slots that never travel taken from `own`.
+
+        It is the first of `received` that a merge would see; if every one is refused, it is `own`.
+        """
 
     def graft(self, base: Model, source: Model, part: Part) -> Model:
         """Return the handle of `base` with `part` taken from `source`, which is a model or only that part of one.

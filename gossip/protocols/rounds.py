@@ -392,7 +392,11 @@ class Rounds(Protocol):
         ctx.cancel_timer(DEADLINE)
         self._wait_for_nobody()
         tag, sender = ahead[-1]
-        self._model = ctx.adopt(self._model, Contribution(sender, self._senders[sender].kept[tag], 1.0))
+        # The next ones stand by, for the case that this one's cannot be used.
+        candidates = [
+            Contribution(peer, self._senders[peer].kept[of], 1.0) for of, peer in reversed(ahead[-majority:])
+        ]
+        self._model = ctx.adopt(self._model, candidates)
         ctx.emit(ModelAdopted(sender=sender, round=tag[0]))
         self._round = tag[0]
         for known in self._senders.values():

@@ -195,7 +195,7 @@ class BatchedLearning:
         """Return the merged model: learned slots by the rule, the others from `own`. Contributions hold handles."""
         return self._noted(peer, requests.Merge(own, own_weight, received, round, step, last))
 
-    def adopt(self, own: Handle, received: Contribution) -> Handle:
+    def adopt(self, own: Handle, received: Sequence[Contribution]) -> Handle:
         """Return another peer's model with the slots that never travel taken from `own`; see `Learner.adopt`."""
         return self._noted(own.peer, requests.Adopt(own, received))
 

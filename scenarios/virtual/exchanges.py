@@ -151,14 +151,12 @@ class Exchanges:
 
     def adopt(self, handles: list[Handle]) -> None:
         """Take over what travels of other models."""
-        norms = self._screen.norms(
-            [row for handle in handles for row in (handle.request.own.row, handle.request.received.model.row)]
-        )
+        norms = self._norms(handles)
         rows = self._arena.take(len(handles))
         sources = []
         for handle in handles:
             own, received = handle.request
-            _, accepted = self._screen.merge(handle.peer, own, 0.0, [received], round=None, norms=norms)
+            _, accepted = self._screen.merge(handle.peer, own, 0.0, received, round=None, norms=norms)
             sources.append(accepted[0].model if accepted else own)
         adopted = self._arena.vectors.index_select(0, self._indices(sources))
         learned = self._learned

@@ -196,10 +196,10 @@ class VirtualPeer:
             own, own_weight, received, peer=self.index, round=round, step=step, last=last
         )
 
-    def adopt(self, own: Model, received: Contribution) -> Model:
+    def adopt(self, own: Model, received: Sequence[Contribution]) -> Model:
         """Take over what travels of another peer's model."""
         simulation = self._simulation
-        simulation.log.add(simulation.now, Did.ADOPT, self.index, simulation.index_of[received.sender])
+        simulation.log.add(simulation.now, Did.ADOPT, self.index, simulation.index_of[received[0].sender])
         return simulation.learning.adopt(own, received)
 
     def graft(self, base: Model, source: Model, part: Part) -> Model:

@@ -32,10 +32,10 @@ class Merge(NamedTuple):
 
 
 class Adopt(NamedTuple):
-    """`received` with own slots that never travel."""
+    """The first of `received` that may be merged, with own slots that never travel."""
 
     own: Handle
-    received: Contribution
+    received: Sequence[Contribution]
 
 
 class Graft(NamedTuple):
@@ -73,12 +73,10 @@ def levels(pending: Sequence[Handle], *, ordered: Container[type]) -> list[Level
         request = handle.request
         depth = request.own.level
         kind = type(request)
-        if kind is Merge:
+        if kind is Merge or kind is Adopt:
             for contribution in request.received:
                 if contribution.model.level > depth:
                     depth = contribution.model.level
-        elif kind is Adopt:
-            depth = max(depth, request.received.model.level)
         elif kind is Graft:
             depth = max(depth, request.source.level)
         elif kind is Craft:

@@ -42,7 +42,7 @@ class ScalarLearning:
         """Return the source: a number has no parts."""
         return source
 
-    def adopt(self, own: float, received: Contribution) -> float:
+    def adopt(self, own: float, received: Sequence[Contribution]) -> float:
         """Return the other's."""
-        model: float = received.model
+        model: float = received[0].model
         return model

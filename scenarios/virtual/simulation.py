@@ -71,7 +71,7 @@ class Learning(StructuralType):
     def graft(self, base: Model, source: Model, part: Part) -> Model:
         """Return the handle of `base` with `part` taken from `source`."""
 
-    def adopt(self, own: Model, received: Contribution) -> Model:
+    def adopt(self, own: Model, received: Sequence[Contribution]) -> Model:
         """Return the handle of a received model with own slots that never travel."""
 
 

@@ -253,9 +253,26 @@ def test_a_model_that_no_merge_would_see_is_not_adopted_either() -> None:
     own, other = TASK.initial(), TASK.initial("p1")
     for kind in ("nan", "huge", "good"):
         sent = bad(other, kind)
-        adopted = learner.adopt(own, Contribution("p1", sent, 1.0))
+        adopted = learner.adopt(own, [Contribution("p1", sent, 1.0)])
         deferred = learning.adopt(
-            learning.from_vector(own, 0), Contribution("p1", learning.from_vector(sent, 1), 1.0)
+            learning.from_vector(own, 0), [Contribution("p1", learning.from_vector(sent, 1), 1.0)]
         )
         assert torch.equal(adopted, other if kind == "good" else own)
         assert torch.equal(learning.vector(deferred), adopted)
+
+
+@given(st.permutations(["nan", "huge", "good"]), st.booleans())
+def test_the_first_model_that_a_merge_would_see_is_adopted(kinds: list[str], both_good: bool) -> None:
+    learning = BatchedLearning(TASK, NAMES, AverageSettings())
+    learner = Learner(TASK, peer="p0", position=0, peers=4, merge=Average())
+    own, others = TASK.initial(), [TASK.initial(f"p{k}") for k in (1, 2, 3)]
+    if both_good:
+        kinds = ["good" if kind == "huge" else kind for kind in kinds]
+    sent = [bad(other, kind) for other, kind in zip(others, kinds, strict=True)]
+    adopted = learner.adopt(own, [Contribution(f"p{k}", model, 1.0) for k, model in enumerate(sent, 1)])
+    deferred = learning.adopt(
+        learning.from_vector(own, 0),
+        [Contribution(f"p{k}", learning.from_vector(model, k), 1.0) for k, model in enumerate(sent, 1)],
+    )
+    assert torch.equal(adopted, sent[kinds.index("good")])
+    assert torch.equal(learning.vector(deferred), adopted)

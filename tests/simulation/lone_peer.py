@@ -84,8 +84,8 @@ class LonePeer:
         self.merged.append((own, own_weight, list(received)))
         return own_weight * own + sum(each.weight * each.model for each in received)
 
-    def adopt(self, own: float, received: Contribution) -> float:
-        return float(received.model)
+    def adopt(self, own: float, received: Sequence[Contribution]) -> float:
+        return float(received[0].model)
 
     def emit(self, event: object) -> None:
         self.events.append(event)

@@ -76,8 +76,8 @@ class Vectors:
         grafted[part.place] = source[part.place]
         return grafted
 
-    def adopt(self, own: Vector, received: Contribution) -> Vector:
-        model: Vector = received.model
+    def adopt(self, own: Vector, received: Sequence[Contribution]) -> Vector:
+        model: Vector = received[0].model
         return model
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -161,6 +162,18 @@ def test_a_single_liar_about_ages_is_not_taken_over_and_two_are_where_one_is_all
     assert run.adopted == 0, "the same one twice is no witness"
     _push(run, "p000", "p003", 2**53 - 1)
     assert run.adopted == 1
+
+
+@pytest.mark.parametrize("good", [0, 1, 2])
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_whoever_is_far_behind_finds_a_model_of_use_if_fewer_than_the_witnesses_lie(good, order):
+    run = world(6, fanout=0, witnesses=3)
+    run.start()
+    run.run(until=2.05)
+    for place in order:
+        _push(run, "p000", f"p{place + 1:03d}", 2**40 + place, 7.0 if place == good else float("nan"))
+    assert run.taken_over == [7.0]
+    assert protocol(run, 0).ages[0] == 2**40
 
 
 class Liar(Push):

@@ -111,8 +111,8 @@ class CheckedLearning:
         self._checkers().tell("merged", self.peers[peer], own_weight, received, round, step)
         return Number(own_weight * own.value + sum(each.weight * each.model.value for each in received))
 
-    def adopt(self, own: Number, received: Contribution) -> Number:
-        return received.model
+    def adopt(self, own: Number, received: Sequence[Contribution]) -> Number:
+        return received[0].model
 
 
 class WatchedSimulation(Simulation):

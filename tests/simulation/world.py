@@ -76,6 +76,7 @@ class World:
         self.rng = np.random.default_rng(seed)
         self.rejected: Counter[str] = Counter()
         self.adopted = 0
+        self.taken_over: list[Any] = []
         self.sent: Counter[str] = Counter()
         self.merges: list[tuple[str, int, float, list[Contribution]]] = []
         self.last_arrival: dict[tuple[str, str], float] = {}
@@ -230,8 +231,12 @@ class Ctx:
         grafted[part.place] = source[part.place]
         return grafted
 
-    def adopt(self, own: float, received: Contribution) -> float:
-        return received.model if isinstance(received.model, np.ndarray) else float(received.model)
+    def adopt(self, own: float, received: Sequence[Contribution]) -> float:
+        """Numbers that are not finite are refused."""
+        usable = [each.model for each in received if np.isfinite(each.model).all()]
+        model = usable[0] if usable else own
+        self.world.taken_over.append(model)
+        return model if isinstance(model, np.ndarray) else float(model)
 
     def emit(self, event: object) -> None:
         match event:

@@ -141,7 +141,7 @@ def test_no_method_changes_its_arguments():
     learner.train(own, round=0)
     merged = learner.merge(own, 0.5, [Contribution("b", other, 0.5)], round=0)
     learner.merge(own, 1.0, [], round=0).zero_()
-    learner.adopt(own, Contribution("b", other, 1.0)).zero_()
+    learner.adopt(own, [Contribution("b", other, 1.0)]).zero_()
     learner.evaluate(own)
     assert torch.equal(own, before[0])
     assert torch.equal(other, before[1])
@@ -170,7 +170,7 @@ def test_statistics_never_leave_a_peer_nor_come_from_another(normed):
     merged = a.merge(trained_a, 0.5, [Contribution("p1", trained_b[:size], 0.5)], round=0)
     assert torch.equal(merged[size:], trained_a[size:])
     assert not torch.equal(merged[:size], trained_a[:size])
-    adopted = a.adopt(trained_a, Contribution("p1", trained_b[:size], 1.0))
+    adopted = a.adopt(trained_a, [Contribution("p1", trained_b[:size], 1.0)])
     assert torch.equal(adopted[size:], trained_a[size:])
     assert torch.equal(adopted[:size], trained_b[:size])
 
@@ -215,7 +215,7 @@ def test_vectors_of_another_space_are_refused():
         lambda: learner.train(torch.zeros(3), round=0),
         lambda: learner.evaluate(learner.initial().double()),
         lambda: learner.merge(torch.zeros(3), 0.5, [Contribution("b", learner.initial(), 0.5)], round=0),
-        lambda: learner.adopt(torch.zeros(3), Contribution("b", learner.initial(), 1.0)),
+        lambda: learner.adopt(torch.zeros(3), [Contribution("b", learner.initial(), 1.0)]),
     ):
         with pytest.raises(ProtocolMisuse):
             call()

@@ -386,8 +386,8 @@ def test_what_never_travels_stays_with_its_peer(folder):
     for round in range(2):
         handles = deferred_round(learning, handles, round)
         models = own_round(group, models, round)
-    adopted = learning.adopt(handles[0], Contribution("p2", handles[2], 1.0))
-    expected = group[0].adopt(models[0], Contribution("p2", models[2][: task.space.learned_size], 1.0))
+    adopted = learning.adopt(handles[0], [Contribution("p2", handles[2], 1.0)])
+    expected = group[0].adopt(models[0], [Contribution("p2", models[2][: task.space.learned_size], 1.0)])
     assert adopted.peer == 0
     assert_close(learning.vector(adopted), expected)
     split = task.space.learned_size
@@ -398,7 +398,7 @@ def test_adopting_and_training_on_in_one_go_equals_doing_it_step_by_step(folder)
     task = task_of(folder)
     learning, group = batched(task), learners(task)
     far = learning.train(learning.initial(2), 2, round=5)
-    mine = learning.train(learning.adopt(learning.initial(0), Contribution("p2", far, 1.0)), 0, round=6)
+    mine = learning.train(learning.adopt(learning.initial(0), [Contribution("p2", far, 1.0)]), 0, round=6)
     vector = group[2].train(group[2].initial(), round=5).model
     assert_close(learning.vector(mine), group[0].train(vector, round=6).model)
 

@@ -163,7 +163,7 @@ class Membership:
         core = self._core
         if message.round <= core.newest:
             return
-        model = ctx.adopt(core.model, Contribution(sender, message.model, 1.0))
+        model = ctx.adopt(core.model, [Contribution(sender, message.model, 1.0)])
         core.take_model(model, newest=message.round)
         self._joining_until_s = math.inf
         self._claims.clear()

@@ -276,7 +276,7 @@ class Modest(Protocol):
             if message.round < core.rounds:
                 self._membership.newest(ctx, sender, message)
             else:
-                model = ctx.adopt(core.model, Contribution(sender, message.model, 1.0))
+                model = ctx.adopt(core.model, [Contribution(sender, message.model, 1.0)])
                 self._ending.finish(ctx, model, source=sender)
                 self._stop(ctx)
         else:

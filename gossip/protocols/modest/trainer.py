@@ -51,7 +51,7 @@ class Trainer:
             return False
         core.train_round = round
         if sender != core.me:
-            model = ctx.adopt(core.model, Contribution(sender, model, 1.0))
+            model = ctx.adopt(core.model, [Contribution(sender, model, 1.0)])
         if round - 1 > core.newest:
             core.take_model(model, newest=round - 1)
         self._forget(ctx)

@@ -325,9 +325,13 @@ class Push(Protocol):
         witnesses = self._witnesses(ctx)
         if len(ahead) < witnesses:
             return
-        age, sender, _, model = ahead[-witnesses]
+        vouched = len(ahead) - witnesses
+        # Should that one's model be refused, the next is taken: fewer than so many lie.
+        candidates = [*reversed(ahead[: vouched + 1]), *ahead[vouched + 1 :]][:witnesses]
+        received = [Contribution(each.sender, self._whole(ctx, each.model, part), 1.0) for each in candidates]
+        self._model = ctx.adopt(self._model, received)
+        age, sender, *_ = candidates[0]
         inbox.drop(sender)
-        self._model = ctx.adopt(self._model, Contribution(sender, self._whole(ctx, model, part), 1.0))
         self._ages[part] = age
         ctx.emit(ModelAdopted(sender=sender, round=age))
 
