@@ -522,7 +522,7 @@ def plot(options: Options) -> dict[str, Any]:
             ylabel="mean accuracy of own models",
             ylim=(0, 1),
         )
-        axis.legend(fontsize=8, loc="center right")
+        axis.legend(fontsize=8, loc="lower right", bbox_to_anchor=(1, 0.13))
     variances(axes[1, 0], arms(options, {}))
     bars(axes[1, 1], [sizes(options), depths(options)])
     file = options.out / "vanishing-variance.png"
@@ -544,7 +544,7 @@ def variances(axis: Any, found: dict[str, list[dict[str, Any]]]) -> None:
                     label=None if number or layer else name,
                 )
     axis.axhline(1 / PEERS, color="black", linewidth=0.8, linestyle="--")
-    axis.text(1990, 0.97 / PEERS, "1 / n", ha="right", va="top", fontsize=8)
+    axis.text(1990, 0.93 / PEERS, "1 / n", ha="right", va="top", fontsize=8)
     axis.set(
         yscale="log",
         title="variance of each weight tensor, beside the starts'",
