@@ -30,7 +30,10 @@ class BristleSettings(Choice):
     )
     budget: int = Field(10, ge=1, description="β: models judged per merge; the work is proportional to it")
     best_classes: int = Field(
-        3, ge=1, description="φ: of how many of its best classes a model's certainty is made"
+        3,
+        ge=1,
+        description="φ: of how many of its best classes a model's certainty is made, where its sender does not declare "
+        "how many the two have in common",
     )
     hardened: bool = Field(
         True,

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -380,18 +380,43 @@ def test_with_two_holders_a_foreign_column_is_learnt_from_all_as_published():
     assert foreign_hits(results[0], familiar) > 0.95
 
 
-def test_declaring_fewer_classes_does_not_raise_a_certainty():
-    uneven = good(noise=0.0).view(CLASSES, FEATURES).clone()
-    uneven[1] *= 0.3
-    verdicts: dict[str, list[Verdict]] = {"few": [], "all": []}
-    for name, classes in (("few", {0}), ("all", set(range(CLASSES)))):
-        Bristle()(
-            good(),
-            1.0,
-            named([uneven.flatten()]),
-            context=context((0, 1, 2, 3), declared={"p00": frozenset(classes)}, verdicts=verdicts[name]),
-        )
-    assert verdicts["few"][0].weight <= verdicts["all"][0].weight + 1e-12
+@given(
+    familiar=st.sets(st.integers(0, CLASSES - 2), min_size=2).map(sorted),
+    common=st.integers(1, CLASSES),
+    honest=st.booleans(),
+)
+def test_a_sender_is_judged_by_as_many_classes_as_both_know_and_heard_of_all_the_others(
+    familiar, common, honest
+):
+    """One who knows few of the receiver's classes, and says so, is believed of the foreign one that it knows, too."""
+    shared = familiar[:common]
+    assume(len(shared) < len(familiar))
+    foreign = CLASSES - 1
+    declared = {"p00": frozenset({*shared, foreign} if honest else {*familiar, foreign})}
+    novice = good(noise=0.0).view(CLASSES, FEATURES).clone()
+    novice[foreign] = 0
+    other = good(noise=0.0).view(CLASSES, FEATURES).clone()
+    unknown = [c for c in familiar if c not in shared]
+    other[unknown] = 0
+    other[foreign, unknown] = 1  # it takes the others' classes for the one that it knows alone
+    result = Bristle()(
+        3 * novice.flatten(), 1.0, named([other.flatten()]), context=context(familiar, declared=declared)
+    )
+    assert bool(result.view(CLASSES, FEATURES)[foreign].abs().sum() > 0.1) == honest
+
+
+def test_who_holds_a_class_but_fails_in_those_that_can_be_tested_has_no_say_in_its_median():
+    familiar = (0, 1)
+    failing = swapped(familiar).view(CLASSES, FEATURES).clone()
+    failing[[0, 1]] = failing[[1, 0]]
+    holders = [good(noise=0.05, seed=seed) for seed in (1, 2, 3)]
+    own = 9 * good()  # so long that nobody is shortened
+    received = named([*holders, *[failing.flatten()] * 4])
+    declared = {each.sender: frozenset(range(CLASSES)) for each in received}
+    result = Bristle()(own, 1.0, received, context=context(familiar, declared=declared))
+    middle = torch.stack(holders).median(0).values.view(CLASSES, FEATURES)
+    expected = middle - middle.mean(1, keepdim=True)
+    assert torch.allclose(result.view(CLASSES, FEATURES)[2:], expected[2:], atol=1e-6)
 
 
 def test_a_network_that_learns_more_than_its_output_layer_is_refused_in_one_sentence():

@@ -126,16 +126,15 @@ class Bristle(Merge):
         return merged
 
     def _best_counts(self, judged: list[Contribution], known: Tensor, context: MergeContext) -> Tensor:
-        """Return φ (n,): as set, or the number of familiar classes that the sender declares where that is larger.
+        """Return φ (n,): of how many familiar classes the sender declares samples, or as set where that is of none.
 
-        Declaring fewer must not help: who is judged by one class has no deviation among its F1 scores.
+        Nobody is judged by classes that it cannot know: F1 scores of one and zero, of one class in common and another
+        that is unknown, would make a certainty of zero.
         """
         mine = frozenset(known.tolist())
-        counts = [
-            max(self.settings.best_classes, len(mine & context.declared.get(each.sender, frozenset())))
-            for each in judged
-        ]
-        return torch.tensor(counts, device=known.device).clamp(max=len(mine)).clamp(min=1)
+        declared = [context.declared.get(each.sender, frozenset()) for each in judged]
+        counts = [len(mine & classes) or self.settings.best_classes for classes in declared]
+        return torch.tensor(counts, device=known.device).clamp(max=len(mine))
 
     def _take_medians(
         self,
