@@ -49,6 +49,7 @@ def summarise(
             "rejected_messages": _added(peer.rejected_messages for peer in honest),
         },
         "merge": scenario.merge.kind,
+        "verdicts": _added(counts for peer in honest for counts in peer.verdicts.values()),
         "attack": _attack(scenario, records, honest),
     }
 

@@ -67,6 +67,9 @@ def print_result(
                 console.print(f"    {whose + ' models':<17}{told}", highlight=False)
         if "success_rate" in attack:
             console.print(f"    success rate     {percent(attack['success_rate']['mean'])}", highlight=False)
+    elif summary["verdicts"]:
+        told = ", ".join(f"{reason} {count}" for reason, count in summary["verdicts"].items())
+        console.print(f"  received models    {told}", highlight=False)
     rejected = summary["faults"]["rejected_messages"]
     if rejected:
         told = ", ".join(f"{reason} {count}" for reason, count in rejected.items())

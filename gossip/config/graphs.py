@@ -9,6 +9,7 @@ from gossip.config.task import TaskSettings
 from gossip.errors import SettingError
 from gossip.merging.robust.settings import check_models
 from gossip.protocols.modest.settings import ModestSettings
+from gossip.protocols.push.settings import PushSettings
 from gossip.protocols.settings import RoundsSettings
 from topologies import Topology, TopologyError
 
@@ -40,11 +41,15 @@ def build_topology(task: TaskSettings, *, names: Sequence[str], folder: Path = P
 
 def _check_merge(task: TaskSettings, topology: Topology, names: Sequence[str]) -> None:
     """Refuse an f that some merge could never bear, where it is known beforehand how many models there will be."""
-    if isinstance(task.protocol, RoundsSettings):
-        if topology.time_varying or not task.protocol.gossip_steps:
+    if isinstance(task.protocol, RoundsSettings | PushSettings):
+        if topology.time_varying or (
+            isinstance(task.protocol, RoundsSettings) and not task.protocol.gossip_steps
+        ):
             return
         degree, least = min((len(topology.row(i)), i) for i in range(topology.peers))
         models, where = degree + 1, f"peer {names[least]} with its {degree} neighbours"
+        if isinstance(task.protocol, PushSettings) and task.protocol.merge_when == "received":
+            models, where = 2, 'a peer that merges every model as it comes (merge_when = "received")'
     elif isinstance(task.protocol, ModestSettings):
         models, where = min(task.protocol.sample_size, len(names)), "an aggregator"
     else:

@@ -96,6 +96,14 @@ def scenario(**values):
             {"scenario.algorithm": "modest", "protocol.sample_size": 4, "merge": {"kind": "krum", "f": 2}},
             "an aggregator has 4",
         ),
+        (
+            {
+                "scenario.algorithm": "gossip-learning",
+                "topology.kind": "ring",
+                "merge": {"kind": "trimmed-mean", "f": 2},
+            },
+            "peer peer-00 with its 2 neighbours has 3",
+        ),
     ],
 )
 def test_an_f_that_the_topology_or_the_sample_cannot_bear_is_refused_beforehand(values, where):
@@ -106,3 +114,6 @@ def test_an_f_that_the_topology_or_the_sample_cannot_bear_is_refused_beforehand(
     assert where in str(caught.value)
     values["merge.f"] = 1
     scenario(**values).graphs()
+    if values["scenario.algorithm"] == "gossip-learning":
+        with pytest.raises(SettingError, match="merges every model as it comes"):
+            scenario(**values, **{"protocol.merge_when": "received"}).graphs()

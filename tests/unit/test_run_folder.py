@@ -132,6 +132,7 @@ def test_the_summary_of_known_numbers(settings: ScenarioSettings, records: Recor
             "rejected_messages": {"stale": 1},
         },
         "merge": "average",
+        "verdicts": {},
         "attack": None,
     }
     first, second = curve
