@@ -40,6 +40,8 @@ from typing import Any
 
 from scenarios.sweep import parse_seeds
 
+CODE = 3
+"""Raised with every change by which runs come out otherwise: results of older code are not taken for new ones."""
 PERIOD_S = 10.0
 PEERS, DEGREE = 50, 8
 UNTIL_S = 2000.0
@@ -91,7 +93,7 @@ class Wanted:
 
     @property
     def name(self) -> str:
-        said = json.dumps(asdict(self), sort_keys=True)
+        said = json.dumps([CODE, asdict(self)], sort_keys=True)
         return hashlib.blake2b(said.encode(), digest_size=8).hexdigest()
 
 
