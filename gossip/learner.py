@@ -246,6 +246,16 @@ class Learner:
             )
 
 
+def check_parts(task: Task, parts: int) -> None:
+    """Raise `SettingError` where a protocol divides models into more parts than there are numbers that travel."""
+    most = task.space.learned_size
+    if parts > max(1, most):
+        raise SettingError(
+            f"[protocol] parts = {parts}: {most} numbers of the model travel, and a part has one at least; so at most "
+            f"{max(1, most)}"
+        )
+
+
 def check_merge(task: Task, merge: Merge) -> None:
     """Raise `SettingError` where the rule cannot merge the task's models, or lacks samples to judge them by."""
     merge.check(task.space)

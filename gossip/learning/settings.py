@@ -178,7 +178,8 @@ class LocalSettings(Settings):
     keep_momentum: bool = Field(
         False,
         description="the peer's buffer lives on from one local update to the next, whatever model that begins with "
-        "(not through a restart); with one step per update momentum is nothing without it",
+        "(not through a restart); with one step per update momentum is nothing without it. A bad model's gradient "
+        "lives on in it, too; clip_norm bounds that. With momentum = 0 there is nothing to keep",
     )
     weight_decay: float = Field(
         0.0, ge=0, description="added to the gradient at y, not inside SAM's perturbation"

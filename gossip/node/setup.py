@@ -97,7 +97,7 @@ def load_learning(options: NodeOptions, membership: Membership) -> Setup:
     """
     import torch
 
-    from gossip.learner import Learner
+    from gossip.learner import Learner, check_parts
     from gossip.learning.task import Task
     from gossip.storage.checkpoints import Belongs, CheckpointStore
     from gossip.storage.run_record import put_aside
@@ -114,6 +114,7 @@ def load_learning(options: NodeOptions, membership: Membership) -> Setup:
         folder=membership.folder,
     )
     task.check()
+    check_parts(task, settings.protocol.load().parts(settings.protocol))
     learner = Learner(
         task,
         peer=membership.me.name,

@@ -222,6 +222,11 @@ class Protocol(abc.ABC):
         """Return the seconds between a peer's local updates, where peers have no rounds in common; else None."""
         return None
 
+    @staticmethod
+    def parts(settings: Any) -> int:
+        """Return into how many parts a model is divided to travel; each has one number at least."""
+        return 1
+
     @classmethod
     @abc.abstractmethod
     def resume(

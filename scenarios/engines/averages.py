@@ -15,6 +15,7 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
+from gossip.learner import check_parts
 from gossip.learning.task import Task
 from scenarios.records import Average
 from scenarios.scenario import ScenarioSettings
@@ -33,6 +34,7 @@ def load_task(scenario: ScenarioSettings) -> Task:
         data=scenario.data, model=scenario.model, local=scenario.local, seed=scenario.seed, folder=Path.cwd()
     )
     task.check()
+    check_parts(task, scenario.protocol.load().parts(scenario.protocol))
     task.partition(scenario.scenario.peers)
     return task
 

@@ -119,6 +119,15 @@ def test_a_model_that_does_not_fit_the_data(tmp_path, capsys, peers):
     assert "cnn" in complaint
 
 
+@pytest.mark.parametrize("command", [(), ("check",)])
+def test_more_parts_than_a_model_has_numbers(tmp_path, capsys, peers, command):
+    wanted = ("--set", "model.hidden=[4]", "--set", "protocol.kind=push", "--set", "protocol.parts=4096")
+    code, complaint = run(tmp_path, capsys, *wanted, command=command)
+    assert code == 2
+    assert "parts = 4096" in complaint
+    assert "at most 310" in complaint
+
+
 def test_a_port_in_use(tmp_path, capsys, peers):
     port = int(peers.read_text().splitlines()[1].split()[1].rpartition(":")[2])
     with socket.socket() as taken:

@@ -128,6 +128,20 @@ def test_unusable_data_is_told_before_anything_starts(blobs: Path, tmp_path: Pat
     assert not (tmp_path / "run" / "peers").exists()
 
 
+@pytest.mark.parametrize("engine", ["virtual", "processes"])
+def test_more_parts_than_a_model_has_numbers_are_told_before_anything_starts(
+    tmp_path: Path, engine: str
+) -> None:
+    with pytest.raises(SettingError, match=r"parts = 4096: 310 numbers .* at most 310"):
+        scenarios.run(
+            "late-joiner",
+            engine=engine,
+            out=tmp_path / "run",
+            overrides={"protocol.parts": 4096, "model.hidden": (4,), "stop.rounds": 3},
+        )
+    assert not (tmp_path / "run" / "peers").exists()
+
+
 def test_an_engine_that_is_not_there_is_a_sentence() -> None:
     with pytest.raises(SettingError, match="did you mean 'processes'"):
         scenarios.run("quickstart", engine="proceses")

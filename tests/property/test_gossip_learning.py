@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from gossip.protocols.push.ages import believed, merge_weights
 from gossip.protocols.push.settings import PushSettings
@@ -79,6 +80,11 @@ def test_with_the_limit_zero_only_models_at_least_as_old_are_merged(own, receive
     assert (weights is None) == (not older)
     if weights is not None:
         assert [w > 0 for w in weights.received] == [age >= own for age in received]
+
+
+def test_a_peer_that_would_merge_nothing_of_others_is_refused():
+    with pytest.raises(ValidationError, match="less than 1"):
+        PushSettings(self_weight=1.0)
 
 
 # --- what is believed ---

@@ -19,23 +19,30 @@ class Kept(NamedTuple):
 class Inbox:
     """Bounded by the number of neighbours: a sender's newer model takes the older one's place."""
 
-    __slots__ = ("_kept", "_remembered", "arrivals")
+    __slots__ = ("_kept", "_newest", "_remembered")
 
     def __init__(self) -> None:
         self._kept: dict[PeerId, Kept] = {}
         self._remembered: dict[PeerId, Kept] = {}
         """Models far ahead that were merged already, but may still be taken over."""
-        self.arrivals = 0
-        """Models that came since the last merge, replaced ones included."""
+        self._newest: dict[PeerId, int] = {}
+        """Updates that each sender had done when it sent its newest model, merged ones included."""
 
     def put(self, model: Kept) -> bool:
-        """Keep a model, unless a newer one of its sender overtook it; return whether it was kept."""
-        known = self._kept.get(model.sender)
-        if known is not None and known.round > model.round:
+        """Keep a model, unless a newer one of its sender overtook it; return whether it was kept.
+
+        Of models sent after equally many updates the last counts: in answer to news a peer pushes what it merged, and
+        one that is done pushes on.
+        """
+        if model.round < self._newest.get(model.sender, model.round):
             return False
         self._kept[model.sender] = model
-        self.arrivals += 1
+        self._newest[model.sender] = model.round
         return True
+
+    def begin_anew(self, sender: PeerId) -> None:
+        """Note that a sender's next model is its newest, whatever it counts: a restart goes back to a checkpoint."""
+        self._newest.pop(sender, None)
 
     def ahead_of(self, age: int) -> list[Kept]:
         """Return the models older than `age`, ascending by age and then by sender; the newest of each sender."""
@@ -53,6 +60,7 @@ class Inbox:
 
     def clear(self) -> None:
         """Forget everything."""
+        self._newest.clear()
         self._kept.clear()
         self._remembered.clear()
 
@@ -64,8 +72,11 @@ class Inbox:
         taken = [self._kept[sender] for sender in sorted(self._kept)]
         self._remembered.update((kept.sender, kept) for kept in taken if kept.age > remember_above)
         self._kept.clear()
-        self.arrivals = 0
         return taken
+
+    def __contains__(self, sender: object) -> bool:
+        """Return whether a model of `sender` waits to be merged."""
+        return sender in self._kept
 
     def __len__(self) -> int:
         return len(self._kept)

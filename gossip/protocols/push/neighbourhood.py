@@ -52,10 +52,6 @@ class Neighbourhood:
         if peer in self._newcomers:
             self._newcomers.remove(peer)
 
-    def live(self, ctx: Context) -> int:
-        """Return how many neighbours can be reached."""
-        return sum(ctx.is_up(peer) for peer in self.neighbours)
-
     def waits(self, ctx: Context) -> bool:
         """Return whether somebody who can be reached is not done."""
         return any(ctx.is_up(peer) for peer in self.contacts - self._done)

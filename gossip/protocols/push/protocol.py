@@ -13,10 +13,18 @@ What the papers leave open, and what is done here:
   takes it L periods always is far behind, and contributes nothing.
 * Models in parts (`parts`): a push carries one of S contiguous parts, with its own age, and merging it leaves the
   others as they are. Rules see whole models: the own one with the part received in its place.
-* Ages are what strangers say, and `witnesses` - 1 neighbours of a peer may lie (with fewer neighbours that can be
-  reached, none is doubted). An age is believed as far as so many claim it, and one update beyond. A model is taken over
-  only where so many are far ahead, and it is the last of these whose model is taken. A liar with the age 10^18 is
-  therefore heard like anybody else: it makes nobody take its model, nor leave out others'.
+* Ages are what strangers say, and `witnesses` - 1 neighbours of a peer may lie. An age is believed as far as so many
+  claim it, and one update beyond. A model is taken over only where so many are far ahead, and it is the last of these
+  whose model is taken. A liar with the age 10^18 is therefore heard like anybody else: it makes nobody take its model,
+  nor leave out others'. Those count who may ever be neighbours, not those who can be reached now: whom a liar reaches
+  first would believe it, and vouch for it to all others. Only a peer that the graph gives fewer than `witnesses`
+  neighbours takes over a model when all of these are far ahead; if all lie, it is lost, and has nobody else to mislead.
+* So a peer that is far behind, and of whose neighbours too few are alive, takes over nothing. What it is sent weighs in
+  its merges as if it were one update older than its own model, so that its model follows, by a half at a time where
+  models weigh by age. By the ages it catches up one update in a period, and as long as it is far behind its own models
+  are left out by those ahead: after a gap of 1000 updates its samples are not heard for some 1000 periods.
+* Nobody is heard more for pushing more often: of each sender the newest model counts, and towards a merge as many as an
+  honest peer pushes (`arrivals.py`).
 """
 
 from __future__ import annotations
@@ -42,6 +50,7 @@ from gossip.protocols.base import (
     TimerKey,
 )
 from gossip.protocols.push.ages import believed, merge_weights
+from gossip.protocols.push.arrivals import Arrivals
 from gossip.protocols.push.inbox import Inbox, Kept
 from gossip.protocols.push.messages import PushMessage
 from gossip.protocols.push.neighbourhood import Neighbourhood
@@ -89,6 +98,7 @@ class Push(Protocol):
             TokenAccount(settings, saved) for saved in _numbers(state.get("tokens"), settings.parts)
         ]
         self._inboxes = [Inbox() for _ in range(settings.parts)]
+        self._arrivals = Arrivals(settings)
         self._parts_left: list[int] = []
         self._ticket: Ticket | None = None
         self._started = False
@@ -105,6 +115,11 @@ class Push(Protocol):
     def update_period_s(settings: PushSettings) -> float:
         """Return Δ."""
         return settings.period_s
+
+    @staticmethod
+    def parts(settings: PushSettings) -> int:
+        """Return S."""
+        return settings.parts
 
     @classmethod
     def resume(
@@ -212,13 +227,7 @@ class Push(Protocol):
             if reason is not None:
                 ctx.emit(MessageRejected(sender=sender, reason=reason))
             elif not self._finished:
-                kept = Kept(message.age, sender, message.round, message.model)
-                if not self._inboxes[message.part].put(kept):
-                    ctx.emit(MessageRejected(sender=sender, reason="stale"))
-                elif self._started and self._ticket is None:
-                    self._catch_up(ctx, message.part)
-                    if self._settings.merge_when != "wake-up" and self._full():
-                        self._merge(ctx)
+                self._keep(ctx, sender, message)
         elif isinstance(message, FinishedMessage) and sender in self._around.contacts:
             self._around.finished(sender)
         else:
@@ -226,6 +235,8 @@ class Push(Protocol):
 
     def on_peer(self, ctx: Context, peer: PeerId, up: bool) -> None:
         """Whoever comes (back) may be far behind: the next push goes there."""
+        for inbox in self._inboxes:
+            inbox.begin_anew(peer)
         self._meet(ctx)
         if peer not in self._around.contacts:
             return
@@ -236,6 +247,19 @@ class Push(Protocol):
         if self._finished:
             ctx.send(peer, FinishedMessage(round=self._rounds))
             self._set_alarm(ctx)
+
+    def _keep(self, ctx: Context, sender: PeerId, message: PushMessage) -> None:
+        """Keep a model and see what is due then."""
+        inbox, by_wake_ups = self._inboxes[message.part], self._settings.merge_when == "wake-up"
+        # What is merged with all others' arrivals must not come back for each of them: a place is taken once a period.
+        if not by_wake_ups and not self._arrivals.came(sender, self._wake_ups) and sender not in inbox:
+            ctx.emit(MessageRejected(sender=sender, reason="too-often"))
+        elif not inbox.put(Kept(message.age, sender, message.round, message.model)):
+            ctx.emit(MessageRejected(sender=sender, reason="stale"))
+        elif self._started and self._ticket is None:
+            self._catch_up(ctx, message.part)
+            if not by_wake_ups and self._full():
+                self._merge(ctx)
 
     # --- pushing ---
 
@@ -268,13 +292,13 @@ class Push(Protocol):
     # --- merging ---
 
     def _full(self) -> bool:
-        arrivals = sum(inbox.arrivals for inbox in self._inboxes)
         if self._settings.merge_when == "received":
-            return arrivals > 0
+            return self._arrivals.count > 0
         # Messages count, not senders: a dead neighbour's place is filled by the others' next ones.
-        return arrivals >= max(1, self._settings.buffer_rounds * len(self._around.neighbours))
+        return self._arrivals.count >= max(1, self._settings.buffer_rounds * len(self._around.neighbours))
 
     def _merge(self, ctx: Context) -> None:
+        self._arrivals.begin_anew()
         merged = [
             (part, self._merge_part(ctx, part, inbox.take(remember_above=self._ages[part] + self._limit())))
             for part, inbox in enumerate(self._inboxes)
@@ -287,7 +311,7 @@ class Push(Protocol):
     def _merge_part(self, ctx: Context, part: int, kept: Sequence[Kept]) -> bool:
         """Merge what has come of a part; return whether there was news in it."""
         settings, own_age = self._settings, self._ages[part]
-        ages = believed(own_age, [each.age for each in kept], witnesses=self._witnesses(ctx))
+        ages = believed(own_age, [each.age for each in kept], witnesses=self._witnesses())
         weights = merge_weights(
             own_age,
             ages,
@@ -322,7 +346,7 @@ class Push(Protocol):
         ahead = inbox.ahead_of(self._ages[part] + self._limit())
         if not ahead:
             return
-        witnesses = self._witnesses(ctx)
+        witnesses = self._witnesses()
         if len(ahead) < witnesses:
             return
         vouched = len(ahead) - witnesses
@@ -335,8 +359,8 @@ class Push(Protocol):
         self._ages[part] = age
         ctx.emit(ModelAdopted(sender=sender, round=age))
 
-    def _witnesses(self, ctx: Context) -> int:
-        return max(1, min(self._settings.witnesses, self._around.live(ctx)))
+    def _witnesses(self) -> int:
+        return max(1, min(self._settings.witnesses, len(self._around.contacts)))
 
     def _limit(self) -> int:
         """L in updates: so many does a model's age rise by in L periods at most, as a rule.

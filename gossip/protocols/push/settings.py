@@ -36,14 +36,18 @@ class PushSettings(Choice):
         "models have come",
     )
     buffer_rounds: int = Field(
-        1, ge=1, le=64, description="R of merge_when = full; the newest model of each sender is what counts"
+        1,
+        ge=1,
+        le=64,
+        description="R of merge_when = full; only the newest model of each sender is merged, and of each at most one a "
+        "period counts, but for bursts",
     )
     weighting: Literal["age", "uniform"] = Field(
         "age",
         description="models weigh in proportion to their age (local updates contained), or all the same",
     )
     self_weight: float | None = Field(
-        None, ge=0, le=1, description="β, of the own model in a merge; default: its share like every other's"
+        None, ge=0, lt=1, description="β, of the own model in a merge; default: its share like every other's"
     )
     age_limit: int = Field(
         10,
@@ -56,7 +60,7 @@ class PushSettings(Choice):
         ge=1,
         le=64,
         description="neighbours that must say so before an age is believed, or a model far ahead is taken over: one "
-        "more than may lie; 1 believes everybody",
+        "more than may lie; 1 believes everybody. Where fewer are alive, a peer far behind follows by merges only",
     )
     parts: int = Field(
         1,
