@@ -14,6 +14,7 @@ from gossip.config.loading import COMMON_KEYS, Layer, merge_layers, origin, pars
 from gossip.config.presets import DEFAULT_ALGORITHM
 from gossip.errors import SettingError, nearest
 from gossip.settings import Settings
+from scenarios.attacks.choice import Circumstances
 from scenarios.attacks.settings import AttackChoice, AttackSettings, NoAttack
 from scenarios.sections import ComputeSettings, FaultSettings, NetworkSettings, ScenarioStop
 from topologies import Topology
@@ -167,7 +168,7 @@ def load(
     layers += [_absolute(layer, Path.cwd()) for layer in later]
     settings = resolve([*layers, _hoisted(layers)], ScenarioSettings)
     _check_positions(settings, layers)
-    _ = settings.attackers
+    _check_attack(settings)
     settings.graphs()
     return settings
 
@@ -181,6 +182,20 @@ def _check_positions(settings: ScenarioSettings, layers: Sequence[Layer]) -> Non
                     f"{origin(layers, ('faults', 'list', str(number), 'peers'))}: [faults] list.{number}.peers: there "
                     f"is no peer {position}; positions are 0 to {peers - 1}"
                 )
+
+
+def _check_attack(settings: ScenarioSettings) -> None:
+    attackers = settings.attackers
+    if attackers:
+        settings.attack.check(
+            Circumstances(
+                peers=settings.scenario.peers,
+                attackers=len(attackers),
+                rounds=settings.stop.rounds,
+                protocol=settings.protocol.kind,
+                graph=not settings.protocol.load().everybody,
+            )
+        )
 
 
 def _from_value(key: str, value: Any) -> Layer:

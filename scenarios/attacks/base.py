@@ -62,9 +62,9 @@ class Knowledge:
     base: Tensor | None = None
     """What it trained `own` from [L]."""
     leader: Tensor | None = None
-    """What the first attacker would send if it were honest [L]."""
+    """What the first attacker would send if it were honest, or would have sent last [L]."""
     honest: Tensor | None = None
-    """The honest peers' models (h, L) of this round and step; omniscient attackers only."""
+    """The honest peers' models (h, L) of this round and step, or their latest; omniscient attackers only."""
     places: tuple[int, ...] = ()
     """Whose they are."""
     victim: int | None = None
@@ -82,6 +82,8 @@ class Attack(Generic[S]):
 
     per_victim: ClassVar[bool] = False
     """Each victim gets another message."""
+    names_peers: ClassVar[bool] = False
+    """It needs the models of certain honest peers: their latest, where they send none in a step."""
     together: ClassVar[bool] = False
     """All attackers send the same."""
     replays: ClassVar[bool] = False

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gossip.errors import ProtocolMisuse, SettingError
 from gossip.learning.task import Shard
 from scenarios.attacks import data, formulas, settings
 from scenarios.attacks.base import Attack, Knowledge, Row, S, Scene
@@ -140,7 +141,7 @@ class _Optimal(_OnHonest[S]):
         raise NotImplementedError
 
     def from_honest(self, honest: Tensor, known: Knowledge) -> Tensor:
-        """Try the rule at the first honest peer."""
+        """Try the rule at the first honest peer that hears an attacker."""
         mean = honest.mean(0)
 
         def damage(parameter: float) -> float:
@@ -152,12 +153,7 @@ class _Optimal(_OnHonest[S]):
     def _merged(self, known: Knowledge, crafted: Tensor) -> Tensor:
         scene = self.scene
         assert scene.rule is not None
-        victim = known.places[0]
-        if scene.row is None:
-            others = [peer for peer in (*known.places, *scene.attackers) if peer != victim]
-            row: Row = dict.fromkeys(others, 1 / (len(others) + 1))
-        else:
-            row = scene.row(victim, known.round)
+        victim, row = self._victim(known)
         received = [
             (peer, crafted if peer in scene.attackers else known.of(peer), weight)
             for peer, weight in sorted(row.items())
@@ -165,6 +161,20 @@ class _Optimal(_OnHonest[S]):
         ]
         own_weight = 1.0 - sum(weight for *_, weight in received)
         return scene.rule(victim, known.of(victim), max(0.0, own_weight), received, known.round)
+
+    def _victim(self, known: Knowledge) -> tuple[int, Row]:
+        """Return whose merge is tried, and its row; where nobody has neighbours, everybody hears all."""
+        scene, first = self.scene, known.places[0]
+        if scene.row is None:
+            others = [peer for peer in (*known.places, *scene.attackers) if peer != first]
+            return first, dict.fromkeys(others, 1 / (len(others) + 1))
+        attackers = frozenset(scene.attackers)
+        for peer in known.places:
+            row = scene.row(peer, known.round)
+            # With a victim that hears no attacker, all parameters would be equally good.
+            if not attackers.isdisjoint(row):
+                return peer, row
+        return first, scene.row(first, known.round)
 
 
 class OptimalAlie(_Optimal[settings.OptimalAlie]):
@@ -202,15 +212,18 @@ class MinSum(_OnHonest[settings.MinSum]):
 class Mimic(_OnHonest[settings.Mimic]):
     """One honest model, many times."""
 
+    names_peers = True
+
     def from_honest(self, honest: Tensor, known: Knowledge) -> Tensor:
         """Return the target's model."""
-        return known.of(self.scene.honest[self.settings.target % len(self.scene.honest)])
+        return known.of(self.scene.honest[self.settings.target])
 
 
 class Dissensus(_OnHonest[settings.Dissensus]):
     """Away from the neighbours."""
 
     per_victim = True
+    names_peers = True
 
     def from_honest(self, honest: Tensor, known: Knowledge) -> Tensor:
         """Apply `formulas.dissensus` to the victim's neighbourhood."""
@@ -233,17 +246,15 @@ class Spectral(_OnHonest[settings.Spectral]):
     """Along the Fiedler vector of the honest graph."""
 
     per_victim = True
+    names_peers = True
 
     def from_honest(self, honest: Tensor, known: Knowledge) -> Tensor:
         """Apply `formulas.spectral` to the honest peers' graph of the round."""
-        if known.victim not in known.places or self.scene.row is None:
+        row = self.scene.row
+        assert row is not None
+        if known.victim not in known.places:
             return known.own
-        edges = [
-            (i, j)
-            for i in known.places
-            for j in self.scene.row(i, known.round)
-            if i < j and j in known.places
-        ]
+        edges = [(i, j) for i in known.places for j in row(i, known.round) if i < j and j in known.places]
         fiedler = formulas.fiedler_vector(edges, known.places).to(honest.device)
         place = known.places.index(known.victim)
         return formulas.spectral(honest, place, fiedler, scale=self.settings.scale)
@@ -261,12 +272,17 @@ class ForeignSwap(_OnHonest[settings.ForeignSwap]):
             SettingError: the model has none with one row for each class.
         """
         super().__init__(settings, scene)
-        self._rows = formulas.class_rows(scene.task.space, scene.classes)
+        try:
+            self._rows = formulas.class_rows(scene.task.space, scene.classes)
+        except ProtocolMisuse as error:
+            raise SettingError(
+                f"[attack] kind = 'foreign-swap' permutes the columns of classes: {error}"
+            ) from None
 
     def from_honest(self, honest: Tensor, known: Knowledge) -> Tensor:
         """Return the honest mean with the columns of foreign, or of given, classes permuted."""
         if self.settings.broadcast:
-            swapped = [each for each in self.settings.classes if each < self.scene.classes]
+            swapped = list(self.settings.classes)
         else:
             assert known.victim is not None
             swapped = sorted(set(range(self.scene.classes)) - self.scene.familiar(known.victim))

@@ -28,10 +28,8 @@ from gossip.node.shell import Node, run_node
 from gossip.protocols.base import Contribution, Message, PeerId, Ticket
 from gossip.telemetry.logs import set_up_logging
 from scenarios.attacks.base import Attack, Knowledge, Scene, poisoned_shard
+from scenarios.attacks.old_messages import OldMessages
 from scenarios.attacks.settings import ATTACKS, AttackSettings
-
-SENT_MAX = 1024
-"""Old messages kept for sending again."""
 
 
 class AttackingContext(NodeContext):
@@ -44,7 +42,7 @@ class AttackingContext(NodeContext):
         super().__init__(**arguments)
         self._base: Deferred | None = None
         self._crafted: tuple[Message, Message] | None = None
-        self._old: dict[tuple[str, int, int], Message] = {}
+        self._old = OldMessages()
 
     def train(self, model: Deferred, *, round: int) -> Ticket:
         """Remember what is trained."""
@@ -62,17 +60,13 @@ class AttackingContext(NodeContext):
     def send(self, peer: PeerId, message: Message) -> None:
         """Send something else than the protocol wanted, from the round on in which the attack begins."""
         round = int(getattr(message, "round", 0))
+        if message.carries_model and self.attack.replays:
+            self._old.note(message)
         if message.carries_model and round >= self.attack.settings.from_round:
-            message = self._replayed(message) if self.attack.replays else self._poisoned(message)
+            message = (
+                self._old.again(message, self.attack) if self.attack.replays else self._poisoned(message)
+            )
         super().send(peer, message)
-
-    def _replayed(self, message: Message) -> Message:
-        kind, round, step = message.kind, int(getattr(message, "round", 0)), int(getattr(message, "step", 0))
-        self._old.setdefault((kind, round, step), message)
-        if len(self._old) > SENT_MAX:
-            del self._old[next(iter(self._old))]
-        again = self.attack.old(round)
-        return message if again is None else self._old.get((kind, again, step), message)
 
     def _poisoned(self, message: Message) -> Message:
         if self._crafted is not None and self._crafted[0] is message:

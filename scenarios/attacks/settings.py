@@ -6,76 +6,24 @@ names, places and shards whatever the number of attackers.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+import math
+from collections.abc import Callable
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, Strict, StrictInt, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializeAsAny,
+    Strict,
+    StrictInt,
+    field_validator,
+    model_validator,
+)
 
 from gossip.errors import SettingError
-from gossip.settings import Choice, Seam
-
-
-class AttackSettings(Choice):
-    """What all kinds have in common."""
-
-    omniscient: ClassVar[bool] = False
-    """It needs the honest peers' models of the round, which only the virtual engine can show it."""
-
-    fraction: float | None = Field(None, gt=0, lt=1, description="of all peers")
-    count: int | None = Field(None, ge=0, description="how many")
-    peers: Annotated[tuple[StrictInt, ...], Strict(False)] | None = Field(None, description="positions")
-    merges: bool = Field(
-        False,
-        description="whether it merges what it receives; who learns alone from wrong labels is the farthest from all",
-    )
-    from_round: int = Field(0, ge=0, description="honest before (what it trains on is poisoned all the time)")
-    data: Literal["own", "all"] = Field(
-        "own", description="what it learns from: its own shard as everybody, or all training samples"
-    )
-    samples_per_class: int | None = Field(
-        None, ge=1, description="with data = all: only so many of each class, drawn by each attacker"
-    )
-
-    @property
-    def sees_all(self) -> bool:
-        """Whether it needs the honest peers' models, with these settings."""
-        return self.omniscient
-
-    @model_validator(mode="after")
-    def _who(self) -> AttackSettings:
-        said = [name for name in ("fraction", "count", "peers") if getattr(self, name) is not None]
-        if self.samples_per_class is not None and self.data != "all":
-            raise ValueError('samples_per_class belongs to data = "all"')
-        if len(said) != 1:
-            raise ValueError(
-                "attack needs exactly one of fraction, count and peers, to say who attacks"
-                + (f"; it has {' and '.join(said)}" if said else "")
-            )
-        return self
-
-    def positions(self, peers: int) -> tuple[int, ...]:
-        """Return who attacks, ascending.
-
-        Raises:
-            SettingError: a position that no peer has, or nobody is left honest.
-        """
-        if self.peers is not None:
-            for position in self.peers:
-                if not 0 <= position < peers:
-                    raise SettingError(
-                        f"[attack] peers: there is no peer {position}; positions are 0 to {peers - 1}"
-                    )
-            chosen = tuple(sorted(set(self.peers)))
-        else:
-            assert self.fraction is not None or self.count is not None
-            count = self.count if self.count is not None else max(1, round((self.fraction or 0.0) * peers))
-            if count >= peers:
-                raise SettingError(
-                    f"[attack] count = {count}: {peers} peers with {count} attackers leave nobody honest"
-                )
-            chosen = tuple(range(peers - count, peers))
-        if len(chosen) == peers:
-            raise SettingError("[attack] peers: nobody is left honest")
-        return chosen
+from gossip.settings import Seam
+from scenarios.attacks.choice import AttackSettings as AttackSettings
+from scenarios.attacks.choice import Circumstances, Samples
 
 
 class NoAttack(AttackSettings):
@@ -131,7 +79,7 @@ class HugeNorm(AttackSettings):
 
     implementation = "scenarios.attacks.kinds:HugeNorm"
     kind: str = "huge-norm"
-    scale: float = Field(1e30, gt=0)
+    scale: float = Field(1e30, gt=1)
 
 
 class LabelFlip(AttackSettings):
@@ -149,6 +97,15 @@ class Replay(AttackSettings):
     kind: str = "replay"
     age: int = Field(3, ge=1, description="rounds")
 
+    def check(self, run: Circumstances) -> None:
+        """Something must get so old."""
+        super().check(run)
+        if self.age >= run.rounds:
+            valid = f"valid: 1 to {run.rounds - 1}" if run.rounds > 1 else "replay needs two rounds or more"
+            raise SettingError(
+                f"[attack] age = {self.age}: nothing gets so old in a run of {run.rounds} rounds; {valid}"
+            )
+
 
 class Sybil(AttackSettings):
     """One adversary with many identities: all send what the first of them has learnt from mirrored labels."""
@@ -164,8 +121,26 @@ class Alie(AttackSettings):
 
     implementation = "scenarios.attacks.kinds:Alie"
     omniscient = True
+    honest_min = 2
     kind: str = "alie"
     z: float | None = Field(None, description="default: the largest that hides, from the numbers of peers")
+
+    @field_validator("z")
+    @classmethod
+    def _not_the_mean(cls, z: float | None) -> float | None:
+        if z == 0:
+            raise ValueError("must not be 0, with which the honest mean is sent")
+        return z
+
+    def check(self, run: Circumstances) -> None:
+        """With half of the honest peers as supporters the formula's z is Φ⁻¹(1/2) = 0."""
+        super().check(run)
+        supporters = run.peers // 2 + 1 - run.attackers
+        if self.z is None and 2 * supporters == run.peers - run.attackers:
+            raise SettingError(
+                f"[attack] z is missing: with {run.attackers} attackers of {run.peers} peers the largest that hides is "
+                "0, with which the honest mean is sent; set another, such as 1.5"
+            )
 
 
 class OptimalAlie(AttackSettings):
@@ -173,8 +148,9 @@ class OptimalAlie(AttackSettings):
 
     implementation = "scenarios.attacks.kinds:OptimalAlie"
     omniscient = True
+    honest_min = 2
     kind: str = "optimal-alie"
-    evaluations: int = Field(20, ge=3, description="of the rule, each round")
+    evaluations: int = Field(20, ge=3, le=1000, description="of the rule, each round")
 
 
 class Ipm(AttackSettings):
@@ -183,7 +159,7 @@ class Ipm(AttackSettings):
     implementation = "scenarios.attacks.kinds:Ipm"
     omniscient = True
     kind: str = "ipm"
-    epsilon: float = 0.1
+    epsilon: float = Field(0.1, gt=0)
 
 
 class OptimalIpm(AttackSettings):
@@ -192,7 +168,7 @@ class OptimalIpm(AttackSettings):
     implementation = "scenarios.attacks.kinds:OptimalIpm"
     omniscient = True
     kind: str = "optimal-ipm"
-    evaluations: int = Field(20, ge=3, description="of the rule, each round")
+    evaluations: int = Field(20, ge=3, le=1000, description="of the rule, each round")
 
 
 class MinMax(AttackSettings):
@@ -200,6 +176,7 @@ class MinMax(AttackSettings):
 
     implementation = "scenarios.attacks.kinds:MinMax"
     omniscient = True
+    honest_min = 2
     kind: str = "min-max"
     direction: Literal["std", "mean", "sign"] = "std"
 
@@ -209,6 +186,7 @@ class MinSum(AttackSettings):
 
     implementation = "scenarios.attacks.kinds:MinSum"
     omniscient = True
+    honest_min = 2
     kind: str = "min-sum"
     direction: Literal["std", "mean", "sign"] = "std"
 
@@ -220,6 +198,14 @@ class Mimic(AttackSettings):
     omniscient = True
     kind: str = "mimic"
     target: int = Field(0, ge=0, description="place among the honest peers")
+
+    def check(self, run: Circumstances) -> None:
+        """The target must be there."""
+        super().check(run)
+        if self.target >= run.honest:
+            raise SettingError(
+                f"[attack] target = {self.target}: there are {run.honest} honest peers; valid: 0 to {run.honest - 1}"
+            )
 
 
 class Dissensus(AttackSettings):
@@ -236,8 +222,13 @@ class Spectral(AttackSettings):
 
     implementation = "scenarios.attacks.kinds:Spectral"
     omniscient = True
+    honest_min = 2
+    needs_graph = True
     kind: str = "spectral"
     scale: float = Field(1.0, gt=0)
+
+
+SWAPPED = (7, 8, 9)
 
 
 class ForeignSwap(AttackSettings):
@@ -247,13 +238,34 @@ class ForeignSwap(AttackSettings):
     omniscient = True
     kind: str = "foreign-swap"
     broadcast: bool = Field(False, description="the same to all: permute `classes` instead")
-    classes: Annotated[tuple[StrictInt, ...], Strict(False)] = Field((7, 8, 9), description="of broadcast")
+    classes: Annotated[tuple[StrictInt, ...], Strict(False)] = Field(SWAPPED, description="of broadcast")
 
     @model_validator(mode="after")
     def _classes(self) -> ForeignSwap:
         if len(set(self.classes)) < 2 or min(self.classes) < 0:
             raise ValueError(f"classes = {list(self.classes)}: must be at least two different classes")
+        if not self.broadcast and self.classes != SWAPPED:
+            raise ValueError(
+                f"classes = {list(self.classes)} belongs to broadcast = true; else each victim's foreign classes are "
+                "permuted"
+            )
         return self
+
+    def check_samples(self, samples: Samples) -> None:
+        """There must be two columns to permute."""
+        if self.broadcast:
+            for label in self.classes:
+                if label >= samples.classes:
+                    raise SettingError(
+                        f"[attack] classes = {list(self.classes)}: there is no class {label}; valid: 0 to "
+                        f"{samples.classes - 1}"
+                    )
+        elif (least := samples.familiar_min()) > samples.classes - 2:
+            raise SettingError(
+                "[attack] broadcast = false: permutes the classes that a victim has no samples of, and every honest "
+                f"peer has samples of {least} or more of the {samples.classes}; valid: true, or a [data] partition "
+                "that leaves two classes out"
+            )
 
 
 class Backdoor(AttackSettings):
@@ -269,15 +281,33 @@ class Backdoor(AttackSettings):
     )
     boost: float = Field(1.0, gt=0, description="model replacement: send x + boost · (x_trained - x)")
 
+    def check_samples(self, samples: Samples) -> None:
+        """The target must be a class, other classes be tested, and the trigger fit into a sample."""
+        if self.target >= samples.classes:
+            raise SettingError(
+                f"[attack] target = {self.target}: there is no such class; valid: 0 to {samples.classes - 1}"
+            )
+        if not samples.tested - {self.target}:
+            raise SettingError(
+                f"[attack] target = {self.target}: all test samples are of this class, and none can be mistaken for it"
+            )
+        largest = min(samples.shape[-2:]) if len(samples.shape) >= 2 else math.isqrt(samples.shape[0])
+        if self.size > largest:
+            raise SettingError(
+                f"[attack] size = {self.size}: the square does not fit into samples of shape {samples.shape}; valid: 1 "
+                f"to {largest}"
+            )
+
+
+MIXED = ("sign-flip", "nan", "huge-norm", "replay")
+
 
 class Mixed(AttackSettings):
     """Attackers of several kinds, each with its defaults; the kinds are dealt out in turn."""
 
     implementation = "scenarios.attacks.kinds:Mixed"
     kind: str = "mixed"
-    kinds: Annotated[tuple[str, ...], Strict(False)] = Field(
-        ("sign-flip", "nan", "huge-norm", "replay"), min_length=1
-    )
+    kinds: Annotated[tuple[str, ...], Strict(False)] = Field(MIXED, min_length=1)
 
     def part(self, turn: int) -> AttackSettings:
         """Return the settings of the attacker whose turn it is (from 0)."""
@@ -287,6 +317,28 @@ class Mixed(AttackSettings):
     def sees_all(self) -> bool:
         """Whether one of them does."""
         return any(self._of(kind).sees_all for kind in self.kinds)
+
+    def check(self, run: Circumstances) -> None:
+        """Whatever those that attack need; kinds that somebody chose must all be dealt out."""
+        super().check(run)
+        if len(self.kinds) > run.attackers and self.kinds != MIXED:
+            raise SettingError(
+                f"[attack] kinds = {list(self.kinds)}: {len(self.kinds)} kinds for {run.attackers} attackers; valid: "
+                "at most one for each"
+            )
+        self._ask(lambda part: part.check(run), run.attackers)
+
+    def check_samples(self, samples: Samples) -> None:
+        """Whatever those that attack need."""
+        self._ask(lambda part: part.check_samples(samples), samples.attackers)
+
+    def _ask(self, question: Callable[[AttackSettings], None], attackers: int) -> None:
+        for kind in self.kinds[:attackers]:
+            try:
+                question(self._of(kind))
+            except SettingError as error:
+                said = str(error).removeprefix("[attack] ")
+                raise SettingError(f"[attack] kinds = {list(self.kinds)}: {kind}: {said}") from None
 
     @model_validator(mode="after")
     def _known(self) -> Mixed:
@@ -301,8 +353,8 @@ class Mixed(AttackSettings):
             choice = ATTACKS.settings_for(kind)
         except SettingError as error:
             raise ValueError(f"kinds = {list(self.kinds)}: {error}") from None
-        common = {name: getattr(self, name) for name in ("count", "fraction", "peers", "from_round", "data")}
-        made = choice.model_validate({"kind": kind, **common, "samples_per_class": self.samples_per_class})
+        common = {name: getattr(self, name) for name in AttackSettings.model_fields if name != "kind"}
+        made = choice.model_validate({"kind": kind, **common})
         assert isinstance(made, AttackSettings)
         return made
 

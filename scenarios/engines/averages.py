@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from gossip.learner import check_parts
 from gossip.learning.task import Task
+from scenarios.attacks.choice import Samples
 from scenarios.records import Average
 from scenarios.scenario import ScenarioSettings
 
@@ -27,6 +28,8 @@ Vectors: TypeAlias = Callable[[], Iterator[Vector]]
 def load_task(scenario: ScenarioSettings) -> Task:
     """Load data and model as a peer would, so that mistakes in them come up once, before anything starts.
 
+    So do those in `[attack]` that only the data can tell.
+
     Raises:
         SettingError, DataError: one sentence.
     """
@@ -36,7 +39,24 @@ def load_task(scenario: ScenarioSettings) -> Task:
     task.check()
     check_parts(task, scenario.protocol.load().parts(scenario.protocol))
     task.partition(scenario.scenario.peers)
+    _check_attack(scenario, task)
     return task
+
+
+def _check_attack(scenario: ScenarioSettings, task: Task) -> None:
+    attackers, peers = scenario.attackers, scenario.scenario.peers
+    if not attackers:
+        return
+    honest = set(range(peers)) - set(attackers)
+    scenario.attack.check_samples(
+        Samples(
+            attackers=len(attackers),
+            classes=task.dataset.classes,
+            shape=task.dataset.input_shape,
+            tested=frozenset(task.dataset.y_test.tolist()),
+            familiar_min=lambda: min(len(task.familiar(peer, peers)) for peer in honest),
+        )
+    )
 
 
 class Averages:

@@ -8,6 +8,7 @@ waits for it waits no longer than for a slow neighbour.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from gossip.learner import Learner
 from gossip.learning.task import Task
 from gossip.protocols.base import Contribution, Message, Model, ModelMessage, PeerId, Ticket
 from scenarios.attacks.base import Attack, Knowledge, Scene
+from scenarios.attacks.old_messages import OldMessages
 from scenarios.scenario import ScenarioSettings
 from scenarios.virtual.batched import BatchedLearning
 from scenarios.virtual.models import Handle
@@ -69,7 +71,8 @@ class AttackedSimulation(Simulation):
         self._attackers = frozenset(attack.scene.attackers)
         self._steps: dict[Tag, _Step] = {}
         self._latest: dict[int, Handle] = {}
-        self._said: dict[int, dict[Tag, Message]] = {}
+        self._leader: Handle | None = None
+        self._said: dict[int, OldMessages] = {peer: OldMessages() for peer in attack.scene.attackers}
         self._bases: dict[int, Handle] = {}
 
         if not attack.settings.merges:
@@ -96,11 +99,15 @@ class AttackedSimulation(Simulation):
                 step.honest[sender.index] = handle
                 self._release_if_complete(step)
             return
+        attack = self._attack.of(sender.index)
         step.own[sender.index] = message.model  # type: ignore[attr-defined]
+        if sender.index == min(self._attackers):
+            self._leader = step.own[sender.index]
+        if attack.replays:
+            self._said[sender.index].note(message)
         if tag[1] < self._from_round:
             super().transmit(sender, name, message, connection)
             return
-        attack = self._attack.of(sender.index)
         held = isinstance(message, ModelMessage) and attack.omniscient and tag[1] < self._rounds
         if not held or step.released:
             self._send(sender, name, message, connection)
@@ -125,22 +132,13 @@ class AttackedSimulation(Simulation):
             self._send(sender, name, message, connection)
 
     def _send(self, sender: VirtualPeer, name: PeerId, message: Message, connection: int) -> None:
-        if self._attack.of(sender.index).replays:
-            super().transmit(sender, name, self._replayed(sender, message), connection)
+        attack = self._attack.of(sender.index)
+        if attack.replays:
+            again = self._said[sender.index].again(message, attack)
+            super().transmit(sender, name, again, connection)
             return
         crafted = self._crafted(sender, self.index_of[name], message)
         super().transmit(sender, name, dataclasses.replace(message, model=crafted), connection)  # type: ignore[call-arg]
-
-    def _replayed(self, sender: VirtualPeer, message: Message) -> Message:
-        kind, round, step = tag = _tag(message)
-        sent = self._said.setdefault(sender.index, {})
-        sent.setdefault(tag, message)
-        again = self._attack.of(sender.index).old(round)
-        if again is None:
-            return message
-        for other in [other for other in sent if other[1] < again]:
-            del sent[other]
-        return sent.get((kind, again, step), message)
 
     def _crafted(self, sender: VirtualPeer, victim: int, message: Message) -> Handle:
         attack, tag = self._attack.of(sender.index), _tag(message)
@@ -156,9 +154,12 @@ class AttackedSimulation(Simulation):
         honest: dict[int, Handle] = {}
         if attack.omniscient:
             honest = step.honest if len(step.honest) > 1 else self._latest
+        if attack.names_peers:
+            # Where peers do not all send at once, as under MoDeST and gossip learning.
+            honest = {**self._latest, **step.honest}
         places = tuple(sorted(honest))
         base = self._bases.get(sender.index, own)
-        leader = step.own.get(min(self._attackers), own)
+        leader = step.own.get(min(self._attackers), self._leader or own)
         inputs = [own, base, leader, *(honest[place] for place in places)]
 
         def function(models: Tensor) -> Tensor:  # (3 + h, L)
@@ -209,12 +210,20 @@ class _Deaf:
 def scene_of(scenario: ScenarioSettings, task: Task, topology: Topology) -> Scene:
     """Return what the attackers of a virtual run know from the beginning."""
     names = scenario.peer_names
-    shards = task.partition(len(names))
-    labels = task.dataset.y_train
     device = scenario.virtual.device
+    choice = scenario.merge
 
     def familiar(peer: int) -> frozenset[int]:
-        return frozenset(torch.unique(labels[torch.from_numpy(shards[peer])]).tolist())
+        return frozenset(task.familiar(peer, len(names)))
+
+    @functools.cache
+    def declared() -> Mapping[PeerId, frozenset[int]]:
+        if not choice.load()(choice).declares_classes:
+            return {}
+        every = frozenset(range(task.dataset.classes))
+        return {
+            name: every if peer in scenario.attackers else familiar(peer) for peer, name in enumerate(names)
+        }
 
     def row(peer: int, round: int) -> Mapping[int, float]:
         return topology.row(peer, round if topology.time_varying else 0)
@@ -228,13 +237,14 @@ def scene_of(scenario: ScenarioSettings, task: Task, topology: Topology) -> Scen
             peer=names[victim],
             position=victim,
             peers=len(names),
-            merge=scenario.merge.load()(scenario.merge),
+            merge=choice.load()(choice),
             sanitise=scenario.sanitise,
             device=device,
         )
         whole = torch.cat([own, task.initial().to(own.device)[len(own) :]])
         contributions = [Contribution(names[peer], model, weight) for peer, model, weight in received]
-        return learner.merge(whole, own_weight, contributions, round=round)[: len(own)]
+        merged = learner.merge(whole, own_weight, contributions, round=round, declared=declared())
+        return merged[: len(own)]
 
     return Scene(
         task=task,

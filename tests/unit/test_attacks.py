@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -269,6 +270,35 @@ def test_foreign_swap_leaves_what_the_victim_can_test_and_permutes_the_rest() ->
     broadcast = columns(made("foreign-swap", broadcast=True).craft(known(victim=None)))
     assert broadcast[:7] == before[:7]
     assert broadcast[7:] == [before[8], before[9], before[7]]
+
+
+def test_a_network_without_columns_to_permute_is_refused() -> None:
+    settings = ATTACKS.validate({"kind": "foreign-swap", "peers": list(ATTACKERS)})
+    other = Task(
+        data=DataSettings(train_max=60, test_max=40, classes=11),
+        model=ModelSettings(name="logistic"),
+        local=LocalSettings(lr=0.1),
+        seed=0,
+        folder=Path(),
+    )
+    elsewhere = dataclasses.replace(scene(), task=OtherClasses(TASK, other))  # type: ignore[arg-type]
+    with pytest.raises(SettingError, match="no output layer of 11 rows"):
+        settings.load()(settings, elsewhere)
+
+
+class OtherClasses:
+    """A network of ten outputs for eleven classes, as a user's network may be."""
+
+    def __init__(self, network: Task, samples: Task) -> None:
+        self.space, self.dataset = network.space, samples.dataset
+
+
+@pytest.mark.parametrize("merges", [True, False])
+def test_a_mixed_attacker_merges_as_the_mixture_says(merges: bool) -> None:
+    mixed = ATTACKS.validate(
+        {"kind": "mixed", "count": 2, "merges": merges, "kinds": ["sign-flip", "backdoor"]}
+    )
+    assert [mixed.part(turn).merges for turn in range(2)] == [merges, merges]  # type: ignore[attr-defined]
 
 
 # --- who --------------------------------------------------------------------------------------------
