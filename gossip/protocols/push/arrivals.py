@@ -8,8 +8,11 @@ from __future__ import annotations
 from gossip.protocols.base import PeerId
 from gossip.protocols.push.settings import PushSettings
 
-JITTER = 2
-"""So many pushes of one sender may come between two own wake-ups, as periods vary and messages are late."""
+SAVED_MAX = 4
+"""Arrivals that a sender has in reserve: periods vary, so that its pushes run ahead of the own wake-ups at times.
+
+With the default jitter, 2 refuse one honest model in a hundred, 4 one in five hundred.
+"""
 
 
 class Arrivals:
@@ -25,7 +28,7 @@ class Arrivals:
     __slots__ = ("_allowed", "_burst", "count")
 
     def __init__(self, settings: PushSettings) -> None:
-        self._burst = JITTER + (settings.token_capacity if settings.tokens != "proactive" else 0)
+        self._burst = SAVED_MAX + (settings.token_capacity if settings.tokens != "proactive" else 0)
         self._allowed: dict[PeerId, tuple[int, int]] = {}
         """Sender -> what was left to it at its last arrival, and own wake-ups until then."""
         self.count = 0
