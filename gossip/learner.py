@@ -15,7 +15,7 @@ from gossip.learning.task import Evaluation, Shard, Task
 from gossip.merging import sanitise
 from gossip.merging.base import Merge, MergeContext, Verdict
 from gossip.merging.sanitise import Refusal, Sanitiser, SanitiseSettings
-from gossip.protocols.base import Contribution, Part, PeerId
+from gossip.protocols.base import WHOLE, Contribution, Part, PeerId
 
 __all__ = ["Evaluation", "Judged", "Learner", "Trained"]
 
@@ -98,10 +98,6 @@ class Learner:
         self._velocity = trained.velocity
         return replace(trained, model=trained.model.cpu())
 
-    def begin_anew(self) -> None:
-        """Forget the momentum buffer, as a process does that ends."""
-        self._velocity = None
-
     def merge(
         self,
         own: Tensor,
@@ -111,6 +107,7 @@ class Learner:
         round: int,
         step: int = 0,
         last: bool = True,
+        part: Part = WHOLE,
         declared: Mapping[PeerId, frozenset[int]] | None = None,
     ) -> Tensor:
         """Return the merged model [P]: learned slots by the rule, the others from `own`.
@@ -122,6 +119,7 @@ class Learner:
             round: the round.
             step: the gossip step within the round.
             last: whether training follows, not another gossip step.
+            part: what the contributions do not have of `own`, and what is kept of the merged model.
             declared: the classes of which senders say that they have samples, where the rule wants to know.
         """
         self._check(own)
@@ -138,6 +136,7 @@ class Learner:
                 round=round,
                 step=step,
                 last=last,
+                part=part,
                 rejected=len(received) - len(accepted),
                 declared=declared or {},
             ),
@@ -210,6 +209,7 @@ class Learner:
         round: int,
         step: int,
         last: bool,
+        part: Part,
         rejected: int,
         declared: Mapping[PeerId, frozenset[int]],
     ) -> MergeContext:
@@ -228,6 +228,7 @@ class Learner:
             round=round,
             step=step,
             last=last,
+            part=part,
             space=space,
             x=self._x,
             y=self._y,

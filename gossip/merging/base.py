@@ -19,7 +19,7 @@ from torch import Tensor
 from gossip import seeding
 from gossip.errors import ProtocolMisuse
 from gossip.parameters import ParameterSpace
-from gossip.protocols.base import Contribution, PeerId
+from gossip.protocols.base import WHOLE, Contribution, Part, PeerId
 
 WEIGHT_TOLERANCE = 1e-6
 """How far from one the weights may sum: rounding of a row of the mixing matrix, not a missing neighbour."""
@@ -52,6 +52,9 @@ class MergeContext:
     last: bool = True
     """No further gossip step follows before the model is trained: where a correction belongs that is due once
     per round."""
+    part: Part = WHOLE
+    """What was received of the others' models, and what is kept of the merged one. All models are whole, and elsewhere
+    they are the own one: for rules that measure them."""
     space: ParameterSpace
     """Names, shapes and offsets of the slots in [L], for rules per tensor or per class."""
     x: Tensor  # (n, *input_shape) own training samples
@@ -82,6 +85,8 @@ class Occasion(NamedTuple):
     round: int
     step: int
     last: bool
+    part: Part = WHOLE
+    """What was received, and what is kept of the merged model; elsewhere all models are the own one."""
 
 
 class AfterAverage(abc.ABC):
@@ -95,8 +100,8 @@ class AfterAverage(abc.ABC):
         """Return whether this merge will want its inputs measured."""
 
     @abc.abstractmethod
-    def measure(self, models: Tensor) -> Tensor:
-        """Return what the rule has to know of each of `models` (n, L): numbers (n, m) float64, m the same for all."""
+    def measure(self, models: Tensor, part: Part) -> Tensor:
+        """Return what the rule has to know of a part of each of `models` (n, L): numbers (n, m_part) float64."""
 
     @abc.abstractmethod
     def change(
@@ -106,10 +111,14 @@ class AfterAverage(abc.ABC):
 
         Args:
             averages: Σ_j W_ij x_j of each merge (n, L).
-            measured: of own and received models (n, k, m), own first; anything where not needed or not there.
+            measured: of own and received models (n, k, m_part), own first; anything where not needed or not there.
             weights: W_ii and W_ij (n, k) float64; 0 where there is no model.
-            occasions: one for each merge; no peer twice.
+            occasions: one for each merge, all of the same part; no peer twice.
         """
+
+    @abc.abstractmethod
+    def begin_anew(self, peer: int) -> None:
+        """Forget what is remembered for a peer: its process has ended."""
 
 
 class Merge(abc.ABC):

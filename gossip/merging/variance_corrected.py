@@ -17,11 +17,14 @@ What the paper leaves open, and what is done here:
 * No scale overshoots by a fixed factor, for errors multiply from merge to merge; there is a largest scale.
 * Several gossip steps in a round are corrected together, after the last one, to the variances before the first.
 * When models agree, scales are nearly one and the correction is off until they are not.
+* Models may come in parts. Of each tensor, what lies within the part is then measured and corrected like a tensor; the
+  rest, which is the same in all models, would dilute every scale. Each part is off or not by itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -33,7 +36,7 @@ from gossip.merging.blocks import fresh_like, slices
 from gossip.merging.moments import BLOCK_ELEMENTS, STACK_ELEMENTS, BlockSums, Moments, Scratch, moments
 from gossip.merging.settings import VarianceCorrectedSettings
 from gossip.parameters import ParameterSpace, Role, Slot
-from gossip.protocols.base import Contribution
+from gossip.protocols.base import WHOLE, Contribution, Part
 
 NO_VARIANCE_RELATIVE = 1e-12
 NO_VARIANCE = 1e-20
@@ -64,7 +67,7 @@ class VarianceCorrected(Merge):
         if self._correction is None:
             self._correction = Correction(self.settings, context.space, 1)
         correction = self._correction
-        occasion = Occasion(0, context.round, context.step, context.last)
+        occasion = Occasion(0, context.round, context.step, context.last, context.part)
         measures_inputs, measures_average = correction.needs(occasion), correction.corrects(occasion)
         if not measures_inputs and not measures_average:
             correction.pass_over(occasion)
@@ -75,7 +78,7 @@ class VarianceCorrected(Merge):
             own,
             own_weight,
             received,
-            correction.slots,
+            correction.slots_in(context.part),
             correction.scratch,
             inputs=measures_inputs,
             average=measures_average,
@@ -94,33 +97,50 @@ class VarianceCorrected(Merge):
 class Correction(AfterAverage):
     """The correction for any number of peers, with what each of them remembers.
 
-    What is measured of a model are the variances of its corrected tensors (m,).
+    What is measured of a part of a model are the variances of the tensors that are corrected there (m,).
     """
 
     def __init__(self, settings: VarianceCorrectedSettings, space: ParameterSpace, peers: int) -> None:
         self.settings = settings
-        self.slots = corrected_slots(settings, space)
-        """The tensors that are corrected; others are only averaged."""
         self.scratch = Scratch()
-        self._memories = [_Memory() for _ in range(peers)]
+        self._space = space
+        self._slots: dict[Part, tuple[Slot, ...]] = {}
+        self._memories: list[dict[Part, _Memory]] = [{} for _ in range(peers)]
+
+    def slots_in(self, part: Part) -> tuple[Slot, ...]:
+        """Return the tensors, or what the part has of them, that are corrected; others are only averaged."""
+        slots = self._slots.get(part)
+        if slots is None:
+            slots = self._slots[part] = corrected_slots(self.settings, self._space, part)
+        return slots
+
+    def begin_anew(self, peer: int) -> None:
+        """Forget targets and quiet merges of a peer."""
+        self._memories[peer] = {}
 
     def needs(self, occasion: Occasion) -> bool:
         """Return whether the targets come from this merge's models: the first of its round that is not passed over."""
-        memory = self._memories[occasion.peer]
-        return bool(self.slots) and memory.round != occasion.round and not self._passes_over(memory)
+        memory = self._memory(occasion)
+        return (
+            bool(self.slots_in(occasion.part))
+            and memory.round != occasion.round
+            and not self._passes_over(memory)
+        )
 
     def corrects(self, occasion: Occasion) -> bool:
         """Return whether the average is to be scaled: after the last gossip step, unless models agree."""
-        return bool(self.slots) and occasion.last and not self._passes_over(self._memories[occasion.peer])
+        slots = self.slots_in(occasion.part)
+        return bool(slots) and occasion.last and not self._passes_over(self._memory(occasion))
 
     def pass_over(self, occasion: Occasion) -> None:
         """Note a merge for which nothing was to be measured."""
         if occasion.last:
-            self._memories[occasion.peer].quiet += 1
+            self._memory(occasion).quiet += 1
 
-    def measure(self, models: Tensor) -> Tensor:
-        """Return the variances (n, m) float64 of the corrected tensors of `models` (n, L)."""
-        return self._moments(models).variance
+    def measure(self, models: Tensor, part: Part) -> Tensor:
+        """Return the variances (n, m) float64 of what is corrected in a part of `models` (n, L)."""
+        slots = self.slots_in(part)
+        return self._moments(models, slots).variance if slots else models.new_empty(len(models), 0).double()
 
     def change(
         self,
@@ -140,19 +160,27 @@ class Correction(AfterAverage):
         if first:
             fresh = target_variances(measured[first], weights[first], self.settings)  # (first, m)
             for place, target in zip(first, fresh, strict=True):
-                self._memories[occasions[place].peer].remember(occasions[place].round, target)
+                self._memory(occasions[place]).remember(occasions[place].round, target)
         if not last:
             return
-        memories = [self._memories[occasions[place].peer] for place in last]
+        slots = self.slots_in(occasions[0].part)
+        memories = [self._memory(occasions[place]) for place in last]
         targets = torch.stack([memory.take() for memory in memories])
         if found is None:
-            found = self._moments(averages if len(last) == len(averages) else averages[last])
+            found = self._moments(averages if len(last) == len(averages) else averages[last], slots)
         scales = variance_scales(targets, found, scale_max=self.settings.scale_max)  # (last, m)
         strengths = self._strengths(memories, scales)
-        _rescale(averages, last, self.slots, found.mean, 1 + strengths[:, None] * (scales - 1), self.scratch)
+        _rescale(averages, last, slots, found.mean, 1 + strengths[:, None] * (scales - 1), self.scratch)
 
-    def _moments(self, models: Tensor) -> Moments:
-        found = [moments(models[:, slot.offset : slot.end], self.scratch) for slot in self.slots]
+    def _memory(self, occasion: Occasion) -> _Memory:
+        memories = self._memories[occasion.peer]
+        memory = memories.get(occasion.part)
+        if memory is None:
+            memory = memories[occasion.part] = _Memory()
+        return memory
+
+    def _moments(self, models: Tensor, slots: Sequence[Slot]) -> Moments:
+        found = [moments(models[:, slot.offset : slot.end], self.scratch) for slot in slots]
         means, variances = (torch.stack(each, 1) for each in zip(*found, strict=True))  # (n, m)
         return Moments(means, variances)
 
@@ -173,7 +201,7 @@ class Correction(AfterAverage):
 
 
 class _Memory:
-    """What one peer keeps from merge to merge."""
+    """What one peer keeps of one part from merge to merge."""
 
     __slots__ = ("quiet", "round", "target")
 
@@ -193,13 +221,18 @@ class _Memory:
         return target
 
 
-def corrected_slots(settings: VarianceCorrectedSettings, space: ParameterSpace) -> tuple[Slot, ...]:
-    """Return the learned slots that are corrected: by default weights, not biases."""
-    return tuple(
-        slot
-        for slot in space.slots_of(Role.LEARNED)
-        if len(slot.shape) >= settings.ndim_min and slot.size >= settings.numel_min
-    )
+def corrected_slots(
+    settings: VarianceCorrectedSettings, space: ParameterSpace, part: Part = WHOLE
+) -> tuple[Slot, ...]:
+    """Return the learned slots that are corrected, by default weights, not biases; those cut short by a part flat."""
+    first, end = part.bounds(space.learned_size)
+    found = []
+    for slot in space.slots_of(Role.LEARNED):
+        start, stop = max(slot.offset, first), min(slot.end, end)
+        if len(slot.shape) >= settings.ndim_min and stop - start >= settings.numel_min:
+            cut = stop - start < slot.size
+            found.append(replace(slot, offset=start, shape=(stop - start,)) if cut else slot)
+    return tuple(found)
 
 
 def target_variances(variances: Tensor, weights: Tensor, settings: VarianceCorrectedSettings) -> Tensor:

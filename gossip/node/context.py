@@ -11,7 +11,7 @@ import trio
 from gossip import seeding
 from gossip.merging.sanitise import MUTED
 from gossip.node.handles import Deferred, travelled
-from gossip.protocols.base import Contribution, Event, Message, Part, PeerId, Ticket, TimerKey
+from gossip.protocols.base import WHOLE, Contribution, Event, Message, Part, PeerId, Ticket, TimerKey
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -140,6 +140,7 @@ class NodeContext:
         round: int,
         step: int = 0,
         last: bool = True,
+        part: Part = WHOLE,
     ) -> Deferred:
         """Queue a merge."""
         merged = Deferred(self._learned_size)
@@ -153,6 +154,7 @@ class NodeContext:
                 round=round,
                 step=step,
                 last=last,
+                part=part,
                 declared=declared,
             ),
             lambda vector: self._merged(merged, vector),

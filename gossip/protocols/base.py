@@ -45,6 +45,10 @@ class Part(NamedTuple):
         return size * self.place // self.of, size * (self.place + 1) // self.of
 
 
+WHOLE = Part(0, 1)
+"""All of a model."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
     """What peers say to each other. Subclasses add plain fields: int, float, str, bytes, bool, or tuples of them.
@@ -182,10 +186,12 @@ class Context(StructuralType):
         round: int,
         step: int = 0,
         last: bool = True,
+        part: Part = WHOLE,
     ) -> Model:
         """Return the handle of the merged model at once. Weights sum to one.
 
         `last` says that no gossip step of this round follows: where a rule belongs that is due once a round.
+        `part` is what was received of the others' models, and what is kept of the merged one; elsewhere, all are own.
         """
 
     def adopt(self, own: Model, received: Sequence[Contribution]) -> Model:

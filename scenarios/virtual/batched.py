@@ -22,7 +22,7 @@ from gossip.learning.models import MODELS
 from gossip.learning.task import Evaluation, Shard, Task
 from gossip.merging.base import Merge
 from gossip.merging.sanitise import SanitiseSettings
-from gossip.protocols.base import Contribution, Part, PeerId
+from gossip.protocols.base import WHOLE, Contribution, Part, PeerId
 from gossip.settings import Choice
 from scenarios.virtual import requests, training
 from scenarios.virtual.changed_averages import ChangedAverages
@@ -121,10 +121,10 @@ class BatchedLearning:
                 task.local_update(self.device), self._minibatches, stack.gradient if stack else None
             )
         self._evaluation = StackedEvaluation(task, stack, device=self.device, alone=self.method == "loop")
-        self._velocities: Tensor | None = None  # (peers, T)
-        if task.local_update(self.device).keeps_velocity:
+        self._keeps_velocity = task.local_update(self.device).keeps_velocity
+        self._velocities: Tensor | None = None  # (peers, T); those who are trained alone keep their own
+        if self._keeps_velocity and self._training is not None:
             self._velocities = torch.zeros(len(names), task.space.trained_size, device=self.device)
-        self._anew: set[int] = set()
         self._arena = Arena(task.space.size, rows=2 * len(names) + 8, device=self.device)
         self._free = self._arena.free
         self._pending: list[Handle] = []
@@ -173,13 +173,16 @@ class BatchedLearning:
 
     def train(self, model: Handle, peer: int, *, round: int) -> Handle:
         """Return `model` as one local update of `peer` will leave it."""
-        anew = peer in self._anew
-        self._anew.discard(peer)
-        return self._noted(peer, requests.Train(model, round, anew))
+        return self._noted(peer, requests.Train(model, round))
 
     def begin_anew(self, peer: int) -> None:
-        """Let the peer's next local update begin with a new momentum buffer: its process has ended."""
-        self._anew.add(peer)
+        """Forget all that the peer has beside models, for its process has ended: momentum, rule, muted senders."""
+        if any(handle.peer == peer for handle in self._pending):
+            self.flush()  # what it asked for before still sees all that
+        self._learners.pop(peer, None)
+        self._exchanges.begin_anew(peer)
+        if self._velocities is not None:
+            self._velocities[peer] = 0
 
     def merge(
         self,
@@ -191,9 +194,10 @@ class BatchedLearning:
         round: int,
         step: int = 0,
         last: bool = True,
+        part: Part = WHOLE,
     ) -> Handle:
         """Return the merged model: learned slots by the rule, the others from `own`. Contributions hold handles."""
-        return self._noted(peer, requests.Merge(own, own_weight, received, round, step, last))
+        return self._noted(peer, requests.Merge(own, own_weight, received, round, step, last, part))
 
     def adopt(self, own: Handle, received: Sequence[Contribution]) -> Handle:
         """Return another peer's model with the slots that never travel taken from `own`; see `Learner.adopt`."""
@@ -260,7 +264,7 @@ class BatchedLearning:
         pending, self._pending = self._pending, []
         # What remembers something: rules that are not linear, and a momentum that is kept.
         ordered: set[type] = {requests.Merge} if not self._merge_class.linear else set()
-        if self._velocities is not None:
+        if self._keeps_velocity:
             ordered.add(requests.Train)
         levels = requests.levels(pending, ordered=ordered)
         del pending  # what nobody holds any more is to be freed on the way
@@ -300,7 +304,7 @@ class BatchedLearning:
                 self._arena.at([handle.request.own.row for handle in part]),
                 [handle.peer for handle in part],
                 [handle.request.round for handle in part],
-                self._velocities_before(part),
+                None if self._velocities is None else self._velocities[[handle.peer for handle in part]],
             )
             self._arena.put(rows[start : start + len(part)], outcome.models)
             self.skipped += outcome.skipped
@@ -314,23 +318,12 @@ class BatchedLearning:
     def _train_alone(self, handles: list[Handle]) -> None:
         rows = self._arena.take(len(handles))
         for handle, row in zip(handles, rows, strict=True):
-            own, round, anew = handle.request
-            learner = self._learner(handle.peer)
-            if anew:
-                learner.begin_anew()
-            outcome = learner.train(self._arena.vectors[own.row], round=round)
+            own, round = handle.request
+            outcome = self._learner(handle.peer).train(self._arena.vectors[own.row], round=round)
             self._arena.vectors[row] = outcome.model
             self.skipped += outcome.skipped
             handle.loss = outcome.loss
             handle.place(row)
-
-    def _velocities_before(self, handles: list[Handle]) -> Tensor | None:
-        """Return the momentum buffers (n, T) that local updates begin with, where they are kept."""
-        if self._velocities is None:
-            return None
-        velocities = self._velocities[[handle.peer for handle in handles]]
-        velocities[[place for place, handle in enumerate(handles) if handle.request.anew]] = 0
-        return velocities
 
     def _learner(self, peer: int) -> Learner:
         if peer not in self._learners:

@@ -57,6 +57,12 @@ class Exchanges:
         self._declared = declared
         self._tell = tell
 
+    def begin_anew(self, peer: int) -> None:
+        """Forget what a peer's sanitiser and its rule remember."""
+        self._screen.begin_anew(peer)
+        if self._after_average is not None:
+            self._after_average.begin_anew(peer)
+
     def average(self, handles: list[Handle]) -> None:
         """Average all at once: a sparse matrix of weights times the arena. Some rules then change the averages."""
         rank = self._rank
@@ -65,6 +71,7 @@ class Exchanges:
         rows = self._arena.take(len(handles))
         learned = self._learned
         if self._after_average is not None:
+            handles.sort(key=lambda handle: handle.request.part)  # as they are changed together
             self._after_average.measure(handles)
         for start in range(0, len(handles), self._chunk):
             part = handles[start : start + self._chunk]
@@ -120,7 +127,7 @@ class Exchanges:
         learned = self._learned
         vectors = self._arena.vectors
         for handle, row in zip(handles, rows, strict=True):
-            own, own_weight, received, round, step, last = handle.request
+            own, own_weight, received, round, step, last, part = handle.request
             contributions = [
                 Contribution(each.sender, vectors[each.model.row, :learned], each.weight) for each in received
             ]
@@ -136,6 +143,7 @@ class Exchanges:
                 round=round,
                 step=step,
                 last=last,
+                part=part,
                 declared=self._declared,
             )
             for judged in learner.take_judged():

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gossip.protocols.base import Part
+
 GROWTH = 1.5
 GROWTH_BYTES_MAX = 256 * 2**20
 """An arena of large models grows in steps of this, not by half of itself."""
@@ -31,8 +33,8 @@ class Handle:
         """Depth in the graph of requests while they are computed; 0 where the vector exists."""
         self.loss: float | None = None
         """Mean training loss, of a trained model."""
-        self.measured = False
-        """A merge rule has measured the vector."""
+        self.measured: tuple[Part, ...] = ()
+        """Of which parts of the vector a merge rule knows what it measures."""
         self._free = free
 
     def place(self, row: int) -> None:

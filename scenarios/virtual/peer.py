@@ -9,6 +9,7 @@ import numpy as np
 
 from gossip import seeding
 from gossip.protocols.base import (
+    WHOLE,
     Contribution,
     Event,
     Message,
@@ -188,12 +189,13 @@ class VirtualPeer:
         round: int,
         step: int = 0,
         last: bool = True,
+        part: Part = WHOLE,
     ) -> Model:
         """Merge; its value is computed with many others, later."""
         simulation = self._simulation
         simulation.log.add(simulation.now, Did.MERGE, self.index, len(received), round, step)
         return simulation.learning.merge(
-            own, own_weight, received, peer=self.index, round=round, step=step, last=last
+            own, own_weight, received, peer=self.index, round=round, step=step, last=last, part=part
         )
 
     def adopt(self, own: Model, received: Sequence[Contribution]) -> Model:

@@ -16,8 +16,6 @@ class Train(NamedTuple):
 
     own: Handle
     round: int
-    anew: bool
-    """The peer's momentum buffer is new, not the one that its last update left."""
 
 
 class Merge(NamedTuple):
@@ -29,6 +27,7 @@ class Merge(NamedTuple):
     round: int
     step: int
     last: bool
+    part: Part
 
 
 class Adopt(NamedTuple):

@@ -31,6 +31,7 @@ class ScalarLearning:
         round: int,
         step: int,
         last: bool,
+        part: Part,
     ) -> float:
         """Return Σ_j W_ij x_j."""
         total = own_weight * own

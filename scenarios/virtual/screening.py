@@ -51,6 +51,10 @@ class Screen:
         self._tell = tell
         self._sanitisers: dict[int, Sanitiser] = {}
 
+    def begin_anew(self, peer: int) -> None:
+        """Forget whom a peer has muted, and all that led there."""
+        self._sanitisers.pop(peer, None)
+
     def norms(self, rows: Sequence[int]) -> Norms:
         """Return the norms of the learned slots in `rows`."""
         unique = sorted(set(rows))

@@ -53,7 +53,7 @@ class Learning(StructuralType):
         """Return the handle of the model after one local update."""
 
     def begin_anew(self, peer: int) -> None:
-        """Forget what the peer's local updates have left beside models: its process has ended."""
+        """Forget what the peer's updates and merges have left beside models: its process has ended."""
 
     def merge(
         self,
@@ -65,6 +65,7 @@ class Learning(StructuralType):
         round: int,
         step: int,
         last: bool,
+        part: Part,
     ) -> Model:
         """Return the handle of the merged model."""
 
@@ -410,7 +411,8 @@ class Simulation:
         self._fault("restarted" if peer.life else "joined", peer)
         _, model = peer.checkpoint or (0, self.learning.initial(peer.index))
         peer.protocol = self._make_protocol(model, peer.state)
-        self.learning.begin_anew(peer.index)
+        if peer.life:
+            self.learning.begin_anew(peer.index)
         peer.alive = True
         peer.finished = False
         self._running += 1

@@ -76,7 +76,7 @@ def merged_part(learner: Learner, own: torch.Tensor, others: list[torch.Tensor],
         Contribution(f"p{k + 1}", learner.graft(own, other[start:stop].clone(), part)[:size], 0.25)
         for k, other in enumerate(others)
     ]
-    return learner.graft(own, learner.merge(own, 1 - 0.25 * len(others), received, round=0), part)
+    return learner.graft(own, learner.merge(own, 1 - 0.25 * len(others), received, round=0, part=part), part)
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
@@ -115,13 +115,66 @@ def test_the_virtual_engine_merges_parts_as_each_peers_own_learner_does(rule):
     models = [learning_task.initial(f"p{k}") for k in range(3)]
     part = Part(1, 3)
     grafted = [Contribution(f"p{k}", learning.graft(handles[0], handles[k], part), 0.25) for k in (1, 2)]
-    whole = learning.merge(handles[0], 0.5, grafted, peer=0, round=0)
+    whole = learning.merge(handles[0], 0.5, grafted, peer=0, round=0, part=part)
     result = learning.vector(learning.graft(handles[0], whole, part))
     expected = merged_part(learner_of(learning_task, rule), models[0], models[1:], part)
     torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-7)
     start, stop = part.bounds(learning_task.space.learned_size)
     assert torch.equal(result[:start], models[0][:start])
     assert torch.equal(result[stop:], models[0][stop:])
+
+
+def test_the_virtual_engine_remembers_of_each_part_what_each_peers_own_learner_does():
+    """Peers merge different parts at once, and one model is measured for different parts."""
+    peers, of = 3, 4
+    rule = VarianceCorrectedSettings(quiet_merges=2, quiet_scale=1.15)
+    learning_task = task()
+    size = learning_task.space.learned_size
+    learning = BatchedLearning(learning_task, [f"p{k}" for k in range(peers)], rule)
+    group = [learner_of(learning_task, rule, k) for k in range(peers)]
+    handles = [learning.initial(k, independent=True) for k in range(peers)]
+    models = [learning_task.initial(f"p{k}") for k in range(peers)]
+    starts = [model.clone() for model in models]
+    for turn in range(12):
+        before, vectors = list(handles), list(models)
+        for k in range(peers):
+            part = Part((turn + k) % of, of)
+            others = [j for j in range(peers) if j != k][: 1 + turn % 2]
+            grafted = [
+                Contribution(f"p{j}", learning.graft(before[k], before[j], part), 0.25) for j in others
+            ]
+            received = [
+                Contribution(f"p{j}", group[k].graft(vectors[k], vectors[j], part)[:size], 0.25)
+                for j in others
+            ]
+            own_weight = 1 - 0.25 * len(others)
+            merged = learning.merge(before[k], own_weight, grafted, peer=k, round=turn, part=part)
+            handles[k] = learning.graft(before[k], merged, part)
+            expected = group[k].merge(vectors[k], own_weight, received, round=turn, part=part)
+            models[k] = group[k].graft(vectors[k], expected, part)
+    for mine, theirs, start in zip(learning.stack(handles), models, starts, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
+        assert not torch.allclose(mine, start, atol=1e-2)
+
+
+def test_the_virtual_engine_measures_a_model_anew_for_another_part():
+    learning_task, rule = task(), VarianceCorrectedSettings()
+    size = learning_task.space.learned_size
+    learning = BatchedLearning(learning_task, ["p0", "p1", "p2"], rule)
+    handles = [learning.initial(k, independent=True) for k in range(3)]
+    models = [learning_task.initial(f"p{k}") for k in range(3)]
+    merges = []
+    for peer, place in ((0, 0), (1, 1), (0, 2), (1, 0)):
+        part = Part(place, 3)
+        handle = learning.merge(
+            handles[0], 0.5, [Contribution("p2", handles[2], 0.5)], peer=peer, round=0, part=part
+        )
+        expected = learner_of(learning_task, rule).merge(
+            models[0], 0.5, [Contribution("p2", models[2][:size], 0.5)], round=0, part=part
+        )
+        merges.append((handle, expected))
+    for handle, expected in merges:
+        torch.testing.assert_close(learning.vector(handle), expected, rtol=1e-5, atol=1e-7)
 
 
 # --- on the wire ---

@@ -19,7 +19,7 @@ from gossip.merging.moments import BLOCK_ELEMENTS, Scratch, moments
 from gossip.merging.settings import MERGES, VarianceCorrectedSettings
 from gossip.merging.variance_corrected import VarianceCorrected
 from gossip.parameters import ParameterSpace, Role, Slot
-from gossip.protocols.base import Contribution
+from gossip.protocols.base import WHOLE, Contribution, Part
 from tests.strategies import weights
 from topologies import Topology
 
@@ -47,7 +47,7 @@ class Peer:
         self.rule = VarianceCorrected(VarianceCorrectedSettings(**settings))
         self.space = space_of(*(shapes or SHAPES))
 
-    def merge(self, models, row, *, round=0, step=0, last=True) -> np.ndarray:
+    def merge(self, models, row, *, round=0, step=0, last=True, part=WHOLE) -> np.ndarray:
         own, *others = (torch.from_numpy(np.array(model, dtype=np.float32)) for model in models)
         received = [
             Contribution(f"p{k}", model, w) for k, (model, w) in enumerate(zip(others, row[1:], strict=True))
@@ -58,6 +58,7 @@ class Peer:
             round=round,
             step=step,
             last=last,
+            part=part,
             space=self.space,
             x=torch.zeros(0),
             y=torch.zeros(0),
@@ -447,6 +448,96 @@ def test_weights_and_sizes_that_do_not_fit_are_refused():
     peer = Peer()
     with pytest.raises(ProtocolMisuse, match="merge of p0's"):
         peer.merge([np.zeros(37), np.zeros(36)], [0.5, 0.5])
+
+
+# --- parts -----------------------------------------------------------------------------------------
+
+
+def parts_of(size: int, of: int) -> list[tuple[Part, slice]]:
+    return [(part, slice(*part.bounds(size))) for part in (Part(place, of) for place in range(of))]
+
+
+@given(
+    cases(), st.integers(1, 6), st.sampled_from([2, 9]), st.sampled_from(["conservative", "others", "self"])
+)
+def test_what_a_part_has_of_a_tensor_is_scaled_to_the_variances_there_and_all_else_is_only_averaged(
+    case, of, numel_min, target
+):
+    models, row = case
+    for part, span in parts_of(37, of):
+        of_part = [models[0].copy() for _ in models]
+        for model, source in zip(of_part, models, strict=True):
+            model[span] = source[span]
+        peer = Peer(target=target, scale_max=1e6, numel_min=numel_min)
+        result, average = peer.merge(of_part, row, part=part), plain(of_part, row)
+        untouched = np.ones(37, dtype=bool)
+        for tensor in MATRICES:
+            here = slice(max(tensor.start, span.start), min(tensor.stop, span.stop))
+            if here.stop - here.start < numel_min:
+                continue
+            untouched[here] = False
+            variances = [var(model[here]) for model in models]
+            received = sum(row[1:])
+            expected = np.dot(row, variances)
+            if target == "self" or (target == "others" and not received):
+                expected = variances[0]
+            elif target == "others":
+                expected = np.dot(row[1:], variances[1:]) / received
+            # Where nearly everything cancels, rounding is a larger share of what is scaled up.
+            assume(var(average[here]) > 1e-4 * expected)
+            size = max(float(np.abs(model[here]).max()) for model in models)
+            assume(expected > 1e-6 * size**2)
+            assert var(result[here]) == pytest.approx(expected, rel=1e-3)
+        assert np.array_equal(result[untouched], average[untouched])
+
+
+@pytest.mark.parametrize("of", [1, 2, 5, 10, 20, 50])
+def test_uncorrelated_models_merged_part_by_part_keep_their_variance_in_every_part(of):
+    size = 128 * 128
+    own, *others = np.random.default_rng(12).normal(size=(9, size)).astype(np.float32)
+    peer, row = Peer((128, 128)), [0.5] + [0.5 / 8] * 8
+    merged = own.copy()
+    for number, (part, span) in enumerate(parts_of(size, of)):
+        models = [merged]
+        for other in others:
+            models.append(merged.copy())
+            models[-1][span] = other[span]
+        average = plain(models, row)[span]
+        assert var(average) < 0.4, "there is much to correct"
+        merged = merged.copy()
+        merged[span] = peer.merge(models, row, round=number, part=part)[span]
+        target = np.dot(row, [var(model[span]) for model in models])
+        assert var(merged[span]) == pytest.approx(target, rel=1e-5)
+        assert merged[span].mean() == pytest.approx(average.mean(), abs=1e-6)
+    assert var(merged) == pytest.approx(1, rel=0.02)
+
+
+def test_each_part_goes_off_and_on_by_itself():
+    rng = np.random.default_rng(13)
+    base = rng.normal(size=72)
+    half, peer = [0.5, 0.5], Peer((12, 6), quiet_merges=2)
+    first, second = (part for part, _ in parts_of(72, 2))
+
+    def acts(part: Part, other: np.ndarray) -> bool:
+        start, stop = part.bounds(72)
+        received = base.copy()
+        received[start:stop] = other[start:stop]
+        models = [base, received]
+        return not np.array_equal(peer.merge(models, half, part=part), plain(models, half))
+
+    agreeing, apart = base + 0.1 * rng.normal(size=72), rng.normal(size=72)
+    assert [acts(first, agreeing) for _ in range(4)] == [True, True, False, False]
+    assert acts(second, apart), "what the first part's models are says nothing of the second's"
+    assert not acts(first, agreeing)
+    assert [acts(second, agreeing) for _ in range(3)] == [True, True, False]
+
+
+def test_a_part_without_anything_to_correct_is_only_averaged_again_and_again():
+    models = np.random.default_rng(14).normal(size=(2, 37)).astype(np.float32)
+    peer, bias = Peer(quiet_merges=2), Part(9, 19)  # elements 17 and 18, of the bias
+    for round in range(5):
+        merged = peer.merge(models, [0.5, 0.5], round=round, part=bias)
+        assert np.array_equal(merged, plain(models, [0.5, 0.5]))
 
 
 # --- measuring -------------------------------------------------------------------------------------

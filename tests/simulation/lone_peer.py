@@ -10,6 +10,7 @@ import numpy as np
 
 from gossip import seeding
 from gossip.protocols import Contribution, Message, MessageRejected, Protocol, RoundCompleted
+from gossip.protocols.base import WHOLE, Part
 from gossip.wire.messages import type_of
 
 
@@ -75,6 +76,7 @@ class LonePeer:
         round: int,
         step: int = 0,
         last: bool = True,
+        part: Part = WHOLE,
     ) -> float:
         assert own_weight >= 0
         assert abs(own_weight + sum(each.weight for each in received) - 1) < 1e-9

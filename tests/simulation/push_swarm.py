@@ -62,8 +62,13 @@ class Vectors:
         round: int,
         step: int,
         last: bool,
+        part: Part,
     ) -> Vector:
         assert received
+        assert part.of == self._parts
+        for each in received:
+            apart = np.flatnonzero(each.model != own)
+            assert set(apart) <= {part.place}, "what was not received is the own model's"
         assert own_weight >= 0
         assert min(each.weight for each in received) > 0
         assert abs(own_weight + sum(each.weight for each in received) - 1) < 1e-9

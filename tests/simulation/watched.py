@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossip.protocols import Contribution, Message, Protocol, RoundCompleted
-from gossip.protocols.base import Context, Model, PeerId, Ticket, TimerKey
+from gossip.protocols.base import Context, Model, Part, PeerId, Ticket, TimerKey
 from gossip.protocols.rounds import Rounds
 from gossip.protocols.settings import RoundsSettings
 from scenarios.sections import NetworkSettings
@@ -107,6 +107,7 @@ class CheckedLearning:
         round: int,
         step: int,
         last: bool,
+        part: Part,
     ) -> Number:
         self._checkers().tell("merged", self.peers[peer], own_weight, received, round, step)
         return Number(own_weight * own.value + sum(each.weight * each.model.value for each in received))

@@ -16,7 +16,7 @@ import numpy as np
 
 from gossip import seeding
 from gossip.protocols import Contribution, Message, ModelMessage, Protocol, RoundCompleted
-from gossip.protocols.base import Part
+from gossip.protocols.base import WHOLE, Part
 
 Row = Mapping[str, float]
 
@@ -217,6 +217,7 @@ class Ctx:
         round: int,
         step: int = 0,
         last: bool = True,
+        part: Part = WHOLE,
     ) -> float:
         senders = [contribution.sender for contribution in received]
         assert len(set(senders)) == len(senders), "nothing is merged twice"

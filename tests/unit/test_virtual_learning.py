@@ -28,7 +28,7 @@ from gossip.learning.task import Task
 from gossip.merging.base import Merge
 from gossip.merging.settings import AverageSettings, VarianceCorrectedSettings
 from gossip.parameters import ParameterSpace
-from gossip.protocols.base import Contribution
+from gossip.protocols.base import Contribution, Part
 from gossip.settings import Choice
 from scenarios.virtual import requests, training
 from scenarios.virtual.batched import BatchedLearning
@@ -238,6 +238,15 @@ def test_the_momentum_is_the_peers_whatever_model_it_is_handed_and_ends_with_its
         assert_close(learning.vector(handle), model)
     alone = learners(task)[0].train(starts[1], round=1).model
     assert not torch.allclose(second, alone, atol=1e-4)
+
+
+@pytest.mark.parametrize(("method", "holds"), [("linear-stack", True), ("vmap", True), ("loop", False)])
+def test_momentum_buffers_of_all_peers_lie_together_only_where_peers_are_trained_together(
+    folder, method, holds
+):
+    learning = batched(task_of(folder, momentum=0.9, keep_momentum=True), method)
+    assert (learning._velocities is not None) == holds
+    assert batched(task_of(folder, momentum=0.9), method)._velocities is None
 
 
 @pytest.mark.parametrize("method", ["linear-stack", "vmap"])
@@ -460,6 +469,97 @@ def test_a_rule_that_remembers_sees_its_merges_in_the_order_of_asking(folder):
         learning.merge(start, 0.5, [Contribution("p1", received, 0.5)], peer=0, round=round)
     learning.flush()
     assert [seen[0] for seen in learning._learners[0]._merge.rounds] == [0, 1, 2, 3]
+
+
+FORGETFUL = {
+    "average": AverageSettings(),
+    "variance-corrected": VarianceCorrectedSettings(quiet_merges=2),
+    "alone": RememberingSettings(),
+}
+
+
+@pytest.mark.parametrize("looks", [False, True], ids=["deferred", "looked-at"])
+@pytest.mark.parametrize("choice", FORGETFUL.values(), ids=FORGETFUL)
+def test_what_a_peer_merges_after_a_restart_is_what_a_new_process_would(folder, choice, looks):
+    """Its rule's memory is gone and nobody is muted any more, while what was asked for before still sees both."""
+    task = task_of(folder)
+    learning = batched(task, merge=choice)
+    split = task.space.learned_size
+    own, one, two = (task.initial_of(f"p{k}", independent=True) for k in range(3))
+    broken = torch.full_like(two, math.nan)
+    before, after = [(own, broken), (own, broken), (one, broken), (one, broken)], [(one, two), (two, one)]
+
+    def merge_all(learner: Learner, events, first_round: int) -> list[torch.Tensor]:
+        return [
+            learner.merge(
+                own,
+                0.5,
+                [Contribution("p1", a[:split], 0.25), Contribution("p2", b[:split], 0.25)],
+                round=round,
+            )
+            for round, (a, b) in enumerate(events, first_round)
+        ]
+
+    survivor = learners(task, choice)[0]
+    wanted = merge_all(survivor, before, 0)
+    wanted += merge_all(learners(task, choice)[0], after, 4)
+    assert not torch.allclose(merge_all(survivor, after, 4)[0], wanted[4], rtol=1e-3), "nothing to forget"
+
+    mine = learning.from_vector(own, 0)
+    handles = []
+    for round, (a, b) in enumerate([*before, *after]):
+        if round == 4:
+            learning.begin_anew(0)
+        if round < 4:  # at the end of a long chain: the last to be computed, if nothing puts it in order
+            for step in range(3):
+                mine = learning.graft(mine, learning.from_vector(own, 0), Part(step, 3))
+        else:
+            mine = learning.from_vector(own, 0)
+        received = [
+            Contribution(name, learning.from_vector(model, k), 0.25)
+            for k, (name, model) in enumerate((("p1", a), ("p2", b)), 1)
+        ]
+        handles.append(learning.merge(mine, 0.5, received, peer=0, round=round))
+        if looks:
+            learning.flush()
+    for handle, model in zip(handles, wanted, strict=True):
+        assert_close(learning.vector(handle), model)
+
+
+def test_a_peer_takes_over_a_model_after_a_restart_that_it_had_muted_the_sender_of(folder):
+    learning, task = batched(task_of(folder)), task_of(folder)
+    own, other = learning.initial(0), task.initial_of("p1", independent=True)
+    broken = learning.from_vector(torch.full_like(other, math.nan), 1)
+    for round in range(3):
+        learning.merge(own, 0.5, [Contribution("p1", broken, 0.5)], peer=0, round=round)
+    good = [Contribution("p1", learning.from_vector(other, 1), 1.0)]
+    refused = learning.adopt(own, good)
+    learning.begin_anew(0)
+    taken = learning.adopt(own, good)
+    assert torch.equal(learning.vector(refused), learning.vector(own))
+    assert torch.equal(learning.vector(taken), other)
+
+
+@pytest.mark.parametrize("ended", [0, 1])
+def test_a_restart_is_that_peers_alone_and_computes_nothing_that_it_did_not_ask_for(folder, ended):
+    choice = VarianceCorrectedSettings(quiet_merges=2)
+    learning = batched(task_of(folder), merge=choice)
+    own, other = learning.initial(0), learning.initial(1, independent=True)
+    for round in range(3):
+        learning.merge(own, 0.5, [Contribution("p2", own, 0.5)], peer=0, round=round)
+    learning.begin_anew(ended)
+    assert len(learning._pending) == (0 if ended == 0 else 3)
+    apart = learning.merge(own, 0.5, [Contribution("p1", other, 0.5)], peer=0, round=3)
+    plain = batched(task_of(folder))
+    average = plain.merge(
+        plain.initial(0),
+        0.5,
+        [Contribution("p1", plain.initial(1, independent=True), 0.5)],
+        peer=0,
+        round=3,
+    )
+    corrected = not torch.allclose(learning.vector(apart), plain.vector(average), atol=1e-3)
+    assert corrected == (ended == 0), "off after so many quiet merges, but not in a new process"
 
 
 CORRECTED = {

@@ -12,7 +12,8 @@ What the papers leave open, and what is done here:
   come up pushes to it next. Far is L periods (`_limit` says how many updates that is). A peer so slow that one update
   takes it L periods always is far behind, and contributes nothing.
 * Models in parts (`parts`): a push carries one of S contiguous parts, with its own age, and merging it leaves the
-  others as they are. Rules see whole models: the own one with the part received in its place.
+  others as they are. Rules see whole models, the own one with the part received in its place, and are told which
+  part that is.
 * Ages are what strangers say, and `witnesses` - 1 neighbours of a peer may lie. An age is believed as far as so many
   claim it, and one update beyond. A model is taken over only where so many are far ahead, and it is the last of these
   whose model is taken. A liar with the age 10^18 is therefore heard like anybody else: it makes nobody take its model,
@@ -327,7 +328,8 @@ class Push(Protocol):
                 ctx.emit(MessageRejected(sender=each.sender, reason="behind"))
         if weights is None or not received:
             return False
-        merged = ctx.merge(self._model, weights.own, received, round=self._updates)
+        piece = Part(part, len(self._ages))
+        merged = ctx.merge(self._model, weights.own, received, round=self._updates, part=piece)
         # A rule may change what was equal, too: of the other parts nothing is taken over.
         self._model = self._whole(ctx, merged, part)
         self._ages[part] = weights.age
