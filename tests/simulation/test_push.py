@@ -471,7 +471,7 @@ def test_the_same_seed_gives_the_same_run():
     ("where", "name", "broken", "complaint"),
     [
         (Push, "_set_alarm", lambda self, ctx: None, "have not finished"),
-        (Push, "_whole", lambda self, ctx, source, part: source, "nan"),
+        (Push, "_whole", lambda self, ctx, source, part: source, "what was not received"),
         (TokenAccount, "tick", lambda self, draw: setattr(self, "balance", self.balance + 1), "tokens"),
         (Inbox, "put", hoard, "bounded|sender"),
         (Push, "snapshot", lambda self: {"round": 0}, "replay"),
