@@ -227,12 +227,14 @@ def pretrain(
         int | None,
         typer.Option(help="random-features: how many; mlp: width of its layer.", metavar="N", min=1),
     ] = None,
-    epochs: Annotated[int, typer.Option(help="Passes over the samples.", metavar="N", min=1)] = 30,
-    lr: Annotated[float, typer.Option(help="Step size.", metavar="X", min=1e-6)] = 0.1,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the samples; default: 30.", metavar="N", min=1)
+    ] = None,
+    lr: Annotated[float | None, typer.Option(help="Step size; default: 0.1.", metavar="X", min=1e-6)] = None,
     seed: Annotated[int, typer.Option(help="Of everything that is drawn.", metavar="N", min=0)] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Make a frozen extractor for `[model] extractor`, and print the hash that pins it."""
+    """Make a frozen extractor for `\\[model] extractor`, and print the hash that pins it."""
     from scenarios.pretraining import make
 
     made = make(

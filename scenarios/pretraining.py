@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,12 @@ from gossip.learning.settings import DataSettings, LocalSettings, ModelSettings
 from gossip.storage.atomic import write_atomically
 from scenarios.sweep import parse_seeds
 
+EPOCHS_DEFAULT = 30
+LR_DEFAULT = 0.1
+
+FEATURES_MAX = 1_000_000
+"""Of one sample; as `[model] features`."""
+
 
 def make(
     path: Path,
@@ -20,20 +27,32 @@ def make(
     data: str,
     classes: str | None,
     features: int | None,
-    epochs: int,
-    lr: float,
+    epochs: int | None,
+    lr: float | None,
     seed: int,
 ) -> dict[str, Any]:
     """Make an extractor, write it to `path`, and return what there is to tell of it.
+
+    What is None has its default. Nothing is written where training came to nothing.
 
     Raises:
         SettingError, DataError: with one sentence.
     """
     if path.suffix != ".safetensors":
         raise SettingError(f"{path}: the name of an extractor's file must end in .safetensors")
+    if features is not None and features > FEATURES_MAX:
+        raise SettingError(f"--features {features}: more than anybody can hold; valid: 1 to {FEATURES_MAX}")
+    if lr is not None and not math.isfinite(lr):
+        raise SettingError(f"--lr {lr}: must be a finite number")
     subset = None if classes is None else tuple(_class_numbers(classes))
     samples = DataSettings(source=data, class_subset=subset)
     if model == extractors.RANDOM_FEATURES:
+        for option, value in (("--classes", classes), ("--epochs", epochs), ("--lr", lr)):
+            if value is not None:
+                raise SettingError(
+                    f"{option} {value}: random features are not trained on anything; leave it out, or take another "
+                    "--model"
+                )
         made = random(samples, features or extractors.FEATURES_DEFAULT, seed=seed, folder=Path.cwd())
     else:
         if features is not None and model != "mlp":
@@ -41,7 +60,12 @@ def make(
         made = pretrain(
             samples,
             ModelSettings(name=model, hidden=None if features is None else (features,)),
-            LocalSettings(lr=lr, epochs=epochs, batch_size=32, momentum=0.9),
+            LocalSettings(
+                lr=LR_DEFAULT if lr is None else lr,
+                epochs=epochs or EPOCHS_DEFAULT,
+                batch_size=32,
+                momentum=0.9,
+            ),
             seed=seed,
             folder=Path.cwd(),
         )

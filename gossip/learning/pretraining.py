@@ -6,11 +6,12 @@ of the task itself should not be among those of the pre-training, or there is no
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gossip import seeding
 from gossip.errors import SettingError
@@ -41,7 +42,7 @@ def pretrain(
     """Train a network on `samples`, drop its output layer and freeze the rest.
 
     Raises:
-        SettingError: the network is not one of the registry that ends in a linear layer.
+        SettingError: the network is not one of the registry that ends in a linear layer, or has learnt nothing.
         DataError: the data cannot be used.
     """
     dataset = data.load(samples, seed=seed, folder=folder)
@@ -64,7 +65,19 @@ def pretrain(
         "classes": dataset.classes,
     }
     with torch.no_grad():
-        hits = network.eval()(dataset.x_test).argmax(1) == dataset.y_test
+        predicted = network.eval()(dataset.x_test).argmax(1)
+        finite = all(
+            bool(tensor.isfinite().all()) for tensor in (trained.model, layers.eval()(dataset.x_test))
+        )
+    hits = predicted == dataset.y_test
+    advice = f"nothing is written; try another --lr than {local.lr:g}, or more --epochs than {local.epochs}"
+    if not finite:
+        raise SettingError(f"the training diverged: not all weights and features are finite; {advice}")
+    if (recall := _mean_recall(hits, dataset.y_test)) <= (chance := chance_level(dataset.y_test)):
+        raise SettingError(
+            f"the network recognises {100 * recall:.1f} % of the test samples of a class in the mean, and guessing up "
+            f"to {100 * chance:.1f} %: it has learnt nothing; {advice}"
+        )
     return Pretrained(
         extractor=extractors.frozen(layers, description),
         accuracy=float(hits.float().mean()),
@@ -82,6 +95,24 @@ def random(samples: DataSettings, features: int, *, seed: int, folder: Path) -> 
     dataset = data.load(samples, seed=seed, folder=folder)
     made = extractors.random_features(dataset.input_shape, features, seed=seed)
     return Pretrained(extractor=made, accuracy=float("nan"), samples=0, features=features)
+
+
+def chance_level(labels: Tensor) -> float:
+    """Return the mean recall that who guesses does not exceed: 1/C and two standard errors of it, below 1.
+
+    C is the number of classes among `labels` (m,); of one class alone nothing can be told, and it is 0. The mean recall
+    of who always names one class is just 1/C, however many samples that class has.
+    """
+    classes = len(set(labels.tolist()))
+    if classes < 2:
+        return 0.0
+    share = 1 / classes
+    return min(share + 2 * math.sqrt(share * (1 - share) / len(labels)), 1 - 1 / (2 * len(labels)))
+
+
+def _mean_recall(hits: Tensor, labels: Tensor) -> float:
+    classes = set(labels.tolist())
+    return sum(float(hits[labels == label].float().mean()) for label in classes) / len(classes)
 
 
 def _features(layers: nn.Module, shape: tuple[int, ...]) -> int:

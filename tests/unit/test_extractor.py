@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from gossip.errors import DataError, ExitCode, SettingError
 from gossip.learner import Learner
 from gossip.learning import extractor as extractors
+from gossip.learning import pretraining
 from gossip.learning.data import load
 from gossip.learning.extractor import Extracted, frozen_buffers
 from gossip.learning.forward import Forward
@@ -267,11 +270,60 @@ def test_pretrain_makes_an_extractor_that_a_task_can_pin(tmp_path, capsys):
         ([str(path), "--classes", "a-b"], "0-4 or 1,3,7"),
         ([str(path), "--classes", "3"], "two or more"),
         ([str(path), "--model", "cnn", "--features", "9"], "valid with mlp"),
+        ([str(path), "--features", "100000000000"], "--features 100000000000: more than anybody"),
+        ([str(path), "--lr", "inf"], "--lr inf: must be a finite number"),
+        ([str(path), "--lr", "nan"], "--lr"),
+        (
+            [str(path), "--model", "random-features", "--classes", "0-4"],
+            "--classes 0-4: random features are not",
+        ),
+        (
+            [str(path), "--model", "random-features", "--epochs", "3"],
+            "--epochs 3: random features are not trained",
+        ),
+        (
+            [str(path), "--model", "random-features", "--lr", "0.1"],
+            "--lr 0.1: random features are not trained",
+        ),
     ):
         assert cli.call(["pretrain", *wrong]) != 0
         sentence = capsys.readouterr().err
         assert word in sentence
         assert sentence.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--lr", "1e9"], "try another --lr than 1e+09"),
+        (["--lr", "1e30"], "nothing is written"),
+        (["--lr", "50", "--model", "cnn", "--epochs", "2"], "it has learnt nothing"),
+        (["--lr", "1e-6", "--epochs", "1"], "or more --epochs than 1"),
+    ],
+)
+def test_a_network_that_learnt_nothing_makes_no_extractor(tmp_path, capsys, options, sentence):
+    path = tmp_path / "e.safetensors"
+    assert cli.call(["pretrain", str(path), *options]) == 2
+    said = capsys.readouterr()
+    assert sentence in said.err
+    assert said.err.count("\n") == 1
+    assert said.out == ""
+    assert not path.exists()
+
+
+def test_random_features_need_no_option_and_say_no_accuracy(tmp_path, capsys):
+    path = tmp_path / "e.safetensors"
+    assert cli.call(["pretrain", str(path), "--model", "random-features", "--features", "7", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["features"], told["accuracy"]) == (7, None)
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(0, 4))
+def test_who_always_names_one_class_is_at_chance_level_and_who_is_always_right_above(labels, named):
+    y = torch.tensor(labels)
+    always = pretraining._mean_recall(y == named, y)
+    assert len(set(labels)) == 1 or always <= pretraining.chance_level(y)
+    assert pretraining._mean_recall(y == y.clone(), y) > pretraining.chance_level(y)
 
 
 def test_a_subset_of_classes_is_renumbered_and_nonsense_refused():

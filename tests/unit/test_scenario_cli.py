@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
+from rich.text import Text
 
+from gossip import cli as node_cli
 from scenarios import cli, scenario
 
 
@@ -81,3 +84,20 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(
     assert sentence in said.err
     assert said.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_help_text_loses_what_stands_in_brackets() -> None:
+    for app in (cli.app, node_cli.app):
+        group = typer.main.get_command(app)
+        commands = [group, *getattr(group, "commands", {}).values()]
+        assert len(commands) > 3
+        for command in commands:
+            for told in (command.help, *(getattr(each, "help", None) for each in command.params)):
+                # Rich takes [model] for a style, and shows nothing.
+                assert Text.from_markup(told or "").plain == (told or "").replace("\\[", "[")
+
+
+def test_the_help_of_pretrain_names_the_setting_it_is_for(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--help"], ["pretrain", "--help"]):
+        assert cli.call(arguments) == 0
+        assert "Make a frozen extractor for `[model] extractor`" in capsys.readouterr().out
