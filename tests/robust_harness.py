@@ -49,7 +49,7 @@ def names(count):
 
 def settings_for(kind, f):
     """The least that a rule of this kind must be told."""
-    settings = {"kind": kind, "f": f}
+    settings = {"kind": kind} if kind == "ubar" else {"kind": kind, "f": f}
     if kind.endswith("centered-clipping") and not kind.endswith("self-centered-clipping"):
         settings |= {"tau": 1.5, "iterations": 3}
     if "clipping+" in kind:

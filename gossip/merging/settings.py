@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
-from gossip.merging.robust.settings import ROBUST_RULES, RobustSettings
+from gossip.merging.robust.settings import PRE_AGGREGATION_NAMES, ROBUST_RULES, RobustSettings
 from gossip.settings import Choice, Seam
 
 
@@ -80,6 +80,12 @@ class MergeSeam(Seam):
     def choice_of(self, kind: str) -> str:
         """Return the registered name that `kind` ends in."""
         rule = kind.rpartition("+")[2]
+        if not rule or rule in PRE_AGGREGATION_NAMES:
+            wrong = f"{rule} is no rule of its own" if rule else "the rule is missing"
+            raise ValueError(
+                f"kind = '{kind}': {wrong}; {', '.join(PRE_AGGREGATION_NAMES)} stand before a rule, joined by +, as in "
+                "nnm+trimmed-mean"
+            )
         if rule == kind or rule not in self or issubclass(self.settings_for(rule), RobustSettings):
             return rule
         raise ValueError(f"kind = '{kind}': nothing can stand before '{rule}', which is no robust rule")

@@ -14,7 +14,8 @@ from scenarios import scenario as scenario_files
 
 @pytest.mark.parametrize("kind", [rule.model_fields["kind"].default for rule in ROBUST_RULES])
 def test_every_rule_can_be_named_and_built(kind):
-    choice = MERGES.validate({"kind": kind, "f": 1, **({"tau": 1.0} if kind == "centered-clipping" else {})})
+    needed = {"centered-clipping": {"f": 1, "tau": 1.0}, "ubar": {}, "mozi": {}}.get(kind, {"f": 1})
+    choice = MERGES.validate({"kind": kind, **needed})
     rule = choice.load()(choice)
     assert not rule.linear
     assert not rule.retains
@@ -42,6 +43,21 @@ def test_pre_aggregations_stand_before_a_rule_from_left_to_right():
         ({"kind": "clipping+median"}, "'clip_norm' is missing"),
         ({"kind": "bucketing+nna", "f": 1}, "valid before nna: nnm, clipping, arc"),
         ({"kind": "nnm+ubar", "f": 1}, "valid before ubar: none at all"),
+        ({"kind": "ubar", "f": 3}, "f = 3: ubar judges by own samples however many models lie; leave f out"),
+        ({"kind": "mozi", "f": 0}, "f = 0: mozi judges by own samples"),
+        *(
+            (
+                {"kind": kind, "f": 1},
+                f"kind = '{kind}': {wrong}; nnm, bucketing, clipping, arc stand before a rule",
+            )
+            for kind, wrong in (
+                ("nnm+", "the rule is missing"),
+                ("+", "the rule is missing"),
+                ("", "the rule is missing"),
+                ("nnm", "nnm is no rule of its own"),
+                ("bucketing+arc", "arc is no rule of its own"),
+            )
+        ),
         ({"kind": "self-centered-clipping"}, "needs tau, the longest difference that counts in full, or f"),
         ({"kind": "centered-clipping"}, "'tau' is missing"),
         (

@@ -26,7 +26,7 @@ class RobustSettings(Choice):
         None,
         ge=0,
         description="how many of the models of one merge, own included, may be Byzantine: 2f < n; too small: attackers "
-        "count, too large: honest models are lost",
+        "count, too large: honest models are lost; with a rule that works without it only: no merge while 2f >= n",
     )
     bucket_size: int = Field(
         2, ge=2, le=1024, description="s, models per bucket, for bucketing; keep s ≤ n/2f"
@@ -197,6 +197,15 @@ class UbarSettings(RobustSettings):
     )
     alpha: float = Field(0.5, ge=0, le=1, description="α, share of the own model in the result")
     samples: int = Field(100, ge=1, description="own samples on which losses are compared")
+
+    @model_validator(mode="after")
+    def _asks_samples_and_counts_nobody(self) -> UbarSettings:
+        if self.f is not None:
+            raise ValueError(
+                f"f = {self.f}: {self.kind} judges by own samples however many models lie; leave f out (rho says how "
+                "many are tried)"
+            )
+        return self
 
 
 class MoziSettings(UbarSettings):
