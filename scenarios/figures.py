@@ -33,6 +33,12 @@ NAMED_PEERS_MAX = 40
 
 DRAWN_LINES_MAX = 100
 
+BANDS_MAX = 9
+"""More bands are a fog; the table has the same numbers."""
+
+AVERAGES_MAX = 6
+"""As many dotted lines beside the others."""
+
 STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": "#8a949e",
@@ -58,34 +64,45 @@ STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One run's curve: what the figures need of it."""
+    """One run's curve, or one experiment's: what the figures need of it. The page has the legend of several."""
 
     label: str
     curve: Sequence[Mapping[str, Any]]
+    colour: str = ACCENT
+    dash: str = "-"
 
 
 def accuracy(runs: Sequence[Series]) -> str:
-    """Mean accuracy of the peers' own models with the range from worst to best, and that of their average."""
+    """Mean accuracy of the peers' own models with the curve's range, and that of their average."""
+    one = len(runs) == 1
     with drawing() as (figure, axes):
         lowest = 1.0
-        for colour, style, run in _styled(runs):
+        for run in runs:
             x, mean = _points(run, "accuracy_mean")
-            axes.plot(x, mean, style, color=colour, label=run.label if len(runs) > 1 else "own models, mean")
+            axes.plot(x, mean, run.dash, color=run.colour, label="own models, mean")
             _, low = _points(run, "accuracy_min")
             _, high = _points(run, "accuracy_max")
-            if len(low) == len(high) == len(x):
-                label = None if len(runs) > 1 else "own models, worst to best"
-                axes.fill_between(x, low, high, color=colour, alpha=0.14, linewidth=0, label=label)
-            x, of_mean = _points(run, "accuracy_of_mean")
-            label = None if len(runs) > 1 else "average of all models"
-            axes.plot(x, of_mean, ":", color=colour if len(runs) > 1 else INK, linewidth=1.4, label=label)
+            if len(low) == len(high) == len(x) and len(runs) <= BANDS_MAX:
+                band: dict[str, Any] = {"color": run.colour, "alpha": 0.14, "linewidth": 0}
+                axes.fill_between(x, low, high, label="own models, worst to best", **band)
             lowest = min([lowest, *low, *mean])
+            if averages_drawn(runs):
+                x, of_mean = _points(run, "accuracy_of_mean")
+                colour = INK if one else run.colour
+                axes.plot(x, of_mean, ":", color=colour, linewidth=1.4, label="average of all models")
         axes.set(xlabel="round", ylabel="accuracy on the common test set")
         axes.set_ylim(max(0.0, lowest - 0.03), 1.005)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend(loc="lower right")
+        if one:
+            # Outside: wherever it stood within, there would be runs that pass beneath it.
+            figure.legend(loc="outside upper left", ncols=3, fontsize=8.5, columnspacing=1.2)
         return address(figure)
+
+
+def averages_drawn(runs: Sequence[Series]) -> bool:
+    """Whether the dotted line of the average model would be told from the others."""
+    return len(runs) <= AVERAGES_MAX and all(run.dash == "-" for run in runs)
 
 
 def every_peer(metrics: Sequence[Mapping[str, Any]], curve: Sequence[Mapping[str, Any]]) -> str | None:
@@ -105,7 +122,7 @@ def every_peer(metrics: Sequence[Mapping[str, Any]], curve: Sequence[Mapping[str
         axes.set(xlabel="round", ylabel="accuracy on the common test set")
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend(loc="lower right")
+        figure.legend(loc="outside upper left", ncols=2, fontsize=8.5)
         return address(figure)
 
 
@@ -113,12 +130,12 @@ def consensus(runs: Sequence[Series]) -> str | None:
     """Distance of the models from their mean, on a logarithmic scale; None where no run has any."""
     with drawing() as (figure, axes):
         drawn = False
-        for colour, style, run in _styled(runs):
+        for run in runs:
             x, y = _points(run, "consensus_distance")
             # One peer alone, or all equal, is at distance zero, which has no logarithm.
             kept = [(a, b) for a, b in zip(x, y, strict=True) if b > 0]
             if kept:
-                axes.plot([a for a, _ in kept], [b for _, b in kept], style, color=colour, label=run.label)
+                axes.plot([a for a, _ in kept], [b for _, b in kept], run.dash, color=run.colour)
                 drawn = True
         if not drawn:
             return None
@@ -126,11 +143,9 @@ def consensus(runs: Sequence[Series]) -> str | None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         low, high = axes.get_ylim()
         # Within a decade or two, powers of ten alone would leave the axis without a number.
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 200 else (1,)))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 200 else (1,), numticks=12))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
-        if len(runs) > 1:
-            axes.legend(loc="best")
         return address(figure)
 
 
@@ -138,10 +153,10 @@ def cost(runs: Sequence[Series]) -> str | None:
     """Mean accuracy against what the peers have sent together: what a run bought with its bytes."""
     with drawing() as (figure, axes):
         most = 0.0
-        for colour, style, run in _styled(runs):
+        for run in runs:
             points = [p for p in run.curve if p.get("accuracy_mean") is not None and p.get("bytes")]
             x = [point["bytes"] for point in points]
-            axes.plot(x, [point["accuracy_mean"] for point in points], style, color=colour, label=run.label)
+            axes.plot(x, [point["accuracy_mean"] for point in points], run.dash, color=run.colour)
             most = max([most, *x])
         if not most:
             return None
@@ -150,27 +165,29 @@ def cost(runs: Sequence[Series]) -> str | None:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _round_bytes(value)))
         axes.xaxis.set_major_locator(MaxNLocator(5))
-        if len(runs) > 1:
-            axes.legend(loc="lower right")
         return address(figure)
 
 
-def traffic(by_run: Mapping[str, Mapping[str, int]]) -> str | None:
-    """Bytes by message type, one bar per run and type."""
+def traffic(runs: Sequence[tuple[Series, Mapping[str, float]]]) -> str | None:
+    """Bytes by message type, one bar per run and type; None where nothing was sent."""
     together: Counter[str] = Counter()
-    for counts in by_run.values():
-        together.update(counts)
+    for _, counts in runs:
+        for kind, count in counts.items():
+            together[kind] += round(count)
     kinds = [kind for kind, count in together.most_common() if count]
     if not kinds:
         return None
-    rows = len(kinds) * len(by_run)
+    rows = len(kinds) * len(runs)
     with drawing(height=0.9 + 0.3 * rows + 0.2 * len(kinds)) as (figure, axes):
-        width = 0.8 / len(by_run)
-        most = max(max(counts.values(), default=0) for counts in by_run.values())
-        for index, (label, counts) in enumerate(by_run.items()):
-            places = np.arange(len(kinds)) + (index - (len(by_run) - 1) / 2) * width
+        width = 0.8 / len(runs)
+        most = max(max(counts.values(), default=0) for _, counts in runs)
+        for index, (run, counts) in enumerate(runs):
+            places = np.arange(len(kinds)) + (index - (len(runs) - 1) / 2) * width
             values = [counts.get(kind, 0) for kind in kinds]
-            axes.barh(places, values, width * 0.85, color=COLOURS[index % len(COLOURS)], label=label)
+            hatch = {"-": None, "--": "//", "-.": "..", ":": "xx"}[run.dash]
+            axes.barh(
+                places, values, width * 0.85, color=run.colour, hatch=hatch, edgecolor="white", linewidth=0
+            )
             for place, value in zip(places, values, strict=True):
                 axes.text(value + most * 0.01, place, human_bytes(value), va="center", fontsize=8.5)
         axes.set_yticks(range(len(kinds)), kinds)
@@ -180,8 +197,6 @@ def traffic(by_run: Mapping[str, Mapping[str, int]]) -> str | None:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _round_bytes(value)))
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.grid(visible=False, axis="y")
-        if len(by_run) > 1:
-            axes.legend(loc="lower right")
         return address(figure)
 
 
@@ -264,11 +279,6 @@ def _places(graph: nx.Graph[str], peers: Sequence[str]) -> dict[str, tuple[float
     angles = np.pi / 2 - 2 * np.pi * np.arange(len(outer)) / len(outer)
     circle = {peer: (float(np.cos(a)), float(np.sin(a))) for peer, a in zip(outer, angles, strict=True)}
     return circle | dict.fromkeys(hubs, (0.0, 0.0))
-
-
-def _styled(runs: Sequence[Series]) -> Iterator[tuple[str, str, Series]]:
-    for index, run in enumerate(runs):
-        yield COLOURS[index % len(COLOURS)], ("-", "--", "-.")[index // len(COLOURS) % 3], run
 
 
 def _points(run: Series, key: str) -> tuple[list[int], list[float]]:

@@ -17,17 +17,28 @@ from gossip.errors import SettingError
 from gossip.telemetry.progress import human_bytes
 from scenarios import figures, verdict_figures
 from scenarios.comparison import compare
+from scenarios.overview import CURVES_MAX, overview
 from scenarios.run_folder import METRICS, SCENARIO, SUMMARY
 from scenarios.tables import percent
 
 PEERS_LISTED_MAX = 500
 """Rows of the table of peers; a page of thousands would be slow to open."""
 
-CURVES_MAX = 24
-"""As many curves as colours and line styles can tell apart; more runs are compared in a table."""
+BARS_MAX = 6
+"""More bars for each type of message are no chart."""
 
 RUNS_MAX = 5000
 """A page of more would be slow to open."""
+
+
+COMMON = {
+    "scenario": "scenario {}",
+    "algorithm": "algorithm {}",
+    "peers": "{} peers",
+    "rounds": "{} rounds",
+    "engine": "engine {}",
+}
+"""What all runs of a page may have in common, and how that is said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +55,7 @@ class Run:
 
     @property
     def label(self) -> str:
-        """What it is called in a legend."""
+        """What a page about it alone is called."""
         return f"{self.summary['scenario']} · seed {self.summary['seed']}"
 
 
@@ -99,25 +110,28 @@ def render(runs: Sequence[Run]) -> str:
     )
     environment.filters["seconds"] = lambda value: f"{value:.1f} s" if value < 1000 else f"{value:.0f} s"
     environment.filters["number"] = lambda value: "–" if value is None else f"{value:#.3g}"
-    labels = _labels(runs)
-    series = [figures.Series(label, run.summary["curve"]) for label, run in zip(labels, runs, strict=True)]
+    said = [(run.summary, tomllib.loads(run.settings)) for run in runs]
+    seen = overview(said, [run.folder for run in runs])
     only = runs[0] if len(runs) == 1 else None
     told = {} if only is None else verdict_figures.told_by(only.metrics)
     attack = None if only is None else only.summary.get("attack")
     attackers = attack["attackers"] if attack else []
-    comparison = compare([(run.summary, tomllib.loads(run.settings)) for run in runs])
-    series = series if len(series) <= CURVES_MAX else []
+    comparison = compare(said)
+    rows = seen.rows if len(seen.rows) <= CURVES_MAX else ()
+    series = [row.series for row in rows]
     return environment.get_template("report.html").render(
-        runs=list(zip(labels, runs, strict=True)),
+        runs=runs,
         only=only,
-        colours=figures.COLOURS,
+        seen=seen,
+        title=only.label if only else f"{len(runs)} runs",
+        common=_common(runs),
         accuracy=figures.accuracy(series) if series else None,
+        averages_drawn=figures.averages_drawn(series),
+        bands_drawn=len(series) <= figures.BANDS_MAX and (seen.seeds or not seen.pooled),
         consensus=figures.consensus(series),
         cost=figures.cost(series),
-        traffic=figures.traffic(
-            {label: run.summary["bytes"]["by_type"] for label, run in zip(labels, runs, strict=True)}
-        )
-        if series
+        traffic=figures.traffic([(row.series, row.traffic) for row in rows])
+        if 0 < len(rows) <= BARS_MAX
         else None,
         attack=attack,
         received=_received(only, attackers),
@@ -127,9 +141,37 @@ def render(runs: Sequence[Run]) -> str:
         matrix=verdict_figures.matrix(comparison.mean, comparison.rules, comparison.attacks),
         every_peer=None if only is None else figures.every_peer(only.metrics, only.summary["curve"]),
         network=None if only is None else _network(only),
+        machines=_machines(runs),
         peers_listed_max=PEERS_LISTED_MAX,
         curves_max=CURVES_MAX,
     )
+
+
+def _common(runs: Sequence[Run]) -> str:
+    """Return what all runs have in common, for the line below the title."""
+    parts = []
+    for key, how in COMMON.items():
+        values = {run.summary[key] for run in runs}
+        if len(values) == 1:
+            parts.append(how.format(values.pop()))
+    seeds = {run.summary["seed"] for run in runs}
+    return " · ".join([*parts, f"{len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds.pop()}"])
+
+
+def _machines(runs: Sequence[Run]) -> list[str]:
+    """Return where the runs were made, and when: one line for each machine and set of packages."""
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        told = run.environment
+        packages = "".join(f", {name} {number}" for name, number in told["packages"].items())
+        where = f"{told['platform']}, {told['cpu_count']} CPUs, Python {told['python']}{packages}"
+        found.setdefault(where, []).append(run)
+    lines = []
+    for where, there in found.items():
+        times = sorted(str(run.environment["started"]) for run in there)
+        when = times[0] if times[0] == times[-1] else f"{times[0]} to {times[-1]}"
+        lines.append(f"{len(there)} run{'s' if len(there) > 1 else ''}, started {when}, on {where}.")
+    return lines
 
 
 def _received(run: Run | None, attackers: Sequence[str]) -> Mapping[str, Mapping[str, int]]:
@@ -141,18 +183,6 @@ def _received(run: Run | None, attackers: Sequence[str]) -> Mapping[str, Mapping
         for sender, counts in peer.get("verdicts", {}).items() if peer.get("honest", True) else ():
             of.setdefault(sender, Counter()).update(counts)
     return {sender: of[sender] for sender in sorted(of, key=lambda name: (name not in attackers, name))}
-
-
-def _labels(runs: Sequence[Run]) -> list[str]:
-    """Return distinct names: the folder's is added where scenario and seed are the same."""
-    labels = [run.label for run in runs]
-    for depth in (1, 2, 3):
-        counts = Counter(labels)
-        labels = [
-            f"{run.label} ({'/'.join(run.folder.absolute().parts[-depth:])})" if counts[label] > 1 else label
-            for label, run in zip(labels, runs, strict=True)
-        ]
-    return labels
 
 
 def _network(run: Run) -> str | None:

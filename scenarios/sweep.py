@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from hashlib import sha256
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,15 @@ from scenarios.summary import spread
 RUNS_MAX = 10_000
 """A sweep of more runs is a mistyped list."""
 
-MEASURES = ("accuracy", "accuracy_min", "accuracy_of_mean", "consensus_distance", "megabytes", "time")
+MEASURES = (
+    "accuracy",
+    "accuracy_min",
+    "accuracy_of_mean",
+    "consensus_distance",
+    "megabytes",
+    "time",
+    "honest_peers",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +96,8 @@ def plan(scenario: str, engine: str, axes: Sequence[str], seeds: Sequence[int], 
         SettingError: a setting of any run is wrong; nothing has been started then.
     """
     parsed = [parse_axis(axis) for axis in axes]
+    if any(key == "scenario.seed" for key, _ in parsed):
+        raise SettingError("--set scenario.seed: the seeds of a sweep are given by --seeds, e.g. --seeds 0-4")
     if len({key for key, _ in parsed}) != len(parsed):
         raise SettingError("--set: the same key stands twice; give all its values in one list")
     combinations = [
@@ -97,10 +108,20 @@ def plan(scenario: str, engine: str, axes: Sequence[str], seeds: Sequence[int], 
         raise SettingError(f"{len(combinations) * len(seeds)} runs; a sweep has at most {RUNS_MAX}")
     for settings in combinations:
         load(scenario, overrides=settings)
+    names = _folder_names(combinations)
     return [
-        Run(scenario, engine, settings, seed, out / _folder_name(settings) / f"seed-{seed}")
-        for settings in combinations
+        Run(scenario, engine, settings, seed, out / name / f"seed-{seed}")
+        for settings, name in zip(combinations, names, strict=True)
         for seed in seeds
+    ]
+
+
+def _folder_names(combinations: Sequence[Sequence[str]]) -> list[str]:
+    """Return a folder for each: where short plain names would be the same, each has a digest of its settings."""
+    names = [_folder_name(settings) for settings in combinations]
+    return [
+        f"{name}-{sha256(' '.join(settings).encode()).hexdigest()[:12]}" if names.count(name) > 1 else name
+        for settings, name in zip(combinations, names, strict=True)
     ]
 
 

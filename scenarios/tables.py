@@ -8,16 +8,21 @@ from typing import Any
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from gossip.telemetry.progress import human_bytes
+from scenarios.differences import short_names
 from scenarios.records import SweepRow
 
 PEERS_SHOWN = 24
 """More rows than fit on a screen say less than the mean; report.html has them all."""
 
 
-PIPE_WIDTH = 110
-"""Columns of a wide table in a file or a pipe, which have no width of their own."""
+SWEEP_WIDTH_MAX = 400
+"""Columns of a sweep's table in a file or a pipe, which have no width of their own."""
+
+MEASURES_MIN = 3
+"""The first measures of a sweep's table stay on the narrowest terminal."""
 
 
 def print_result(
@@ -138,34 +143,69 @@ def _title(summary: Mapping[str, Any]) -> str:
 
 def print_sweep(console: Console, rows: Sequence[SweepRow], *, folder: str) -> None:
     """Show one row per combination of settings: mean ± standard deviation over the seeds."""
-    if not console.is_terminal:
-        console.width = max(console.width, PIPE_WIDTH)
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
     keys = [setting.partition("=")[0] for setting in rows[0].settings] if rows else []
-    for key in keys:
-        # The section is seldom what one varies; the full names stand below.
-        table.add_column(key.rpartition(".")[2], no_wrap=True)
-    for name in ("seeds", "accuracy %", "worst %", "average %", "consensus", "MB", "s"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        measures = row.measures
-        table.add_row(
-            *(setting.partition("=")[2] for setting in row.settings),
-            str(row.runs),
-            _mean_std(measures["accuracy"], 100, 1),
-            _mean_std(measures["accuracy_min"], 100, 1),
-            _mean(measures["accuracy_of_mean"], 100, 1),
-            _mean(measures["consensus_distance"], 1, 3),
-            _mean(measures["megabytes"], 1, 1),
-            _mean(measures["time"], 1, 1),
-        )
+    columns = list(
+        zip(*([setting.partition("=")[2] for setting in row.settings] for row in rows), strict=True)
+    )
+    # What is the same in all rows stands below, once.
+    varied = [place for place, column in enumerate(columns) if len(set(column)) > 1]
+    named = dict(zip(short_names([keys[i] for i in varied]), (columns[i] for i in varied), strict=True))
+    honest = {row.measures["honest_peers"]["mean"] for row in rows}
+    measured = _sweep_measures(rows)
+    if len(honest) < 2:
+        del measured["honest"]
+    table = _sweep_table(named, measured)
+    needed = console.measure(table, options=console.options.update(max_width=SWEEP_WIDTH_MAX)).maximum
+    left_out: list[str] = []
+    if not console.is_terminal:
+        console.width = max(console.width, needed)
+    while needed > console.width and len(measured) > MEASURES_MIN:
+        # Half a number is none.
+        left_out.insert(0, measured.popitem()[0])
+        table = _sweep_table(named, measured)
+        needed = console.measure(table, options=console.options.update(max_width=SWEEP_WIDTH_MAX)).maximum
     console.print(table)
-    varied = f"varied: {', '.join(keys)}; " if keys else ""
+    fixed = ", ".join(
+        f"{key}={rows[0].settings[i].partition('=')[2]}" for i, key in enumerate(keys) if i not in varied
+    )
+    if fixed:
+        console.print(f"all with {fixed}", highlight=False)
+    if len(honest) > 1:
+        console.print("honest: how many peers do not attack; the rows differ in this, too", highlight=False)
     console.print(
-        f"{varied}accuracy of the peers' own models, of the worst one, of the average of all; mean ± standard "
-        f"deviation over the seeds; runs in {folder}",
+        f"varied: {', '.join(keys[place] for place in varied) or 'nothing'}; accuracy of the honest peers' own models, "
+        "of the worst one, of the average of all; mean ± standard deviation over the seeds",
         highlight=False,
     )
+    if left_out:
+        console.print(f"a wider terminal, and --json, show also {', '.join(left_out)}", highlight=False)
+    console.print(f"runs in {folder}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _sweep_measures(rows: Sequence[SweepRow]) -> dict[str, list[str]]:
+    """Return heading -> cells; what can best be spared comes last."""
+    measures = [row.measures for row in rows]
+    return {
+        "honest": [_mean(row["honest_peers"], 1, 0) for row in measures],
+        "seeds": [str(row.runs) for row in rows],
+        "accuracy %": [_mean_std(row["accuracy"], 100, 1) for row in measures],
+        "worst %": [_mean_std(row["accuracy_min"], 100, 1) for row in measures],
+        "average %": [_mean(row["accuracy_of_mean"], 100, 1) for row in measures],
+        "consensus": [_mean(row["consensus_distance"], 1, 3) for row in measures],
+        "MB": [_mean(row["megabytes"], 1, 1) for row in measures],
+        "s": [_mean(row["time"], 1, 1) for row in measures],
+    }
+
+
+def _sweep_table(named: Mapping[str, Sequence[str]], measured: Mapping[str, Sequence[str]]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
+    for name in named:
+        table.add_column(Text(name), overflow="fold")
+    for name in measured:
+        table.add_column(name, justify="right", no_wrap=True)
+    for cells in zip(*named.values(), *measured.values(), strict=True):
+        table.add_row(*(Text(cell) for cell in cells))
+    return table
 
 
 def _mean(measure: Mapping[str, float | None], factor: float, digits: int) -> str:

@@ -21,6 +21,9 @@ SENDERS_DRAWN_MAX = 60
 CELLS_NAMED_MAX = 200
 """A larger matrix is read by colour alone."""
 
+LETTER_INCHES = 0.085
+"""Width of a letter of the names, on average."""
+
 Told = Mapping[tuple[str, int], Sequence[tuple[float, str]]]
 """(sender, round) -> weight and reason at each honest peer that judged it."""
 
@@ -59,7 +62,7 @@ def weights(told: Told, attackers: Sequence[str]) -> str | None:
         axes.set(xlabel="round", ylabel="weight in a merge, mean of the honest peers")
         axes.set_ylim(bottom=0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend(loc="best")
+        figure.legend(loc="outside upper left", ncols=2, fontsize=8.5)
         return address(figure)
 
 
@@ -99,8 +102,10 @@ def matrix(values: NDArray[np.float64], rules: Sequence[str], attacks: Sequence[
     """Honest accuracy (rules, attacks) as a heat map; None where there is only one of both."""
     if len(rules) * len(attacks) < 2:
         return None
-    width = min(14.0, 3.0 + 0.72 * len(attacks))
-    with drawing(width=width, height=1.7 + 0.34 * len(rules)) as (figure, axes):
+    # Room for the names: of the rules beside it, of the attacks, slanted, above it and beyond its right end.
+    beside, above = (LETTER_INCHES * max(map(len, names)) for names in (rules, attacks))
+    width = min(14.0, 1.4 + beside + max(0.72 * len(attacks), 0.75 * above))
+    with drawing(width=width, height=0.7 + 0.65 * above + 0.34 * max(len(rules), 3)) as (figure, axes):
         shades = LinearSegmentedColormap.from_list(
             "accuracy", ["#b5452c", "#f3e3d3", "#d3e5ec", ACCENT]
         ).with_extremes(bad="#ffffff")
@@ -125,7 +130,7 @@ def matrix(values: NDArray[np.float64], rules: Sequence[str], attacks: Sequence[
                     color="white" if dark else INK,
                 )
         bar = figure.colorbar(image, ax=axes, aspect=22, format=PercentFormatter(1.0, decimals=0))
-        bar.set_label("accuracy of honest peers")
+        bar.set_label("accuracy")
         bar.outline.set_visible(False)
         return address(figure)
 

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import base64
+import copy
+import itertools
+import tomllib
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
+from hypothesis import given
+from hypothesis import strategies as st
 
 import scenarios
 from scenarios import report, verdict_figures
-from scenarios.comparison import NOBODY, compare
+from scenarios.comparison import compare
+from scenarios.differences import NOBODY, experiments, labels
+from scenarios.overview import overview
+from scenarios.repetitions import pooled_curve
 from scenarios.run_folder import REPORT
 from tests.unit.test_run_folder import Page, images
 
@@ -69,12 +81,26 @@ def test_without_attackers_or_verdicts_the_page_has_no_such_sections(folder: Pat
         assert heading not in shown
 
 
-def summary(mean: float, worst: float, attack: str | None = None, attackers: int = 3) -> dict[str, Any]:
+def summary(
+    mean: float,
+    worst: float,
+    attack: str | None = None,
+    attackers: int = 3,
+    *,
+    seed: int = 0,
+    honest: int = 10,
+) -> dict[str, Any]:
     said = None if attack is None else {"kind": attack, "attackers": ["x"] * attackers}
-    return {"accuracy": {"mean": mean, "min": worst}, "attack": said}
+    return {
+        "accuracy": {"mean": mean, "min": worst},
+        "attack": said,
+        "seed": seed,
+        "honest_peers": honest,
+        "engine": "virtual",
+    }
 
 
-def test_runs_are_gathered_by_rule_and_attack() -> None:
+def test_runs_are_pooled_over_seeds_by_rule_and_attack() -> None:
     krum, stock, hard = (
         {"merge": {"kind": "krum", "f": 3}},
         {"merge": {"kind": "bristle", "hardened": False}},
@@ -83,7 +109,8 @@ def test_runs_are_gathered_by_rule_and_attack() -> None:
     found = compare(
         [
             (summary(0.8, 0.7, "ipm"), krum),
-            (summary(0.6, 0.5, "ipm"), krum),
+            (summary(0.6, 0.5, "ipm", seed=1), krum),
+            (summary(0.6, 0.5, "ipm", seed=1), krum),  # given twice, it counts once
             (summary(0.9, 0.9), {"merge": {"kind": "krum", "f": 0}}),
             (summary(0.4, 0.3, "ipm", 5), stock),
             (summary(0.5, 0.3), {**hard, "protocol": {"gossip_steps": 0}}),
@@ -96,8 +123,124 @@ def test_runs_are_gathered_by_rule_and_attack() -> None:
     assert found.mean[0, 1] == pytest.approx(0.7)
     assert found.std[0, 1] == pytest.approx(0.1)
     assert found.worst[0, 1] == pytest.approx(0.6)
+    # f goes with the attack here: no row of its own, and still told.
+    assert found.told == ("krum: f = 3 (ipm × 3); f = 0 (no attack)",)
     assert found.worth_showing
     assert not compare([(summary(0.8, 0.7), krum)]).worth_showing
+
+
+def test_what_f_a_rule_was_told_and_how_an_attack_was_made_are_cells_of_their_own() -> None:
+    accuracies = (4.2, 12.0, 5.4, 16.6, 62.9, 59.6)
+    settings = [
+        {
+            "merge": {"kind": "trimmed-mean", "f": f},
+            "attack": {"kind": "label-flip", "count": 4, "flip": flip},
+        }
+        for f in (0, 1, 4)
+        for flip in ("previous", "mirror")
+    ]
+    found = compare(
+        [
+            (summary(accuracy / 100, 0.0, "label-flip", 4), tables)
+            for accuracy, tables in zip(accuracies, settings, strict=True)
+        ]
+    )
+    assert found.rules == tuple(f"trimmed-mean (f = {f})" for f in (0, 1, 4))
+    assert found.attacks == ("label-flip × 4 (flip = previous)", "label-flip × 4 (flip = mirror)")
+    assert (100 * found.mean).tolist() == [pytest.approx(accuracies[i : i + 2]) for i in (0, 2, 4)]
+    assert found.runs.max() == 1
+    assert found.worth_showing
+
+
+def test_other_settings_that_differ_are_named_in_the_row() -> None:
+    merge = {"merge": {"kind": "median"}}
+    runs = [
+        {**merge, "local": {"lr": 0.1}, "topology": {"kind": "ring"}, "network": {"loss": 0.0}},
+        {**merge, "local": {"lr": 0.2}, "topology": {"kind": "ring"}, "network": {"loss": 0.0}},
+        {
+            **merge,
+            "local": {"lr": 0.1},
+            "topology": {"kind": "regular", "degree": 4},
+            "network": {"loss": 0.0},
+        },
+    ]
+    found = compare([(summary(0.5, 0.4), tables) for tables in runs])
+    assert found.rules == (
+        "median, lr = 0.1, topology = ring",
+        "median, lr = 0.2, topology = ring",
+        "median, lr = 0.1, topology = regular",
+    )
+    assert found.runs.tolist() == [[1], [1], [1]]
+    with_rule = compare(
+        [(summary(0.5, 0.4), {"scenario": {"algorithm": name}, **merge}) for name in ("d-psgd", "dfedavg")]
+    )
+    assert with_rule.rules == ("d-psgd: median", "dfedavg: median")
+
+
+def test_different_numbers_of_honest_peers_are_named_in_the_column() -> None:
+    none = {"attack": {"kind": "none", "count": 3}}
+    found = compare(
+        [
+            (summary(0.5, 0.4, "ipm", honest=10), {"attack": {"kind": "ipm", "count": 3}}),
+            (summary(0.9, 0.8, honest=13), none),
+            # The settings of attackers that are not there are no difference.
+            (summary(0.7, 0.6, honest=13, seed=1), {"attack": {"kind": "none", "count": 2}}),
+        ]
+    )
+    assert found.attacks == ("no attack, 13 honest", "ipm × 3, 10 honest")
+    assert found.runs.tolist() == [[2, 1]]
+
+
+@given(
+    choices=st.lists(
+        st.tuples(
+            st.sampled_from(["krum", "median"]),
+            st.sampled_from([0, 1, 2]),
+            st.sampled_from(["none", "ipm", "label-flip"]),
+            st.sampled_from(["own", "all"]),
+            st.sampled_from([0.1, 0.2]),
+            st.sampled_from([5, 6]),
+            st.integers(0, 2),
+        ),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_runs_share_a_name_only_where_nothing_but_the_seed_differs(choices: list[tuple[Any, ...]]) -> None:
+    runs, meant = [], []
+    for rule, f, attack, data, lr, honest, seed in choices:
+        attacked = attack != "none"
+        tables = {
+            "scenario": {"seed": seed},
+            "merge": {"kind": rule, **({"f": f} if rule == "krum" else {})},
+            "attack": {"kind": attack, "data": data},
+            "local": {"lr": lr},
+        }
+        runs.append((summary(0.5, 0.4, attack if attacked else None, seed=seed, honest=honest), tables))
+        meant.append((rule, f if rule == "krum" else 0, attack, data if attacked else "", lr, honest))
+    found = experiments(runs)
+    cells = [(experiment.row, experiment.column) for experiment in found]
+    for names in (found, cells, labels(found)):
+        assert len(set(names)) == len(set(meant)) == len(set(zip(names, meant, strict=True)))
+
+
+def test_labels_say_what_varies_and_no_more() -> None:
+    def labelled(*runs: tuple[dict[str, Any], dict[str, Any]]) -> list[str]:
+        return labels(experiments(runs))
+
+    flip = {"merge": {"kind": "krum", "f": 1}, "attack": {"kind": "label-flip", "flip": "mirror"}}
+    ring = {"topology": {"kind": "ring"}, "merge": {"kind": "krum", "f": 1}}
+    assert labelled((summary(0.5, 0.4), ring), (summary(0.5, 0.4, seed=1), ring)) == ["", ""]
+    assert labelled((summary(0.5, 0.4, "label-flip"), flip), (summary(0.5, 0.4, honest=13), flip)) == [
+        "label-flip × 3",
+        NOBODY,
+    ]
+    same = {"local": {"lr": 0.1, "steps": 2}, "data": {"partition": {"kind": "iid"}}}
+    other = {"local": {"lr": 0.3, "steps": 2}, "data": {"partition": {"kind": "dirichlet", "alpha": 0.3}}}
+    assert labelled((summary(0.5, 0.4), same), (summary(0.5, 0.4), other)) == [
+        "lr = 0.1 · partition = iid",
+        "lr = 0.3 · partition = dirichlet",
+    ]
 
 
 def test_many_runs_are_one_matrix(folder: Path, tmp_path: Path) -> None:
@@ -109,12 +252,75 @@ def test_many_runs_are_one_matrix(folder: Path, tmp_path: Path) -> None:
     ).folder
     page = tmp_path / "page.html"
     report.write_report([folder, other] * 13, page)
-    shown = Page(page.read_text(encoding="utf-8"))
+    text = page.read_text(encoding="utf-8")
+    shown = Page(text)
     assert "Which rule stands which attack" in shown.shown
     assert "mixed × 2" in shown.shown
     assert "ipm × 2" in shown.shown
-    # More runs than curves can be told apart: the matrix alone.
-    assert len(images(shown)) == 1
+    # A run that is given many times is one row: of the runs, two below the headings; of the matrix, one.
+    assert text.count("<tr>") == 3 + 2
+    # The matrix, accuracy, cost and traffic; on a full graph Krum leaves no distance to draw.
+    assert len(images(shown)) == 4
+
+
+def runs_like(folder: Path, **values: Sequence[Any]) -> list[report.Run]:
+    """Return copies of a run as if it had been made with each combination of settings ("section__key")."""
+    run = report.read_run(folder)
+    tables = tomllib.loads(run.settings)
+    runs = []
+    for combination in itertools.product(*values.values()):
+        changed = copy.deepcopy(tables)
+        for key, value in zip(values, combination, strict=True):
+            section, _, name = key.partition("__")
+            changed[section][name] = value
+        attack, seed = changed["attack"]["kind"], changed["scenario"]["seed"]
+        told = {**run.summary, "seed": seed, "attack": {**run.summary["attack"], "kind": attack}}
+        runs.append(replace(run, settings=tomli_w.dumps(changed), summary=told))
+    return runs
+
+
+def test_the_page_of_a_sweep_has_one_short_row_and_one_curve_for_each_experiment(folder: Path) -> None:
+    runs = runs_like(
+        folder,
+        merge__kind=["krum", "multi-krum", "nna"],
+        attack__kind=["ipm", "label-flip"],
+        local__lr=[0.1, 0.2],
+        scenario__seed=[0, 1],
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # "constrained_layout not applied", when legends leave no room
+        text = report.render(runs)
+    shown = Page(text).shown
+    for word in ("merge rule", "attack", "lr", "seeds", "multi-krum, lr = 0.2"):
+        assert word in shown
+    assert "merge.kind=" not in shown
+    seen = overview([(run.summary, tomllib.loads(run.settings)) for run in runs], [folder] * len(runs))
+    assert seen.headings == ("merge rule", "attack", "lr")
+    assert len(seen.rows) == 12
+    assert {row.seeds for row in seen.rows} == {2}
+    assert len({(row.series.colour, row.series.dash) for row in seen.rows}) == 12
+    assert seen.rows[0].label == "krum · ipm × 2 · lr = 0.1"
+    # One legend for all charts: the images hold none.
+    matrix, *charts = images(Page(text))
+    assert "krum" in matrix
+    assert charts
+    assert not any("krum" in chart for chart in charts)
+
+
+def test_a_pooled_curve_is_the_mean_of_its_seeds_and_its_band_their_range() -> None:
+    def seeded(seed: int, *accuracies: float) -> dict[str, Any]:
+        curve = [{"round": i, "accuracy_mean": a, "bytes": 10} for i, a in enumerate(accuracies)]
+        return {"seed": seed, "curve": curve}
+
+    first, second = pooled_curve([seeded(0, 0.2, 0.4), seeded(1, 0.4, 0.8, 0.9)])
+    assert (first["round"], first["accuracy_mean"]) == (0, pytest.approx(0.3))
+    assert (second["accuracy_mean"], second["accuracy_min"], second["accuracy_max"]) == (
+        pytest.approx(0.6),
+        0.4,
+        0.8,
+    )
+    assert second["consensus_distance"] is None
+    assert second["bytes"] == 10
 
 
 def test_weights_and_verdicts_of_one_sender_are_means_over_the_honest() -> None:

@@ -284,8 +284,8 @@ def test_the_page_of_several_runs_overlays_and_tells_them_apart(
     path = tmp_path / "report.html"
     report.write_report(folders, path)
     page = Page(path.read_text(encoding="utf-8"))
-    assert "quickstart · seed 0 (one)" in page.shown
-    assert "quickstart · seed 0 (two)" in page.shown
+    assert "seed 0 (one)" in page.shown
+    assert "seed 0 (two)" in page.shown
     assert len(images(page)) == 4
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import pytest
+from rich.console import Console
 
 from gossip.errors import SettingError
-from scenarios import sweep
+from scenarios import sweep, tables
+from scenarios.records import SweepRow
 
 SCENARIO = """
 [scenario]
@@ -81,3 +84,58 @@ def test_all_combinations_run_once_and_rows_are_means_over_seeds(tmp_path):
     assert [run.seed for run in sweep.carry_out(runs, jobs=1)] == [0]
     scenario.write_text(SCENARIO.replace("rounds = 2", "rounds = 3"))
     assert sum(sweep.is_done(run) for run in runs) == 0, "a run of other settings is not this run"
+
+
+def test_different_settings_never_share_a_folder(tmp_path):
+    long = ["x" * 90 + end for end in ("/a", "_a", "b" * 200, "b" * 201)]
+    axes = ["local.lr=0.1,0.2", f"scenario.description={','.join(long)}"]
+    runs = sweep.plan("quickstart", "virtual", axes, [0, 1], tmp_path)
+    assert len({run.folder for run in runs}) == len(runs) == 16
+
+
+def test_the_seeds_of_a_sweep_are_no_axis(tmp_path):
+    with pytest.raises(
+        SettingError, match=r"^--set scenario\.seed: the seeds of a sweep are given by --seeds"
+    ):
+        sweep.plan("quickstart", "virtual", ["scenario.seed=1,2"], [0], tmp_path)
+
+
+def row(*settings: str, honest: int) -> SweepRow:
+    same = {"mean": 0.5, "std": 0.1, "min": 0.4, "max": 0.6}
+    measures = {**dict.fromkeys(sweep.MEASURES, same), "honest_peers": {**same, "mean": honest}}
+    return SweepRow(settings, 2, measures)
+
+
+def printed(rows: list[SweepRow], **console: object) -> list[str]:
+    file = io.StringIO()
+    tables.print_sweep(Console(file=file, **console), rows, folder="runs/x")
+    return file.getvalue().splitlines()
+
+
+def test_the_table_of_a_sweep_has_a_column_for_each_thing_that_varies_under_a_name_of_its_own():
+    rows = [
+        row("merge.kind=krum", "attack.kind=none", "local.lr=0.1", "attack.count=3", honest=13),
+        row("merge.kind=median", "attack.kind=optimal-alie", "local.lr=0.2", "attack.count=3", honest=10),
+    ]
+    lines = printed(rows, width=20)
+    assert lines[1].split()[:4] == ["merge.kind", "attack.kind", "lr", "honest"]
+    assert lines[3].split()[:5] == ["krum", "none", "0.1", "13", "2"]
+    assert lines[4].split()[:5] == ["median", "optimal-alie", "0.2", "10", "2"]
+    assert "all with attack.count=3" in lines
+    alike = printed([row("merge.kind=krum", honest=8), row("merge.kind=median", honest=8)])
+    assert alike[1].split()[:3] == ["merge.kind", "seeds", "accuracy"]
+
+
+def test_a_narrow_terminal_shows_fewer_columns_and_no_half_numbers():
+    rows = [row(f"merge.kind={kind}", "attack.kind=ipm", honest=9) for kind in ("krum", "trimmed-mean")]
+    lines = printed(rows, width=60, force_terminal=True, color_system=None)
+    assert max(map(len, lines)) <= 60
+    assert not any("…" in line for line in lines)
+    assert any("50.0 ± 10.0" in line for line in lines)
+    assert any(line.startswith("a wider terminal, and --json, show also") for line in lines)
+
+
+def test_the_table_of_one_combination_has_no_column_of_settings():
+    lines = printed([row("local.lr=0.1", honest=8)])
+    assert lines[1].split()[0] == "seeds"
+    assert "all with local.lr=0.1" in lines
