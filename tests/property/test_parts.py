@@ -15,6 +15,8 @@ from gossip.learner import Learner
 from gossip.learning.settings import DataSettings, LocalSettings, ModelSettings
 from gossip.learning.task import Task
 from gossip.merging.settings import AverageSettings, VarianceCorrectedSettings
+from gossip.node.context import NodeContext
+from gossip.node.handles import Deferred
 from gossip.protocols.base import Contribution, Part
 from gossip.protocols.push.messages import PushMessage
 from gossip.settings import Choice
@@ -25,6 +27,7 @@ from gossip.wire.documents import Envelope
 from gossip.wire.tensors import to_torch
 from scenarios.virtual.batched import BatchedLearning
 from scenarios.virtual.frame_sizes import FrameSizes
+from topologies import Topology
 
 # --- G2: the map ---
 
@@ -175,6 +178,42 @@ def test_the_virtual_engine_measures_a_model_anew_for_another_part():
         merges.append((handle, expected))
     for handle, expected in merges:
         torch.testing.assert_close(learning.vector(handle), expected, rtol=1e-5, atol=1e-7)
+
+
+class AtOnce:
+    """A learning thread that is done when it is asked."""
+
+    def submit(self, job, done):
+        done(job())
+
+
+def test_a_nodes_learner_is_told_which_part_it_merges():
+    learning_task, rule, part = task(), VarianceCorrectedSettings(), Part(1, 3)
+    size = learning_task.space.learned_size
+    start, stop = part.bounds(size)
+    own, *others = (learning_task.initial(f"p{k}") for k in range(3))
+    ctx = NodeContext(
+        peer="p0",
+        peers=["p0", "p1", "p2"],
+        topology=Topology("full", 3),
+        everybody=False,
+        seed=0,
+        learned_size=size,
+        learner=learner_of(learning_task, rule),
+        thread=AtOnce(),
+        **dict.fromkeys(
+            ("table", "nursery", "on_timer", "on_trained", "on_event", "on_finish", "on_judged"), None
+        ),
+    )
+    mine = Deferred(size, own)
+    received = [
+        Contribution(f"p{k}", ctx.graft(mine, other[start:stop], part), 0.25)
+        for k, other in enumerate(others, 1)
+    ]
+    merged = ctx.graft(mine, ctx.merge(mine, 0.5, received, round=0, part=part), part)
+    assert torch.equal(merged.vector, merged_part(learner_of(learning_task, rule), own, others, part))
+    whole = ctx.graft(mine, ctx.merge(mine, 0.5, received, round=1), part)
+    assert not torch.allclose(merged.vector, whole.vector, rtol=1e-2)
 
 
 # --- on the wire ---
