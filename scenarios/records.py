@@ -47,6 +47,8 @@ class PeerOutcome:
     """Sender -> "accepted" or a reason -> models, where the rule tells or they were refused."""
     weights: Mapping[str, float] = field(default_factory=dict)
     """Sender -> mean weight of those models."""
+    verdicts_on_others: Counts = field(default_factory=dict)
+    """Those on the models of senders of whom there were too many to name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -135,6 +135,7 @@ def render(runs: Sequence[Run]) -> str:
         else None,
         attack=attack,
         received=_received(only, attackers),
+        unnamed=_unnamed(only),
         weights=verdict_figures.weights(told, attackers),
         verdicts=verdict_figures.verdicts(told, attackers),
         comparison=comparison if only is None and comparison.worth_showing else None,
@@ -183,6 +184,14 @@ def _received(run: Run | None, attackers: Sequence[str]) -> Mapping[str, Mapping
         for sender, counts in peer.get("verdicts", {}).items() if peer.get("honest", True) else ():
             of.setdefault(sender, Counter()).update(counts)
     return {sender: of[sender] for sender in sorted(of, key=lambda name: (name not in attackers, name))}
+
+
+def _unnamed(run: Run | None) -> Mapping[str, int]:
+    """Return "accepted" or a reason -> models at honest peers of senders of whom these had too many to name."""
+    counts: Counter[str] = Counter()
+    for peer in () if run is None else run.peers:
+        counts.update(peer.get("verdicts_on_others", {}) if peer.get("honest", True) else {})
+    return dict(sorted(counts.items()))
 
 
 def _network(run: Run) -> str | None:

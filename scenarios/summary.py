@@ -57,7 +57,10 @@ def summarise(
 def _attack(
     scenario: ScenarioSettings, records: Records, honest: Sequence[PeerOutcome]
 ) -> dict[str, Any] | None:
-    """Return who attacked how, and what became of their models and of those of the honest, at honest peers."""
+    """Return who attacked how, and what became of their models and of those of the honest, at honest peers.
+
+    Of more senders than a peer keeps apart nobody knows which of both they were.
+    """
     attackers = sorted(peer.peer for peer in records.peers if not peer.honest)
     if not attackers:
         return None
@@ -72,6 +75,7 @@ def _attack(
         "attackers": attackers,
         "attackers_models": dict(sorted(of[True].items())),
         "honest_models": dict(sorted(of[False].items())),
+        "unnamed_models": _added(peer.verdicts_on_others for peer in honest),
         "attackers_weight": weight[True] / of[True].total() if of[True] else None,
         "honest_weight": weight[False] / of[False].total() if of[False] else None,
         **(records.attack or {}),

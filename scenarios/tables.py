@@ -66,7 +66,11 @@ def print_result(
         console.print(
             f"  attack             {attack['kind']}; own models are the honest peers'", highlight=False
         )
-        for whose, name in (("attackers'", "attackers_models"), ("honest", "honest_models")):
+        for whose, name in (
+            ("attackers'", "attackers_models"),
+            ("honest", "honest_models"),
+            ("further", "unnamed_models"),
+        ):
             if attack[name]:
                 told = ", ".join(f"{reason} {count}" for reason, count in attack[name].items())
                 console.print(f"    {whose + ' models':<17}{told}", highlight=False)

@@ -230,6 +230,7 @@ class Recorder:
             "space_id": self._setup.task.space.space_id,
             "adopted": self._adopted,
             "verdicts": self.verdicts.as_dict(),
+            "verdicts_on_others": self.verdicts.others_as_dict(),
             "weights": self.verdicts.weights(),
             **counts(self._accounting),
         }

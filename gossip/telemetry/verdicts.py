@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 SENDERS_MAX = 256
-"""Senders of whom verdicts are kept; of others only counts."""
+"""Senders of whom verdicts are kept; of all others together only counts."""
 
 ROUNDS_OPEN_MAX = 1024
 """Rounds that wait to be fetched; older ones are forgotten."""
@@ -32,10 +32,13 @@ class Verdicts:
         self._weights: dict[str, float] = {}
         self.by_sender: dict[str, Counter[str]] = {}
         """Sender -> reason -> models; the reason is empty where a model was taken as it is."""
+        self.others: Counter[str] = Counter()
+        """The same of all senders beyond `SENDERS_MAX` together."""
 
     def note(self, round: int, sender: str, weight: float, reason: str) -> None:
         """Count one model of `sender` in the merge of `round`."""
         if sender not in self.by_sender and len(self.by_sender) >= SENDERS_MAX:
+            self.others[reason] += 1
             return
         self.by_sender.setdefault(sender, Counter())[reason] += 1
         self._weights[sender] = self._weights.get(sender, 0.0) + weight
@@ -63,10 +66,11 @@ class Verdicts:
 
     def as_dict(self) -> dict[str, Mapping[str, int]]:
         """Return sender -> reason -> models, "accepted" for no reason."""
-        return {
-            sender: {reason or "accepted": count for reason, count in sorted(reasons.items())}
-            for sender, reasons in sorted(self.by_sender.items())
-        }
+        return {sender: _told(reasons) for sender, reasons in sorted(self.by_sender.items())}
+
+    def others_as_dict(self) -> dict[str, int]:
+        """Return reason -> models of the senders that `as_dict` does not name."""
+        return _told(self.others)
 
     def weights(self) -> dict[str, float]:
         """Return sender -> mean weight of its models."""
@@ -79,6 +83,10 @@ class Verdicts:
 def round_to(weight: float) -> float:
     """Return a weight with as many digits as a reader can use."""
     return float(f"{weight:.4g}")
+
+
+def _told(reasons: Counter[str]) -> dict[str, int]:
+    return {reason or "accepted": count for reason, count in sorted(reasons.items())}
 
 
 def _most(reasons: Counter[str]) -> str:

@@ -260,6 +260,7 @@ def _outcome(name: str, path: Path) -> PeerOutcome:
         adopted=said["adopted"],
         verdicts=said["verdicts"],
         weights=said["weights"],
+        verdicts_on_others=said["verdicts_on_others"],
     )
 
 

@@ -294,6 +294,7 @@ class VirtualRun:
             honest=peer.index not in self.scenario.attackers,
             verdicts=self.measurements.verdicts[peer.index].as_dict(),
             weights=self.measurements.verdicts[peer.index].weights(),
+            verdicts_on_others=self.measurements.verdicts[peer.index].others_as_dict(),
         )
 
 

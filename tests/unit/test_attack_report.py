@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import base64
 import copy
+import io
 import itertools
+import json
 import tomllib
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +19,11 @@ import pytest
 import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 import scenarios
-from scenarios import report, verdict_figures
+from gossip.telemetry import verdicts
+from scenarios import report, tables, verdict_figures
 from scenarios.comparison import compare
 from scenarios.differences import NOBODY, experiments, labels
 from scenarios.overview import overview
@@ -68,6 +73,25 @@ def test_the_page_of_an_attacked_run_shows_who_attacked_and_what_became_of_it(fo
     assert "peer-05 attacks240far 24" in page.shown
     drawn = [image for image in images(page) if "left it out" in image or "an attacker each" in image]
     assert len(drawn) == 2
+
+
+def test_models_of_more_senders_than_a_peer_keeps_apart_are_shown_together(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = json.loads((folder / "summary.json").read_text())["attack"]
+    monkeypatch.setattr(verdicts, "SENDERS_MAX", 3)
+    result = scenarios.run(folder.parent / "attacked.toml", out=tmp_path / "few")
+    attack = result.summary["attack"]
+    names = ("attackers_models", "honest_models", "unnamed_models")
+    together = sum((Counter(attack[name]) for name in names), Counter())
+    assert plain["unnamed_models"] == {}
+    assert sum(attack["unnamed_models"].values()) > 0
+    assert together == sum((Counter(plain[name]) for name in names), Counter())
+    assert "further senders" in Page((result.folder / REPORT).read_text(encoding="utf-8")).shown
+    assert "further senders" not in Page((folder / REPORT).read_text(encoding="utf-8")).shown
+    console = Console(file=io.StringIO(), width=120)
+    tables.print_result(console, result.summary, result.peers, report="r")
+    assert "further models" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_without_attackers_or_verdicts_the_page_has_no_such_sections(folder: Path, tmp_path: Path) -> None:

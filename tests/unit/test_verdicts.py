@@ -50,3 +50,16 @@ def test_what_nobody_fetches_is_bounded() -> None:
     for k in range(SENDERS_MAX + 10):
         verdicts.note(0, f"p{k}", 1.0, "")
     assert len(verdicts.as_dict()) == SENDERS_MAX
+
+
+def test_of_more_senders_than_are_kept_apart_every_model_is_counted() -> None:
+    verdicts = Verdicts()
+    for k in range(SENDERS_MAX):
+        verdicts.note(0, f"p{k}", 1.0, "")
+    assert verdicts.others_as_dict() == {}
+    for sender, reason in (("x", "far"), ("y", ""), ("x", "far"), ("p0", "far"), ("y", "norm")):
+        verdicts.note(1, sender, 0.0, reason)
+    assert verdicts.others_as_dict() == {"accepted": 1, "far": 2, "norm": 1}
+    assert "x" not in verdicts.as_dict()
+    assert verdicts.as_dict()["p0"] == {"accepted": 1, "far": 1}
+    assert set(verdicts.weights()) == set(verdicts.as_dict())
