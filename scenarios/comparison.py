@@ -27,13 +27,15 @@ class Comparison:
     """Of the seeds' means."""
     worst: NDArray[np.float64]
     """Accuracy of the worst honest peer, mean of the seeds."""
-    told: tuple[str, ...] = ()
+    told: tuple[str, ...]
     """Of rules whose f goes with the attack: which f, where."""
+    several_rules: bool
+    """Whether the rows differ in their merge rule, and not in other settings alone."""
 
     @property
     def worth_showing(self) -> bool:
-        """Whether there is more than one cell, and an attack or a second rule."""
-        return len(self.rules) > 1 or len(self.attacks) > 1
+        """Whether rules or attacks are compared: of anything else the runs say as much one by one."""
+        return self.several_rules or len(self.attacks) > 1
 
 
 def compare(runs: Sequence[Said]) -> Comparison:
@@ -58,7 +60,9 @@ def compare(runs: Sequence[Said]) -> Comparison:
         counts[place] = len(accuracies)
         mean[place], std[place] = np.mean(accuracies), np.std(accuracies)
         worst[place] = np.mean(by_seed(summaries, lambda summary: summary["accuracy"]["min"]))
-    return Comparison(rules, attacks, counts, mean, std, worst, _told([e for _, e in found]))
+    shown = [experiment for _, experiment in found]
+    several = len({experiment.rule for experiment in shown}) > 1
+    return Comparison(rules, attacks, counts, mean, std, worst, _told(shown), several)
 
 
 def _told(found: Sequence[Experiment]) -> tuple[str, ...]:

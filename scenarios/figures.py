@@ -143,14 +143,14 @@ def consensus(runs: Sequence[Series]) -> str | None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         low, high = axes.get_ylim()
         # Within a decade or two, powers of ten alone would leave the axis without a number.
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 200 else (1,), numticks=12))
+        axes.yaxis.set_major_locator(LogLocator(subs=_steps(high / low), numticks=12))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
         return address(figure)
 
 
-def cost(runs: Sequence[Series]) -> str | None:
-    """Mean accuracy against what the peers have sent together: what a run bought with its bytes."""
+def cost(runs: Sequence[Series], *, senders: str = "all peers") -> str | None:
+    """Mean accuracy against what `senders` have sent together: what a run bought with its bytes."""
     with drawing() as (figure, axes):
         most = 0.0
         for run in runs:
@@ -160,7 +160,7 @@ def cost(runs: Sequence[Series]) -> str | None:
             most = max([most, *x])
         if not most:
             return None
-        axes.set(xlabel="sent by all peers together", ylabel="accuracy, mean of own models")
+        axes.set(xlabel=f"sent by {senders} together", ylabel="accuracy, mean of own models")
         axes.set_xlim(left=0)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _round_bytes(value)))
@@ -279,6 +279,13 @@ def _places(graph: nx.Graph[str], peers: Sequence[str]) -> dict[str, tuple[float
     angles = np.pi / 2 - 2 * np.pi * np.arange(len(outer)) / len(outer)
     circle = {peer: (float(np.cos(a)), float(np.sin(a))) for peer, a in zip(outer, angles, strict=True)}
     return circle | dict.fromkeys(hubs, (0.0, 0.0))
+
+
+def _steps(span: float) -> tuple[float, ...]:
+    """Return what a logarithmic axis of so many times its lowest value numbers in each decade."""
+    if span < 10:
+        return (1, 1.5, 2, 3, 4, 5, 7)
+    return (1, 2, 5) if span < 200 else (1,)
 
 
 def _points(run: Series, key: str) -> tuple[list[int], list[float]]:

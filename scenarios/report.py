@@ -129,7 +129,7 @@ def render(runs: Sequence[Run]) -> str:
         averages_drawn=figures.averages_drawn(series),
         bands_drawn=len(series) <= figures.BANDS_MAX and (seen.seeds or not seen.pooled),
         consensus=figures.consensus(series),
-        cost=figures.cost(series),
+        cost=figures.cost(series, senders="the honest peers" if _honest_bytes(runs) else "all peers"),
         traffic=figures.traffic([(row.series, row.traffic) for row in rows])
         if 0 < len(rows) <= BARS_MAX
         else None,
@@ -157,6 +157,16 @@ def _common(runs: Sequence[Run]) -> str:
             parts.append(how.format(values.pop()))
     seeds = {run.summary["seed"] for run in runs}
     return " · ".join([*parts, f"{len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds.pop()}"])
+
+
+def _honest_bytes(runs: Sequence[Run]) -> bool:
+    """Return whether the curve of any run counts the honest peers' bytes only: attackers are not evaluated."""
+    for run in runs:
+        sent = [peer["sent"]["total"] for peer in run.peers if peer.get("honest", True)]
+        curve = run.summary["curve"]
+        if len(sent) < len(run.peers) and curve and curve[-1]["bytes"] <= sum(sent):
+            return True
+    return False
 
 
 def _machines(runs: Sequence[Run]) -> list[str]:

@@ -99,13 +99,16 @@ def verdicts(told: Told, attackers: Sequence[str]) -> str | None:
 
 
 def matrix(values: NDArray[np.float64], rules: Sequence[str], attacks: Sequence[str]) -> str | None:
-    """Honest accuracy (rules, attacks) as a heat map; None where there is only one of both."""
+    """Honest accuracy (rules, attacks) as a heat map; None where there is only one of both.
+
+    Its cells hold numbers; where these are too many, a scale stands beside it.
+    """
     if len(rules) * len(attacks) < 2:
         return None
     # Room for the names: of the rules beside it, of the attacks, slanted, above it and beyond its right end.
     beside, above = (LETTER_INCHES * max(map(len, names)) for names in (rules, attacks))
-    width = min(14.0, 1.4 + beside + max(0.72 * len(attacks), 0.75 * above))
-    with drawing(width=width, height=0.7 + 0.65 * above + 0.34 * max(len(rules), 3)) as (figure, axes):
+    width = min(14.0, 0.6 + beside + max(0.72 * len(attacks), 0.75 * above))
+    with drawing(width=width, height=0.4 + 0.65 * above + 0.34 * len(rules)) as (figure, axes):
         shades = LinearSegmentedColormap.from_list(
             "accuracy", ["#b5452c", "#f3e3d3", "#d3e5ec", ACCENT]
         ).with_extremes(bad="#ffffff")
@@ -129,9 +132,10 @@ def matrix(values: NDArray[np.float64], rules: Sequence[str], attacks: Sequence[
                     fontsize=8.5,
                     color="white" if dark else INK,
                 )
-        bar = figure.colorbar(image, ax=axes, aspect=22, format=PercentFormatter(1.0, decimals=0))
-        bar.set_label("accuracy")
-        bar.outline.set_visible(False)
+        if values.size > CELLS_NAMED_MAX:
+            bar = figure.colorbar(image, ax=axes, aspect=22, format=PercentFormatter(1.0, decimals=0))
+            bar.set_label("accuracy")
+            bar.outline.set_visible(False)
         return address(figure)
 
 

@@ -94,6 +94,14 @@ def test_models_of_more_senders_than_a_peer_keeps_apart_are_shown_together(
     assert "further models" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
+def test_bytes_of_honest_peers_are_not_called_those_of_all(folder: Path) -> None:
+    run = report.read_run(folder)
+    attacked = images(Page(report.render([run])))
+    assert any("sent by the honest peers together" in image for image in attacked)
+    calm = replace(run, peers=[{**peer, "honest": True} for peer in run.peers])
+    assert not any("honest peers together" in image for image in images(Page(report.render([calm]))))
+
+
 def test_without_attackers_or_verdicts_the_page_has_no_such_sections(folder: Path, tmp_path: Path) -> None:
     clean = scenarios.run(
         folder.parent / "attacked.toml",
@@ -195,6 +203,10 @@ def test_other_settings_that_differ_are_named_in_the_row() -> None:
         "median, lr = 0.1, topology = regular",
     )
     assert found.runs.tolist() == [[1], [1], [1]]
+    # Neither attacks nor rules are compared: the table of the runs says it all.
+    assert not found.worth_showing
+    attacked = [(summary(0.5, 0.4, "ipm"), tables) for tables in runs]
+    assert compare(attacked + [(summary(0.5, 0.4), tables) for tables in runs]).worth_showing
     with_rule = compare(
         [(summary(0.5, 0.4), {"scenario": {"algorithm": name}, **merge}) for name in ("d-psgd", "dfedavg")]
     )
@@ -329,6 +341,16 @@ def test_the_page_of_a_sweep_has_one_short_row_and_one_curve_for_each_experiment
     assert "krum" in matrix
     assert charts
     assert not any("krum" in chart for chart in charts)
+
+
+def test_where_there_are_more_rows_than_curves_rules_against_attacks_come_first(folder: Path) -> None:
+    steps = [0.1 * step for step in range(1, 14)]
+    runs = runs_like(folder, merge__kind=["krum", "nna"], local__lr=steps)
+    shown = Page(report.render(runs)).shown
+    assert shown.index("Which rule stands which attack") < shown.index("average model")
+    assert "More than 24 curves could not be told apart" in shown
+    few = Page(report.render(runs[:24])).shown
+    assert few.index("average model") < few.index("Which rule stands which attack")
 
 
 def test_a_pooled_curve_is_the_mean_of_its_seeds_and_its_band_their_range() -> None:
