@@ -413,16 +413,21 @@ DIVISIONS = {
     },
 }
 FLIPPED = ", flip"
+FEW_HOLDERS = "2 of 10"
+"""Two peers hold each class: too few for a median, and all that is foreign to a peer comes by one weight per sender. It
+takes three times as many rounds; and of ten models that are judged in a round six are flippers', where there are any."""
 
 
 def row_classes() -> list[Case]:
     cases = []
     for what, division in DIVISIONS.items():
+        more = [division]
+        if what == FEW_HOLDERS:
+            more += ["stop.rounds=600", "evaluate.every=600"]
         for rule in ("local", "average", "median", "nna", "bristle"):
-            cases.append(case("classes", what, rule, NONE, more=[division]))
+            cases.append(case("classes", what, rule, NONE, more=more))
         for rule in ("nna", "bristle"):
-            flipped = case("classes", what + FLIPPED, rule, FLIP, attackers=15, more=[division])
-            cases.append(flipped)
+            cases.append(case("classes", what + FLIPPED, rule, FLIP, attackers=15, more=more))
     return cases
 
 
@@ -435,9 +440,7 @@ def claims_classes(lines: Table) -> Iterator[Claim]:
             bristle,
             bristle >= average - LOOSE,
         )
-        if what == "2 of 10":
-            # Two hold each class: too few for a median, and of ten models judged in a round six are flippers'. It takes
-            # three times as many rounds.
+        if what == FEW_HOLDERS:
             continue
         flipped = lines(what + FLIPPED, "bristle").mean
         yield Claim(
