@@ -414,8 +414,8 @@ DIVISIONS = {
 }
 FLIPPED = ", flip"
 FEW_HOLDERS = "2 of 10"
-"""Two peers hold each class: too few for a median, and all that is foreign to a peer comes by one weight per sender. It
-takes three times as many rounds; and of ten models that are judged in a round six are flippers', where there are any."""
+"""Two peers hold each class: too few for a median, and all that is foreign to a peer comes by one weight per sender.
+That takes three times as many rounds; and where there are flippers, six of ten models judged in a round are theirs."""
 
 
 def row_classes() -> list[Case]:
