@@ -415,7 +415,7 @@ DIVISIONS = {
 FLIPPED = ", flip"
 FEW_HOLDERS = "2 of 10"
 """Two peers hold each class: too few for a median, and all that is foreign to a peer comes by one weight per sender.
-That takes three times as many rounds; and where there are flippers, six of ten models judged in a round are theirs."""
+That takes three times as many rounds."""
 
 
 def row_classes() -> list[Case]:
@@ -440,8 +440,6 @@ def claims_classes(lines: Table) -> Iterator[Claim]:
             bristle,
             bristle >= average - LOOSE,
         )
-        if what == FEW_HOLDERS:
-            continue
         flipped = lines(what + FLIPPED, "bristle").mean
         yield Claim(
             "classes",
