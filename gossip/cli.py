@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -223,7 +224,7 @@ def _tables(
 
 
 def _says_partition(task: Path | None, overrides: list[str] | None) -> bool:
-    from gossip.config.loading import read_file
+    from gossip.config.layers import read_file
 
     written = read_file(task).tables.get("data", {}) if task else {}
     return "partition" in written or any(text.startswith("data.partition") for text in overrides or ())
@@ -238,6 +239,8 @@ def _run_node(options: Any) -> int:
     try:
         membership = find_membership(options)
         set_up_logging(membership.me.name, insecure=options.insecure)
+        for note in membership.settings.notes:
+            logging.getLogger("gossip.config").warning("%s", note)
         setup = load_learning(options, membership)
         if setup.checkpoint is not None and setup.checkpoint.round >= membership.settings.stop.rounds:
             from gossip.node.recorder import Recorder

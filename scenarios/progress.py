@@ -72,7 +72,9 @@ class Live:
         )
 
     def begin(self, scenario: ScenarioSettings) -> None:
-        """Show an empty bar."""
+        """Show an empty bar, under what should be known of the settings."""
+        for note in scenario.notes:
+            self._bar.console.print(note, markup=False, highlight=False, soft_wrap=True)
         self._bar.start()
         self._task = self._bar.add_task(
             scenario.scenario.name,
@@ -99,8 +101,10 @@ class Lines:
         self._rounds = 0
 
     def begin(self, scenario: ScenarioSettings) -> None:
-        """Say what starts."""
+        """Say what starts, and what should be known of the settings."""
         self._rounds = scenario.stop.rounds
+        for note in scenario.notes:
+            self._print(note)
         self._print(
             f"{scenario.scenario.name}: {scenario.scenario.peers} peers, {scenario.algorithm}, "
             f"{scenario.topology.kind}, {scenario.stop.rounds} rounds, seed {scenario.seed}"

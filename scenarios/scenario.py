@@ -10,7 +10,8 @@ from pydantic import Field
 
 from gossip.config import PRESETS, StopSettings, TaskSettings
 from gossip.config.graphs import build_topology
-from gossip.config.loading import COMMON_KEYS, Layer, merge_layers, origin, parse_override, read_file, resolve
+from gossip.config.layers import COMMON_KEYS, Layer, merge_layers, origin, parse_override, read_file
+from gossip.config.loading import resolve
 from gossip.config.presets import DEFAULT_ALGORITHM
 from gossip.errors import SettingError, nearest
 from gossip.settings import Settings

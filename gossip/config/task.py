@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr
@@ -78,6 +78,7 @@ class TaskSettings(Settings):
     node: NodeSettings = NodeSettings()
     net: NetSettings = NetSettings()
     _origins: Mapping[str, str] = PrivateAttr(default_factory=dict)
+    _notes: tuple[str, ...] = PrivateAttr(default=())
 
     def __eq__(self, other: object) -> bool:
         """Compare what is set, not where it was written."""
@@ -85,9 +86,18 @@ class TaskSettings(Settings):
 
     __hash__ = None  # type: ignore[assignment]
 
-    def written_at(self, origins: Mapping[str, str]) -> None:
-        """Note in which file and line each section stands, for mistakes that show later than the settings are read."""
+    def written_at(self, origins: Mapping[str, str], *, notes: Iterable[str] = ()) -> None:
+        """Note in which file and line each section stands, for mistakes that show later than the settings are read.
+
+        `notes` are sentences about what was written and does not hold.
+        """
         self._origins = origins
+        self._notes = tuple(notes)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should be told at the start: sentences about keys that a later choice has taken away."""
+        return self._notes
 
     def where(self, section: str) -> str:
         """Return e.g. ``task.toml:7: [topology]``, or as much of it as is known."""

@@ -60,6 +60,61 @@ def test_another_kind_starts_from_its_own_defaults(tmp_path):
     assert task.data.partition.model_dump() == {"kind": "shards", "shards_per_peer": 2}
 
 
+def test_an_empty_override_unsets_a_key_of_the_file_and_of_the_preset(tmp_path):
+    path = written(tmp_path, TASK)
+    assert load_task(path, overrides=["model.hidden="]).model.hidden is None
+    assert load_task(path, overrides=["local.epochs="]).local.epochs is None
+    assert load_task(path, overrides=["data.partition.alpha= "]).data.partition.model_dump()["alpha"] != 0.3
+    assert load_task(path, overrides=["data.partition="]).data.partition.kind == "iid"
+    assert load_task(path, overrides=["model.hidden=", "model.hidden=[9]"]).model.hidden == (9,)
+    assert load_task(path, overrides=["local.momentum="]) == load_task(path)  # not set, which is no mistake
+
+
+@pytest.mark.parametrize("override", ["model.hiden=", "data.partition.alfa=", "modl="])
+def test_an_unknown_key_cannot_be_unset(tmp_path, override):
+    with pytest.raises(SettingError) as caught:
+        load_task(written(tmp_path, TASK), overrides=[override])
+    assert str(caught.value).startswith(f"--set {override}: unknown key '{override.removesuffix('=')}'")
+
+
+@pytest.mark.parametrize(
+    ("section", "override", "gone"),
+    [
+        ("[model]\nname = 'mlp'\nhidden = [32]\n", "model.name=cnn", "model.hidden = [32]"),
+        (
+            "[model]\nname = 'python:net.py:make'\n[model.arguments]\nwidth = 3\n",
+            "model.name=cnn",
+            "model.arguments = {'width': 3}",
+        ),
+        (
+            "[model]\nextractor = 'random-features'\nfeatures = 40\n",
+            "model.extractor=x.safetensors",
+            "model.features = 40",
+        ),
+        (
+            "[data]\nsource = 'python:d.py:load'\narguments = { fold = 1 }\n",
+            "data.source=digits",
+            "data.arguments = {'fold': 1}",
+        ),
+        ("[merge]\nkind = 'krum'\nf = 1\n", "merge.kind=median", "merge.f = 1"),
+    ],
+)
+def test_another_choice_drops_what_only_the_old_one_takes_and_says_so(tmp_path, section, override, gone):
+    path = written(tmp_path, section)
+    assert not load_task(path).notes
+    chosen = load_task(path, overrides=[override])
+    (note,) = chosen.notes
+    assert note.startswith(f"--set {override} drops {gone}")
+
+
+def test_what_is_written_with_a_choice_stays_and_what_a_preset_said_is_no_news(tmp_path):
+    path = written(tmp_path, TASK)
+    assert load_task(path, overrides=["model.name=mlp", "model.hidden=[5]"]).model.hidden == (5,)
+    assert not load_task(overrides=["algorithm=bristle", "merge.kind=average"]).notes
+    with pytest.raises(SettingError, match="'hidden' belongs to the model 'mlp'"):
+        load_task(path, overrides=["model.name=cnn", "model.hidden=[5]"])
+
+
 def test_what_is_written_out_is_read_back_alike(tmp_path):
     import tomli_w
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from tomli_w import dumps
 
 from gossip.config import load_task
 from gossip.errors import SettingError
 from scenarios import scenario
+from scenarios.progress import for_console
 
 
 def written(folder: Path, text: str, name: str = "mine.toml") -> Path:
@@ -35,6 +38,17 @@ def test_the_two_ring_scenarios_differ_only_in_what_they_compare() -> None:
     plain["local"].pop("sam_rho")
     plain["protocol"].pop("gossip_steps")
     assert plain == sam
+
+
+def test_a_choice_that_drops_keys_is_told_where_a_run_begins(tmp_path: Path) -> None:
+    path = written(tmp_path, '[scenario]\npeers = 3\n[model]\nname = "mlp"\nhidden = [8]\n')
+    settings = scenario.load(path, overrides=["model.name=cnn"])
+    for terminal in (False, True):
+        shown = Console(file=StringIO(), force_terminal=terminal, width=200)
+        progress = for_console(shown)
+        progress.begin(settings)
+        progress.end()
+        assert "--set model.name=cnn drops model.hidden = [8]" in shown.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_algorithm_and_seed_of_the_scenario_become_the_tasks(tmp_path: Path) -> None:
