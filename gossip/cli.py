@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +23,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+FLUSH_S = 1.0
+"""For the last lines to be taken by whoever reads them."""
 
 DEFAULT_HOME = Path("~/.gossip-node")
 
@@ -231,12 +235,13 @@ def _says_partition(task: Path | None, overrides: list[str] | None) -> bool:
 
 
 def _run_node(options: Any) -> int:
-    from gossip.node.home import HomeLock
+    from gossip.node.home import HomeLock, check_writable
     from gossip.node.setup import find_membership, load_learning
     from gossip.telemetry.logs import set_up_logging
 
     lock = HomeLock(options.home)
     try:
+        check_writable(options.home)
         membership = find_membership(options)
         set_up_logging(membership.me.name, insecure=options.insecure)
         for note in membership.settings.notes:
@@ -283,6 +288,12 @@ def run(argv: list[str]) -> int:
     return int(ExitCode.DONE)
 
 
+def _flush_output() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+
+
 def main() -> None:
     """Entry point of the console script."""
     for name in ("stdin", "stdout", "stderr"):
@@ -291,9 +302,10 @@ def main() -> None:
             setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115
     _defer_signals()
     code = run(sys.argv[1:])
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):
-            stream.flush()
+    # Whoever reads our output may have stopped reading: the flush is not waited for long.
+    flushing = threading.Thread(target=_flush_output, daemon=True)
+    flushing.start()
+    flushing.join(FLUSH_S)
     # A training that was abandoned on a signal may still hold torch in its thread; waiting for the
     # interpreter to take that apart could take minutes.
     os._exit(code)

@@ -1,32 +1,40 @@
-"""What a node writes down: checkpoint, metrics, events, summary, the finished model, and a line for the user."""
+"""What a node writes down: checkpoint, metrics, events, summary, the finished model, and a line for the user.
+
+Nothing here ends the learning, whatever fails, and nothing here is waited for by the event loop. What is told of a
+round – in metrics.jsonl, on standard output, by `gossip-node status` and to Prometheus – is told once its checkpoint is
+on the disk.
+"""
 
 from __future__ import annotations
 
 import logging
-import math
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 import trio
 
 from gossip.errors import SettingError
-from gossip.node.handles import Deferred
+from gossip.node.held import Held, Measured
+from gossip.node.report import counts, finite
+from gossip.node.saver import Due, Saver
+from gossip.node.scribe import Scribe
 from gossip.protocols.base import ModelAdopted, RoundCompleted
 from gossip.storage.atomic import write_atomically
 from gossip.storage.checkpoints import Checkpoint, CheckpointStore
 from gossip.storage.models import encode_model, encode_snapshot
-from gossip.storage.run_record import RunRecord
+from gossip.storage.run_record import RunRecord, clean_home
 from gossip.telemetry.accounting import Accounting
+from gossip.telemetry.containment import Containment, said_of
 from gossip.telemetry.progress import Progress
 from gossip.telemetry.rejections import Rejections
 from gossip.telemetry.verdicts import Verdicts
 
 if TYPE_CHECKING:
     from gossip.learner import Evaluation, Trained
+    from gossip.node.handles import Deferred
     from gossip.node.setup import Setup
     from gossip.node.work import LearningThread
 
@@ -36,73 +44,79 @@ EVENTS_MAX = 100_000
 """Lines of events.jsonl per process: a neighbour that flaps for weeks must not fill the disk."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Due:
-    """A checkpoint that is still to be written."""
-
-    model: Deferred
-    state: Mapping[str, int | float | str]
-
-
 class Recorder:
-    """Writes the home. Checkpoints go through a thread of their own; the newest one that is due wins."""
+    """Writes the home, and tells the user."""
 
-    def __init__(self, setup: Setup, accounting: Accounting) -> None:
+    def __init__(self, setup: Setup, accounting: Accounting, contained: Containment | None = None) -> None:
         self._setup = setup
         self._settings = setup.membership.settings
         self._name = setup.membership.me.name
         self._home = setup.options.home
         self._accounting = accounting
+        self._contained = Containment() if contained is None else contained
         self._record = RunRecord(self._home, self._name)
         self._checkpoints = CheckpointStore(self._home)
         self._progress = Progress(as_json=setup.options.as_json, rounds=self._settings.stop.rounds)
-        self._due: _Due | None = None
-        self._wake = trio.Event()
-        self._idle = trio.Event()
+        # Two threads: whoever does not read our lines must not keep the records from the disk.
+        self._disk = Scribe(self._contained)
+        self._terminal = Scribe(self._contained)
+        round = setup.checkpoint.round if setup.checkpoint else 0
+        self.saver = Saver(self._checkpoint, self._checkpoints.save, round=round, on_saved=self._saved)
+        self._held = Held(self._tell, round=round)
         self._round_began_s = time.monotonic()
         self._began_s = time.time()
         self._events = 0
         self._adopted = 0
-        self._disk_errors: set[str] = set()
-        self._flushing = False
-        self.last_evaluation: Evaluation | None = None
+        self._model_written = False
+        self.finished = False
+        """Whether the finished model and the last checkpoint are on the disk."""
+        self.last: Measured | None = None
+        """The newest measurement of a round that is on the disk."""
         self.verdicts = Verdicts()
         self._rejections = Rejections()
 
+    async def run(self) -> None:
+        """Write until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.saver.run)
+            nursery.start_soon(self._disk.run)
+            nursery.start_soon(self._terminal.run)
+
     def started(self, round: int) -> None:
         """Note the start; on a resume put the records back to the checkpoint's round."""
-        with self._disk("records"):
-            self._record.resume_at(round)
+        with self._contained("leftovers not removed"):
+            # Before anything is written: what is being written looks the same.
+            clean_home(self._home)
+        self._disk.put("records not put back to the checkpoint", partial(self._put_back, round))
         if round:
             logger.info("resuming after round %d", round)
         self.event("started", round=round)
         self._round_began_s = time.monotonic()
 
+    def _put_back(self, round: int) -> None:
+        nonsense = self._record.resume_at(round)
+        if nonsense:
+            logger.warning("%d lines of metrics.jsonl were no measurements and are dropped", nonsense)
+
     def event(self, name: str, **details: Any) -> None:
         """Add a line to events.jsonl."""
         self._events += 1
         if self._events <= EVENTS_MAX:
-            with self._disk("events"):
-                self._record.event(name, **details)
+            job = partial(self._record.event, name, time_s=time.time(), **details)
+            self._disk.put("events not written", job)
 
     def rejected(self, other: str | None, reason: str, sentence: str | None = None) -> None:
         """Note that something received was not used; `count` says how many times by now, see `Rejections`."""
-        count = self._rejections.note(other, reason)
-        if count is not None:
-            said = {} if sentence is None else {"sentence": sentence}
-            self.event("rejected", other=other, reason=reason, count=count, **said)
+        with self._contained("rejections not told"):
+            count = self._rejections.note(other, reason)
+            if count is not None:
+                said = {} if sentence is None else {"sentence": sentence}
+                self.event("rejected", other=other, reason=reason, count=count, **said)
 
-    @contextmanager
-    def _disk(self, what: str) -> Iterator[None]:
-        """A full disk must not end the learning: say it once for each kind of file, and try again with the next."""
-        try:
-            yield
-        except OSError as error:
-            if what not in self._disk_errors:
-                logger.error("%s not written: %s", what, error.strerror or error)
-            self._disk_errors.add(what)
-        else:
-            self._disk_errors.discard(what)
+    def judged(self, round: int, sender: str, weight: float, reason: str) -> None:
+        """Note what became of one model of `sender` in the merge of `round`."""
+        with self._contained("verdicts not told"):
+            self.verdicts.note(round, sender, weight, reason)
 
     def adopted(self, event: ModelAdopted) -> None:
         """Count and note that a neighbour's model was taken over."""
@@ -127,7 +141,7 @@ class Recorder:
             "peer": self._name,
             "round": event.round,
             "time": time.time(),
-            "loss": None if trained is None else _finite(trained.loss),
+            "loss": None if trained is None else finite(trained.loss),
             "heard": event.heard,
             "expected": event.expected,
             "bytes_sent": self._accounting.sent.total,
@@ -141,7 +155,7 @@ class Recorder:
         vector = event.model.vector
         if self._settings.evaluate.snapshots:
             folder = self._home / "snapshots"
-            with self._disk("snapshots"):
+            with self._contained("snapshots not written"):
                 folder.mkdir(exist_ok=True)
                 write_atomically(
                     folder / f"round-{event.round:08d}.safetensors", encode_snapshot(vector), durable=False
@@ -149,82 +163,84 @@ class Recorder:
         return self._setup.learner.evaluate(vector)
 
     def _evaluated(self, entry: dict[str, Any], evaluation: Evaluation) -> None:
-        self.last_evaluation = evaluation
-        entry |= {"accuracy": evaluation.accuracy, "test_loss": _finite(evaluation.loss)}
-        # Every merge of these rounds was computed before the evaluation.
-        verdicts = self.verdicts.take(entry["round"])
-        if verdicts:
-            entry["verdicts"] = verdicts
-        with self._disk("metrics"):
-            self._record.metrics(entry)
-        self._progress.round(entry)
+        entry |= {"accuracy": evaluation.accuracy, "test_loss": finite(evaluation.loss)}
+        with self._contained("verdicts not told"):
+            # Every merge of these rounds was computed before the evaluation.
+            verdicts = self.verdicts.take(entry["round"])
+            if verdicts:
+                entry["verdicts"] = verdicts
+        with self._contained("measurements not told"):
+            self._held.add(Measured(entry, evaluation))
+
+    def _tell(self, measured: Measured) -> None:
+        """Tell of a round that is on the disk."""
+        self.last = measured
+        self._disk.put("metrics not written", partial(self._record.metrics, measured.entry))
+        self._terminal.put("progress not shown", partial(self._progress.round, measured.entry))
 
     # --- checkpoints ---
 
     def save(self, model: Deferred, state: Mapping[str, int | float | str]) -> None:
-        """Ask for a checkpoint; one that is still waiting to be written gives way to it."""
-        if self._flushing:
-            return  # a neighbour's fast rounds would keep us from ever leaving; this one is done again on resume
-        self._due = _Due(model, dict(state))
-        self._idle = trio.Event()
-        self._wake.set()
+        """Ask for a checkpoint, see `Saver`."""
+        self.saver.save(model, state)
 
-    async def run(self) -> None:
-        """Write checkpoints as they come due, until cancelled."""
-        while True:
-            if self._due is None:
-                self._idle.set()
-                self._wake = trio.Event()
-                await self._wake.wait()
-                continue
-            due, self._due = self._due, None
-            await due.model.wait()
-            await self._write(due)
-
-    async def _write(self, due: _Due) -> None:
-        checkpoint = Checkpoint(
+    def _checkpoint(self, due: Due) -> Checkpoint:
+        return Checkpoint(
             belongs=self._setup.belongs,
             protocol=self._settings.protocol.kind,
             state=due.state,
             vector=due.model.vector.numpy(),
             counters=self._accounting.as_dict(),
         )
-        with self._disk("checkpoints"):
-            await trio.to_thread.run_sync(self._checkpoints.save, checkpoint)
 
-    async def flush(self) -> None:
-        """Wait until the newest checkpoint is on disk; from now on no other is taken."""
-        self._flushing = True
-        await self._idle.wait()
+    def _saved(self, round: int) -> None:
+        with self._contained("measurements not told"):
+            self._held.saved(round)
 
     # --- the end ---
 
     async def finish(self, model: Deferred, thread: LearningThread) -> bool:
-        """Write HOME/model.safetensors after everything asked before has been computed; return whether that worked."""
+        """Bring HOME/model.safetensors and the last checkpoint to the disk; return whether both are there.
+
+        It waits until everything that was asked before has been computed. May be called again where it has failed.
+        """
         done = trio.Event()
+        if not self._model_written:
+            thread.submit(lambda: self._try_model(model.vector), lambda _: done.set())
+            await done.wait()
+        if await self.saver.settle() and self._model_written and not self.finished:
+            self.finished = True
+            self.event("finished")
+        return self.finished
 
-        def job() -> None:
-            with self._disk("the model"):
-                self._write_model(model.vector)
-
-        thread.submit(job, lambda _: done.set())
-        await done.wait()
-        self.event("finished")
-        return "the model" not in self._disk_errors
+    def _try_model(self, vector: torch.Tensor) -> None:
+        with self._contained("the model not written"):
+            self._write_model(vector)
+            self._model_written = True
 
     def _write_model(self, vector: torch.Tensor) -> None:
         data = encode_model(self._setup.task.space, vector, frozen=self._setup.task.frozen, peer=self._name)
         write_atomically(self._home / "model.safetensors", data)
 
-    def summary(self, state: str, round: int) -> None:
-        """Write summary.json."""
-        last = self.last_evaluation
-        entry = {
+    async def flush(self) -> None:
+        """Wait until all lines are written, and what the user is shown is shown."""
+        await self._disk.flush()
+        await self._terminal.flush()
+
+    def summary(self, state: str) -> None:
+        """Have summary.json written."""
+        with self._contained("summary.json not written"):
+            entry = self._summary(state)
+            self._disk.put("summary.json not written", partial(self._record.summary, entry))
+
+    def _summary(self, state: str) -> dict[str, Any]:
+        last = self.last
+        return {
             "peer": self._name,
             "state": state,
-            "rounds": round,
-            "accuracy": None if last is None else last.accuracy,
-            "test_loss": None if last is None else _finite(last.loss),
+            "rounds": self.saver.round,
+            "accuracy": None if last is None else last.evaluation.accuracy,
+            "test_loss": None if last is None else finite(last.evaluation.loss),
             "seconds": time.time() - self._began_s,
             "run_id": self._settings.run_id(),
             "space_id": self._setup.task.space.space_id,
@@ -234,8 +250,6 @@ class Recorder:
             "weights": self.verdicts.weights(),
             **counts(self._accounting),
         }
-        with self._disk("summary.json"):
-            self._record.summary(entry)
 
     def complete(self, checkpoint: Checkpoint) -> None:
         """Write what a run did not come to write that was killed after its last checkpoint.
@@ -248,19 +262,7 @@ class Recorder:
         vector = torch.from_numpy(checkpoint.vector)
         try:
             self._write_model(vector)
+            self.last = Measured({"round": checkpoint.round}, self._setup.learner.evaluate(vector))
+            self._record.summary(self._summary("finished"))
         except OSError as error:
-            raise SettingError(f"--home {self._home}: cannot be written: {error.strerror}") from None
-        self.last_evaluation = self._setup.learner.evaluate(vector)
-        self.summary("finished", checkpoint.round)
-
-
-def _finite(value: float) -> float | None:
-    """JSON knows neither NaN nor infinity."""
-    return value if math.isfinite(value) else None
-
-
-def counts(accounting: Accounting) -> dict[str, Any]:
-    """Return bytes and messages as summary.json and `status` name them."""
-    both = accounting.as_dict()
-    received = both.pop("received")
-    return {**both, "bytes_received": received["bytes"], "messages_received": received["messages"]}
+            raise SettingError(f"--home {self._home}: cannot be written: {said_of(error)}") from None

@@ -130,7 +130,12 @@ def load_learning(options: NodeOptions, membership: Membership) -> Setup:
         )
     belongs = Belongs(peer=membership.me.name, space_id=task.space.space_id, seed=settings.seed)
     if options.fresh:
-        put_aside(options.home)
+        try:
+            put_aside(options.home)
+        except OSError as error:
+            raise SettingError(
+                f"--home {options.home}: --fresh cannot move the earlier run aside: {error.strerror}"
+            ) from None
     checkpoint = CheckpointStore(options.home).load_newest(belongs, protocol=settings.protocol.kind)
     return Setup(
         options=options,

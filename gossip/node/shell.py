@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
-import signal
 import time
 import uuid
 from collections import deque
@@ -16,16 +14,18 @@ import torch
 import trio
 
 from gossip import seeding
-from gossip.config.graphs import build_topology
-from gossip.errors import ExitCode, GossipError, QuorumLost, SettingError, TooFewPeers
+from gossip.errors import ExitCode, GossipError, SettingError
 from gossip.learner import Judged, Trained
 from gossip.merging.sanitise import MUTED, Refusal
 from gossip.net.neighbours import Agreement, NeighbourTable
-from gossip.net.peers_file import load as load_peers
 from gossip.node.context import NodeContext
 from gossip.node.handles import Deferred
-from gossip.node.recorder import Recorder, counts
+from gossip.node.quorum import Quorum
+from gossip.node.recorder import Recorder
+from gossip.node.report import status_of
+from gossip.node.services import keep_up
 from gossip.node.setup import Setup
+from gossip.node.signals import peers_read_again, watch_signals
 from gossip.node.status import serve_status
 from gossip.node.work import LearningThread
 from gossip.protocols.base import (
@@ -41,6 +41,7 @@ from gossip.protocols.base import (
     TimerKey,
 )
 from gossip.telemetry.accounting import Accounting
+from gossip.telemetry.containment import Containment, tell
 
 if TYPE_CHECKING:
     from gossip.telemetry.prometheus import PrometheusMetrics
@@ -61,7 +62,7 @@ class Node:
 
     def __init__(self, setup: Setup) -> None:
         membership, settings = setup.membership, setup.membership.settings
-        self._setup = setup
+        self.setup = setup
         self._settings = settings
         self.name = membership.me.name
         self.accounting = (
@@ -70,11 +71,11 @@ class Node:
         self.state = "starting"
         self.started_s = time.time()
         self._thread = LearningThread()
-        self._recorder = Recorder(setup, self.accounting)
+        self.contained = Containment()
+        self.recorder = Recorder(setup, self.accounting, self.contained)
         self._activity = trio.Event()
         self._handling = False
         self._pending: deque[Callable[[], None]] = deque()
-        self._finished_peers: set[PeerId] = set()
         self._spoken_to = False
         self._interrupted: str | None = None
         self._living = trio.CancelScope()
@@ -83,17 +84,17 @@ class Node:
         self._finished = False
         self._skipping = False
         self._last_trained: Trained | None = None
-        start_round = setup.checkpoint.round if setup.checkpoint else 0
         vector = torch.from_numpy(setup.checkpoint.vector) if setup.checkpoint else setup.learner.initial()
         self._start = Deferred(setup.task.space.learned_size, vector)
-        self._protocol = settings.protocol.load().resume(
+        self.protocol = settings.protocol.load().resume(
             settings.protocol,
             rounds=settings.stop.rounds,
             model=self._start,
             state=setup.checkpoint.state if setup.checkpoint else {},
         )
-        self._round = start_round
-        self._table = NeighbourTable(
+        self.rounds_done = setup.checkpoint.round if setup.checkpoint else 0
+        """What the model in memory contains; on the disk it may be less, see `Saver.round`."""
+        self.table = NeighbourTable(
             name=self.name,
             peers=membership.peers,
             contacts=membership.contacts,
@@ -118,6 +119,7 @@ class Node:
             instance=uuid.uuid4().hex,
             listen=setup.options.listen,
         )
+        self._quorum = Quorum(settings.node, self.table, lambda: self._context.contacts)
 
     # --- the life of the node ---
 
@@ -129,16 +131,29 @@ class Node:
         """
         async with trio.open_nursery() as nursery:
             self._context = self._make_context(nursery)
-            nursery.start_soon(self._watch_signals)
+            nursery.start_soon(
+                partial(
+                    watch_signals,
+                    leave=self._interrupt,
+                    leave_at_once=self._leaving.cancel,
+                    read_again=self._read_peers_again,
+                )
+            )
             nursery.start_soon(self._thread.run)
-            nursery.start_soon(self._recorder.run)
-            await nursery.start(self._table.run)
-            await nursery.start(partial(serve_status, self._setup.options.home, self.status))
-            if self._setup.options.metrics is not None:
-                nursery.start_soon(self._export_metrics, self._serve_metrics(self._setup.options.metrics))
-            self._recorder.started(self._round)
-            if self._setup.checkpoint is None:
-                self._recorder.save(self._start, self._protocol.snapshot())
+            nursery.start_soon(self.recorder.run)
+            await nursery.start(self.table.run)
+            home = self.setup.options.home
+            nursery.start_soon(
+                keep_up,
+                "status not answered",
+                partial(serve_status, home, self.status, self.contained),
+                self.contained,
+            )
+            if self.setup.options.metrics is not None:
+                nursery.start_soon(self._export_metrics, self._serve_metrics(self.setup.options.metrics))
+            self.recorder.started(self.rounds_done)
+            if self.setup.checkpoint is None:
+                self.recorder.save(self._start, self.protocol.snapshot())
             try:
                 with self._living:
                     await self._live()
@@ -152,21 +167,25 @@ class Node:
     async def _live(self) -> None:
         await self._wait_for_neighbours()
         self.state = "running"
-        self._handle(lambda: self._protocol.on_start(self._context))
-        alone_since: float | None = None
+        self._handle(lambda: self.protocol.on_start(self._context))
         while self._final is None:
             await self._wait_for_activity()
-            alone_since = self._check_quorum(alone_since)
-        written = await self._recorder.finish(self._final, self._thread)
+            self._quorum.check(self.recorder.saver.round)
         self._finished = True
-        self.state = "lingering"
-        self._recorder.summary("finished", self._round)
+        self.state = "lingering" if await self.recorder.finish(self._final, self._thread) else "unsaved"
+        self.recorder.summary(self._ending())
         await self._linger()
-        if not written:
+        if not await self.recorder.finish(self._final, self._thread):
             raise SettingError(
-                f"--home {self._setup.options.home}: the model could not be written there; make room and start "
+                f"--home {self.setup.options.home}: the model could not be written there; make room and start "
                 "again to have it written"
             )
+
+    def _ending(self) -> str:
+        """Return how the run has ended, as far as the disk knows."""
+        if self._finished:
+            return "finished" if self.recorder.finished else "unsaved"
+        return "interrupted"
 
     async def _wait_for_neighbours(self) -> None:
         """Wait for all contacts, at most `start_timeout_s`; those missing then count as dead until they come."""
@@ -174,98 +193,59 @@ class Node:
         deadline_s = trio.current_time() + self._settings.node.start_timeout_s
         self.state = "waiting"
         while trio.current_time() < deadline_s:
-            up = sum(self._table.is_up(peer) for peer in contacts)
+            up = self._quorum.up
             if up == len(contacts) or (up >= self._settings.node.neighbours_min and self._is_under_way()):
                 return
             await self._wait_for_activity(until_s=deadline_s)
-        missing = [peer for peer in contacts if not self._table.is_up(peer)]
-        if not missing:
-            return
-        needed = min(self._settings.node.neighbours_min, len(contacts))
-        if len(contacts) - len(missing) < needed:
-            raise TooFewPeers(
-                f"{len(contacts) - len(missing)} of {len(contacts)} neighbours reachable after "
-                f"{self._settings.node.start_timeout_s:g} s, at least {needed} needed; missing: "
-                f"{self._why_missing(missing)}"
+        missing = self._quorum.missing_at_start()
+        if missing:
+            tell(
+                logging.WARNING,
+                f"starting without {', '.join(missing[:20])}, who count as dead until they come",
             )
-        logger.warning("starting without %s, who count as dead until they come", ", ".join(missing[:20]))
 
     def _is_under_way(self) -> bool:
         """Whether the others have begun, and do not wait for us: where everybody may talk to us, for all we know."""
-        return self._setup.membership.everybody and (self._setup.checkpoint is not None or self._spoken_to)
-
-    def _why_missing(self, missing: list[PeerId]) -> str:
-        reasons = {entry["name"]: entry.get("error") for entry in self._table.status()}
-        told = [f"{peer} ({reasons.get(peer) or 'no answer'})" for peer in missing[:5]]
-        return ", ".join(told) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-
-    def _check_quorum(self, alone_since: float | None) -> float | None:
-        contacts = self._context.contacts
-        needed = min(self._settings.node.neighbours_min, len(contacts))
-        alive = sum(self._table.is_up(peer) or peer in self._finished_peers for peer in contacts)
-        if alive >= needed:
-            return None
-        now = trio.current_time()
-        if alone_since is not None and now - alone_since > self._settings.node.quorum_timeout_s:
-            raise QuorumLost(
-                f"{alive} of {len(contacts)} neighbours left for {now - alone_since:.0f} s, at least "
-                f"{needed} needed; the state of round {self._round} is saved, start again to resume"
-            )
-        return now if alone_since is None else alone_since
+        return self.setup.membership.everybody and (self.setup.checkpoint is not None or self._spoken_to)
 
     async def _linger(self) -> None:
         """Answer slower neighbours until none can need it, at most `linger_s`."""
         deadline_s = trio.current_time() + self._settings.node.linger_s
-        while self._protocol.needed() and trio.current_time() < deadline_s:
+        while self.protocol.needed() and trio.current_time() < deadline_s:
             await self._wait_for_activity(until_s=deadline_s)
 
     async def _leave(self) -> None:
         """Save what is done, tell the neighbours, close."""
         finished = self._finished
         if self.state == "running":
-            self._handle(lambda: self._protocol.on_leave(self._context))
+            self._handle(lambda: self.protocol.on_leave(self._context))
         self.state = "finished" if finished else "leaving"
-        await self._recorder.flush()
-        await self._table.close("finished" if finished else "leaving")
-        self._recorder.summary("finished" if finished else "interrupted", self._round)
+        await self.recorder.saver.close()
+        await self.table.close("finished" if finished else "leaving")
+        self.recorder.summary(self._ending())
+        await self.recorder.flush()
 
     async def _wait_for_activity(self, until_s: float = float("inf")) -> None:
         with trio.move_on_at(min(until_s, trio.current_time() + TICK_S)):
             await self._activity.wait()
         self._activity = trio.Event()
 
-    async def _watch_signals(self) -> None:
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
-            # Held back while the task was loaded, when it would have ended the process.
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
-            async for number in signals:
-                if number == signal.SIGHUP:
-                    self._read_peers_again()
-                elif self._interrupted:
-                    logger.warning("second signal: leaving at once")
-                    self._leaving.cancel()
-                else:
-                    self._interrupted = signal.Signals(number).name
-                    logger.info("%s: saving and leaving", self._interrupted)
-                    self._recorder.event("interrupted", signal=self._interrupted)
-                    self._living.cancel()
+    def _interrupt(self, name: str) -> None:
+        self._interrupted = name
+        tell(logging.INFO, f"{name}: saving and leaving")
+        self.recorder.event("interrupted", signal=name)
+        self._living.cancel()
 
     def _read_peers_again(self) -> None:
-        """SIGHUP: take over a changed peers file; with a mistake in it, go on with the old one."""
-        membership, options = self._setup.membership, self._setup.options
-        try:
-            peers = load_peers(options.peers, insecure=options.insecure)
-            me = peers.find(self.name)
-            if me is None or me.certificate != membership.me.certificate:
-                raise SettingError(f"{options.peers}: our own line ('{self.name}') is gone or has changed")
-            topology = build_topology(self._settings, names=peers.names, folder=membership.folder)
-        except SettingError as error:
-            logger.error("SIGHUP: %s; going on with the old peers", error)
+        """SIGHUP: take over a changed peers file."""
+        found = peers_read_again(self.setup)
+        if found is None:
             return
+        peers, topology = found
         self._context.replace_peers(peers.names, topology)
-        self._table.replace_peers(peers, self._context.contacts)
-        logger.info("SIGHUP: %s read again, %d peers", options.peers, len(peers))
-        self._recorder.event("peers_read_again", peers=len(peers))
+        self.table.replace_peers(peers, self._context.contacts)
+        tell(logging.INFO, f"SIGHUP: {self.setup.options.peers} read again, {len(peers)} peers")
+        self.recorder.event("peers_read_again", peers=len(peers))
 
     def _serve_metrics(self, address: str) -> PrometheusMetrics:
         from gossip.telemetry.prometheus import PrometheusMetrics  # costs 50 ms, seldom wanted
@@ -299,30 +279,30 @@ class Node:
 
     def _on_message(self, sender: PeerId, message: Message) -> None:
         if isinstance(message, FinishedMessage):
-            self._finished_peers.add(sender)
+            self._quorum.finished.add(sender)
         self._spoken_to = True
-        self._handle(lambda: self._protocol.on_message(self._context, sender, message))
+        self._handle(lambda: self.protocol.on_message(self._context, sender, message))
 
     def _on_peer(self, peer: PeerId, up: bool) -> None:
         if up:
-            self._finished_peers.discard(peer)
-        self._recorder.event("peer_up" if up else "peer_down", other=peer)
+            self._quorum.finished.discard(peer)
+        self.recorder.event("peer_up" if up else "peer_down", other=peer)
         if self.state in ("starting", "waiting"):
             self._activity.set()
         else:
-            self._handle(lambda: self._protocol.on_peer(self._context, peer, up))
+            self._handle(lambda: self.protocol.on_peer(self._context, peer, up))
 
     def _on_rejected(self, peer: PeerId | None, reason: str, sentence: str) -> None:
-        self._recorder.rejected(peer, reason, sentence)
+        self.recorder.rejected(peer, reason, sentence)
 
     def _unseen(self, peer: PeerId) -> object | None:
-        return MUTED if self._setup.learner.sanitiser.is_muted(peer) else None
+        return MUTED if self.setup.learner.sanitiser.is_muted(peer) else None
 
     def _on_judged(self, judged: Sequence[Judged]) -> None:
         for round, verdict in judged:
             if isinstance(verdict, Refusal):
                 self.accounting.reject(verdict.reason)
-                self._recorder.rejected(verdict.sender, verdict.reason)
+                self.recorder.rejected(verdict.sender, verdict.reason)
                 if verdict.muted_rounds:
                     logger.warning(
                         "%s is muted for %d rounds: its models are %s",
@@ -330,8 +310,8 @@ class Node:
                         verdict.muted_rounds,
                         verdict.reason,
                     )
-                    self._recorder.event("muted", other=verdict.sender, rounds=verdict.muted_rounds)
-            self._recorder.verdicts.note(round, verdict.sender, verdict.weight, verdict.reason)
+                    self.recorder.event("muted", other=verdict.sender, rounds=verdict.muted_rounds)
+            self.recorder.judged(round, verdict.sender, verdict.weight, verdict.reason)
 
     def _on_trained(self, ticket: Ticket, model: Deferred, trained: Trained) -> None:
         self._last_trained = trained
@@ -345,10 +325,10 @@ class Node:
                 trained.steps,
             )
         self._skipping = trained.skipped > 0
-        self._handle(lambda: self._protocol.on_trained(self._context, ticket, model))
+        self._handle(lambda: self.protocol.on_trained(self._context, ticket, model))
 
     def _on_timer(self, key: TimerKey) -> None:
-        self._handle(lambda: self._protocol.on_timer(self._context, key))
+        self._handle(lambda: self.protocol.on_timer(self._context, key))
 
     def _on_finish(self, model: Deferred) -> None:
         self._final = model
@@ -357,56 +337,38 @@ class Node:
     def _on_event(self, event: Event) -> None:
         match event:
             case RoundCompleted():
-                self._round = event.round
-                self._recorder.round_completed(
-                    event, self._last_trained, self._protocol.snapshot(), self._thread
+                self.rounds_done = event.round
+                self.recorder.round_completed(
+                    event, self._last_trained, self.protocol.snapshot(), self._thread
                 )
             case MessageRejected():
                 self.accounting.reject(event.reason)
-                self._recorder.rejected(event.sender, event.reason)
+                self.recorder.rejected(event.sender, event.reason)
             case ModelSaved():
-                self._round = event.round
-                self._recorder.save(event.model, self._protocol.snapshot())
+                self.rounds_done = event.round
+                self.recorder.save(event.model, self.protocol.snapshot())
             case ModelAdopted():
                 logger.info("far behind: took over the model of %s, of round %d", event.sender, event.round)
-                self._recorder.adopted(event)
+                self.recorder.adopted(event)
 
     # --- what others may know ---
 
     def status(self) -> Mapping[str, Any]:
-        """Return what `gossip-node status` prints."""
-        last = self._recorder.last_evaluation
-        return {
-            "name": self.name,
-            "state": self.state,
-            "round": self._round,
-            "rounds": self._settings.stop.rounds,
-            "algorithm": self._settings.algorithm,
-            "topology": None if self._setup.membership.everybody else self._settings.topology.kind,
-            "accuracy": None if last is None else last.accuracy,
-            "test_loss": None if last is None or not math.isfinite(last.loss) else last.loss,
-            "waiting_for": sorted(getattr(self._protocol, "waiting_for", ())),
-            "protocol": dict(self._protocol.status()),
-            "neighbours": list(self._table.status()),
-            "uptime_s": time.time() - self.started_s,
-            "run_id": self._settings.run_id(),
-            "space_id": self._setup.task.space.space_id,
-            "insecure": self._setup.options.insecure,
-            **counts(self.accounting),
-        }
+        """Return what `gossip-node status` prints, see `status_of`."""
+        return status_of(self)
 
     def _make_context(self, nursery: trio.Nursery) -> NodeContext:
-        membership = self._setup.membership
+        membership = self.setup.membership
         return self.context_class(
             peer=self.name,
             peers=membership.peers.names,
             topology=membership.topology,
             everybody=membership.everybody,
             seed=self._settings.seed,
-            learned_size=self._setup.task.space.learned_size,
-            learner=self._setup.learner,
+            learned_size=self.setup.task.space.learned_size,
+            learner=self.setup.learner,
             thread=self._thread,
-            table=self._table,
+            table=self.table,
             nursery=nursery,
             on_timer=self._on_timer,
             on_trained=self._on_trained,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -15,18 +16,25 @@ from typing import Any
 import trio
 
 from gossip.errors import NetworkError
+from gossip.telemetry.containment import Containment
 
 SOCKET = "status.sock"
 ANSWER_BYTES_MAX = 16 << 20
 DEADLINE_S = 5.0
+PATH_BYTES_MAX = 100
+"""A Unix socket's path: 108 bytes on Linux, 104 on macOS, with the zero at its end."""
 
 logger = logging.getLogger("gossip.node")
 
 
 async def serve_status(
-    home: Path, report: Callable[[], Mapping[str, Any]], *, task_status: trio.TaskStatus[None]
+    home: Path, report: Callable[[], Mapping[str, Any]], contained: Containment, works: Callable[[], None]
 ) -> None:
-    """Answer until cancelled. Only the owner of the home may ask (mode 0600)."""
+    """Answer until cancelled; call `works` once asked can be. Only the owner of the home may ask (mode 0600).
+
+    Raises:
+        OSError: the socket cannot be made there.
+    """
     path = home / SOCKET
     path.unlink(missing_ok=True)
     listening = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -39,23 +47,26 @@ async def serve_status(
             finally:
                 os.umask(before)
         listening.listen(8)
-        task_status.started()
+        works()
         try:
             async with trio.open_nursery() as nursery:
                 while True:
                     connection, _ = await listening.accept()
-                    nursery.start_soon(_answer, connection, report)
+                    nursery.start_soon(_answer, connection, report, contained)
         finally:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
 
 
-async def _answer(connection: trio.socket.SocketType, report: Callable[[], Mapping[str, Any]]) -> None:
+async def _answer(
+    connection: trio.socket.SocketType, report: Callable[[], Mapping[str, Any]], contained: Containment
+) -> None:
     stream = trio.SocketStream(connection)
     try:
-        with trio.move_on_after(DEADLINE_S):
-            await stream.send_all(json.dumps(report()).encode() + b"\n")
-    except trio.BrokenResourceError:
-        pass
+        with trio.move_on_after(DEADLINE_S), contained("status not put together"):
+            answer = json.dumps(report()).encode() + b"\n"
+            with contextlib.suppress(trio.BrokenResourceError):  # whoever asked has left
+                await stream.send_all(answer)
     finally:
         await trio.aclose_forcefully(stream)
 
@@ -83,7 +94,10 @@ def ask_status(home: Path) -> dict[str, Any]:
 
 @contextmanager
 def short_path(home: Path) -> Iterator[Path]:
-    """Give another, short name to a folder: the system takes Unix socket paths of about 100 bytes only."""
+    """Give a folder with a long name a short one: the system takes Unix socket paths of about 100 bytes only."""
+    if len(os.fsencode(home / SOCKET)) <= PATH_BYTES_MAX:
+        yield home
+        return
     with tempfile.TemporaryDirectory(prefix="gossip-") as folder:
         link = Path(folder) / "home"
         link.symlink_to(home.resolve(), target_is_directory=True)

@@ -18,10 +18,11 @@ import safetensors
 import safetensors.numpy
 
 from gossip.errors import CheckpointError
-from gossip.storage.atomic import temporary, write_atomically
+from gossip.storage.atomic import write_atomically
 
 KEPT = 2
-FORMAT = "gossip-checkpoint-1"
+_FORMATS = "gossip-checkpoint-"
+FORMAT = f"{_FORMATS}1"
 TENSOR = "vector"
 
 
@@ -58,11 +59,11 @@ class CheckpointStore:
         self.folder = home / "checkpoints"
 
     def save(self, checkpoint: Checkpoint) -> Path:
-        """Write a checkpoint durably; remove all but the newest two, and what a killed process was writing."""
+        """Write a checkpoint durably; remove all but the newest two."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"round-{checkpoint.round:08d}.safetensors"
         write_atomically(path, encode(checkpoint))
-        for old in (*self._files()[:-KEPT], *self.folder.glob(temporary(self.folder / "round-*").name)):
+        for old in self._files()[:-KEPT]:
             old.unlink(missing_ok=True)
         return path
 
@@ -77,6 +78,8 @@ class CheckpointStore:
             return None
         path = files[-1]
         checkpoint = decode(path)
+        if checkpoint.round != _round_of(path):
+            raise CheckpointError(f"{path}: holds round {checkpoint.round}, its name was changed; {_WAY_OUT}")
         wanted, found = asdict(belongs), asdict(checkpoint.belongs)
         wanted["protocol"], found["protocol"] = protocol, checkpoint.protocol
         for key, value in wanted.items():
@@ -88,7 +91,11 @@ class CheckpointStore:
         return checkpoint
 
     def _files(self) -> list[Path]:
-        return sorted(self.folder.glob("round-*.safetensors"))
+        named = {path: _round_of(path) for path in self.folder.glob("round-*.safetensors")}
+        # By number: names are of one length only below a hundred million rounds.
+        return sorted(
+            (path for path, round in named.items() if round is not None), key=lambda path: named[path] or 0
+        )
 
 
 def encode(checkpoint: Checkpoint) -> bytes:
@@ -112,23 +119,50 @@ def decode(path: Path) -> Checkpoint:
         CheckpointError: with one sentence.
     """
     try:
+        if not path.is_file():
+            raise OSError("it is no file")  # a pipe of that name would be waited for, for ever
         with safetensors.safe_open(path, framework="np") as file:
             about = dict(file.metadata() or {})
             vector = file.get_tensor(TENSOR)
-    except (OSError, safetensors.SafetensorError, KeyError, ValueError) as error:
-        raise CheckpointError(f"{path}: is damaged and cannot be read ({error}); {_WAY_OUT}") from None
-    digest = about.pop("digest", None)
-    if about.get("format") != FORMAT:
+    except Exception as error:  # whatever a library makes of garbage
+        raise CheckpointError(
+            f"{path}: is damaged and cannot be read ({_brief(error)}); {_WAY_OUT}"
+        ) from None
+    written = about.get("format", "")
+    if written != FORMAT and written.startswith(_FORMATS):
+        raise CheckpointError(
+            f"{path}: is of format {written[len(_FORMATS) :][:20]!r}, written by another version of this program; "
+            f"this one reads {FORMAT[len(_FORMATS) :]!r}; use that version, or {_WAY_OUT}"
+        )
+    if written != FORMAT:
         raise CheckpointError(f"{path}: is no checkpoint of this program; {_WAY_OUT}")
+    digest = about.pop("digest", None)
     if vector.dtype != np.float32 or vector.ndim != 1 or digest != _digest(about, vector):
         raise CheckpointError(f"{path}: was changed after it was written, its digest differs; {_WAY_OUT}")
-    return Checkpoint(
-        belongs=Belongs(**json.loads(about["belongs"])),
-        protocol=about["protocol"],
-        state=json.loads(about["state"]),
-        counters=json.loads(about["counters"]),
-        vector=vector,
-    )
+    try:
+        checkpoint = Checkpoint(
+            belongs=Belongs(**json.loads(about["belongs"])),
+            protocol=about["protocol"],
+            state=json.loads(about["state"]),
+            counters=json.loads(about["counters"]),
+            vector=vector,
+        )
+        checkpoint.round  # noqa: B018 - is it there, and a number?
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path}: says nothing sensible of what it belongs to ({_brief(error)}); {_WAY_OUT}"
+        ) from None
+    return checkpoint
+
+
+def _round_of(path: Path) -> int | None:
+    """Return the round that a file's name tells, None where it is no checkpoint's name."""
+    number = path.stem.removeprefix("round-")
+    return int(number) if number.isascii() and number.isdigit() and len(number) < 20 else None
+
+
+def _brief(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 _WAY_OUT = "move it away to resume from the one before, or use --fresh to start over"

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
+import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gossip.storage.atomic import write_atomically
+from gossip.storage.atomic import clean, write_atomically
 
 OWN_FILES = (
     "checkpoints",
@@ -28,58 +32,125 @@ class RunRecord:
         self._home = home
         self._peer = peer
 
-    def resume_at(self, round: int) -> None:
-        """Drop what is told of rounds after `round`: they will be done again. Torn last lines go too."""
-        path = self._home / "metrics.jsonl"
-        kept = [entry for entry in read_lines(path) if entry.get("round", 0) <= round]
-        if path.exists():
-            write_atomically(path, "".join(_line(entry) for entry in kept).encode())
+    def resume_at(self, round: int) -> int:
+        """Drop what is told of rounds after `round`: they will be done again. A torn last line goes, too.
+
+        Returns:
+            How many lines before the last one were nonsense, and went as well.
+        """
         (self._home / "summary.json").unlink(missing_ok=True)
+        path = self._home / "metrics.jsonl"
+        if not path.exists():
+            return 0
+        lines = _lines(path)
+        entries = [_parsed(line) for line in lines]
+        kept = [entry for entry in entries if entry is not None and _is_of(entry, round)]
+        write_atomically(path, "".join(_line(entry) for entry in kept).encode())
+        return sum(
+            1
+            for line, entry in zip(lines[:-1], entries[:-1], strict=True)
+            if line.strip() and (entry is None or not isinstance(entry.get("round"), int))
+        )
 
     def metrics(self, entry: Mapping[str, Any]) -> None:
         """Add one evaluated round."""
         self._append("metrics.jsonl", entry)
 
-    def event(self, name: str, **details: Any) -> None:
-        """Add one thing that happened."""
-        self._append("events.jsonl", {"time": time.time(), "peer": self._peer, "event": name, **details})
+    def event(self, name: str, *, time_s: float | None = None, **details: Any) -> None:
+        """Add one thing that happened, now or at `time_s` of the wall clock."""
+        said = {"time": time.time() if time_s is None else time_s, "peer": self._peer, "event": name}
+        self._append("events.jsonl", {**said, **details})
 
     def summary(self, entry: Mapping[str, Any]) -> None:
         """Write the end of the run."""
         write_atomically(self._home / "summary.json", (json.dumps(entry, indent=1) + "\n").encode())
 
     def _append(self, name: str, entry: Mapping[str, Any]) -> None:
-        with (self._home / name).open("a", encoding="utf-8") as file:
-            file.write(_line(entry))
+        line = _line(entry).encode()
+        with _opened(self._home / name, os.O_RDWR | os.O_APPEND | os.O_CREAT) as file:
+            size = os.fstat(file).st_size
+            if size and os.pread(file, 1, size - 1) != b"\n":
+                line = (
+                    b"\n" + line
+                )  # a killed process has left a torn line, to which this one must not be joined
+            try:
+                while line:
+                    line = line[os.write(file, line) :]
+            except OSError:
+                os.ftruncate(file, size)  # a disk that becomes full takes the beginning of a line
+                raise
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the objects of a JSON-lines file; a torn last line (the process died writing it) is left out."""
-    entries: list[dict[str, Any]] = []
+    """Return the objects of a JSON-lines file; a torn last line (the process died writing it) is left out.
+
+    So is every other line that holds no object.
+    """
     if not path.exists():
-        return entries
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            try:
-                entry = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            if isinstance(entry, dict):
-                entries.append(entry)
-    return entries
+        return []
+    entries = [_parsed(line) for line in _lines(path)]
+    return [entry for entry in entries if entry is not None]
+
+
+def clean_home(home: Path) -> int:
+    """Remove what a killed process was writing; return how many files that were. Only for who holds the home's lock."""
+    return sum(clean(folder) for folder in (home, home / "checkpoints", home / "snapshots"))
 
 
 def put_aside(home: Path) -> bool:
-    """Move an earlier run to HOME/previous (replacing the one before it); return whether there was one."""
+    """Move an earlier run to HOME/previous (replacing the one before it); return whether there was one.
+
+    Raises:
+        OSError: the home cannot be written.
+    """
     found = [home / name for name in OWN_FILES if (home / name).exists()]
     if not found:
         return False
     previous = home / "previous"
     shutil.rmtree(previous, ignore_errors=True)
-    previous.mkdir()
+    previous.mkdir(exist_ok=True)
     for path in found:
         path.rename(previous / path.name)
     return True
+
+
+@contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    """Yield the descriptor of a regular file: a pipe of that name would be waited for, for ever.
+
+    Raises:
+        OSError: it cannot be opened, or is something else.
+    """
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "is no file", str(path))
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _lines(path: Path) -> list[bytes]:
+    """Return the lines of a file; the last one is what stands after the last line's end."""
+    with _opened(path, os.O_RDONLY) as descriptor, os.fdopen(descriptor, "rb", closefd=False) as file:
+        return file.read().split(b"\n")
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    try:
+        entry = json.loads(line)
+    except (
+        ValueError,
+        RecursionError,
+    ):  # no JSON, no text, a number of thousands of digits; nested without end
+        return None
+    return entry if isinstance(entry, dict) else None
+
+
+def _is_of(entry: Mapping[str, Any], round_max: int) -> bool:
+    """Return whether a line tells of a round up to `round_max`."""
+    round = entry.get("round")
+    return isinstance(round, int) and not isinstance(round, bool) and round <= round_max
 
 
 def _line(entry: Mapping[str, Any]) -> str:

@@ -17,3 +17,5 @@ def set_up_logging(peer: str, *, insecure: bool, level: int = logging.INFO) -> N
     logger.handlers[:] = [handler]
     logger.setLevel(level)
     logger.propagate = False
+    # A log that cannot be written – a full disk, a reader that is gone – ends nothing, and has nobody to tell it to.
+    logging.raiseExceptions = False

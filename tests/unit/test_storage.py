@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gossip.errors import CheckpointError
 from gossip.storage.checkpoints import Belongs, Checkpoint, CheckpointStore, decode, encode
-from gossip.storage.run_record import RunRecord, put_aside, read_lines
+from gossip.storage.run_record import RunRecord, clean_home, put_aside, read_lines
 
 BELONGS = Belongs(peer="alice", space_id="ab12", seed=3)
 
@@ -41,15 +41,15 @@ def test_the_newest_is_loaded_and_two_are_kept(tmp_path):
     assert len(list((tmp_path / "checkpoints").iterdir())) == 2
 
 
-def test_a_torn_temporary_file_is_no_checkpoint_and_goes_with_the_next_one(tmp_path):
+def test_a_torn_temporary_file_is_no_checkpoint_and_is_cleaned_away(tmp_path):
     store = CheckpointStore(tmp_path)
     store.save(checkpoint(1))
-    torn = tmp_path / "checkpoints" / ".round-00000002.safetensors.tmp"
-    torn.write_bytes(b"half")
+    torn = [tmp_path / "checkpoints" / ".round-00000002.safetensors.tmp", tmp_path / ".summary.json.tmp"]
+    for path in torn:
+        path.write_bytes(b"half")
     assert store.load_newest(BELONGS, protocol="rounds").round == 1
-    store.save(checkpoint(3))
-    assert not torn.exists()
-    assert len(list(torn.parent.iterdir())) == 2
+    assert clean_home(tmp_path) == 2
+    assert [path.name for path in store.folder.iterdir()] == ["round-00000001.safetensors"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,56 @@
+"""What a node says of itself: to `gossip-node status`, and to Prometheus."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from gossip.telemetry.accounting import Accounting
+
+if TYPE_CHECKING:
+    from gossip.node.shell import Node
+
+
+def status_of(node: Node) -> Mapping[str, Any]:
+    """Return what `gossip-node status` prints. It is put together from what is in memory: nothing is waited for.
+
+    `round` is that of the newest checkpoint on the disk, `accuracy` that of the newest evaluation up to there;
+    `round_in_progress` is what a kill would have to be done again.
+    """
+    setup, recorder = node.setup, node.recorder
+    settings, last = setup.membership.settings, recorder.last
+    return {
+        "name": node.name,
+        "state": node.state,
+        "round": recorder.saver.round,
+        "round_in_progress": min(node.rounds_done + 1, settings.stop.rounds),
+        "rounds": settings.stop.rounds,
+        "algorithm": settings.algorithm,
+        "topology": None if setup.membership.everybody else settings.topology.kind,
+        "accuracy": None if last is None else last.evaluation.accuracy,
+        "test_loss": None if last is None else finite(last.evaluation.loss),
+        "waiting_for": sorted(getattr(node.protocol, "waiting_for", ())),
+        "protocol": dict(node.protocol.status()),
+        "neighbours": list(node.table.status()),
+        "checkpoint": recorder.saver.as_dict(),
+        "troubles": dict(node.contained.present()),
+        "uptime_s": time.time() - node.started_s,
+        "run_id": settings.run_id(),
+        "space_id": setup.task.space.space_id,
+        "insecure": setup.options.insecure,
+        **counts(node.accounting),
+    }
+
+
+def finite(value: float) -> float | None:
+    """JSON knows neither NaN nor infinity."""
+    return value if math.isfinite(value) else None
+
+
+def counts(accounting: Accounting) -> dict[str, Any]:
+    """Return bytes and messages as summary.json and `status` name them."""
+    both = accounting.as_dict()
+    received = both.pop("received")
+    return {**both, "bytes_received": received["bytes"], "messages_received": received["messages"]}
