@@ -11,14 +11,20 @@ import numpy as np
 import torch
 import trio
 
+from gossip.errors import NetworkError, PeerError
 from gossip.net import peers_file
 from gossip.net.identity import Identity
 from gossip.net.neighbours import Agreement, NeighbourTable
 from gossip.net.peers_file import PeersFile
 from gossip.net.settings import NetSettings
+from gossip.net.stream import EndOfStream, Stream
+from gossip.net.tls import TlsContexts
 from gossip.protocols.base import Message, ModelMessage
 from gossip.telemetry.accounting import Accounting
-from gossip.wire.codecs import Float32
+from gossip.wire.codecs import Codec, Float32
+from gossip.wire.documents import Document, Envelope
+from gossip.wire.frames import FrameReader, FrameWriter, Received, writer
+from gossip.wire.messages import Goodbye, Hello, Welcome
 
 PATIENCE_S = 20.0
 """Nothing here takes a second; a test that waits this long has failed."""
@@ -130,6 +136,7 @@ class Net:
         learned: int = 16,
         instance: str = "1",
         identity: Identity | None = None,
+        codec: Codec | None = None,
         **settings: Any,
     ) -> Peer:
         peers = peers or self.peers
@@ -140,7 +147,7 @@ class Net:
                 contacts=peers.names if contacts is None else contacts,
                 identity=None if self.insecure else identity or self.identities[name],
                 agreement=agreement,
-                codec=Float32(),
+                codec=codec or Float32(),
                 learned_size=learned,
                 settings=NetSettings(**settings),
                 rng=np.random.default_rng(1),
@@ -148,3 +155,85 @@ class Net:
                 **callbacks,
             )
         )
+
+    def by_hand(self, name: str, *, claims: str | None = None, learned: int = 16) -> ByHand:
+        """Return a peer with the key of `name` that does only what it is told, and says that it is `claims`."""
+        return ByHand(TlsContexts(self.identities[name], self.peers), claims or name, learned)
+
+
+class ByHand:
+    """A peer without a table: a test says what it sends, and when."""
+
+    stream: Stream
+
+    def __init__(self, tls: TlsContexts, name: str, learned: int) -> None:
+        self.tls = tls
+        self.frames: FrameWriter = writer(
+            Envelope(AGREEMENT.run_id, AGREEMENT.space_id, name), "float32", Float32().specs(learned)
+        )
+        self._reader = FrameReader(lambda document: None)
+        self._transports: list[trio.SocketStream] = []
+        self.seq = 0
+
+    async def __aenter__(self) -> ByHand:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Hang up, without a word."""
+        for transport in self._transports:
+            transport.socket.close()
+
+    async def dial(self, port: int, name: str = "", *, transport: trio.SocketStream | None = None) -> None:
+        """Connect, and shake hands with whoever listens there (`name`, where that is to be checked)."""
+        transport = transport or await trio.open_tcp_stream("127.0.0.1", port)
+        self._transports.append(transport)
+        self.stream = await self.tls.connect(transport, name)
+
+    async def answer(self, transport: trio.SocketStream) -> None:
+        """Shake hands with who has called."""
+        self._transports.append(transport)
+        self.stream, _ = await self.tls.accept(transport)
+
+    async def say(self, *messages: Message) -> None:
+        """Send messages without a model."""
+        for message in messages:
+            self.seq += 1
+            await self.stream.send(self.frames.small(message, self.seq))
+
+    async def say_hello(self, instance: str = "1") -> None:
+        """Send what a hello of this run is."""
+        await self.say(Hello(agreement=AGREEMENT.sections, instance=instance, peers_digest=""))
+
+    async def hear(self) -> Document:
+        """Return the next message; a model is received and forgotten."""
+        while True:
+            await self.stream.receive_into(self._reader.next_buffer())
+            event = self._reader.filled()
+            if isinstance(event, Received):
+                return event.document
+
+    async def hear_the_end(self) -> str | None:
+        """Wait until the other side ends it; return the reason, where it gave one in a goodbye."""
+        reason = None
+        with trio.fail_after(PATIENCE_S):
+            while True:
+                try:
+                    message = (await self.hear()).message()
+                except (EndOfStream, NetworkError, PeerError):
+                    return reason
+                if isinstance(message, Goodbye):
+                    reason = message.reason
+
+    async def come_up(self, port: int, name: str) -> None:
+        """Dial, greet and be welcomed, or welcome, as the names have it."""
+        await self.dial(port, name)
+        await self.say_hello()
+        await self.greeted(name)
+
+    async def greeted(self, name: str) -> None:
+        """Hear the hello of `name`, and go on to where messages may be sent."""
+        assert (await self.hear()).kind == "hello"
+        if self.frames.documents.envelope.sender < name:
+            await self.say(Welcome())
+        else:
+            assert (await self.hear()).kind == "welcome"

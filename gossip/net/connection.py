@@ -119,6 +119,7 @@ class Connection:
         self._scope = trio.CancelScope()
         self._goodbye: Goodbye | None = None
         self._leave_by_s = float("inf")
+        self._abandoned = False
         self._ended_by: Exception | None = None
         stream.on_input = self._note_input
         stream.write_timeout_s = local.settings.write_timeout_s
@@ -161,10 +162,8 @@ class Connection:
                 await self._send_small(Goodbye(reason=reason, sentence=sentence[:_GOODBYE_CHARACTERS_MAX]))
                 await self._stream.finish()
                 # Closing with unread bytes would reset the connection, and the goodbye might be lost with it.
-                discarded = memoryview(bytearray(4096))
-                while True:
-                    await self._stream.receive_into(discarded)
-            except (NetworkError, PeerError, EndOfStream):
+                await self._stream.discard()
+            except (NetworkError, PeerError):
                 return
 
     # --- the life ---
@@ -172,7 +171,7 @@ class Connection:
     async def run(self, first: Message | None = None) -> None:
         """Send `first`, then read and write until one of the ends named above, which is raised.
 
-        Returns normally only after `leave` or `abandon`.
+        Returns normally only after `leave` or `abandon`. Nothing is delivered after `abandon`.
         """
         self.up_since_s = trio.current_time()
         self._heartbeat_at_s = self.up_since_s + self.local.settings.heartbeat_s
@@ -184,14 +183,20 @@ class Connection:
             raise self._ended_by
 
     def leave(self, reason: str, *, within_s: float) -> None:
-        """Send what is queued, say goodbye and end; a model not through after half of `within_s` is cancelled."""
+        """Send what is queued, say goodbye and end; a model not through after half of `within_s` is cancelled.
+
+        Until the other side ends it too, or `within_s` has passed, what it sends is still delivered.
+        """
         if self._goodbye is None:
+            now_s = trio.current_time()
             self._goodbye = Goodbye(reason=reason, sentence=f"{self.local.name} says: {reason}")
-            self._leave_by_s = trio.current_time() + within_s / 2
+            self._leave_by_s = now_s + within_s / 2
+            self._scope.deadline = now_s + within_s
             self.outbox.wake()
 
     def abandon(self) -> None:
-        """End at once, without a word."""
+        """End at once and without a word: from now on nothing is read, and what is being decoded is not delivered."""
+        self._abandoned = True
         self._goodbye = self._goodbye or Goodbye(reason="replaced", sentence="")
         self._scope.cancel()
 
@@ -258,6 +263,9 @@ class Connection:
                 if codec.instant
                 else await trio.to_thread.run_sync(codec.decode, tensors)
             )
+        # The thread was waited for, and meanwhile the table may have let go of this connection.
+        if self._abandoned:
+            return
         if document.classes is not None:
             self.local.on_declared(self.peer, document.classes)
         self.local.on_message(self.peer, document.message(model))

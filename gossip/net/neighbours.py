@@ -19,6 +19,7 @@ import trio
 
 from gossip.errors import GossipError, NetworkError, PeerError, SettingError
 from gossip.net.connection import Connection, Farewell, Local
+from gossip.net.conversation import Conversation
 from gossip.net.identity import Identity
 from gossip.net.listening import dial, open_listeners, remote_address
 from gossip.net.neighbour import Neighbour
@@ -115,6 +116,7 @@ class NeighbourTable:
         )
         self._neighbours: dict[PeerId, Neighbour] = {}
         self._open: set[Connection] = set()
+        self._conversations: set[Conversation] = set()
         self._one_closed = trio.Event()
         self._greeting: dict[trio.SocketStream, str] = {}
         """Who has not shown yet who it is, with its host; the oldest first."""
@@ -178,17 +180,21 @@ class NeighbourTable:
             self._nursery.cancel_scope.cancel()
 
     def replace_peers(self, peers: PeersFile, contacts: Sequence[PeerId] | None = None) -> None:
-        """Take over a peers file that was read again: removed and changed peers are left, new contacts dialled."""
-        old, self._peers = self._peers, peers
-        if self._identity is not None:
-            self._tls = TlsContexts(self._identity, peers)
+        """Take over a peers file that was read again: new contacts are dialled, who is not in it is not heard any more.
+
+        That holds from the return of this call on, for connections and for handshakes at whatever stage; also for a
+        peer that is in the file with another key. A goodbye may still be sent to it.
+        """
+        self._peers = peers
+        if self._tls is not None:
+            self._tls.trust(peers)
         if contacts is not None:
             self._contacts = frozenset(contacts) - {self._local.name}
+        for conversation in list(self._conversations):
+            if not conversation.stands_in(peers):
+                self._cut_off(conversation)
         for name, neighbour in list(self._neighbours.items()):
-            before, now = old.find(name), peers.find(name)
-            changed = now is None or before is None or now.certificate != before.certificate
-            if changed and neighbour.connection is not None:
-                neighbour.connection.leave("removed", within_s=self._settings.close_timeout_s)
+            now = peers.find(name)
             if now is None or name not in self._contacts:
                 neighbour.stop_dialling()
             else:
@@ -197,6 +203,18 @@ class NeighbourTable:
         for name in sorted(self._contacts):
             if name in peers:
                 self._start_dialling(self._neighbour(name))
+
+    def _cut_off(self, conversation: Conversation) -> None:
+        conversation.cut_off()
+        entry, connection = conversation.entry, conversation.connection
+        assert entry is not None
+        neighbour = self._neighbour(entry.name)
+        logger.info(
+            "%s (%s) is cut off: the peers file has no line for its key", entry.name, conversation.address
+        )
+        if connection is not None and neighbour.connection is connection:
+            neighbour.detach()
+            self._on_peer(entry.name, False)
 
     # --- the table ---
 
@@ -233,7 +251,7 @@ class NeighbourTable:
         self._greeting[transport] = address.rpartition(":")[0]
         if len(self._greeting) > self._settings.handshakes_max:
             self._turn_one_away()
-        await self._converse(transport, None, address)
+        await self._converse(Conversation(transport, dialled=None, address=address))
 
     def _turn_one_away(self) -> None:
         """Too many strangers: the oldest of the host that has most of them goes, so that silence blocks nobody."""
@@ -279,62 +297,78 @@ class NeighbourTable:
             self._note_failure(neighbour.name, entry.address, error)
             return
         # In a task of its own: a peer that is no contact any more is not dialled again, but not cut off either.
-        ended = trio.Event()
+        conversation = Conversation(transport, dialled=neighbour.name, address=entry.address)
         assert self._nursery is not None
-        self._nursery.start_soon(self._converse, transport, neighbour.name, entry.address, ended)
-        await ended.wait()
+        self._nursery.start_soon(self._converse, conversation)
+        await conversation.ended.wait()
 
     # --- meeting ---
 
-    async def _converse(
-        self, transport: trio.SocketStream, name: PeerId | None, address: str, ended: trio.Event | None = None
-    ) -> None:
+    async def _converse(self, conversation: Conversation) -> None:
         """Shake hands, greet, agree, talk. Errors of this connection end here."""
-        connection: Connection | None = None
+        self._conversations.add(conversation)
         try:
-            with trio.move_on_after(self._settings.handshake_timeout_s) as deadline:
-                stream, peer = await self._secure(transport, name)
-                connection = Connection(
-                    self._local,
-                    stream,
-                    peer=peer,
-                    dialled=name is not None,
-                    address=address,
-                    peers_digest=self._peers.digest,
-                )
-                first = await self._agree(connection)
-            if deadline.cancelled_caught or connection is None:
-                raise NetworkError(f"no hello within {self._settings.handshake_timeout_s:g} s")
-            self._greeting.pop(transport, None)
-            await self._talk(connection, first)
+            await self._meet_and_talk(conversation)
         except (GossipError, EndOfStream) as error:
-            who = connection.peer if connection is not None else name
-            self._note_failure(who or None, address, error)
+            connection = conversation.connection
+            who = connection.peer if connection is not None else conversation.dialled
+            self._note_failure(who or None, conversation.address, error)
             if isinstance(error, PeerError) and connection is not None:
                 await connection.part("refused", f"{self._local.name} refuses: {error}")
         except Exception:
             # A bug of ours in one connection must not take the others with it.
-            logger.exception("connection with %s (%s) failed", name or "a stranger", address)
+            logger.exception(
+                "connection with %s (%s) failed", conversation.dialled or "a stranger", conversation.address
+            )
         finally:
-            self._greeting.pop(transport, None)
-            transport.socket.close()
-            if ended is not None:
-                ended.set()
+            self._conversations.discard(conversation)
+            self._greeting.pop(conversation.transport, None)
+            conversation.transport.socket.close()
+            conversation.ended.set()
 
-    async def _secure(
-        self, transport: trio.SocketStream, name: PeerId | None
-    ) -> tuple[Stream, PeerId | None]:
+    async def _meet_and_talk(self, conversation: Conversation) -> None:
+        first: Message | None = None
+        conversation.meeting.deadline = trio.current_time() + self._settings.handshake_timeout_s
+        with conversation.meeting:
+            stream = await self._secure(conversation)
+            connection = conversation.connection = Connection(
+                self._local,
+                stream,
+                peer=None if conversation.entry is None else conversation.entry.name,
+                dialled=conversation.dialled is not None,
+                address=conversation.address,
+                peers_digest=self._peers.digest,
+            )
+            first = await self._agree(conversation, connection)
+        if conversation.meeting.cancelled_caught and not conversation.is_cut_off:
+            raise NetworkError(f"no hello within {self._settings.handshake_timeout_s:g} s")
+        if not conversation.is_cut_off:
+            self._greeting.pop(conversation.transport, None)
+            await self._talk(connection, first)
+        if conversation.is_cut_off and conversation.connection is not None:
+            await conversation.connection.part(
+                "removed", f"{self._local.name} has you in its peers file no more"
+            )
+
+    async def _secure(self, conversation: Conversation) -> Stream:
+        """Encrypt, and note by which line of the file as it is now the other side was let in."""
+        transport, name = conversation.transport, conversation.dialled
         if self._tls is None:
-            return PlainStream(transport), name
-        if name is not None:
-            return await self._tls.connect(transport, name), name
-        return await self._tls.accept(transport)
+            stream: Stream = PlainStream(transport)
+        elif name is not None:
+            stream = await self._tls.connect(transport, name)
+        else:
+            stream, name = await self._tls.accept(transport)
+        conversation.entry = None if name is None else self._peers.find(name)
+        return stream
 
-    async def _agree(self, connection: Connection) -> Message | None:
+    async def _agree(self, conversation: Conversation, connection: Connection) -> Message | None:
         """Exchange hellos and settle which connection stays; return what is to be sent first."""
         await connection.greet()
         peer = connection.peer
-        if peer == self._local.name or peer not in self._peers:
+        if conversation.entry is None:
+            conversation.entry = self._peers.find(peer)
+        if peer == self._local.name or conversation.entry is None:
             connection.peer = ""
             raise PeerError("stranger", "gives a name that is not another peer's in our peers file")
         if connection.theirs_digest != self._peers.digest:

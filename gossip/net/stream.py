@@ -31,6 +31,9 @@ next, which decides how long a model of a megabyte takes; shorter pieces wake it
 HANDSHAKE_PIECE_BYTES = 32 * 1024
 """Until a stranger has shown who it is: hundreds of them may wait at one time, and must not cost memory."""
 
+DISCARDED_PIECE_BYTES = 16 * 1024
+"""Of what a connection that has ended still brings."""
+
 TURN_BYTES = 1024 * 1024
 """After so many bytes without waiting, other tasks get a turn."""
 
@@ -73,6 +76,15 @@ class Stream(abc.ABC):
             await self._transport.send_eof()
         except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
             raise _network_error(error) from error
+
+    async def discard(self) -> None:
+        """Receive and forget until the other side has ended the stream, or it breaks; nothing is decrypted."""
+        forgotten = memoryview(bytearray(DISCARDED_PIECE_BYTES))
+        try:
+            while await self._receive_raw(forgotten):
+                pass
+        except NetworkError:
+            return
 
     def close(self) -> None:
         """Release the socket at once."""

@@ -17,20 +17,26 @@ from gossip.net.stream import TlsStream
 
 
 class TlsContexts:
-    """What TLS needs to know about us and about all others. Made anew when the peers file changes."""
+    """What TLS needs to know about us and about all others."""
 
     def __init__(self, identity: Identity, peers: PeersFile) -> None:
+        self._identity = identity
+        self.trust(peers)
+
+    def trust(self, peers: PeersFile) -> None:
+        """Trust those of this file and nobody else, also in handshakes that are under way.
+
+        A handshake keeps the anchors that it began with; what it finds is looked up in the file as it is at its end.
+        """
         self._peers = peers
-        self._own = identity.certificate_der
+        own = self._identity.certificate_der
         anchors = b"".join(
-            entry.certificate
-            for entry in peers
-            if entry.certificate is not None and entry.certificate != identity.certificate_der
+            entry.certificate for entry in peers if entry.certificate is not None and entry.certificate != own
         )
-        self._server = _context(ssl.PROTOCOL_TLS_SERVER, identity, anchors)
+        self._server = _context(ssl.PROTOCOL_TLS_SERVER, self._identity, anchors)
         # Sessions are not resumed: a ticket would only be bytes that nobody reads.
         self._server.num_tickets = 0
-        self._client = _context(ssl.PROTOCOL_TLS_CLIENT, identity, anchors)
+        self._client = _context(ssl.PROTOCOL_TLS_CLIENT, self._identity, anchors)
 
     async def connect(self, transport: trio.SocketStream, name: str) -> TlsStream:
         """Shake hands with the peer we dialled; it must be `name`. Errors as `TlsStream.handshake`."""
@@ -48,7 +54,7 @@ class TlsContexts:
     async def _identify(self, stream: TlsStream) -> str:
         certificate = await stream.handshake()
         entry = self._peers.find_certificate(certificate)
-        if entry is None or certificate == self._own:
+        if entry is None or certificate == self._identity.certificate_der:
             raise PeerError("certificate", "shows a certificate that is not in our peers file")
         return entry.name
 
