@@ -137,6 +137,7 @@ class Net:
         instance: str = "1",
         identity: Identity | None = None,
         codec: Codec | None = None,
+        clock: Callable[[], float] = trio.current_time,
         **settings: Any,
     ) -> Peer:
         peers = peers or self.peers
@@ -152,6 +153,7 @@ class Net:
                 settings=NetSettings(**settings),
                 rng=np.random.default_rng(1),
                 instance=instance,
+                clock=clock,
                 **callbacks,
             )
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import numpy as np
@@ -28,8 +27,6 @@ class Neighbour:
         self.backoff = Backoff(min_s=settings.backoff_min_s, max_s=settings.backoff_max_s, rng=rng)
         self._worked_s = settings.heartbeat_timeout_s
         self._dial_scope = trio.CancelScope()
-        self._logged: dict[str, str] = {}
-        self._up_logged_s = float("-inf")
         self._bytes_before = {"sent": 0, "received": 0}
 
     def attach(self, connection: Connection) -> None:
@@ -39,19 +36,21 @@ class Neighbour:
         self.down = trio.Event()
         self.up.set()
 
-    def detach(self) -> None:
-        """Let the connection go."""
+    def detach(self) -> bool:
+        """Let the connection go; return whether it worked, and did not end soon after it began."""
+        worked = False
         if self.connection is not None:
             up_since_s = self.connection.up_since_s
-            # One that fails soon after every beginning is not worth dialling, or a line in the log, each time.
-            if up_since_s is not None and trio.current_time() - up_since_s > self._worked_s:
+            # One that fails soon after every beginning is not worth dialling at once each time.
+            worked = up_since_s is not None and trio.current_time() - up_since_s > self._worked_s
+            if worked:
                 self.backoff.reset()
-                self._logged.clear()
             self._bytes_before["sent"] += self.connection.sent_bytes
             self._bytes_before["received"] += self.connection.received_bytes
         self.connection = None
         self.up = trio.Event()
         self.down.set()
+        return worked
 
     def new_dial_scope(self) -> trio.CancelScope:
         """Return the scope of a new dialler."""
@@ -62,20 +61,6 @@ class Neighbour:
         """End the dialler; a connection that it made goes on."""
         self.dialling = False
         self._dial_scope.cancel()
-
-    def log(self, logger: logging.Logger, level: int, sentence: str, *, about: str) -> None:
-        """Log what is new about something at `level`, what was said before only for debugging."""
-        repeated = self._logged.get(about) == sentence
-        self._logged[about] = sentence
-        logger.log(logging.DEBUG if repeated else level, "%s", sentence)
-
-    def log_up(self, logger: logging.Logger, sentence: str) -> None:
-        """Log that it is up, but not every time for one that comes and goes many times a second."""
-        now_s = trio.current_time()
-        often = now_s - self._up_logged_s < self._worked_s
-        if not often:
-            self._up_logged_s = now_s
-        logger.log(logging.DEBUG if often else logging.INFO, "%s", sentence)
 
     def as_dict(self, now_s: float) -> dict[str, Any]:
         """Return what `gossip-node status` shows."""

@@ -29,6 +29,7 @@ from gossip.net.stream import EndOfStream, PlainStream, Stream
 from gossip.net.tls import TlsContexts
 from gossip.protocols.base import Message, PeerId
 from gossip.telemetry.accounting import Accounting
+from gossip.telemetry.offences import OffenceLog
 from gossip.wire.agreement import Agreement
 from gossip.wire.codecs import Codec
 from gossip.wire.memory import MemoryPool
@@ -38,8 +39,11 @@ __all__ = ["Agreement", "NeighbourTable"]
 
 logger = logging.getLogger("gossip.net.neighbours")
 
-STRANGERS_REMEMBERED_MAX = 256
-"""Addresses whose last failure is remembered, so that a repeated one is not logged again."""
+OFFENCES_TOLD_S = 10.0
+"""How often counted offences are looked through for lines that are due."""
+
+FAREWELLS = frozenset({"leaving", "finished", "removed", "refused"})
+"""Reasons of a goodbye that are told apart in the log; they are what the other side says."""
 
 
 class NeighbourTable:
@@ -66,6 +70,7 @@ class NeighbourTable:
         declared: tuple[int, ...] | None = None,
         on_declared: Callable[[PeerId, tuple[int, ...]], None] = lambda peer, classes: None,
         listen: str | None = None,
+        clock: Callable[[], float] = trio.current_time,
     ) -> None:
         """Make a table; `run` starts it.
 
@@ -88,6 +93,7 @@ class NeighbourTable:
             declared: own classes, where models are to tell of them (`Agreement.classes`).
             on_declared: called with the classes that came with a model, just before `on_message`.
             listen: host:port to bind instead of the peers file's.
+            clock: seconds, for what is said at most once a minute.
         """
         self._peers = peers
         self._contacts = frozenset(contacts) - {name}
@@ -120,7 +126,7 @@ class NeighbourTable:
         self._one_closed = trio.Event()
         self._greeting: dict[trio.SocketStream, str] = {}
         """Who has not shown yet who it is, with its host; the oldest first."""
-        self._strangers: dict[str, str] = {}
+        self._offences = OffenceLog(logger, clock)
         self._closing = False
         self._nursery: trio.Nursery | None = None
         self._accepting = trio.CancelScope()
@@ -141,6 +147,7 @@ class NeighbourTable:
             logger.info("listening on %s%s", _bound_to(listener), self._insecurity())
         async with trio.open_nursery() as self._nursery:
             self._nursery.start_soon(self._accept, listeners)
+            self._nursery.start_soon(self._tell_offences)
             for name in sorted(self._contacts):
                 self._start_dialling(self._neighbour(name))
             task_status.started()
@@ -176,6 +183,7 @@ class NeighbourTable:
             while self._open:
                 self._one_closed = trio.Event()
                 await self._one_closed.wait()
+        self._offences.tell(all=True)
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
 
@@ -213,8 +221,7 @@ class NeighbourTable:
             "%s (%s) is cut off: the peers file has no line for its key", entry.name, conversation.address
         )
         if connection is not None and neighbour.connection is connection:
-            neighbour.detach()
-            self._on_peer(entry.name, False)
+            self._detach(neighbour)
 
     # --- the table ---
 
@@ -315,11 +322,11 @@ class NeighbourTable:
             self._note_failure(who or None, conversation.address, error)
             if isinstance(error, PeerError) and connection is not None:
                 await connection.part("refused", f"{self._local.name} refuses: {error}")
-        except Exception:
+        except Exception as error:
             # A bug of ours in one connection must not take the others with it.
-            logger.exception(
-                "connection with %s (%s) failed", conversation.dialled or "a stranger", conversation.address
-            )
+            who = "a stranger" if conversation.entry is None else conversation.entry.name
+            sentence = f"the connection with {who} ({conversation.address}) failed"
+            self._offences.note(logging.ERROR, who, "bug", sentence, error=error)
         finally:
             self._conversations.discard(conversation)
             self._greeting.pop(conversation.transport, None)
@@ -372,8 +379,8 @@ class NeighbourTable:
             connection.peer = ""
             raise PeerError("stranger", "gives a name that is not another peer's in our peers file")
         if connection.theirs_digest != self._peers.digest:
-            self._neighbour(peer).log(
-                logger, logging.WARNING, f"{peer} has another peers file than we have", about="peers file"
+            self._offences.note(
+                logging.WARNING, peer, "peers file", f"{peer} has another peers file than we have"
             )
         if self._local.name > peer:
             await connection.wait_for_welcome()
@@ -401,51 +408,53 @@ class NeighbourTable:
             self._open.discard(connection)
             self._one_closed.set()
             if neighbour.connection is connection:
-                neighbour.detach()
-                self._on_peer(connection.peer, False)
+                self._detach(neighbour)
 
     def _attach(self, neighbour: Neighbour, connection: Connection) -> None:
         old = neighbour.connection
         if old is not None:
-            neighbour.detach()
             old.abandon()
-            self._on_peer(neighbour.name, False)
+            self._detach(neighbour)
         neighbour.attach(connection)
-        neighbour.log_up(logger, f"{neighbour.name} is up ({connection.address}){self._insecurity()}")
+        sentence = f"{neighbour.name} is up ({connection.address}){self._insecurity()}"
+        self._offences.note(logging.INFO, neighbour.name, "up", sentence)
         if self._closing:
             connection.leave("leaving", within_s=self._settings.close_timeout_s)
         self._on_peer(neighbour.name, True)
 
     # --- going ---
 
+    def _detach(self, neighbour: Neighbour) -> None:
+        if neighbour.detach():
+            self._offences.calm(neighbour.name)
+        self._on_peer(neighbour.name, False)
+
     def _note_failure(self, peer: PeerId | None, address: str, error: Exception) -> None:
-        """Count what a peer did wrong, and log every failure once until another one takes its place."""
+        """Count what a peer did wrong, and log every failure, as far as a line about it is due."""
         sentence = str(error) or "closed the connection"
-        level = logging.INFO
+        level, why = logging.INFO, "network"
         if isinstance(error, PeerError):
-            level = logging.WARNING
+            level, why = logging.WARNING, error.reason
             self._accounting.reject(error.reason)
             self._on_rejected(peer, error.reason, sentence)
         elif isinstance(error, Farewell):
             if error.reason in ("duplicate", "replaced"):
                 return
             level = logging.WARNING if error.reason == "refused" else logging.INFO
+            why = f"goodbye: {error.reason}" if error.reason in FAREWELLS else "goodbye"
             sentence = f"says goodbye: {sentence}"
         if peer is not None and peer in self._peers:
-            self._neighbour(peer).log(logger, level, f"{peer} ({address}): {sentence}", about="connection")
             self._neighbour(peer).error = sentence
-        else:
-            self._log_stranger(address, sentence, level)
+            self._offences.note(level, peer, why, f"{peer} ({address}): {sentence}")
+        elif level >= logging.WARNING:
+            # Anybody may connect and leave; that alone is not worth a line.
+            host = address.rpartition(":")[0]
+            self._offences.note(level, host, why, f"from {address}: {sentence}", crowd="strangers")
 
-    def _log_stranger(self, address: str, sentence: str, level: int) -> None:
-        host = address.rpartition(":")[0]
-        known = self._strangers.pop(host, None)
-        while len(self._strangers) >= STRANGERS_REMEMBERED_MAX:
-            del self._strangers[next(iter(self._strangers))]
-        self._strangers[host] = sentence
-        # Anybody may connect and leave; that alone is not worth a line.
-        quiet = known == sentence or level < logging.WARNING
-        logger.log(logging.DEBUG if quiet else level, "from %s: %s", address, sentence)
+    async def _tell_offences(self) -> None:
+        while True:
+            await trio.sleep(OFFENCES_TOLD_S)
+            self._offences.tell()
 
 
 def _bound_to(listener: trio.SocketListener) -> str:

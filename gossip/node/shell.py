@@ -42,6 +42,7 @@ from gossip.protocols.base import (
 )
 from gossip.telemetry.accounting import Accounting
 from gossip.telemetry.containment import Containment, tell
+from gossip.telemetry.offences import OffenceLog
 
 if TYPE_CHECKING:
     from gossip.telemetry.prometheus import PrometheusMetrics
@@ -73,6 +74,7 @@ class Node:
         self._thread = LearningThread()
         self.contained = Containment()
         self.recorder = Recorder(setup, self.accounting, self.contained)
+        self._offences = OffenceLog(logger, time.monotonic)
         self._activity = trio.Event()
         self._handling = False
         self._pending: deque[Callable[[], None]] = deque()
@@ -224,6 +226,7 @@ class Node:
         await self.table.close("finished" if finished else "leaving")
         self.recorder.summary(self._ending())
         await self.recorder.flush()
+        self._offences.tell(all=True)
 
     async def _wait_for_activity(self, until_s: float = float("inf")) -> None:
         with trio.move_on_at(min(until_s, trio.current_time() + TICK_S)):
@@ -304,11 +307,12 @@ class Node:
                 self.accounting.reject(verdict.reason)
                 self.recorder.rejected(verdict.sender, verdict.reason)
                 if verdict.muted_rounds:
-                    logger.warning(
-                        "%s is muted for %d rounds: its models are %s",
+                    self._offences.note(
+                        logging.WARNING,
                         verdict.sender,
-                        verdict.muted_rounds,
-                        verdict.reason,
+                        "muted",
+                        f"{verdict.sender} is muted for {verdict.muted_rounds} rounds: "
+                        f"its models are {verdict.reason}",
                     )
                     self.recorder.event("muted", other=verdict.sender, rounds=verdict.muted_rounds)
             self.recorder.judged(round, verdict.sender, verdict.weight, verdict.reason)
@@ -348,7 +352,8 @@ class Node:
                 self.rounds_done = event.round
                 self.recorder.save(event.model, self.protocol.snapshot())
             case ModelAdopted():
-                logger.info("far behind: took over the model of %s, of round %d", event.sender, event.round)
+                sentence = f"far behind: took over the model of {event.sender}, of round {event.round}"
+                self._offences.note(logging.INFO, event.sender, "adopted", sentence)
                 self.recorder.adopted(event)
 
     # --- what others may know ---

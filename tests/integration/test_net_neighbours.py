@@ -577,3 +577,37 @@ def test_a_peer_that_comes_and_goes_is_not_a_line_in_the_log_each_time(
         trio.run(main)
     told = [record.getMessage() for record in caplog.records]
     assert sum(line.startswith("bob is up") for line in told) == 1
+
+
+def test_187_offences_of_a_stranger_and_of_a_peer_are_a_line_each_and_one_with_the_count(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    net = Net(tmp_path, "alice", "bob")
+    now_s = 0.0
+
+    async def main() -> None:
+        nonlocal now_s
+        alice = net.peer("alice", contacts=(), clock=lambda: now_s)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(alice.table.run)
+            for times in range(1, 188):
+                async with await trio.open_tcp_stream("127.0.0.1", net.ports["alice"]) as stranger:
+                    await stranger.send_all(b"GET / HTTP/1.0\r\n\r\n")
+                    await alice.until(lambda times=times: len(alice.rejected) == times)
+            for times in range(188, 200):
+                async with net.by_hand("bob") as bob:
+                    await bob.dial(net.ports["alice"], "alice")
+                    await bob.say(Ping(number=1))
+                    await alice.until(lambda times=times: len(alice.rejected) == times)
+            now_s = 61.0
+            alice.table._offences.tell()
+            nursery.cancel_scope.cancel()
+
+    with caplog.at_level(logging.DEBUG, logger="gossip"):
+        trio.run(main)
+    told = [record.getMessage() for record in caplog.records if "not TLS" in record.getMessage()]
+    assert len(told) == 2
+    assert told[1].endswith(" … and 185 more like it in the last minute")
+    told = [record.getMessage() for record in caplog.records if "before the hello" in record.getMessage()]
+    assert len(told) == 2
+    assert told[1].endswith(" … and 10 more like it in the last minute")

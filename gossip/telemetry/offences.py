@@ -1,0 +1,126 @@
+"""Log lines that others can cause: however often a thing happens, it is a line a minute at most, with a count.
+
+A line belongs to who did it and why (a short stable word, never a sentence: that may hold a port, or what the other
+side chose to say). The first is told at once. Those that follow are counted, and told as "… and 41 more like it in the
+last minute"; while it goes on, twice as long passes from line to line, up to an hour. Every one is told or counted.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+INTERVAL_MIN_S = 60.0
+INTERVAL_MAX_S = 3600.0
+"""A neighbour that is down for a week costs some 170 lines."""
+
+CROWD_MAX = 16
+"""Members of a crowd that have lines of their own at one time. Anybody can have many addresses."""
+
+PAIRS_MAX = 4096
+"""Of who and why that are told apart; others share the lines of `OTHERS`."""
+
+OTHERS = "others"
+
+
+@dataclass(slots=True)
+class _Told:
+    """What was said last about one (who, why), and what has come since."""
+
+    at_s: float
+    crowd: str | None
+    interval_s: float = INTERVAL_MIN_S
+    untold: int = 0
+    level: int = logging.DEBUG
+    sentence: str = ""
+
+
+class OffenceLog:
+    """Writes to one logger. `clock` gives seconds that only go forward."""
+
+    def __init__(self, logger: logging.Logger, clock: Callable[[], float]) -> None:
+        self._logger = logger
+        self._clock = clock
+        self._told: dict[tuple[str, str], _Told] = {}
+        self._crowds: Counter[str] = Counter()
+
+    def note(
+        self,
+        level: int,
+        who: str,
+        why: str,
+        sentence: str,
+        *,
+        crowd: str | None = None,
+        error: BaseException | None = None,
+    ) -> None:
+        """Log `sentence`, or count it where a line about `who` and `why` is not long ago.
+
+        Args:
+            level: of the logging module.
+            who: a peer, or a host.
+            why: a short word out of few.
+            sentence: names who it is, as the reader of the log wants it.
+            crowd: where `who` is one of arbitrarily many that anybody can make up: the name of them all.
+            error: whose traceback goes with the first line, where it is a bug of ours.
+        """
+        now_s = self._clock()
+        key, told = self._find(who, why, crowd, now_s)
+        if told is None:
+            self._told[key] = _Told(now_s, crowd)
+            if crowd is not None:
+                self._crowds[crowd] += 1
+            self._logger.log(level, "%s", sentence, exc_info=error)
+            return
+        told.untold += 1
+        told.level, told.sentence = max(level, told.level), sentence
+        if now_s - told.at_s >= told.interval_s:
+            self._tell(told, now_s)
+
+    def tell(self, *, all: bool = False) -> None:
+        """Log what has been counted and is due (or, with `all`, whatever has been counted). Call it now and then."""
+        now_s = self._clock()
+        for told in self._told.values():
+            if told.untold and (all or now_s - told.at_s >= told.interval_s):
+                self._tell(told, now_s)
+
+    def calm(self, who: str) -> None:
+        """Note that all has been well with `who`: what happens next is told as soon as a minute has passed."""
+        for (whose, _), told in self._told.items():
+            if whose == who:
+                told.interval_s = INTERVAL_MIN_S
+
+    def _tell(self, told: _Told, now_s: float) -> None:
+        more = told.untold - 1
+        minutes = max(1, round((now_s - told.at_s) / 60))
+        period = "minute" if minutes == 1 else f"{minutes} minutes"
+        count = f" … and {more} more like it in the last {period}" if more else ""
+        self._logger.log(told.level, "%s%s", told.sentence, count)
+        lasting = now_s - told.at_s < 2 * told.interval_s
+        told.interval_s = min(INTERVAL_MAX_S, 2 * told.interval_s) if lasting else INTERVAL_MIN_S
+        told.at_s, told.untold, told.level = now_s, 0, logging.DEBUG
+
+    def _find(
+        self, who: str, why: str, crowd: str | None, now_s: float
+    ) -> tuple[tuple[str, str], _Told | None]:
+        """Return the lines that this one belongs to; with None, it is the first of its kind."""
+        key = (who, why)
+        if key in self._told:
+            return key, self._told[key]
+        if self._is_full(crowd):
+            self._forget_old(now_s)
+        if self._is_full(crowd):
+            key = (OTHERS if crowd is None else crowd, why)
+        return key, self._told.get(key)
+
+    def _is_full(self, crowd: str | None) -> bool:
+        return len(self._told) >= PAIRS_MAX or (crowd is not None and self._crowds[crowd] >= CROWD_MAX)
+
+    def _forget_old(self, now_s: float) -> None:
+        for key, told in list(self._told.items()):
+            if not told.untold and now_s - told.at_s >= told.interval_s:
+                del self._told[key]
+                if told.crowd is not None:
+                    self._crowds[told.crowd] -= 1
