@@ -70,9 +70,8 @@ class RunRecord:
         with _opened(self._home / name, os.O_RDWR | os.O_APPEND | os.O_CREAT) as file:
             size = os.fstat(file).st_size
             if size and os.pread(file, 1, size - 1) != b"\n":
-                line = (
-                    b"\n" + line
-                )  # a killed process has left a torn line, to which this one must not be joined
+                # A killed process has left a torn line, to which this one must not be joined.
+                line = b"\n" + line
             try:
                 while line:
                     line = line[os.write(file, line) :]

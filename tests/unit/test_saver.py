@@ -125,14 +125,15 @@ def test_what_cannot_be_written_is_told_and_tried_again_after_growing_pauses_unt
     assert caplog.records[-1].getMessage() == "checkpoints are written again, that of round 2 is"
 
 
-def test_leaving_tries_once_more_at_once_and_then_gives_up() -> None:
+def test_leaving_tries_once_more_at_once_and_then_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(saving, "PAUSE_S", 10 * PATIENCE_S)
     disk = Disk(*[OSError(28, "No space left on device")] * 10)
 
     async def body(saver: Saver, told: list[int]) -> None:
         saver.save(model(), {"round": 1})
         while saver.failures < 1:
             await trio.lowlevel.checkpoint()
-        assert not await saver.close()  # without waiting for the pause of a second
+        assert not await saver.close()
         assert disk.tries == 2
         saver.save(model(), {"round": 2})
         disk.errors.clear()

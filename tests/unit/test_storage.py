@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import struct
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gossip.errors import CheckpointError
+from gossip.storage.atomic import write_atomically
 from gossip.storage.checkpoints import Belongs, Checkpoint, CheckpointStore, decode, encode
 from gossip.storage.run_record import RunRecord, clean_home, put_aside, read_lines
 
@@ -103,3 +107,226 @@ def test_starting_over_loses_nothing(tmp_path):
     assert not put_aside(tmp_path)
     assert json.loads((tmp_path / "previous" / "summary.json").read_text()) == {"state": "finished"}
     assert CheckpointStore(tmp_path / "previous").load_newest(BELONGS, protocol="rounds").round == 7
+
+
+# --- power cuts, full disks ---
+
+
+class Disk:
+    """What a power cut would leave of one folder: a hook behind `os.fsync` and `os.replace`.
+
+    The cruellest disk that the system allows: of a file only what was synced is there, and if it was written to since,
+    nothing can be said; of a folder either the names that were synced are there or those of now.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+        self._path = path
+        self._content: dict[int, bytes] = {}
+        self._names: dict[str, int] = {}
+        self.seen: list[set[bytes | None]] = []
+        self._fsync, self._replace = os.fsync, os.replace
+        for file in path.parent.iterdir():
+            self._content[file.stat().st_ino] = file.read_bytes()
+        self._names = self._now()
+        monkeypatch.setattr(os, "fsync", self.fsync)
+        monkeypatch.setattr(os, "replace", self.replace)
+
+    def _now(self) -> dict[str, int]:
+        return {file.name: file.stat().st_ino for file in self._path.parent.iterdir()}
+
+    def after_a_cut(self) -> set[bytes | None]:
+        """Return what may stand under the path; None for "anything"."""
+        left: set[bytes | None] = set()
+        for names in (self._names, self._now()):
+            inode = names.get(self._path.name)
+            synced = None if inode is None else self._content.get(inode)
+            torn = inode == self._now().get(self._path.name) and self._path.read_bytes() != synced
+            left.add(None if torn else synced)
+        return left
+
+    def fsync(self, descriptor: int) -> None:
+        self.seen.append(self.after_a_cut())
+        self._fsync(descriptor)
+        inode = os.fstat(descriptor).st_ino
+        if inode == self._path.parent.stat().st_ino:
+            self._names = self._now()
+        else:
+            self._content[inode] = Path(f"/proc/self/fd/{descriptor}").read_bytes()
+        self.seen.append(self.after_a_cut())
+
+    def replace(self, source: Path, target: Path) -> None:
+        self.seen.append(self.after_a_cut())
+        self._replace(source, target)
+        self.seen.append(self.after_a_cut())
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks into /proc")
+def test_a_power_cut_at_any_moment_leaves_the_old_file_or_the_new_one_and_at_the_end_the_new_one(
+    tmp_path, monkeypatch
+):
+    path = tmp_path / "x"
+    path.write_bytes(b"old")
+    disk = Disk(monkeypatch, path)
+    write_atomically(path, (b"ne", b"w"))
+    assert all(left <= {b"old", b"new"} for left in disk.seen)
+    assert disk.after_a_cut() == {b"new"}
+
+
+@pytest.mark.parametrize("at", ["write", "fsync", "rename"])
+def test_whatever_fails_while_writing_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, at):
+    path = tmp_path / "x"
+    path.write_bytes(b"old")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    def pieces():
+        yield b"ne"
+        if at == "write":
+            full()
+        yield b"w"
+
+    monkeypatch.setattr(
+        os, {"write": "nothing", "fsync": "fsync", "rename": "replace"}[at], full, raising=False
+    )
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(path, pieces())
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("x", b"old")]
+
+
+def test_a_disk_that_fails_round_after_round_is_left_as_it_was(tmp_path, monkeypatch):
+    store = CheckpointStore(tmp_path)
+    store.save(checkpoint(1))
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    for round in range(2, 6):
+        with pytest.raises(OSError, match="No space left"):
+            store.save(checkpoint(round))
+    assert [path.name for path in store.folder.iterdir()] == ["round-00000001.safetensors"]
+
+
+# --- damage at every kind of byte ---
+
+
+def damaged(what):
+    """Return a checkpoint's bytes with one kind of byte made wrong, and a word of what is then said."""
+    content = encode(checkpoint(5))
+    content = content if isinstance(content, bytes) else b"".join(content)
+    length = struct.unpack("<Q", content[:8])[0]
+    header, tensor = json.loads(content[8 : 8 + length]), content[8 + length :]
+
+    def made(about, raw=None, tensor=tensor):
+        text = json.dumps({**header, "__metadata__": about}).encode() if raw is None else raw
+        return struct.pack("<Q", len(text)) + text + tensor
+
+    about = header["__metadata__"]
+    return {
+        "empty": (b"", "damaged"),
+        "header length, huge": (b"\xff" * 8 + content[8:], "damaged"),
+        "header length, small": (struct.pack("<Q", length - 1) + content[8:], "damaged"),
+        "header, not JSON": (made(about, raw=b"{" * length), "damaged"),
+        "header, other type": (content.replace(b'"F32"', b'"BF16"'), "damaged"),
+        "header, other tensor": (content.replace(b'"vector"', b'"victor"'), "damaged"),
+        "metadata": (made({**about, "state": '{"round": 6}'}), "its digest differs"),
+        "no metadata": (made({}), "no checkpoint of this program"),
+        "no digest": (made({k: v for k, v in about.items() if k != "digest"}), "its digest differs"),
+        "digest": (made({**about, "digest": "0" * 32}), "its digest differs"),
+        "tensor": (content[:-1] + bytes([content[-1] ^ 1]), "its digest differs"),
+        "tensor, short": (content[:-4], "damaged"),
+        "tensor, long": (content + b"\0" * 4, "damaged"),
+        "another version": (made({**about, "format": "gossip-checkpoint-99"}), "of format '99'"),
+        "another program": (made({**about, "format": "theirs"}), "no checkpoint of this program"),
+    }[what]
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "empty",
+        "header length, huge",
+        "header length, small",
+        "header, not JSON",
+        "header, other type",
+        "header, other tensor",
+        "metadata",
+        "no metadata",
+        "no digest",
+        "digest",
+        "tensor",
+        "tensor, short",
+        "tensor, long",
+        "another version",
+        "another program",
+    ],
+)
+def test_a_checkpoint_damaged_anywhere_is_one_sentence_and_never_an_older_one(tmp_path, what):
+    store = CheckpointStore(tmp_path)
+    store.save(checkpoint(4))
+    content, word = damaged(what)
+    (store.folder / "round-00000005.safetensors").write_bytes(content)
+    with pytest.raises(CheckpointError, match=word) as caught:
+        store.load_newest(BELONGS, protocol="rounds")
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 5
+
+
+@pytest.mark.parametrize("state", ['{"ring": 5}', "[]", "5", "nonsense", '{"round": "x"}', "[" * 100_000])
+def test_a_checkpoint_that_says_nonsense_with_a_right_digest_is_one_sentence(tmp_path, monkeypatch, state):
+    monkeypatch.setattr("gossip.storage.checkpoints.json.dumps", lambda value, **_: state)
+    path = tmp_path / "x.safetensors"
+    content = encode(checkpoint(5))
+    path.write_bytes(content if isinstance(content, bytes) else b"".join(content))
+    with pytest.raises(CheckpointError, match="says nothing sensible") as caught:
+        decode(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo], ids=["directory", "pipe"])
+def test_what_is_no_file_in_the_place_of_a_checkpoint_is_one_sentence(tmp_path, make):
+    (tmp_path / "checkpoints").mkdir()
+    make(tmp_path / "checkpoints" / "round-00000005.safetensors")
+    with pytest.raises(CheckpointError, match="it is no file"):
+        CheckpointStore(tmp_path).load_newest(BELONGS, protocol="rounds")
+
+
+def test_a_checkpoint_under_another_rounds_name_is_refused(tmp_path):
+    store = CheckpointStore(tmp_path)
+    store.save(checkpoint(4)).rename(store.folder / "round-00000009.safetensors")
+    (store.folder / "round-notes.safetensors").write_text("nobody's")
+    with pytest.raises(CheckpointError, match="holds round 4, its name was changed"):
+        store.load_newest(BELONGS, protocol="rounds")
+
+
+def test_the_newest_is_the_one_of_the_highest_number_however_long(tmp_path):
+    store = CheckpointStore(tmp_path)
+    for round in (99_999_999, 100_000_000):
+        store.save(checkpoint(round))
+    assert store.load_newest(BELONGS, protocol="rounds").round == 100_000_000
+
+
+def test_a_line_that_a_full_disk_cuts_short_or_a_kill_has_torn_spoils_no_other(tmp_path, monkeypatch):
+    record, write = RunRecord(tmp_path, "alice"), os.write
+    record.metrics({"round": 1})
+
+    def half(descriptor, line):
+        if len(line) < 8:
+            raise OSError(28, "No space left on device")
+        return write(descriptor, line[: len(line) // 2])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", half)
+        with pytest.raises(OSError, match="No space left"):
+            record.metrics({"round": 2})
+    record.metrics({"round": 3})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"round": 4, "acc')
+    record.metrics({"round": 5})
+    assert (tmp_path / "metrics.jsonl").read_text().splitlines() == [
+        '{"round":1}',
+        '{"round":3}',
+        '{"round": 4, "acc',
+        '{"round":5}',
+    ]
