@@ -191,6 +191,7 @@ class Recorder:
             state=due.state,
             vector=due.model.vector.numpy(),
             counters=self._accounting.as_dict(),
+            saved_s=time.time(),
         )
 
     def _saved(self, round: int) -> None:

@@ -92,7 +92,7 @@ class Node:
             settings.protocol,
             rounds=settings.stop.rounds,
             model=self._start,
-            state=setup.checkpoint.state if setup.checkpoint else {},
+            state=setup.checkpoint.state_after(time.time()) if setup.checkpoint else {},
         )
         self.rounds_done = setup.checkpoint.round if setup.checkpoint else 0
         """What the model in memory contains; on the disk it may be less, see `Saver.round`."""
@@ -352,7 +352,7 @@ class Node:
                 self.rounds_done = event.round
                 self.recorder.save(event.model, self.protocol.snapshot())
             case ModelAdopted():
-                sentence = f"far behind: took over the model of {event.sender}, of round {event.round}"
+                sentence = f"far behind: caught up with {event.sender}, at round {event.round}"
                 self._offences.note(logging.INFO, event.sender, "adopted", sentence)
                 self.recorder.adopted(event)
 

@@ -119,11 +119,12 @@ class MessageRejected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelAdopted:
-    """Emitted when a peer far behind took over a neighbour's model."""
+    """Emitted when a peer far behind took over a neighbour's model, or merged it and goes on from its round."""
 
     sender: PeerId
+    """Where several were merged, the first of them."""
     round: int
-    """Of that model; its age, where peers have no rounds in common."""
+    """The peer's own from now on; the model's age, where peers have no rounds in common."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,7 +245,8 @@ class Protocol(abc.ABC):
             settings: of `[protocol]`.
             rounds: after which a peer is done.
             model: handle of the model at the start, or of the checkpoint's.
-            state: what `snapshot` returned for the checkpoint; empty for a fresh start.
+            state: what `snapshot` returned for the checkpoint, and ``"away_s"``, the seconds since it was saved, where
+                that is known; empty for a fresh start.
         """
 
     @abc.abstractmethod

@@ -27,7 +27,7 @@ class RoundsSettings(Choice):
     catch_up_rounds: int = Field(
         2,
         ge=1,
-        description="adopt a neighbour's model when it is so many rounds ahead; small: less own work kept",
+        description="catch up when most neighbours are so many rounds ahead; small: less own work kept",
     )
 
     @model_validator(mode="after")

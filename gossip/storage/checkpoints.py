@@ -45,11 +45,19 @@ class Checkpoint:
     vector: np.ndarray[Any, np.dtype[np.float32]]  # (parameters,)
     counters: Mapping[str, Any] = field(default_factory=dict)
     """Bytes and messages so far, so that a resumed run goes on counting."""
+    saved_s: float | None = None
+    """When it was made, in seconds since 1970; None where an older version wrote it."""
 
     @property
     def round(self) -> int:
         """Rounds done."""
         return int(self.state["round"])
+
+    def state_after(self, now_s: float) -> Mapping[str, int | float | str]:
+        """Return the protocol's state for a resume at `now_s`: with how long ago it was, never less than nothing."""
+        if self.saved_s is None:
+            return self.state
+        return {**self.state, "away_s": max(0.0, now_s - self.saved_s)}
 
 
 class CheckpointStore:
@@ -107,6 +115,8 @@ def encode(checkpoint: Checkpoint) -> bytes:
         "state": json.dumps(dict(checkpoint.state), sort_keys=True),
         "counters": json.dumps(dict(checkpoint.counters), sort_keys=True),
     }
+    if checkpoint.saved_s is not None:
+        about["saved_s"] = repr(checkpoint.saved_s)
     vector = np.ascontiguousarray(checkpoint.vector, dtype=np.float32)
     about["digest"] = _digest(about, vector)
     return safetensors.numpy.save({TENSOR: vector}, metadata=about)
@@ -146,6 +156,7 @@ def decode(path: Path) -> Checkpoint:
             state=json.loads(about["state"]),
             counters=json.loads(about["counters"]),
             vector=vector,
+            saved_s=float(about["saved_s"]) if "saved_s" in about else None,
         )
         checkpoint.round  # noqa: B018 - is it there, and a number?
     except (KeyError, TypeError, ValueError, RecursionError) as error:

@@ -54,6 +54,7 @@ class VirtualPeer:
         "rejected",
         "resume_queue",
         "round",
+        "saved_s",
         "started",
         "state",
         "tickets",
@@ -98,6 +99,8 @@ class VirtualPeer:
         self.finished = False
         self.adopted = 0
         self.checkpoint: tuple[int, Model] | None = None
+        self.saved_s = 0.0
+        """When the checkpoint was made."""
         self.state: Mapping[str, int | float | str] = {}
         """The protocol's part of the checkpoint that the next life begins from."""
         self.resume_queue: list[tuple[Any, ...]] = []

@@ -332,13 +332,13 @@ class Simulation:
     def round_completed(self, peer: VirtualPeer, event: RoundCompleted) -> None:
         """Note the round, which is the peer's checkpoint too."""
         self.log.add(self.now, Did.ROUND, peer.index, event.heard, event.round)
-        peer.checkpoint = (event.round, event.model)
+        peer.checkpoint, peer.saved_s = (event.round, event.model), self.now
         if self._measure.round_completed(peer, event, self.now):
             self._over = True
 
     def saved(self, peer: VirtualPeer, event: ModelSaved) -> None:
         """Note a checkpoint between two completed rounds."""
-        peer.checkpoint = (event.round, event.model)
+        peer.checkpoint, peer.saved_s = (event.round, event.model), self.now
 
     def bytes_sent(self) -> int:
         """Return what all peers together have sent so far."""
@@ -410,7 +410,8 @@ class Simulation:
             return
         self._fault("restarted" if peer.life else "joined", peer)
         _, model = peer.checkpoint or (0, self.learning.initial(peer.index))
-        peer.protocol = self._make_protocol(model, peer.state)
+        away = {} if peer.checkpoint is None else {"away_s": self.now - peer.saved_s}
+        peer.protocol = self._make_protocol(model, {**peer.state, **away})
         if peer.life:
             self.learning.begin_anew(peer.index)
         peer.alive = True

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gossip.protocols import Contribution, Message, ModelMessage, RoundCompleted
-from gossip.protocols.rounds import KEPT_PER_SENDER_MAX, Phase, Rounds
+from gossip.protocols.rounds.protocol import KEPT_PER_SENDER_MAX, Phase, Rounds
 from scenarios.virtual.network import WAITING_MODELS_MAX
 from scenarios.virtual.peer import VirtualPeer
 from scenarios.virtual.simulation import Simulation
@@ -114,42 +114,70 @@ class RoundsOnlyRise(Checker):
 
 
 class MergesAreRows(Checker):
-    """A merge takes what neighbours sent for its (round, step), each once in a life, with the weights of W's row."""
+    """A merge takes what neighbours sent for its (round, step), each once in a life, with the weights of W's row.
+
+    The newest model of a neighbour that is far ahead may stand in for the one that it will not send. A move merges
+    such models alone, by weights in the proportions of the row.
+    """
 
     def __init__(self, simulation: Simulation, limits: Limits) -> None:
         super().__init__(simulation, limits)
-        self._came: dict[tuple[int, int], dict[tuple[str, int, int], Any]] = defaultdict(dict)
+        # A sender that begins again may say another model of the same tag.
+        self._came: dict[tuple[int, int], dict[tuple[str, int, int], list[Any]]] = defaultdict(dict)
         self._merged: dict[tuple[int, int], set[tuple[str, int, int]]] = defaultdict(set)
 
     def delivered(self, receiver: VirtualPeer, sender: VirtualPeer, message: Message) -> None:
         if isinstance(message, ModelMessage):
             key = (sender.peer, message.round, message.step)
-            # A sender that begins again may say another model of the same tag; the first counts.
-            self._came[receiver.index, receiver.life].setdefault(key, message.model)
+            self._came[receiver.index, receiver.life].setdefault(key, []).append(message.model)
 
     def merged(
         self, peer: VirtualPeer, own_weight: float, received: Sequence[Contribution], round: int, step: int
     ) -> None:
         life = (peer.index, peer.life)
-        row = self.simulation.topology.row(peer.index, round)
+        here = rounds_of(peer).tag
+        row = self.simulation.topology.row(peer.index, here[0])
         names = self.simulation.index_of
+        newest = {each.sender: self._tag_of(life, each, here[0]) for each in received}
         for contribution in received:
             key = (contribution.sender, round, step)
-            self.demand(
-                self._came[life].get(key) is contribution.model,
-                f"{peer.peer} merges in ({round}, {step}) what {contribution.sender} did not send for it",
-            )
-            self.demand(key not in self._merged[life], f"{peer.peer} merges {key} twice")
-            self._merged[life].add(key)
-            self.demand(
-                contribution.weight == row.get(names[contribution.sender]),
-                f"{peer.peer} gives {contribution.sender} the weight {contribution.weight} in round {round}",
-            )
+            if newest[contribution.sender] is None:
+                self.demand(
+                    any(model is contribution.model for model in self._came[life].get(key, ())),
+                    f"{peer.peer} merges in ({round}, {step}) what {contribution.sender} did not send for it",
+                )
+                self.demand(key not in self._merged[life], f"{peer.peer} merges {key} twice")
+                self._merged[life].add(key)
             self.demand(contribution.weight >= 0, f"weight {contribution.weight}")
+        ratios = [each.weight / row[names[each.sender]] for each in received]
+        is_move = any(ratio != 1 for ratio in ratios)
+        if is_move:
+            self.demand(
+                max(ratios) - min(ratios) < 1e-9 and min(ratios) > 1,
+                f"{peer.peer} merges in round {round} by weights that are {ratios} times the row's",
+            )
+            for sender, tag in newest.items():
+                self.demand(
+                    tag is not None and tag >= (round, 0),
+                    f"{peer.peer} is moved to ({round}, {step}) by {sender}, which said {tag}",
+                )
         total = own_weight + sum(contribution.weight for contribution in received)
         self.demand(own_weight >= 0, f"own weight {own_weight}")
         self.demand(abs(total - 1) < 1e-9, f"{peer.peer}: weights sum to {total}")
         self.demand(0 <= step < self.limits.gossip_steps, f"step {step}")
+
+    def _tag_of(self, life: tuple[int, int], each: Contribution, round: int) -> tuple[int, int] | None:
+        """Return the tag far ahead of `round` that the model came with, or None."""
+        return max(
+            (
+                (other, step)
+                for (sender, other, step), models in self._came[life].items()
+                if sender == each.sender
+                and (other >= round + self.limits.catch_up_rounds or other == self.limits.rounds)
+                and any(model is each.model for model in models)
+            ),
+            default=None,
+        )
 
 
 class MessagesGoToContacts(Checker):

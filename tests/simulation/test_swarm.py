@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gossip.protocols import rounds as rounds_module
+from gossip.protocols.rounds import protocol as rounds_module
 from scenarios.virtual import network as network_module
 from scenarios.virtual.connections import Connections
 from tests.simulation import swarm

@@ -80,6 +80,8 @@ class World:
         self.sent: Counter[str] = Counter()
         self.merges: list[tuple[str, int, float, list[Contribution]]] = []
         self.last_arrival: dict[tuple[str, str], float] = {}
+        self.says: dict[str, Callable[[str, Message], Sequence[Message]]] = {}
+        """Liar -> what it sends to a receiver instead of a message."""
 
     def at(self, time_s: float, action: Callable[[], None]) -> None:
         heapq.heappush(self.events, (time_s, next(self.sequence), action))
@@ -123,6 +125,11 @@ class World:
             self.peers[other].protocol.on_peer(Ctx(self, other), name, up)
 
     def transmit(self, sender: str, receiver: str, message: Message) -> None:
+        lie = self.says.get(sender)
+        for said in (message,) if lie is None else lie(receiver, message):
+            self._transmit(sender, receiver, said)
+
+    def _transmit(self, sender: str, receiver: str, message: Message) -> None:
         self.sent[message.kind] += 1
         if self.links.loss and self.rng.random() < self.links.loss:
             return

@@ -36,6 +36,16 @@ def test_a_checkpoint_is_read_back_as_it_was_written(tmp_path_factory, round, si
     assert replace(read, vector=None) == replace(written, vector=None)
 
 
+def test_a_resume_is_told_how_long_ago_the_checkpoint_was_and_never_less_than_nothing(tmp_path):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(encode(replace(checkpoint(4), saved_s=1000.5)))
+    read = decode(path)
+    assert read.state_after(1060.5) == {"round": 4, "away_s": 60.0}
+    assert read.state_after(0.0) == {"round": 4, "away_s": 0.0}, "the clock was set back"
+    path.write_bytes(encode(checkpoint(4)))
+    assert decode(path).state_after(1060.5) == {"round": 4}, "written by an older version"
+
+
 def test_the_newest_is_loaded_and_two_are_kept(tmp_path):
     store = CheckpointStore(tmp_path)
     assert store.load_newest(BELONGS, protocol="rounds") is None

@@ -15,10 +15,23 @@ What the paper leaves open, and what is done here:
   would not keep it.
 * A neighbour that misses a deadline is not waited for again until it is heard with a current tag: a peer
   that hangs costs one deadline, not one in every step.
-* A peer far behind its neighbours adopts one neighbour's model and step. With three live neighbours or more, most
-  of them must be that far ahead, so that a single liar cannot replace its model. With one or two there is nobody to
-  outvote a liar: one neighbour ahead suffices, or two late neighbours would hold each other back for ever.
-* A peer that has finished answers slower neighbours with its final model.
+* A peer far behind goes where most of its live neighbours have been at least (`catching_up`), and merges their newest
+  models with its own by the run's own rule, W_ii and W_ij renormalised over those that are there. What it merges has
+  passed the sanitiser, as in every gossip step.
+* A neighbour far ahead will never send its model of the present step. Its newest one stands in for it, with its
+  ordinary weight: so the model of a late peer that nobody may move follows all the same. It does not count as heard.
+* Nobody is finished by what others say. The last round begins with an own local update, and those who have finished
+  answer slower neighbours with their final model, which stands in for theirs.
+
+What f liars among d live neighbours can do, beside sending models, which is for the merge rule to withstand:
+
+* d >= 3, f <= d/2: nothing. The peer goes where an honest neighbour has been at least, and not before an honest one
+  is far ahead. Silence can keep it from catching up where the liars and those who are as late as it are half of d.
+* d = 2, f = 1: a peer that has lost time is moved by as many rounds as it could have done meanwhile, by its own
+  fastest update, and not by the honest neighbour's leave; one that keeps in step is not moved.
+* d = 1, f = 1: the same; and as its only neighbour, the liar is all that it hears.
+* f > d/2: it is moved to the beginning of the last round at once, and merges what the liars say.
+* Any f: a liar that claims to be far ahead is not waited for, and has one model merged in every step.
 """
 
 from __future__ import annotations
@@ -42,15 +55,13 @@ from gossip.protocols.base import (
     Ticket,
     TimerKey,
 )
-from gossip.protocols.senders import NO_MODELS, NOTHING, Sender, Tag
+from gossip.protocols.rounds.catching_up import LostTime, Move, find_move, most_of
+from gossip.protocols.rounds.sender import NO_MODELS, NOTHING, Sender, Tag
 from gossip.protocols.settings import RoundsSettings
 
-KEPT_PER_SENDER_MAX = 4
-"""Models kept from one sender. In step with us it is at most one step ahead; more means that we are behind,
-and then only its newest models matter."""
-
-MAJORITY_FROM = 3
-"""Live neighbours from which on most of them must agree that we are far behind."""
+KEPT_PER_SENDER_MAX = 2
+"""Models kept from one sender: that of the present step, and its newest, by which it says how far it is. In step with
+us it has sent no other."""
 
 NO_ROW: Mapping[PeerId, float] = {}
 
@@ -77,6 +88,8 @@ class Rounds(Protocol):
         rounds: T, after which the peer is done.
         model: the handle of x_i at the start.
         start_round: rounds done already, after a resume.
+        pace_s: the fastest local update before the resume.
+        away_s: seconds between the checkpoint and the resume.
     """
 
     __slots__ = (
@@ -85,6 +98,7 @@ class Rounds(Protocol):
         "_contacts_given",
         "_gossip_steps",
         "_here",
+        "_lost",
         "_merged",
         "_missing",
         "_model",
@@ -99,10 +113,20 @@ class Rounds(Protocol):
         "_step",
         "_steps_began",
         "_ticket",
+        "_training_began_s",
         "_unheard",
     )
 
-    def __init__(self, settings: RoundsSettings, *, rounds: int, model: Model, start_round: int = 0) -> None:
+    def __init__(
+        self,
+        settings: RoundsSettings,
+        *,
+        rounds: int,
+        model: Model,
+        start_round: int = 0,
+        pace_s: float | None = None,
+        away_s: float = 0.0,
+    ) -> None:
         self._settings = settings
         self._gossip_steps = settings.gossip_steps
         self._rounds = rounds
@@ -126,13 +150,23 @@ class Rounds(Protocol):
         self._steps_began: list[tuple[Tag, float]] = []
         """When the latest steps began, in their order."""
         self._began_s = 0.0
+        self._training_began_s = 0.0
+        self._lost = LostTime(pace_s=pace_s, away_s=away_s)
 
     @classmethod
     def resume(
         cls, settings: RoundsSettings, *, rounds: int, model: Model, state: Mapping[str, int | float | str]
     ) -> Self:
         """Begin after the rounds that the state says are done."""
-        return cls(settings, rounds=rounds, model=model, start_round=int(state.get("round", 0)))
+        pace_s = float(state.get("pace_s", 0.0))
+        return cls(
+            settings,
+            rounds=rounds,
+            model=model,
+            start_round=int(state.get("round", 0)),
+            pace_s=pace_s if pace_s > 0 else None,
+            away_s=float(state.get("away_s", 0.0)),
+        )
 
     # --- what the world may look at ---
 
@@ -152,8 +186,9 @@ class Rounds(Protocol):
         return frozenset(known.peer for known in self._row_senders if known.missing)
 
     def snapshot(self) -> Mapping[str, int | float | str]:
-        """Return the rounds done; every other state is rebuilt from the neighbours."""
-        return {"round": self._round}
+        """Return the rounds done and the own pace; every other state is rebuilt from the neighbours."""
+        pace_s = self._lost.pace_s
+        return {"round": self._round} if pace_s is None else {"round": self._round, "pace_s": pace_s}
 
     def needed(self) -> bool:
         """Return whether some neighbour has not said that it is finished."""
@@ -165,6 +200,7 @@ class Rounds(Protocol):
 
     def on_start(self, ctx: Context) -> None:
         """Begin with the first round that is not done."""
+        self._lost.begin(ctx.now())
         self._begin_round(ctx)
 
     def on_trained(self, ctx: Context, ticket: Ticket, model: Model) -> None:
@@ -173,6 +209,7 @@ class Rounds(Protocol):
             return
         self._model = model
         self._ticket = None
+        self._lost.updated(ctx.now() - self._training_began_s)
         if not self._catch_up(ctx):
             self._enter_step(ctx, 0)
 
@@ -252,6 +289,7 @@ class Rounds(Protocol):
         if self._gossip_steps:
             self._take_row(ctx)
         self._phase = Phase.TRAINING
+        self._training_began_s = ctx.now()
         self._ticket = ctx.train(self._model, round=self._round)
 
     def _enter_step(self, ctx: Context, step: int) -> None:
@@ -293,13 +331,15 @@ class Rounds(Protocol):
             model, known.awaited = known.awaited, None
             if model is None:
                 model = known.kept.pop(tag, None)
+                if model is None:
+                    if not known.unheard:
+                        known.unheard = True
+                        self._unheard += 1
+                    model = self._stand_in(ctx, known)
             if model is not None:
                 weight = known.weight
                 received.append(Contribution(known.peer, model, weight))
                 own_weight -= weight
-            elif not known.unheard:
-                known.unheard = True
-                self._unheard += 1
         last = self._step + 1 == self._gossip_steps
         # What is due once a round is due after lonely last steps too, unless all of the round was lonely.
         if received or (last and self._merged):
@@ -309,13 +349,24 @@ class Rounds(Protocol):
             )
         self._enter_step(ctx, self._step + 1)
 
+    def _stand_in(self, ctx: Context, known: Sender) -> Model | None:
+        """Return the newest model of a neighbour that is far ahead or has finished, and sends none of this step."""
+        if not known.kept or not ctx.is_up(known.peer):
+            return None
+        newest = max(known.kept)
+        far = newest[0] - self._round >= self._settings.catch_up_rounds
+        return known.kept[newest] if far or newest[0] == self._rounds else None
+
     def _complete_round(self, ctx: Context) -> None:
         self._round += 1
+        live = sum(1 for known in self._row_senders if ctx.is_up(known.peer))
+        heard = len(self._row) - self._unheard
+        self._lost.round_done(ctx.now(), in_step=live > 0 and heard >= most_of(live))
         ctx.emit(
             RoundCompleted(
                 round=self._round,
                 model=self._model,
-                heard=len(self._row) - self._unheard,
+                heard=heard,
                 expected=len(self._row),
             )
         )
@@ -378,38 +429,50 @@ class Rounds(Protocol):
             self._close_step(ctx)
 
     def _catch_up(self, ctx: Context) -> bool:
-        """Adopt the newest model when enough live neighbours are far ahead; return whether that was done."""
-        far = self._round + self._settings.catch_up_rounds
-        if self._newest_round < far:
+        """Go where most live neighbours have been, if that is far ahead; return whether that was done."""
+        if self._newest_round < self._round + self._settings.catch_up_rounds:
             return False
         # Only a neighbour of this very round can have gone on without us: in a graph that varies, others may be
         # rounds ahead in ordinary operation. One that has left has no voice any more.
-        live = [(known.peer, known.kept) for known in self._row_senders if ctx.is_up(known.peer)]
-        ahead = sorted((max(kept), peer) for peer, kept in live if kept and max(kept)[0] >= far)
-        majority = len(live) // 2 + 1 if len(live) >= MAJORITY_FROM else 1
-        if len(ahead) < majority:
+        move = find_move(
+            (self._round, self._step),
+            [known for known in self._row_senders if ctx.is_up(known.peer)],
+            catch_up_rounds=self._settings.catch_up_rounds,
+            last_round=self._rounds - 1,
+            credit_rounds=self._lost.credit_rounds(ctx.now()),
+        )
+        if move is None:
             return False
+        self._go(ctx, move)
+        return True
+
+    def _go(self, ctx: Context, move: Move) -> None:
+        """Merge the witnesses' newest models, as at the end of the step before the target, and enter the target."""
         ctx.cancel_timer(DEADLINE)
         self._wait_for_nobody()
-        tag, sender = ahead[-1]
-        # The next ones stand by, for the case that this one's cannot be used.
-        candidates = [
-            Contribution(peer, self._senders[peer].kept[of], 1.0) for of, peer in reversed(ahead[-majority:])
+        (round, step), witnesses = move
+        own_weight = 1.0 - sum(known.weight for known in self._row_senders)
+        total = own_weight + sum(known.weight for known in witnesses)
+        received = [
+            Contribution(known.peer, known.kept[max(known.kept)], known.weight / total) for known in witnesses
         ]
-        self._model = ctx.adopt(self._model, candidates)
-        ctx.emit(ModelAdopted(sender=sender, round=tag[0]))
-        self._round = tag[0]
+        own_weight = max(0.0, 1.0 - sum(each.weight for each in received))
+        # To the rule it is the only gossip step of the round before, or the first one of a round that has begun.
+        self._model = ctx.merge(
+            self._model, own_weight, received, round=round if step else round - 1, step=0, last=step == 0
+        )
+        ctx.emit(ModelAdopted(sender=witnesses[0].peer, round=round))
+        self._lost.moved(round - self._round)
+        self._round = round
         for known in self._senders.values():
             known.awaited = None
-            for old in [other for other in known.kept if other < tag]:
+            for old in [other for other in known.kept if other < move.target]:
                 del known.kept[old]
-        if self._round >= self._rounds:
-            ctx.emit(RoundCompleted(round=self._round, model=self._model, heard=1, expected=len(self._row)))
-            self._finish(ctx)
+        if round == self._rounds - 1:
+            self._begin_round(ctx)
         else:
             self._take_row(ctx)
-            self._enter_step(ctx, tag[1])
-        return True
+            self._enter_step(ctx, step)
 
     def _answer(self, ctx: Context, sender: PeerId, tag: Tag) -> None:
         """Give a slower neighbour the final model, unless it has had ours for this step already."""

@@ -1,0 +1,9 @@
+"""Synchronous neighbourhood rounds: local update, then Q gossip steps with the neighbours.
+
+`protocol` the state machine · `sender` what is known of a neighbour · `catching_up` who may move a peer, and how far ·
+`deadlines` how long a neighbour is waited for.
+"""
+
+from gossip.protocols.rounds.protocol import Phase, Rounds
+
+__all__ = ["Phase", "Rounds"]

@@ -1,0 +1,116 @@
+"""How far a peer that is behind may be moved by what its neighbours say, who can lie.
+
+A neighbour says how far it is by the tag of a model that it sends. With d live neighbours, a peer goes where *most* of
+them, m = ⌊d/2⌋ + 1, have been at least: to the m-th largest of their newest tags. At most d - m of them can claim more
+than that without moving it, and fewer than m cannot move it at all.
+
+That demand cannot be made where there is nobody to ask: one neighbour alone, or two of whom one is late as well (two
+late neighbours would hold each other back for good). Then a claim is believed as far as the own clock allows: a peer
+that has lost time, because it was stopped, cut off or killed, can know how many rounds it could have done in it, and
+is moved by so many at most. Who keeps in step loses no time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from gossip.protocols.rounds.sender import NOTHING, Sender, Tag
+
+SETTLED_ROUNDS = 3
+"""Rounds in step with most neighbours after which time lost before is forgotten. More than one: neighbours that come
+back together are in step with each other at once, and the one that is to lead them on speaks a round later."""
+
+UPDATE_MIN_S = 1e-3
+"""No local update counts as faster: what a clock is too coarse to measure gives no credit without end."""
+
+
+def most_of(live: int) -> int:
+    """Return how many of `live` neighbours are most of them."""
+    return live // 2 + 1
+
+
+def reached_by_most(tags: Sequence[Tag]) -> Tag:
+    """Return the newest tag that most of `tags` have reached, so that less than half of them cannot raise it."""
+    return sorted(tags, reverse=True)[most_of(len(tags)) - 1]
+
+
+class Move(NamedTuple):
+    """Where a peer that is behind may go, and by whose word."""
+
+    target: Tag
+    witnesses: list[Sender]
+    """Live neighbours whose newest model is of the target or later, by name."""
+
+
+def find_move(
+    here: Tag, live: Sequence[Sender], *, catch_up_rounds: int, last_round: int, credit_rounds: int
+) -> Move | None:
+    """Return the move that is due, or None.
+
+    Args:
+        here: where the peer is.
+        live: neighbours of the present row that can be reached, by name.
+        catch_up_rounds: no move is shorter.
+        last_round: nobody is moved beyond its beginning, so that every peer ends by its own update and merges.
+        credit_rounds: rounds that the peer could have done in the time that it lost.
+    """
+    if not live:
+        return None
+    tags = [max(known.kept, default=NOTHING) for known in live]
+    target = reached_by_most(tags)
+    far = here[0] + catch_up_rounds
+    if len(live) == 1 or (len(live) == 2 and target[0] < far):
+        target = min(max(tags), (here[0] + credit_rounds, 0))
+    target = min(target, (last_round, 0))
+    if target[0] < far:
+        return None
+    return Move(target, [known for known, tag in zip(live, tags, strict=True) if tag >= target])
+
+
+class LostTime:
+    """The rounds that a peer could have done and has not, by its own clock and its own fastest local update.
+
+    Args:
+        pace_s: its fastest local update in earlier lives; None before the first.
+        away_s: how long it did not run before this life, as far as it knows.
+    """
+
+    __slots__ = ("_away_s", "_rounds", "_settled", "_since_s", "pace_s")
+
+    def __init__(self, *, pace_s: float | None, away_s: float) -> None:
+        self.pace_s = pace_s
+        self._away_s = away_s
+        self._since_s = 0.0
+        self._rounds = 0
+        """Done or passed over since then."""
+        self._settled = 0
+
+    def begin(self, now_s: float) -> None:
+        """Note when the process begins its rounds."""
+        self._since_s = now_s
+
+    def updated(self, took_s: float) -> None:
+        """Note how long a local update took."""
+        took_s = max(took_s, UPDATE_MIN_S)
+        self.pace_s = took_s if self.pace_s is None else min(self.pace_s, took_s)
+
+    def round_done(self, now_s: float, *, in_step: bool) -> None:
+        """Note the end of an own round; `in_step`: most live neighbours were heard in all its steps."""
+        self._settled = self._settled + 1 if in_step else 0
+        if self._settled >= SETTLED_ROUNDS:
+            self._since_s, self._away_s, self._rounds = now_s, 0.0, 0
+        else:
+            self._rounds += 1
+
+    def moved(self, rounds: int) -> None:
+        """Note that so many rounds were passed over."""
+        self._rounds += rounds
+        self._settled = 0
+
+    def credit_rounds(self, now_s: float) -> int:
+        """Return how many rounds more there was time for, once the present one's update is done."""
+        if self.pace_s is None:
+            return 0
+        could = int((now_s - self._since_s + self._away_s) / self.pace_s)
+        return max(0, could - self._rounds - 1)

@@ -1,0 +1,289 @@
+"""What neighbours say of how far they are moves a peer of `rounds` no farther than honest ones are, or time allows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import networkx as nx
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gossip.protocols import FinishedMessage, Message, ModelAdopted, ModelMessage, Rounds, RoundsSettings
+from gossip.protocols.rounds.catching_up import SETTLED_ROUNDS, LostTime, most_of, reached_by_most
+from gossip.protocols.rounds.protocol import KEPT_PER_SENDER_MAX
+from tests.simulation.lone_peer import LonePeer
+from tests.simulation.test_rounds import world_of
+from tests.simulation.world import World
+
+ROUNDS = 40
+ROUND_S = 1.01
+"""A round of `World`: an update of a second, and a message's way."""
+
+
+def far_ahead(rounds: int, model: float = 0.0) -> Callable[[str, Message], Sequence[Message]]:
+    """Claim to have finished, with a model of the liar's choice, whatever is to be said."""
+    return lambda receiver, message: (ModelMessage(round=rounds, step=0, model=model),)
+
+
+def own_rounds(world: World, name: str) -> list[int]:
+    return [done.round for done in world.peers[name].completed]
+
+
+def honest_of(world: World) -> list[str]:
+    return [name for name in world.names if name not in world.says]
+
+
+# --- whole runs ---
+
+
+@pytest.mark.parametrize("graph", [nx.cycle_graph(4), nx.complete_graph(4), nx.path_graph(2)])
+@pytest.mark.parametrize("model", [0.0, math.nan])
+def test_one_message_that_claims_the_end_ends_no_honest_run(graph, model):
+    world = world_of(graph, np.arange(1.0, len(graph) + 1), rounds=ROUNDS)
+    liar = world.names[-1]
+    world.says[liar] = lambda receiver, message: ()
+    lie = ModelMessage(round=ROUNDS, step=0, model=model)
+    world.start()
+    for at_s in (0.5, 5.3):
+        for victim in honest_of(world):
+            world.at(at_s, lambda victim=victim: world._deliver(liar, victim, 0, lie))
+    world.run()
+    for name in honest_of(world):
+        assert own_rounds(world, name) == list(range(1, ROUNDS + 1))
+        assert world.peers[name].finished >= ROUNDS * 1.0
+    assert world.adopted == 0
+
+
+@given(st.sampled_from([(3, 2), (4, 2), (5, 4), (6, 3), (8, 3)]), st.integers(0, 2**16), st.integers(1, 3))
+@settings(max_examples=25)
+def test_honest_peers_advance_no_faster_than_the_fastest_of_them_whatever_a_minority_claims(
+    shape, seed, gossip_steps
+):
+    peers, degree = shape
+    rng = np.random.default_rng(seed)
+    graph = nx.random_regular_graph(degree, peers, seed=seed)
+    world = world_of(graph, rng.normal(size=peers), rounds=ROUNDS, gossip_steps=gossip_steps, seed=seed)
+    liar = str(rng.choice(world.names))
+
+    def lie(receiver: str, message: Message) -> Sequence[Message]:
+        if not isinstance(message, ModelMessage):
+            return (FinishedMessage(round=ROUNDS),)
+        tag = (int(rng.integers(message.round, ROUNDS)), int(rng.integers(gossip_steps)))
+        claim = tag if rng.random() < 0.7 else (ROUNDS, 0)
+        return (ModelMessage(round=claim[0], step=claim[1], model=1e3), message)[: rng.integers(1, 3)]
+
+    world.says[liar] = lie
+    late = str(rng.choice(honest_of(world)))
+    world.start()
+    if degree > 2:
+        world.at(3.5, lambda: world.crash(late))
+        world.at(15.0, lambda: world.restart(late, 3))
+    world.run()
+    for name in honest_of(world):
+        peer = world.peers[name]
+        assert peer.finished is not None
+        for done, at_s in zip(peer.completed, peer.completed_at, strict=True):
+            # Each round takes a second, also that of the fastest.
+            assert done.round <= at_s + 1e-9, f"{name} did round {done.round} at {at_s}"
+        assert own_rounds(world, name)[-1] == ROUNDS
+    if degree > 2:
+        assert max(np.diff(own_rounds(world, late))) > 5, "who is really behind is moved"
+
+
+def test_a_peer_that_is_behind_goes_where_an_honest_neighbour_is_and_not_where_a_liar_says():
+    # As before, one honest neighbour ahead and one liar are most of three; what was adopted spread by adoption.
+    world = world_of(nx.complete_graph(6), np.zeros(6), rounds=400)
+    world.says["p005"] = far_ahead(400, model=1.0)
+    world.start()
+    for name in ("p000", "p001"):
+        world.at(3.5, lambda name=name: world.crash(name))
+        world.at(30.0, lambda name=name: world.restart(name, 3))
+    world.run(until=60.0)
+    assert world.adopted == 2
+    for name in honest_of(world):
+        assert 55 <= world.peers[name].protocol.tag[0] <= 60
+
+
+# --- one peer and what it is told ---
+
+
+class Among(LonePeer):
+    """A lone peer with equal weights for itself and its neighbours."""
+
+    def neighbours(self, round: int) -> Mapping[str, float]:
+        return {name: 1 / len(self.peers) for name in self.contacts}
+
+
+def peer_among(neighbours: int, *, rounds: int = 1000, **options: object) -> tuple[Among, Rounds]:
+    ctx = Among("me", ["me", *(f"n{k}" for k in range(neighbours))])
+    protocol = Rounds(RoundsSettings(), rounds=rounds, model=0.0, **options)  # type: ignore[arg-type]
+    protocol.on_start(ctx)
+    return ctx, protocol
+
+
+def tell(ctx: LonePeer, protocol: Rounds, sender: str, round: int, model: float = 0.0) -> None:
+    protocol.on_message(ctx, sender, ModelMessage(round=round, step=0, model=model))
+
+
+def moved_to(ctx: LonePeer) -> list[int]:
+    """Return the rounds that the peer was moved to."""
+    return [event.round for event in ctx.events if isinstance(event, ModelAdopted)]
+
+
+tags = st.tuples(st.integers(-1, 30), st.integers(0, 3))
+
+
+@given(st.lists(tags, min_size=1, max_size=12))
+def test_most_have_been_at_least_where_most_have_been_and_less_than_half_are_beyond(said):
+    target = reached_by_most(said)
+    assert target in said
+    assert sum(tag >= target for tag in said) > len(said) / 2
+    assert sum(tag > target for tag in said) <= len(said) / 2
+
+
+@given(st.lists(tags, min_size=3, max_size=12), st.data())
+def test_a_minority_neither_raises_it_above_the_honest_nor_moves_it_alone(said, data):
+    liars = data.draw(st.integers(1, most_of(len(said)) - 1))
+    honest = said[liars:]
+    assert reached_by_most([(1000, 0)] * liars + honest) <= max(honest)
+    assert reached_by_most(said) == reached_by_most(data.draw(st.permutations(said)))
+
+
+def test_one_honest_neighbour_ahead_and_one_liar_bring_a_peer_to_the_honest_one():
+    ctx, protocol = peer_among(3)
+    ctx.end_training(protocol)
+    tell(ctx, protocol, "n2", 900, model=1e6)
+    assert protocol.tag == (0, 0)
+    tell(ctx, protocol, "n0", 30, model=4.0)
+    assert protocol.tag == (30, 0)
+    own, own_weight, received = ctx.merged[-1]
+    assert (own, own_weight) == (1.0, pytest.approx(1 / 3))
+    assert {each.sender: each.weight for each in received} == {
+        "n0": pytest.approx(1 / 3),
+        "n2": pytest.approx(1 / 3),
+    }
+    assert moved_to(ctx) == [30]
+
+
+def test_of_two_neighbours_both_must_be_ahead_and_the_lesser_counts():
+    ctx, protocol = peer_among(2)
+    ctx.end_training(protocol)
+    tell(ctx, protocol, "n1", 900)
+    assert protocol.tag == (0, 0)
+    tell(ctx, protocol, "n0", 30)
+    assert moved_to(ctx) == [30]
+
+
+@pytest.mark.parametrize("neighbours", [1, 2, 3])
+def test_no_claim_spares_a_peer_its_own_last_round(neighbours):
+    ctx, protocol = peer_among(neighbours, rounds=10, pace_s=1.0, away_s=1e6)
+    ctx.end_training(protocol)
+    for name in ctx.contacts:
+        tell(ctx, protocol, name, 10, model=8.0)
+    assert protocol.tag == (9, 0)
+    assert ctx.finished is None
+    assert ctx.trained == [0, 9]
+    ctx.end_training(protocol)
+    # The final models stand in for those of the last round, which will not be sent.
+    assert ctx.finished is not None
+    assert [each.model for each in ctx.merged[-1][2]] == [8.0] * neighbours
+    assert ctx.completed[-1].heard == 0
+
+
+@pytest.mark.parametrize("neighbours", [1, 2])
+@pytest.mark.parametrize(("away_s", "could"), [(0.0, 0), (3.9, 1), (4.0, 2), (9.0, 4), (1e5, 998)])
+def test_a_single_word_is_believed_as_far_as_there_was_time_for(neighbours, away_s, could):
+    pace_s = 2.0
+    ctx, protocol = peer_among(neighbours, pace_s=pace_s, away_s=away_s)
+    ctx.time_s = pace_s
+    ctx.end_training(protocol)
+    tell(ctx, protocol, "n0", 900)
+    assert moved_to(ctx) == ([min(could, 900)] if could >= 2 else [])
+    for more in range(1, 10):
+        tell(ctx, protocol, "n0", 950 + more)
+        if ctx.training:
+            ctx.time_s += pace_s
+            ctx.end_training(protocol)
+        assert protocol.tag[0] <= could + 1 + more
+
+
+def test_who_keeps_in_step_with_its_only_neighbour_is_moved_nowhere():
+    ctx, protocol = peer_among(1, away_s=1000.0, pace_s=1.0)
+    for round in range(SETTLED_ROUNDS):
+        ctx.time_s += 1.5
+        ctx.end_training(protocol)
+        tell(ctx, protocol, "n0", round)
+    ctx.time_s += 1.5
+    ctx.end_training(protocol)
+    tell(ctx, protocol, "n0", 900)
+    assert [done.round for done in ctx.completed] == [1, 2, 3, 4]
+    assert moved_to(ctx) == []
+
+
+def test_a_late_peer_that_nobody_may_move_follows_with_its_model():
+    ctx, protocol = peer_among(1, rounds=100)
+    for round in range(10):
+        tell(ctx, protocol, "n0", 50 + round, model=100.0)
+        ctx.time_s += 1.0
+        ctx.end_training(protocol)
+    assert protocol.tag[0] == 10
+    assert ctx.merged[-1][2][0].weight == 0.5
+    assert ctx.completed[-1].model == pytest.approx(100.0, abs=2.0)
+    assert {done.heard for done in ctx.completed} == {0}
+
+
+def test_a_neighbour_that_is_gone_or_hardly_ahead_has_nobody_stand_in_for_it():
+    ctx, protocol = peer_among(1, rounds=100)
+    tell(ctx, protocol, "n0", 1, model=100.0)
+    ctx.end_training(protocol)
+    assert ctx.merged == []
+    tell(ctx, protocol, "n0", 50, model=100.0)
+    ctx.down.add("n0")
+    protocol.on_peer(ctx, "n0", False)
+    ctx.end_training(protocol)
+    assert [(each.model, each.weight) for each in ctx.merged[-1][2]] == [(100.0, 0.5)], "of the present step"
+    ctx.end_training(protocol)
+    assert len(ctx.merged) == 1
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 1100)), max_size=60))
+def test_no_claims_make_a_peer_keep_more_than_two_models_of_a_neighbour(claims):
+    ctx, protocol = peer_among(3)
+    ctx.end_training(protocol)
+    for who, round in claims:
+        tell(ctx, protocol, f"n{who}", round)
+        assert all(len(known.kept) <= KEPT_PER_SENDER_MAX for known in protocol._senders.values())
+        if ctx.training:
+            ctx.end_training(protocol)
+
+
+@given(st.lists(st.tuples(st.floats(0, 20), st.booleans()), max_size=40), st.floats(0.01, 3))
+def test_the_credit_is_never_more_than_there_was_time_for(rounds, pace_s):
+    lost = LostTime(pace_s=pace_s, away_s=0.0)
+    lost.begin(0.0)
+    now_s, done = 0.0, 0
+    for took_s, in_step in rounds:
+        now_s += pace_s + took_s
+        done += 1
+        lost.round_done(now_s, in_step=in_step)
+        credit = lost.credit_rounds(now_s)
+        assert done + credit <= max(done, now_s / pace_s - 1 + 1e-6)
+        if credit > 1:
+            lost.moved(credit)
+            done += credit
+
+
+def test_a_resumed_peer_knows_its_pace_and_how_long_it_was_away():
+    ctx, protocol = peer_among(1)
+    ctx.time_s = 2.5
+    ctx.end_training(protocol)
+    state = protocol.snapshot()
+    assert state == {"round": 0, "pace_s": 2.5}
+    again = Rounds.resume(RoundsSettings(), rounds=100, model=0.0, state={**state, "away_s": 26.0})
+    ctx = Among("me", ["me", "n0"])
+    again.on_start(ctx)
+    ctx.end_training(again)
+    assert again.snapshot()["pace_s"] < 2.5
