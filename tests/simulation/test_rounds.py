@@ -61,11 +61,8 @@ def world_of(
         for world in worlds:
             # It begins again: the checkpoint says how fast it was, and the world how long ago that is.
             old = world.peers[name]
-            saved_s = [
-                at_s
-                for done, at_s in zip(old.completed, old.completed_at, strict=True)
-                if done.round <= round
-            ]
+            both = zip(old.completed, old.completed_at, strict=False)
+            saved_s = [at_s for done, at_s in both if done.round <= round]
             state = {**old.protocol.snapshot(), **state, "away_s": world.now - max(saved_s, default=0.0)}
         return Rounds.resume(config, rounds=rounds, model=float(start[int(name[1:])]), state=state)
 
