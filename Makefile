@@ -6,11 +6,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c tools/constraints.txt
 
-.PHONY: help demo test check format clean
+.PHONY: help demo test check format torture torture-smoke clean
 help:
 	@echo "make demo    8 peers learn handwritten digits together on this machine, with a report"
 	@echo "make test    the whole test suite"
 	@echo "make check   formatting, lint, types, layering"
+	@echo "make torture kills, enemies, floods, full disks: everything that a node promises to bear (an hour)"
 
 demo: $(VENV)/.installed
 	$(BIN)/gossip-scenario run quickstart --engine processes --force
@@ -23,6 +24,15 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+TORTURES := $(filter-out $(addprefix tools/torture/,$(addsuffix .py,arena client driven enemy malformed namespaces proxy verdicts)),\
+  $(sort $(wildcard tools/torture/*.py)))
+
+torture: $(VENV)/.installed
+	@failed=0; for each in $(TORTURES); do OMP_NUM_THREADS=1 $(BIN)/python $$each || failed=1; done; exit $$failed
+
+torture-smoke: $(VENV)/.installed
+	@failed=0; for each in $(TORTURES); do OMP_NUM_THREADS=1 $(BIN)/python $$each --smoke || failed=1; done; exit $$failed
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .

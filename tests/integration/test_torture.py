@@ -1,0 +1,65 @@
+"""The tools of `tools/torture` in their smallest forms: what they try must hold, and they must be able to try it."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TOOLS = Path(__file__).resolve().parents[2] / "tools" / "torture"
+
+
+@pytest.fixture(scope="module")
+def tool() -> Iterator[Any]:
+    """Import a tool as its command line would."""
+    sys.path.insert(0, str(TOOLS))
+    try:
+        yield importlib.import_module
+    finally:
+        sys.path.remove(str(TOOLS))
+
+
+@pytest.fixture(scope="module")
+def started(tool) -> Iterator[Any]:
+    with tool("arena").launcher() as started:
+        yield started
+
+
+def test_the_enemy_imports_nothing_of_the_node():
+    ours = {"gossip", "scenarios", "topologies", "arena"}
+    for name in ("client.py", "enemy.py", "malformed.py"):
+        imported = set()
+        for node in ast.walk(ast.parse((TOOLS / name).read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add((node.module or "").partition(".")[0])
+        assert not imported & ours, name
+
+
+def test_killed_nodes_lose_nothing_but_the_round_in_progress(tool, started):
+    verdicts = tool("kills").kills(started, count=2, peers=2, rounds=6, seed=2)
+    assert verdicts.broken == []
+    assert verdicts.rows[-1].figures["kills"] == "2"
+
+
+def test_strangers_are_not_let_in_and_move_nobody(tool, started):
+    hostile = tool("hostile")
+    verdicts = hostile.trials(started, hostile.SMOKE, rounds=8, pace_s=0.1)
+    assert verdicts.broken == []
+    assert len(verdicts.rows) == len(hostile.SMOKE) > 0
+
+
+def test_a_broken_promise_is_told_and_counted(tool, capsys):
+    verdicts = tool("verdicts").Verdicts("trials")
+    verdicts.add(tool("verdicts").Row("one [ring]", {"pace": "90%"}))
+    assert verdicts.show() == 0
+    verdicts.add(tool("verdicts").Row("two", {"pace": "10%"}, ["pace 10%"]))
+    assert verdicts.show() == 1
+    assert verdicts.broken == ["two: pace 10%"]
+    assert "one [ring]" in capsys.readouterr().out
