@@ -14,6 +14,7 @@ import trio
 
 from gossip.errors import GossipError, NetworkError, PeerError, ProtocolMisuse
 from gossip.net.outbox import Outbox
+from gossip.net.receiving import Receiver
 from gossip.net.settings import NetSettings
 from gossip.net.stream import EndOfStream, Stream
 from gossip.protocols.base import Message, PeerId
@@ -85,7 +86,6 @@ class Connection:
         self.theirs_digest = ""
         self.rtt_s: float | None = None
         self.up_since_s: float | None = None
-        self.last_input_s = trio.current_time()
         self.sent_bytes = 0
         self.received_bytes = 0
         self.outbox = Outbox(
@@ -100,7 +100,8 @@ class Connection:
         self._expectation = Expectation(
             local.agreement, local.codec.name, specs, sender=peer, part_specs=parts
         )
-        self._reader = FrameReader(self._expectation.accept, checksum=local.insecure, pool=local.pool)
+        reader = FrameReader(self._expectation.accept, checksum=local.insecure, pool=local.pool)
+        self._receiver = Receiver(stream, reader, local.settings)
         envelope = Envelope(local.agreement.run_id, local.agreement.space_id, local.name)
         self._frames = writer(
             envelope,
@@ -115,13 +116,12 @@ class Connection:
         self._heard_stamp_us = 0
         self._heard_at_s = 0.0
         self._heartbeat_at_s = 0.0
-        self._alive = trio.CancelScope()
         self._scope = trio.CancelScope()
         self._goodbye: Goodbye | None = None
         self._leave_by_s = float("inf")
         self._abandoned = False
         self._ended_by: Exception | None = None
-        stream.on_input = self._note_input
+        stream.on_input = self._receiver.note_input
         stream.write_timeout_s = local.settings.write_timeout_s
 
     # --- the beginning ---
@@ -200,6 +200,20 @@ class Connection:
         self._goodbye = self._goodbye or Goodbye(reason="replaced", sentence="")
         self._scope.cancel()
 
+    def note_rejected(self) -> None:
+        """Note that a message of theirs was of no use; too many of them end the connection, at once."""
+        try:
+            self._receiver.note_rejected()
+        except PeerError as error:
+            self._ended_by = self._ended_by or error
+            self._abandoned = True
+            self._scope.cancel()
+
+    @property
+    def last_input_s(self) -> float:
+        """When something last came."""
+        return self._receiver.last_input_s
+
     async def _guard(self, task: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
         """Run one of the tasks; keep the first expected error, and end the others."""
         try:
@@ -214,25 +228,12 @@ class Connection:
     # --- reading ---
 
     async def _read(self) -> None:
-        timeout_s = self.local.settings.heartbeat_timeout_s
-        with trio.CancelScope(deadline=trio.current_time() + timeout_s) as self._alive:
+        self._receiver.note_input()
+        with self._receiver.alive:
             while True:
                 # The event is nobody's but the callee's: a name for it here would keep a model alive until the next.
-                await self._handle(await self._next_event())
-        raise NetworkError(f"silent for {timeout_s:g} s")
-
-    async def _next_event(self) -> Received | Cancelled:
-        reader, receive_into = self._reader, self._stream.receive_into
-        while True:
-            try:
-                await receive_into(reader.next_buffer())
-            except EndOfStream:
-                if reader.at_boundary:
-                    raise NetworkError("closed the connection") from None
-                raise PeerError("truncated", "ended the connection in the middle of a message") from None
-            event = reader.filled()
-            if event is not None:
-                return event
+                await self._handle(await self._receiver.next_event())
+        raise self._receiver.too_late()
 
     async def _handle(self, event: Received | Cancelled) -> None:
         document = event.document
@@ -241,10 +242,10 @@ class Connection:
             return
         if not document.type.transport:
             if event.tensors:
-                # Decoding takes time in which nobody reads: that silence is ours, not theirs.
-                self._alive.deadline = float("inf")
+                # Decoding takes time in which nobody reads.
+                self._receiver.suspend()
             await self._deliver(document, event.tensors)
-            self._note_input()
+            self._receiver.note_input()
             return
         match document.message():
             case Heartbeat() as heartbeat:
@@ -272,7 +273,7 @@ class Connection:
 
     async def _read_transport(self) -> tuple[Document, Message]:
         """Read one message of the connection itself, before protocols may speak."""
-        event = await self._next_event()
+        event = await self._receiver.next_event()
         self._count_received(event)
         if not event.document.type.transport:
             raise PeerError("garbage", f"a '{event.document.kind}' message before the connection is agreed")
@@ -291,13 +292,6 @@ class Connection:
             transport=event.document.type.transport,
             messages=1 if whole else 0,
         )
-
-    def _note_input(self) -> None:
-        self.last_input_s = trio.current_time()
-        deadline_s = self.last_input_s + self.local.settings.heartbeat_timeout_s
-        # Moving a deadline costs more than reading a small message; a twentieth too early is early enough.
-        if not 0 <= deadline_s - self._alive.deadline < self.local.settings.heartbeat_timeout_s / 20:
-            self._alive.deadline = deadline_s
 
     def _note_heartbeat(self, heartbeat: Heartbeat) -> None:
         now_s = trio.current_time()

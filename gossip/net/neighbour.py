@@ -10,6 +10,7 @@ import trio
 from gossip.net.backoff import Backoff
 from gossip.net.connection import Connection
 from gossip.net.settings import NetSettings
+from gossip.net.standing import Standing
 from gossip.protocols.base import PeerId
 
 
@@ -25,6 +26,9 @@ class Neighbour:
         self.up = trio.Event()
         self.down = trio.Event()
         self.backoff = Backoff(min_s=settings.backoff_min_s, max_s=settings.backoff_max_s, rng=rng)
+        self.standing = Standing(
+            min_s=settings.offence_wait_min_s, max_s=settings.offence_wait_max_s, now_s=trio.current_time()
+        )
         self._worked_s = settings.heartbeat_timeout_s
         self._dial_scope = trio.CancelScope()
         self._bytes_before = {"sent": 0, "received": 0}

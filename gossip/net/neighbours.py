@@ -25,6 +25,7 @@ from gossip.net.listening import dial, open_listeners, remote_address
 from gossip.net.neighbour import Neighbour
 from gossip.net.peers_file import PeerEntry, PeersFile
 from gossip.net.settings import NetSettings
+from gossip.net.standing import OFFENCES
 from gossip.net.stream import EndOfStream, PlainStream, Stream
 from gossip.net.tls import TlsContexts
 from gossip.protocols.base import Message, PeerId
@@ -164,6 +165,12 @@ class NeighbourTable:
         else:
             connection.outbox.put(message)
 
+    def note_rejected(self, peer: PeerId) -> None:
+        """Note that a message of `peer` was of no use to the protocol; one that sends many of them is cut off."""
+        connection = self._connection(peer)
+        if connection is not None:
+            connection.note_rejected()
+
     def is_up(self, peer: PeerId) -> bool:
         """Return whether there is a connection to `peer` that both sides use."""
         return self._connection(peer) is not None
@@ -283,13 +290,14 @@ class NeighbourTable:
                     await neighbour.up.wait()
                 if neighbour.connection is not None:
                     await neighbour.down.wait()
-                    wait_s = first + neighbour.backoff.wait_s()
+                    held_off_s = neighbour.standing.held_off_s(trio.current_time())
+                    wait_s = max(first + neighbour.backoff.wait_s(), held_off_s)
                     continue
                 entry = self._peers.find(neighbour.name)
                 if entry is None:
                     break
                 await self._dial(neighbour, entry)
-                wait_s = neighbour.backoff.wait_s()
+                wait_s = max(neighbour.backoff.wait_s(), neighbour.standing.held_off_s(trio.current_time()))
             neighbour.dialling = False
 
     async def _dial(self, neighbour: Neighbour, entry: PeerEntry) -> None:
@@ -321,6 +329,8 @@ class NeighbourTable:
             who = connection.peer if connection is not None else conversation.dialled
             self._note_failure(who or None, conversation.address, error)
             if isinstance(error, PeerError) and connection is not None:
+                if conversation.entry is not None and error.reason in OFFENCES:
+                    self._neighbour(conversation.entry.name).standing.note_offence(trio.current_time())
                 await connection.part("refused", f"{self._local.name} refuses: {error}")
         except Exception as error:
             # A bug of ours in one connection must not take the others with it.
@@ -371,7 +381,12 @@ class NeighbourTable:
 
     async def _agree(self, conversation: Conversation, connection: Connection) -> Message | None:
         """Exchange hellos and settle which connection stays; return what is to be sent first."""
+        if connection.peer:
+            self._check_standing(connection.peer)
         await connection.greet()
+        if conversation.entry is None:
+            # Without TLS the hello has said it.
+            self._check_standing(connection.peer)
         peer = connection.peer
         if conversation.entry is None:
             conversation.entry = self._peers.find(peer)
@@ -390,6 +405,18 @@ class NeighbourTable:
             raise Farewell("duplicate", "there is a connection already")
         # From here to attaching nothing may wait, or two connections could both be the first.
         return Welcome()
+
+    def _check_standing(self, peer: PeerId) -> None:
+        """Let `peer` come in, or raise `PeerError` before anything is done for it."""
+        if peer not in self._peers:
+            return  # it is told so in its turn
+        standing, now_s = self._neighbour(peer).standing, trio.current_time()
+        held_off_s = standing.held_off_s(now_s)
+        if held_off_s:
+            raise PeerError(
+                "held off", f"comes too often, or broke rules: held off for {held_off_s:.1f} s more"
+            )
+        standing.note_arrival(now_s)
 
     def _is_duplicate(self, new: Connection) -> bool:
         current = self._connection(new.peer)

@@ -49,6 +49,43 @@ class NetSettings(Settings):
         description="unsent models per peer; a newer one then takes the place of the oldest. Peers in step send two at "
         "once where they heard all neighbours early",
     )
+    messages_per_s: float = Field(
+        500.0,
+        ge=1,
+        description="messages that one neighbour may send, beyond a burst of four seconds' worth; then reading from it "
+        "pauses. Less leaves more time for the others, more lets tiny models travel faster than so many a second",
+    )
+    receive_bytes_per_s: int = Field(
+        10_000_000_000,
+        ge=64 * 1024,
+        description="bytes that one neighbour may send; then reading from it pauses. The default is more than a link "
+        "brings; set it to leave room on a shared one",
+    )
+    rejected_per_s: float = Field(
+        50.0,
+        gt=0,
+        description="messages of one neighbour that the protocol or [sanitise] rejects, beyond a burst of ten seconds' "
+        "worth; more end the connection. An honest straggler's are out of date, one for each of the others' rounds",
+    )
+    flood_patience_s: float = Field(
+        10.0,
+        gt=0,
+        description="a neighbour that keeps messages_per_s spent without a break for so long is cut off",
+    )
+    model_bytes_per_s_min: int = Field(
+        64 * 1024,
+        ge=1,
+        description="a model must come at this pace on the average (after heartbeat_timeout_s more), for its memory is "
+        "taken from the first byte on; lower it for links of less than half a megabit",
+    )
+    offence_wait_min_s: float = Field(
+        1.0,
+        gt=0,
+        description="who broke a rule is not let in for so long; doubles with each offence, until a quiet time",
+    )
+    offence_wait_max_s: float = Field(
+        600.0, gt=0, description="longest time for which one that broke rules is held off"
+    )
     close_timeout_s: float = Field(
         2.0, gt=0, description="how long leaving waits for the message in hand and the goodbye"
     )
@@ -64,5 +101,10 @@ class NetSettings(Settings):
             raise ValueError(
                 f"backoff_max_s = {self.backoff_max_s:g} must not be shorter than "
                 f"backoff_min_s = {self.backoff_min_s:g}"
+            )
+        if self.offence_wait_max_s < self.offence_wait_min_s:
+            raise ValueError(
+                f"offence_wait_max_s = {self.offence_wait_max_s:g} must not be shorter than "
+                f"offence_wait_min_s = {self.offence_wait_min_s:g}"
             )
         return self

@@ -37,6 +37,12 @@ DISCARDED_PIECE_BYTES = 16 * 1024
 TURN_BYTES = 1024 * 1024
 """After so many bytes without waiting, other tasks get a turn."""
 
+CRUMB_BYTES = 256
+"""A piece of plaintext shorter than this, in the middle of what is awaited, costs more to take than it brings."""
+
+CRUMBS_PER_TURN = 256
+"""After so many, other tasks get a turn: they may lie in one piece of ciphertext, and taking them needs no wait."""
+
 _ALERT_TIMEOUT_S = 1.0
 """For the one alert that tells the other side why its handshake failed."""
 
@@ -50,6 +56,9 @@ class Stream(abc.ABC):
 
     on_input: Callable[[], None] | None = None
     """Called whenever bytes have come: the sign of life that deadlines are moved by."""
+
+    crumbs = 0
+    """Reads of `receive_into` that brought little and did not fill its buffer. Whoever counts them sets it to 0."""
 
     write_timeout_s = float("inf")
     """How long the other side may take nothing while it is given something."""
@@ -238,6 +247,10 @@ class TlsStream(Stream):
             if not count:
                 raise EndOfStream
             filled += count
+            if count < CRUMB_BYTES and filled < length:
+                self.crumbs += 1
+                if self.crumbs % CRUMBS_PER_TURN == 0:
+                    await trio.lowlevel.checkpoint()
 
     async def send(self, buffers: Sequence[Buffer]) -> None:
         """Encrypt and send; small buffers leave together with what follows them."""

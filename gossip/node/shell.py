@@ -305,6 +305,7 @@ class Node:
         for round, verdict in judged:
             if isinstance(verdict, Refusal):
                 self.accounting.reject(verdict.reason)
+                self.table.note_rejected(verdict.sender)
                 self.recorder.rejected(verdict.sender, verdict.reason)
                 if verdict.muted_rounds:
                     self._offences.note(
@@ -347,6 +348,7 @@ class Node:
                 )
             case MessageRejected():
                 self.accounting.reject(event.reason)
+                self.table.note_rejected(event.sender)
                 self.recorder.rejected(event.sender, event.reason)
             case ModelSaved():
                 self.rounds_done = event.round

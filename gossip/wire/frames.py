@@ -187,12 +187,13 @@ class Cancelled:
 class _Body:
     """A model message under way: where its next bytes belong."""
 
-    __slots__ = ("document", "frame_bytes", "headers", "segments", "tensors")
+    __slots__ = ("document", "frame_bytes", "headers", "nbytes", "segments", "tensors")
 
     def __init__(self, document: Document, frame_bytes: int, pool: MemoryPool | None) -> None:
         self.document = document
         self.frame_bytes = frame_bytes
         self.tensors = tuple(empty(spec, pool) for spec in document.specs)
+        self.nbytes = sum(spec.nbytes for spec in document.specs)
         self.headers: list[tuple[bytearray, bytes]] = []
         # What is still to be filled, nearest last, so that taking from it is a pop.
         self.segments: list[memoryview] = []
@@ -243,6 +244,11 @@ class FrameReader:
     def at_boundary(self) -> bool:
         """Whether the stream may end here without a message being cut."""
         return self._step == self._header_filled and self._body is None
+
+    @property
+    def model_bytes(self) -> int:
+        """How many bytes of memory the model takes that is under way; 0 where none is."""
+        return 0 if self._body is None else self._body.nbytes
 
     def next_buffer(self) -> memoryview:
         """Return the buffer that the next bytes of the stream belong in, never empty."""

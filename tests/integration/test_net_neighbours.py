@@ -587,7 +587,9 @@ def test_187_offences_of_a_stranger_and_of_a_peer_are_a_line_each_and_one_with_t
 
     async def main() -> None:
         nonlocal now_s
-        alice = net.peer("alice", contacts=(), clock=lambda: now_s)
+        alice = net.peer(
+            "alice", contacts=(), clock=lambda: now_s, offence_wait_min_s=1e-6, offence_wait_max_s=1e-6
+        )
         async with trio.open_nursery() as nursery:
             await nursery.start(alice.table.run)
             for times in range(1, 188):

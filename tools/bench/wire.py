@@ -1,6 +1,6 @@
 """How fast do models travel? Tensors to tensors, acknowledged, between two processes on this machine.
 
-    python tools/bench/wire.py [--sizes-mb 1 10 100] [--repetitions 5] [--json]
+    python tools/bench/wire.py [--sizes-mb 1 10 100] [--repetitions 5] [--models 60] [--json]
 
 Compared, in one run and interleaved, each as fast as its own interface allows and received into preallocated memory
 where it can be:
@@ -72,9 +72,6 @@ class Value:
 def make_table(folder: Path, name: str, learned: int, **callbacks: Any) -> NeighbourTable:
     """Return a table of a node as a user runs it."""
 
-    async def accept_all(sender: str, message: Message) -> None:
-        del sender, message
-
     return NeighbourTable(
         name=name,
         peers=peers_file.load(folder / "peers.txt"),
@@ -86,7 +83,6 @@ def make_table(folder: Path, name: str, learned: int, **callbacks: Any) -> Neigh
         settings=NetSettings(),
         accounting=Accounting(),
         rng=np.random.default_rng(0),
-        inspect=accept_all,
         on_rejected=lambda peer, reason, sentence: sys.exit(f"rejected: {peer} {reason} {sentence}"),
         instance="1",
         **callbacks,
@@ -273,14 +269,14 @@ def receiver(pipe: Pipe) -> None:
         WAYS[way][0](folder, port, elements, count + 1)
 
 
-def measure(sizes_mb: list[float], repetitions: int) -> list[dict[str, Any]]:
+def measure(sizes_mb: list[float], repetitions: int, models_max: int) -> list[dict[str, Any]]:
     """Return the median MB/s of every way at every size, measured in turns."""
     vectors = {size: torch.rand(int(size * 1e6) // 4) for size in sizes_mb}
     speeds: dict[float, dict[str, list[float]]] = {s: {way: [] for way in WAYS} for s in sizes_mb}
     with other_process() as pipe, tempfile.TemporaryDirectory() as temporary:
         for repetition in range(repetitions):
             for size, vector in vectors.items():
-                count = max(2, min(MODELS_PER_REPETITION_MAX, int(BYTES_PER_REPETITION / (size * 1e6))))
+                count = max(2, min(models_max, int(BYTES_PER_REPETITION / (size * 1e6))))
                 for way in WAYS:
                     folder = Path(temporary) / f"{repetition}-{size}-{way}"
                     port = make_peers(folder)
@@ -324,7 +320,7 @@ def make_peers(folder: Path) -> int:
     return ports["a"]
 
 
-def cpu_per_message(rounds: int = 20_000) -> dict[str, float]:
+def cpu_per_message(rounds: int) -> dict[str, float]:
     """Return microseconds of CPU for a small message and for a model's head, in both directions, without TLS."""
     envelope = Envelope("benchmark", "0" * 64, "alice")
     codec = Float32()
@@ -378,11 +374,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes-mb", type=float, nargs="+", default=[1, 10, 100])
     parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument(
+        "--models", type=int, default=MODELS_PER_REPETITION_MAX, help="most models of one repetition"
+    )
+    parser.add_argument("--messages", type=int, default=20_000, help="for the CPU time of each")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    rows = measure(arguments.sizes_mb, arguments.repetitions)
-    cpu, extra = cpu_per_message(), overhead(arguments.sizes_mb)
+    rows = measure(arguments.sizes_mb, arguments.repetitions, arguments.models)
+    cpu, extra = cpu_per_message(arguments.messages), overhead(arguments.sizes_mb)
     if arguments.json:
         print(json.dumps({"throughput": rows, "cpu_us_per_message": cpu, "overhead_bytes": extra}))
         return
