@@ -6,6 +6,7 @@ puts the vector's slices straight into the module's own tables. The module is sh
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -65,11 +66,22 @@ class Forward:
 
     def with_updates(self, trained: Tensor, rest: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the logits, and `rest` as the pass left it (new statistics and counters). Inputs stay as they are."""
-        values = [
-            _shaped(piece, shape, dtype)
-            for piece, (shape, dtype) in zip(
+        return self.with_pieces(self.pieces(trained), rest, x)
+
+    def pieces(self, trained: Tensor) -> list[Tensor]:
+        """Return the trained slots of `trained` [T] as views in their shapes, float32."""
+        return [
+            piece.view(shape)
+            for piece, (shape, _) in zip(
                 torch.split(trained, self._trained_sizes), self._trained, strict=True
             )
+        ]
+
+    def with_pieces(self, pieces: Sequence[Tensor], rest: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Do what `with_updates` does, with the trained slots one by one: each is then given a gradient of its own."""
+        values = [
+            piece if dtype is None else piece.to(dtype)
+            for piece, (_, dtype) in zip(pieces, self._trained, strict=True)
         ]
         if self._rest:
             for piece, (shape, dtype) in zip(torch.split(rest, self._rest_sizes), self._rest, strict=True):

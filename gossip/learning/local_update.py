@@ -17,7 +17,8 @@ al. 2019; Bristle, Verbraeken et al. 2021).
 
 The step has one definition, for one model [T] or a stack of them [n, T]; only the way to the gradient differs. A
 node takes it with autograd, which is the faster for one model (`LocalUpdate.step`); simulations take the gradients of
-a whole stack with `torch.func` under `vmap`, or with a function of their own (`LocalUpdate.step_stacked`).
+a whole stack with `torch.func` under `vmap`, or with a function of their own (`LocalUpdate.step_stacked`). A whole
+local update of one model takes the same steps in the model's own memory, without a different bit (`in_place`).
 """
 
 from __future__ import annotations
@@ -33,11 +34,9 @@ from torch.nn.functional import cross_entropy
 from gossip import seeding
 from gossip.learning import batches
 from gossip.learning.forward import Forward
+from gossip.learning.in_place import NORM_FLOOR, Done, InPlaceTraining, norm_of, reseed
 from gossip.learning.output_layer import OutputLayer
 from gossip.learning.settings import LocalSettings
-
-NORM_FLOOR = 1e-12
-"""Added to the gradient's norm so that g = 0 gives δ = 0. Underflows in float16; vectors are float32."""
 
 Gradient: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 """(trained, rest, x, y) -> (gradient, mean loss, rest after the pass); for a stack, all with a leading axis n."""
@@ -163,24 +162,31 @@ class LocalUpdate:
         peer: str,
         round: int,
         velocity: Tensor | None = None,
+        in_place: bool = False,
     ) -> Trained:
         """Train `model` [P] on a shard for one round; a pure function of its arguments.
 
         `x` (n, *input_shape) and `y` (n,) are the shard; batch order and dropout depend on
-        (seed, peer, round, step) only. `velocity` [T] is what the last local update left, where it is kept.
+        (seed, peer, round, step) only. `velocity` [T] is what the last local update left, where it is kept. With
+        `in_place` the memory of both is the caller's no more: the outcome may lie there.
         """
-        state = self.start(model, velocity)
+        before = model
+        if not in_place or self.layer is not None:
+            model = model.clone()
+            velocity = None if velocity is None else velocity.clone()
+        training = InPlaceTraining(self.forward, self.settings, self.loss, model, velocity)
+        del velocity
         lr = torch.tensor(self.lr(round), dtype=torch.float32, device=model.device)
         seed_first = (
             seeding.integer_seed(seed, "dropout", peer=peer, round=round) if self.stochastic else None
         )
-        results: list[StepResult] = []
+        done: list[Done] = []
         sizes: list[int] = []
         self.forward.module.train()
         plan = batches.epochs(
             len(y), self.settings, seed=seed, peer=peer, round=round, batch_min=self.batch_min
         )
-        with torch.enable_grad(), torch.random.fork_rng(_devices(model), enabled=self.stochastic):
+        with torch.random.fork_rng(_devices(model), enabled=self.stochastic):
             for epoch in plan:
                 # One gather per epoch: slices of it are then free.
                 order = torch.from_numpy(epoch.order).to(y.device)
@@ -190,14 +196,12 @@ class LocalUpdate:
                     torch.split(xs, sizes_now), torch.split(ys, sizes_now), strict=True
                 ):
                     step_seed = None if seed_first is None else (seed_first + len(sizes)) % 2**63
-                    result = self.step(state, x_batch, y_batch, lr, seed=step_seed)
-                    state = result.state
-                    results.append(result)
+                    done.append(training.step(x_batch, y_batch, lr, seed=step_seed))
                     sizes.append(len(y_batch))
         if self.layer is not None:
-            trained = self.consolidated(model, state.trained, self.layer.familiar(y))
-            state = LocalState(trained, state.rest, state.velocity)
-        return _summary(state, results, sizes, keep=self.keeps_velocity)
+            split = self.forward.space.trained_size
+            model[:split] = self.consolidated(before, model[:split], self.layer.familiar(y))
+        return _summary(model, done, sizes, velocity=training.velocity if self.keeps_velocity else None)
 
     def consolidated(self, before: Tensor, trained: Tensor, familiar: Tensor) -> Tensor:
         """Return the trained slots (…, T) with the columns of foreign classes as in the models `before` (…, P).
@@ -213,13 +217,13 @@ class LocalUpdate:
     ) -> StepResult:
         trained, rest, velocity = state
         settings = self.settings
-        _reseed(seed, trained)
+        reseed(seed, trained)
         g, loss, rest_after = gradient(trained, rest, x, y)
         if settings.sam_rho:
-            _reseed(seed, trained)  # the same dropout mask as in the first pass
+            reseed(seed, trained)  # the same dropout mask as in the first pass
             # The second pass' statistics are dropped: they were measured at perturbed weights.
             g, _, _ = gradient(trained + sam_perturbation(g, settings.sam_rho), rest, x, y)
-        norm = _norm(g)
+        norm = norm_of(g)
         applied = norm < torch.inf  # false for NaN, too
         if settings.clip_norm is not None:
             g = g * torch.clamp(settings.clip_norm / (norm + NORM_FLOOR), max=1.0)
@@ -263,39 +267,23 @@ class LocalUpdate:
 
 def sam_perturbation(g: Tensor, rho: float) -> Tensor:
     """Return SAM's δ = ρ · g / (‖g‖₂ + 1e-12) for gradients [T] or [n, T]: of norm ρ, or zero where g is."""
-    return torch.mul(g, rho / (_norm(g) + NORM_FLOOR))
-
-
-def _norm(g: Tensor) -> Tensor:
-    """Return ‖g‖₂, () for [T] and (n, 1) for [n, T]."""
-    norm: Tensor = (
-        torch.linalg.vector_norm(g) if g.dim() == 1 else torch.linalg.vector_norm(g, dim=1, keepdim=True)
-    )
-    return norm
-
-
-def _reseed(seed: int | None, like: Tensor) -> None:
-    if seed is None:
-        return
-    torch.default_generator.manual_seed(seed)
-    if like.is_cuda:
-        torch.cuda.manual_seed(seed)
+    return torch.mul(g, rho / (norm_of(g) + NORM_FLOOR))
 
 
 def _devices(tensor: Tensor) -> list[torch.device]:
     return [tensor.device] if tensor.is_cuda else []
 
 
-def _summary(state: LocalState, results: list[StepResult], sizes: list[int], *, keep: bool) -> Trained:
-    applied = torch.stack([result.applied for result in results]).cpu()
-    losses = torch.stack([result.loss for result in results]).cpu().double().where(applied, 0.0)
+def _summary(model: Tensor, done: list[Done], sizes: list[int], *, velocity: Tensor | None) -> Trained:
+    applied = torch.tensor([step.applied for step in done])
+    losses = torch.tensor([step.loss for step in done], dtype=torch.float64).where(applied, 0.0)
     weights = torch.tensor(sizes) * applied
     samples = int(weights.sum())
     return Trained(
-        model=torch.cat([state.trained, state.rest]),
+        model=model,
         loss=float((losses * weights).sum()) / samples if samples else float("nan"),
         samples=samples,
         steps=len(sizes),
         skipped=len(sizes) - int(applied.sum()),
-        velocity=state.velocity if keep else None,
+        velocity=velocity,
     )

@@ -1,0 +1,144 @@
+"""The local step for one model in its own memory: what a node trains with, flat in the number of steps.
+
+`LocalUpdate.step` says what a step is; this is the same step, bit by bit, for models as large as memory allows. Each
+line of it changes a vector where it lies. Beside the model [P] there are, at most, over the trained slots [T]:
+
+    the gradient g, one tensor per slot, as autograd made it
+    v with momentum
+    y + δ with SAM, in the memory that first held g as one vector; it is read only while g~ is computed
+
+A gradient never lies beside a copy of itself: where one norm over all slots is wanted to the bit (SAM, clipping), g is
+joined in the memory that y + δ has anyway; elsewhere only whether it is finite matters, and norms of slots tell that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gossip.learning.forward import Forward
+from gossip.learning.settings import LocalSettings
+
+NORM_FLOOR = 1e-12
+"""Added to the gradient's norm so that g = 0 gives δ = 0. Underflows in float16; vectors are float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What is kept of a step: two plain numbers."""
+
+    loss: float
+    """Mean over the mini-batch at y; may be NaN where skipped."""
+    applied: bool
+    """False where the gradient was not finite: nothing has changed then."""
+
+
+class InPlaceTraining:
+    """Trains `model` [P] where it lies, and `velocity` [T] with it.
+
+    Args:
+        forward: the network as a function of its tensors.
+        settings: step size and so on.
+        loss: ``loss(logits (b, classes), y (b,)) -> ()``.
+        model: [P], contiguous; nobody else may read it meanwhile.
+        velocity: the heavy-ball buffer to begin with [T]; None: zeros, where there is momentum.
+    """
+
+    def __init__(
+        self,
+        forward: Forward,
+        settings: LocalSettings,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        model: Tensor,
+        velocity: Tensor | None = None,
+    ) -> None:
+        split = forward.space.trained_size
+        self._forward = forward
+        self._settings = settings
+        self._loss = loss
+        self._trained = model[:split]
+        self._rest = model[split:]
+        self._slots = forward.pieces(self._trained)
+        self._leaves = _leaves(self._slots)
+        if settings.momentum and velocity is None:
+            velocity = torch.zeros_like(self._trained)
+        self.velocity = velocity if settings.momentum else None
+        self._velocities = [] if self.velocity is None else forward.pieces(self.velocity)
+        self._joined: Tensor | None = None  # (T,)
+
+    def step(self, x: Tensor, y: Tensor, lr: Tensor, *, seed: int | None = None) -> Done:
+        """Do one step on one mini-batch; `x` (b, *input_shape), `y` (b,), `lr` (), `seed` as in `LocalUpdate.step`."""
+        settings = self._settings
+        loss, rest, gradients = self._gradients(self._leaves, x, y, seed)
+        if settings.sam_rho:
+            perturbed = self._join(gradients)
+            del gradients
+            perturbed.mul_(settings.sam_rho / (norm_of(perturbed) + NORM_FLOOR)).add_(self._trained)
+            # The same dropout mask; the second pass' statistics were measured at perturbed weights and are dropped.
+            _, _, gradients = self._gradients(_leaves(self._forward.pieces(perturbed)), x, y, seed)
+        if settings.clip_norm is None:
+            norm = norm_of(torch.stack(torch._foreach_norm(gradients)))
+        else:
+            norm = norm_of(self._join(gradients))
+        if not bool(norm < torch.inf):  # NaN, too
+            return Done(loss, False)
+        if settings.clip_norm is not None:
+            scale = torch.clamp(settings.clip_norm / (norm + NORM_FLOOR), max=1.0)
+            for g in gradients:
+                g.mul_(scale)
+        if settings.weight_decay:
+            torch._foreach_add_(gradients, self._slots, alpha=settings.weight_decay)
+        if settings.momentum:
+            for g, v in zip(gradients, self._velocities, strict=True):
+                torch.add(g, v, alpha=settings.momentum, out=v)
+            gradients = self._velocities
+        torch._foreach_addcmul_(self._slots, gradients, [lr] * len(gradients), value=-1)
+        if self._forward.updates_rest:
+            self._rest.copy_(rest)
+        return Done(loss, True)
+
+    def _gradients(
+        self, leaves: list[Tensor], x: Tensor, y: Tensor, seed: int | None
+    ) -> tuple[float, Tensor, list[Tensor]]:
+        """Return the mini-batch's loss, the statistics after the pass, and the gradient by slots, ours alone."""
+        reseed(seed, x)
+        with torch.enable_grad():
+            logits, rest = self._forward.with_pieces(leaves, self._rest, x)
+            loss = self._loss(logits, y)
+            # Into `grad`, not out of `autograd.grad`: torch then sees to it that no two slots share a gradient.
+            torch.autograd.backward(loss, inputs=leaves)
+        gradients = []
+        for leaf in leaves:
+            gradients.append(torch.zeros_like(leaf) if leaf.grad is None else leaf.grad)
+            leaf.grad = None
+        return float(loss.detach()), rest, gradients
+
+    def _join(self, gradients: list[Tensor]) -> Tensor:
+        if self._joined is None:
+            self._joined = torch.empty_like(self._trained)
+        return torch.cat([g.reshape(-1) for g in gradients], out=self._joined)
+
+
+def _leaves(slots: list[Tensor]) -> list[Tensor]:
+    """Return the same memory as tensors that autograd gives a gradient."""
+    return [slot.detach().requires_grad_() for slot in slots]
+
+
+def norm_of(g: Tensor) -> Tensor:
+    """Return ‖g‖₂, () for [T] and (n, 1) for [n, T]."""
+    norm: Tensor = (
+        torch.linalg.vector_norm(g) if g.dim() == 1 else torch.linalg.vector_norm(g, dim=1, keepdim=True)
+    )
+    return norm
+
+
+def reseed(seed: int | None, like: Tensor) -> None:
+    """Set torch's generators for what the network draws on the device of `like`; `None`: it draws nothing."""
+    if seed is None:
+        return
+    torch.default_generator.manual_seed(seed)
+    if like.is_cuda:
+        torch.cuda.manual_seed(seed)
