@@ -94,6 +94,8 @@ def read_file(path: Path) -> Layer:
         raise SettingError(f"{path}: not UTF-8 text (byte {error.start})") from None
     except tomllib.TOMLDecodeError as error:
         raise SettingError(f"{path}: not valid TOML: {error}") from None
+    except RecursionError:
+        raise SettingError(f"{path}: not valid TOML: brackets within brackets, hundreds deep") from None
 
 
 def parse_override(argument: str) -> Layer:
@@ -105,7 +107,7 @@ def parse_override(argument: str) -> Layer:
     parsed: Any
     try:
         parsed = tomllib.loads(f"value = {value}")["value"] if value.strip() else UNSET
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         parsed = value.strip()
     if isinstance(parsed, float) and not math.isfinite(parsed):
         # No setting may be nan or inf as a number; as words they are kinds of attacks.

@@ -86,9 +86,24 @@ def ask_status(home: Path) -> dict[str, Any]:
                 answer += piece
                 if len(answer) > ANSWER_BYTES_MAX:
                     raise NetworkError(f"--home {home}: the answer is longer than {ANSWER_BYTES_MAX} bytes")
-        status: dict[str, Any] = json.loads(answer)
-    except (OSError, json.JSONDecodeError):
+    except OSError:
         raise NetworkError(f"--home {home}: no node is running there") from None
+    return read_answer(home, answer)
+
+
+def read_answer(home: Path, answer: bytes) -> dict[str, Any]:
+    """Return what an answer says.
+
+    Raises:
+        NetworkError: a node did not say that.
+    """
+    try:
+        status = json.loads(answer)
+    except (ValueError, RecursionError):
+        status = None
+    if not isinstance(status, dict):
+        # A node that dies says half of it; whoever else may listen there says anything.
+        raise NetworkError(f"--home {home}: no node is running there")
     return status
 
 

@@ -1,0 +1,380 @@
+"""What is fuzzed: one function of bytes each, which lets nothing out but what its subject's documentation allows.
+
+Every byte here comes from somebody else: a peer's stream, a file that a disk or an editor has damaged, an answer to
+`status` from whoever listens at that socket.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgpack
+import numpy as np
+import torch
+
+from gossip.config.loading import load_task
+from gossip.errors import CheckpointError, NetworkError, PeerError, SettingError
+from gossip.net import peers_file
+from gossip.net.identity import Identity
+from gossip.node.status import read_answer
+from gossip.protocols.base import FinishedMessage, ModelMessage, Part
+from gossip.protocols.modest.messages import MESSAGES as MODEST
+from gossip.protocols.modest.messages import PingMessage, TrainMessage
+from gossip.protocols.push.messages import PushMessage
+from gossip.storage.checkpoints import Belongs, Checkpoint, decode, encode
+from gossip.storage.run_record import RunRecord, read_lines
+from gossip.wire.agreement import Agreement, Expectation
+from gossip.wire.codecs import Codec, Float32, part_specs
+from gossip.wire.documents import DocumentWriter, Envelope, read_head, read_small
+from gossip.wire.frames import CHUNK_BYTES_MAX, FrameReader, Received, writer
+from gossip.wire.messages import Goodbye, Heartbeat, Hello, Welcome
+from gossip.wire.settings import CODECS
+from gossip.wire.tensors import TensorSpec, WireTensor
+
+LEARNED = 24
+"""Parameters of the model that frames are about."""
+ENVELOPE = Envelope("run", "space", "alice")
+SECTIONS = (("data", "1"), ("local", "2"))
+AGREEMENT = Agreement(run_id="run", sections=SECTIONS, space_id="space", classes=10)
+SENTENCE_CHARACTERS_MAX = 1000
+"""An error is one sentence, also where a stranger's bytes are in it."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A function that takes any bytes, and valid samples to begin with."""
+
+    name: str
+    run: Callable[[bytes], None]
+    seeds: Callable[[], list[bytes]]
+
+
+def _one_sentence(error: Exception) -> None:
+    said = str(error)
+    if not said or "\n" in said or len(said) > SENTENCE_CHARACTERS_MAX:
+        raise AssertionError(f"not one sentence: {said[:200]!r}… ({len(said)} characters)")
+
+
+# --- the wire ---
+
+
+def _expectation(*, greeted: bool, classes: int | None) -> Expectation:
+    codec = Float32()
+    agreement = Agreement(run_id="run", sections=SECTIONS, space_id="space", classes=classes)
+    return Expectation(
+        agreement,
+        codec.name,
+        codec.specs(LEARNED),
+        sender="alice",
+        greeted=greeted,
+        part_specs=part_specs(codec, LEARNED),
+    )
+
+
+def frames(data: bytes) -> None:
+    """Read a stream as a connection does: its first byte says at what point, and whether there is a checksum."""
+    if not data:
+        return
+    mode, stream = data[0], data[1:]
+    checksum = bool(mode & 1)
+    expected = _expectation(greeted=bool(mode & 2), classes=10 if mode & 4 else None)
+    reader = FrameReader(expected.accept, checksum=checksum)
+    start = 0
+    try:
+        while True:
+            buffer = reader.next_buffer()
+            if not 0 < len(buffer) <= CHUNK_BYTES_MAX:
+                raise AssertionError(f"wants {len(buffer)} bytes at once")
+            if start + len(buffer) > len(stream):
+                return
+            buffer[:] = stream[start : start + len(buffer)]
+            start += len(buffer)
+            event = reader.filled()
+            if isinstance(event, Received):
+                _use(event, expected)
+    except PeerError as error:
+        _one_sentence(error)
+
+
+def _use(event: Received, expected: Expectation) -> None:
+    message = event.document.message()
+    if isinstance(message, Hello):
+        expected.greeted = True
+        AGREEMENT.check_hello(event.document, message)
+    if event.tensors:
+        vector = Float32().decode(event.tensors)
+        if vector.dtype != torch.float32 or vector.dim() != 1 or len(vector) > LEARNED:
+            raise AssertionError(f"a model of {vector.dtype}, shape {tuple(vector.shape)}")
+
+
+def small_document(data: bytes) -> None:
+    """Read a document without a model."""
+    try:
+        document = read_small(data)
+        document.message()
+        _expectation(greeted=True, classes=None).accept(document)
+    except PeerError as error:
+        _one_sentence(error)
+
+
+def head_document(data: bytes) -> None:
+    """Read the head of a document with a model."""
+    try:
+        document = read_head(data)
+        document.message()
+        _expectation(greeted=True, classes=10).accept(document)
+    except PeerError as error:
+        _one_sentence(error)
+
+
+def _codecs() -> list[Codec]:
+    return [CODECS.settings_for(kind)().load()() for kind in CODECS.kinds()]
+
+
+def codecs(data: bytes) -> None:
+    """Decode what has the agreed shapes and any content, whole and in parts, with every codec."""
+    if not data:
+        return
+    for codec in _all_codecs():
+        learned = 3 + data[0] % 64
+        for specs in (codec.specs(learned), part_specs(codec, learned)(Part(data[0] % 3, 3))):
+            tensors, start = [], 1
+            for spec in specs:
+                content = data[start : start + spec.nbytes].ljust(spec.nbytes, b"\xff")
+                tensors.append(WireTensor(spec.dtype, spec.shape, memoryview(bytearray(content))))
+                start += spec.nbytes
+            try:
+                vector = codec.decode(tensors)
+            except PeerError as error:
+                _one_sentence(error)
+                continue
+            if vector.dtype != torch.float32 or vector.dim() != 1:
+                raise AssertionError(f"{codec.name} decodes to {vector.dtype} of {vector.dim()} axes")
+
+
+@functools.cache
+def _all_codecs() -> tuple[Codec, ...]:
+    return tuple(_codecs())
+
+
+# --- files ---
+
+
+@functools.cache
+def _folder() -> Path:
+    """Return a folder in memory, where the system has one."""
+    memory = Path("/dev/shm")
+    return Path(tempfile.mkdtemp(prefix="gossip-fuzz-", dir=memory if memory.is_dir() else None))
+
+
+def peers(data: bytes) -> None:
+    """Read a peers file."""
+    path = _folder() / "peers.txt"
+    path.write_bytes(data)
+    for insecure in (False, True):
+        try:
+            peers_file.load(path, insecure=insecure).digest  # noqa: B018
+        except SettingError as error:
+            _one_sentence(error)
+
+
+def checkpoint(data: bytes) -> None:
+    """Read a checkpoint."""
+    path = _folder() / "round-00000001.safetensors"
+    path.write_bytes(data)
+    try:
+        decode(path)
+    except CheckpointError as error:
+        _one_sentence(error)
+
+
+def identity(data: bytes) -> None:
+    """Read an identity."""
+    path = _folder() / "identity.pem"
+    path.write_bytes(data)
+    path.chmod(0o600)
+    try:
+        Identity.load(_folder())
+    except SettingError as error:
+        _one_sentence(error)
+
+
+def metrics(data: bytes) -> None:
+    """Resume upon a metrics.jsonl."""
+    path = _folder() / "metrics.jsonl"
+    path.write_bytes(data)
+    RunRecord(_folder(), "alice").resume_at(3)
+    for entry in read_lines(path):
+        if entry["round"] > 3:
+            raise AssertionError("a line of a round that is to be done again was kept")
+
+
+def task(data: bytes) -> None:
+    """Read a task file."""
+    path = _folder() / "task.toml"
+    path.write_bytes(data)
+    try:
+        load_task(path)
+    except SettingError as error:
+        _one_sentence(error)
+
+
+def status(data: bytes) -> None:
+    """Read what somebody answered to `status`."""
+    try:
+        answer = read_answer(Path("home"), data)
+    except NetworkError as error:
+        _one_sentence(error)
+        return
+    if type(answer) is not dict:
+        raise AssertionError("an answer that is no table")
+
+
+# --- valid samples ---
+
+
+def _hello() -> Hello:
+    return Hello(agreement=SECTIONS, instance="1", peers_digest="0")
+
+
+def _model_messages() -> list[ModelMessage | TrainMessage | PushMessage]:
+    view = (("bob", 3, False, 7), ("carol", 0, True, -1))
+    return [
+        ModelMessage(round=3, step=1, model=None),
+        TrainMessage(round=4, expected=3, view=view, version=9, model=None),
+        PushMessage(round=5, age=7, model=None),
+        PushMessage(round=5, age=7, part=1, parts=3, model=None),
+    ]
+
+
+def _frame_seeds() -> list[bytes]:
+    codec, seeds = Float32(), []
+    for mode in range(8):
+        made = writer(
+            ENVELOPE,
+            codec.name,
+            codec.specs(LEARNED),
+            part_specs=part_specs(codec, LEARNED),
+            declared=(1, 4) if mode & 4 else None,
+            checksum=bool(mode & 1),
+        )
+        stream = [made.small(_hello(), 0), made.small(Welcome(), 1)]
+        stream.append(made.small(Heartbeat(stamp_us=1, echo_us=0, held_us=0), 2))
+        for number, message in enumerate(_model_messages(), start=3):
+            piece = message.piece
+            length = LEARNED if piece is None else len(range(*piece.bounds(LEARNED)))
+            vector = torch.arange(length, dtype=torch.float32)
+            stream += list(made.model(message, number, codec.encode(vector)))
+        stream += [
+            made.small(FinishedMessage(round=9), 90),
+            made.small(Goodbye(reason="leaving", sentence=""), 91),
+        ]
+        seeds.append(bytes([mode]) + b"".join(bytes(part) for frame in stream for part in frame))
+    return seeds
+
+
+def _small_seeds() -> list[bytes]:
+    documents = DocumentWriter(ENVELOPE)
+    messages = [_hello(), Welcome(), Heartbeat(stamp_us=1, echo_us=2, held_us=3), FinishedMessage(round=2)]
+    messages += [PingMessage(nonce=1, round=2), Goodbye(reason="leaving", sentence="so long")]
+    return [documents.small(message, seq) for seq, message in enumerate(messages)]
+
+
+def _head_seeds() -> list[bytes]:
+    specs = (TensorSpec("float32", (LEARNED,)),)
+    seeds = []
+    for declared in (None, (1, 4)):
+        documents = DocumentWriter(ENVELOPE, declared)
+        seeds += [
+            documents.head(message, seq, "float32", specs) for seq, message in enumerate(_model_messages())
+        ]
+    return seeds
+
+
+def _peers_seeds() -> list[bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        lines = [
+            Identity.create(Path(folder) / name, name=name, advertise=f"10.0.0.{number}:7700").peers_line()
+            for number, name in enumerate(("alice", "bob"))
+        ]
+    return ["\n".join(lines).encode(), b"# none\nalice [::1]:7700\n", ("\ufeff" + lines[0]).encode()]
+
+
+def _checkpoint_seeds() -> list[bytes]:
+    made = Checkpoint(
+        belongs=Belongs(peer="alice", space_id="space", seed=1),
+        protocol="rounds",
+        state={"round": 1},
+        vector=np.arange(8, dtype=np.float32),
+        counters={"sent": {"bytes": 1}},
+    )
+    return [encode(made)]
+
+
+def _identity_seeds() -> list[bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        return [Identity.create(Path(folder), name="alice", advertise="10.0.0.1:7700").path.read_bytes()]
+
+
+def _metrics_seeds() -> list[bytes]:
+    lines = [json.dumps({"peer": "alice", "round": round, "accuracy": 0.5}) for round in range(6)]
+    return ["\n".join(lines).encode() + b"\n", b'{"round": 1}\nnull\n[]\n{"round": "x"}\n{"rou']
+
+
+def _task_seeds() -> list[bytes]:
+    return [
+        b'algorithm = "dfedsam-mgs"\n[model]\nname = "mlp"\nhidden = [32]\n[stop]\nrounds = 5\n',
+        b'[protocol]\nkind = "modest"\nsample_size = 3\n[merge]\nkind = "multi-krum"\nf = 1\n',
+        b'[data]\nsource = "digits"\npartition = { kind = "dirichlet", alpha = 0.3 }\n[topology]\nkind = "ring"\n',
+    ]
+
+
+def _status_seeds() -> list[bytes]:
+    return [json.dumps({"name": "alice", "round": 3, "neighbours": [{"name": "bob", "up": True}]}).encode()]
+
+
+TARGETS: dict[str, Target] = {
+    target.name: target
+    for target in (
+        Target("frames", frames, _frame_seeds),
+        Target("small-document", small_document, _small_seeds),
+        Target("head-document", head_document, _head_seeds),
+        Target("codecs", codecs, lambda: [bytes([8, *range(64)]), bytes(300)]),
+        Target("status", status, _status_seeds),
+        Target("peers", peers, _peers_seeds),
+        Target("checkpoint", checkpoint, _checkpoint_seeds),
+        Target("identity", identity, _identity_seeds),
+        Target("metrics", metrics, _metrics_seeds),
+        Target("task", task, _task_seeds),
+    )
+}
+"""By name; the cheap ones first."""
+
+DICTIONARY: Sequence[bytes] = (
+    *(kind.kind.encode() for kind in MODEST),
+    *(
+        key.encode()
+        for key in ("model", "push", "finished", "hello", "body", "round", "tensors", "classes", "data")
+    ),
+    *(
+        msgpack.packb(value)
+        for value in (2**63, -(2**31), 2**53, float("nan"), float("inf"), True, None, [[]])
+    ),
+    b"\xdd\xff\xff\xff\xff",
+    b"\xdf\xff\xff\xff\xff",
+    b"\xc6\xff\xff\xff\xff",
+    b"\xff\xff\xff\xff",
+    b"\x00\x00\x00\x01\x01\x00\x00\x00",
+    b"nan",
+    b"1e999",
+    b'"python:x.py:f"',
+    b"[" * 2000,
+    b'{"a":' * 500,
+    b"-----BEGIN CERTIFICATE-----",
+)
+"""Pieces that a blind mutation would hardly find."""
