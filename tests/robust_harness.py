@@ -22,6 +22,7 @@ class PlainContext:
     rejected: int = 0
     seed: int = 0
     round: int = 0
+    step: int = 0
     x: torch.Tensor = field(default_factory=lambda: torch.eye(2, dtype=torch.float64))
     y: torch.Tensor = field(default_factory=lambda: torch.tensor([0, 1]))
     verdicts: list[Verdict] = field(default_factory=list)
@@ -30,7 +31,7 @@ class PlainContext:
         self.verdicts.append(verdict)
 
     def rng(self, purpose):
-        return np.random.default_rng(self.seed)
+        return np.random.default_rng([self.seed, *purpose.encode()])
 
     def predict(self, learned, x):
         """Class 0 for the first sample and class 1 for the second, the surer the larger the first parameter."""

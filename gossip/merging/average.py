@@ -17,7 +17,8 @@ class Average(Merge):
     """Weighted average as a running mean: m ← m + (w_k / Σ_{j≤k} w_j) · (x_k - m).
 
     One pass and no temporary per model, as with a running sum; but the running mean never leaves the models'
-    range, and equal models stay equal to the last bit, where weights like 1/3 would make a sum drift.
+    range, and equal models stay equal to the last bit, where weights like 1/3 would make a sum drift. An own model
+    without weight is not read.
     """
 
     linear = True
@@ -57,6 +58,14 @@ def running_shares(own_weight: float, received: Sequence[Contribution]) -> list[
     return shares
 
 
+def begin_mean(own: Tensor, first: Tensor, first_share: float, *, out: Tensor) -> None:
+    """Write the mean of own and the first received to `out`; all of one's share is a copy, whatever own may be."""
+    if first_share == 1:
+        out.copy_(first)
+    else:
+        torch.lerp(own, first, first_share, out=out)
+
+
 def running_mean(own: Tensor, shares: Sequence[tuple[Tensor, float]], out: Tensor) -> None:
     """Write to `out` [L] the running mean of own and at least one model [L].
 
@@ -66,6 +75,6 @@ def running_mean(own: Tensor, shares: Sequence[tuple[Tensor, float]], out: Tenso
     (first, first_share), *rest = shares
     for here in slices(len(out), block):
         mean = out[here]
-        torch.lerp(own[here], first[here], first_share, out=mean)
+        begin_mean(own[here], first[here], first_share, out=mean)
         for model, share in rest:
             mean.lerp_(model[here], share)

@@ -73,7 +73,10 @@ class MergeContext:
     """Where a rule tells what it made of each received model; reports show it over time."""
 
     def rng(self, purpose: str) -> np.random.Generator:
-        """Return the generator of this peer and round for `purpose`; the same in every gossip step."""
+        """Return the generator of this peer and round for `purpose`; the same in every gossip step.
+
+        What is to be drawn anew in each of them says so in its purpose.
+        """
         return seeding.generator(self.seed, f"merge {purpose}", peer=self.peer, round=self.round)
 
 
@@ -153,8 +156,11 @@ class Merge(abc.ABC):
 
         Args:
             own: own learned slots [L].
-            own_weight: W_ii.
-            received: models [L] with their weights W_ij, finite and of the right size; may be empty.
+            own_weight: W_ii. 0: the own model is none of the round, as at an aggregator that did not train. Then no
+                rule looks at it; those that begin at the own model begin at `reference.reference` of the others. It
+                is only what is returned where nothing can be merged.
+            received: models [L] with their weights W_ij, finite and of the right size; may be empty. No name of a
+                sender and no place among them decides anything.
             context: everything else.
         """
 

@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gossip.merging.average import Average, running_shares
+from gossip.merging.average import Average, begin_mean, running_shares
 from gossip.merging.base import AfterAverage, Merge, MergeContext, Occasion, check_sizes, check_weights
 from gossip.merging.blocks import fresh_like, slices
 from gossip.merging.moments import BLOCK_ELEMENTS, STACK_ELEMENTS, BlockSums, Moments, Scratch, moments
@@ -244,7 +244,8 @@ def target_variances(variances: Tensor, weights: Tensor, settings: VarianceCorre
         settings: target, and whether mean or median.
     """
     own = variances[:, 0]
-    if settings.target == "self":
+    has_own = weights[:, :1] > 0
+    if settings.target == "self" and bool(has_own.all()):
         return own
     counts = weights > 0
     if settings.target == "others":
@@ -258,7 +259,9 @@ def target_variances(variances: Tensor, weights: Tensor, settings: VarianceCorre
         # Not a product with zero: what has no say may be infinite.
         voices = torch.where(counts[:, :, None], variances, 0.0)
         target = (shares[:, :, None] * voices).sum(1) / shares.sum(1, keepdim=True)
-    return torch.where(counts.any(1, keepdim=True), target, own)
+    # An own model without weight is none of the round, and has no variance to keep.
+    keeps_own = has_own if settings.target == "self" else ~counts.any(1, keepdim=True)
+    return torch.where(keeps_own, own, target)
 
 
 def variance_scales(targets: Tensor, found: Moments, *, scale_max: float) -> Tensor:
@@ -355,7 +358,7 @@ def _average_block(
     for place, (model, share) in enumerate(shares):
         block = model[start:stop]
         if place == 0:
-            torch.lerp(own[start:stop], block, share, out=out)
+            begin_mean(own[start:stop], block, share, out=out)
         else:
             out.lerp_(block, share)
         if sums is not None:

@@ -81,15 +81,17 @@ def test_bucketing_averages_groups_before_the_rule():
     assert len(drawn) > 2
 
 
-def test_at_an_aggregator_that_did_not_train_own_is_the_reference_but_no_input():
+def test_at_an_aggregator_that_did_not_train_the_others_median_is_the_reference_and_own_is_nothing():
+    """2 is the median, so the rules that begin at own begin there. It is nearer to 30 than 1 is, so it is Krum's."""
     vectors = np.array([[0.0], [1.0], [2.0], [30.0]])
     for kind, expected in (
         ("median", 2.0),
         ("trimmed-mean", 2.0),
-        ("krum", 1.0),
+        ("krum", 2.0),
         ("multi-krum", 1.5),
         ("nna", 1.5),
-        ("cs-plus", (1 + 1 + 1) / 3),
+        ("cs-plus", 2.0),
+        ("self-centered-clipping", 2.0),
     ):
         merged = merge({"kind": kind, "f": 1}, vectors, own_is_input=False)
         assert np.allclose(merged.value, [expected]), kind

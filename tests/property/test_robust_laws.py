@@ -78,11 +78,14 @@ def test_equal_models_stay_equal(kind, cloud):
     assert np.array_equal(merge(settings_for(kind, cloud.f), vectors).value, vectors[0])
 
 
-def test_of_equal_scores_the_first_peers_by_name_wins():
-    vectors = np.array([[0.0], [1.0], [2.0], [3.0]])  # p01 and p02 are equally central
-    assert merge({"kind": "krum", "f": 1}, vectors).value == [1.0]
-    renamed = ["p00", "p02", "p01", "p03"]
-    assert merge({"kind": "krum", "f": 1}, vectors, senders=renamed).value == [2.0]
+def test_of_equal_scores_the_one_nearer_to_the_rest_wins_and_in_perfect_symmetry_the_smaller_coordinate():
+    """Never the first by name."""
+    for senders in (["p00", "p01", "p02", "p03"], ["p00", "p02", "p01", "p03"]):
+        symmetric = np.array([[0.0], [1.0], [2.0], [3.0]])  # the middle two are equally central
+        assert merge({"kind": "krum", "f": 1}, symmetric, senders=senders).value == [1.0]
+    for senders in (["p00", "p01", "p02"], ["p00", "p02", "p01"]):
+        nearest_two = np.array([[9.0], [1.0], [2.0]])
+        assert merge({"kind": "krum", "f": 1}, nearest_two, senders=senders).value == [2.0]
 
 
 # --- equivariance ---

@@ -112,7 +112,7 @@ def test_each_weight_tensor_has_exactly_the_target_variance_and_the_averages_mea
     for tensor in MATRICES:
         variances = [var(model[tensor]) for model in models]
         expected = np.dot(row, variances)
-        if target == "self" or (target == "others" and not received):
+        if (target == "self" and row[0]) or (target == "others" and not received):
             expected = variances[0]
         elif target == "others":
             expected = np.dot(row[1:], variances[1:]) / received
@@ -479,7 +479,7 @@ def test_what_a_part_has_of_a_tensor_is_scaled_to_the_variances_there_and_all_el
             variances = [var(model[here]) for model in models]
             received = sum(row[1:])
             expected = np.dot(row, variances)
-            if target == "self" or (target == "others" and not received):
+            if (target == "self" and row[0]) or (target == "others" and not received):
                 expected = variances[0]
             elif target == "others":
                 expected = np.dot(row[1:], variances[1:]) / received

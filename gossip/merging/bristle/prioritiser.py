@@ -16,8 +16,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gossip.protocols.base import PeerId
-
 
 def quotas(exploration: float, budget: int) -> tuple[int, int, int]:
     """Return how many of the near, middle and far models are judged: together at most `budget`."""
@@ -32,25 +30,25 @@ def quotas(exploration: float, budget: int) -> tuple[int, int, int]:
 
 def prioritise(
     distances: Sequence[float],
-    senders: Sequence[PeerId],
+    ranks: Sequence[int],
     *,
     exploration: float,
     budget: int,
     rng: np.random.Generator,
 ) -> list[int]:
-    """Return which of the received models to judge: at most `budget` places, ascending by (distance, sender).
+    """Return which of the received models to judge: at most `budget` places, ascending by (distance, rank).
 
     All where no more than that came. A tercile that has fewer than its share is made up for by the nearest that are
     left of those that the exploration reaches at all.
 
     Args:
         distances: L2 distance of each received model to own, (n,).
-        senders: who sent them; decides between equal distances.
+        ranks: decides between equal distances; of what the models contain, not of who sent them.
         exploration: α, from 0 to 1.
         budget: β.
         rng: draws within the terciles.
     """
-    order = sorted(range(len(senders)), key=lambda place: (distances[place], senders[place]))
+    order = sorted(range(len(ranks)), key=lambda place: (distances[place], ranks[place]))
     if len(order) <= budget:
         return order
     terciles = np.array_split(np.array(order, dtype=np.int64), 3)

@@ -20,7 +20,8 @@ At last every column is centred, as in CWR*, from which the paper takes its cons
 that is `[local] consolidate`.
 
 What differs from the authors' program: columns of all familiar classes are merged, not only of the φ best; integration
-starts from the consolidated head; scores of any size are finite; ties between senders are broken by name.
+starts from the consolidated head; scores of any size are finite; ties between senders are broken by what they sent.
+An own layer without weight is none of the round: the median of those that came stands in its place.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from gossip.errors import ProtocolMisuse, SettingError
 from gossip.learning.output_layer import OutputLayer
 from gossip.merging.base import Merge, MergeContext, Verdict, check_sizes
 from gossip.merging.bristle import integrator, prioritiser
+from gossip.merging.reference import reference
 from gossip.merging.settings import BristleSettings
 from gossip.parameters import ParameterSpace
 from gossip.protocols.base import Contribution
@@ -67,6 +69,8 @@ class Bristle(Merge):
     ) -> Tensor:
         """Return the merged and centred output layer [L]; see `Merge`."""
         check_sizes(own, received)
+        if received and not own_weight > 0:
+            own = reference([each.model for each in received])
         layer = self._layer or OutputLayer(context.space)
         self._layer = layer
         judged = self._judged(own, received, context)
@@ -85,7 +89,7 @@ class Bristle(Merge):
         distances = [float((each.model.double() - mine).norm()) for each in received]
         places = prioritiser.prioritise(
             distances,
-            [each.sender for each in received],
+            _ranks(received, distances, context),
             exploration=self.settings.exploration,
             budget=self.settings.budget,
             rng=context.rng(f"bristle, step {context.step}"),
@@ -178,6 +182,26 @@ def shortened(rows: Tensor, known: Tensor) -> Tensor:
     cut[0] = 1
     short: Tensor = scaled * cut.unsqueeze(2)
     return short
+
+
+def _ranks(
+    received: Sequence[Contribution], distances: Sequence[float], context: MergeContext
+) -> Sequence[int]:
+    """Return each model's place (n,) in the order of their numbers, then of the classes that are declared with them.
+
+    Asked only between equally far ones, so where there are none it is any order.
+    """
+    if len(set(distances)) == len(distances):
+        return range(len(received))
+
+    def content(place: int) -> tuple[list[float], list[int]]:
+        each = received[place]
+        return each.model.tolist(), sorted(context.declared.get(each.sender, ()))
+
+    ranks = [0] * len(received)
+    for rank, place in enumerate(sorted(range(len(received)), key=content)):
+        ranks[place] = rank
+    return ranks
 
 
 def _median(rows: Tensor) -> Tensor:

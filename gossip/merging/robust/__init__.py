@@ -29,16 +29,20 @@ Before a rule, joined by `+` and applied from left to right:
 | name | what it does | f | cost |
 |---|---|---|---|
 | `nnm` | each model becomes the mean of its n - f nearest: order-optimal with unlike data | yes | n²d |
-| `bucketing` | means of random groups of `bucket_size`; n shrinks, f does not | no | n²d |
+| `bucketing` | means of groups of `bucket_size`, drawn in every gossip step; n shrinks, f does not | no | n²d |
 | `clipping` | differences from own are shortened to `clip_norm` | no | n²d |
 | `arc` | the longest differences from own, as many as f says, are shortened to the next one's | yes | n²d |
+
+Names of peers decide nothing. Of models that a rule cannot tell apart each counts in part; `krum`, which takes
+one, goes by more neighbours and at last by the coordinates. Behind `arc` and `clipping` `nna` keeps the order that
+distances had before.
 
 Mixing weights are used by `self-centered-clipping` and `cs-plus`; all others take every model for one.
 
 With every protocol. `rounds`: n is a peer's degree plus one. A neighbour that is late or gone lowers n, not f;
 while 2f ≥ n then, the own model stays as it is and each received one is judged "too few". At a MoDeST
-aggregator n is the number of models that came, with equal weights; one that did not train is the reference
-only. `push` merges what has arrived since the last local update, weighted by age: with one model at a time, n =
+aggregator n is the number of models that came, with equal weights; one that did not train has none among them,
+and rules that begin at the own model begin at the coordinate-wise median of the others. `push` merges what has arrived since the last local update, weighted by age: with one model at a time, n =
 2, only rules without f make sense.
 """
 

@@ -3,8 +3,8 @@
 Before any rule: models with a value that is not finite are left out and counted against f, as are those that
 were rejected before, since whoever sent one is Byzantine (f becomes max(0, f - dropped)); a second model of one
 sender replaces its first; weight 0 is not a neighbour. The own model is never dropped. It is an input where its
-weight W_ii is positive; at an aggregator that did not train it is not, and then only the point from which rules
-measure.
+weight W_ii is positive, and then also the point from which rules measure. At an aggregator that did not train it is
+neither: rules measure from the coordinate-wise median of what came.
 
 A model that did not come lowers n but not f: those that lie are never late. Where 2f ≥ n then, no rule can tell
 the honest from the others: the own model is kept as it is and every received one is judged "too few". It is
@@ -25,6 +25,7 @@ from torch import Tensor
 
 from gossip.merging.base import Merge, MergeContext, Verdict, check_sizes, check_weights
 from gossip.merging.blocks import fresh_like
+from gossip.merging.reference import median_of
 from gossip.merging.robust.distances import Matrix, Vector
 from gossip.merging.robust.models import Models
 from gossip.merging.robust.pre_aggregations import PRE_AGGREGATIONS
@@ -61,6 +62,8 @@ class RobustMerge(Merge):
     retains = False
     left_out: ClassVar[str] = "far"
     """The reason told for a model without any share."""
+    measures: ClassVar[bool] = True
+    """It measures from the own model, or from what stands in its place."""
 
     def __init__(self, settings: RobustSettings) -> None:
         self.settings = settings
@@ -80,7 +83,7 @@ class RobustMerge(Merge):
         finite = {
             sender: vector for sender, each in unique.items() if is_finite(vector := as_array(each.model))
         }
-        origin = as_array(own)
+        origin = self._origin(own, own_weight, list(finite.values()))
         unusable = None if is_finite(origin) else OWN_NOT_FINITE
         f = self._f(context.rejected + len(unique) - len(finite))
         models = _models(origin, own_weight, context.peer, finite, unique, f)
@@ -90,7 +93,7 @@ class RobustMerge(Merge):
         try:
             if unusable or not finite:
                 raise TooFewModels
-            after, outcome = self.apply(models, result.numpy(), rng=context.rng, context=context)
+            after, outcome = self.apply(models, result.numpy(), rng=_by_step(context), context=context)
         except TooFewModels:
             for sender in sorted(finite):
                 judge(Verdict(sender, 0.0, unusable or TOO_FEW))
@@ -115,6 +118,12 @@ class RobustMerge(Merge):
     @abc.abstractmethod
     def decide(self, models: Models, out: Vector, context: MergeContext | None) -> Outcome:
         """Apply the rule itself; write the result to `out` [P]."""
+
+    def _origin(self, own: Tensor, own_weight: float, finite: Sequence[Vector]) -> Vector:
+        """Return the point to measure from [P]; of an own model without weight nothing is read."""
+        if own_weight > 0 or not finite:
+            return as_array(own)
+        return median_of(finite) if self.measures or self.pre_aggregations else finite[0]
 
     def _f(self, dropped: int) -> int:
         return max(0, (self.settings.f or 0) - dropped)
@@ -149,6 +158,13 @@ class Combining(RobustMerge):
     @abc.abstractmethod
     def coefficients(self, models: Models) -> Outcome:
         """Return what each row contributes to the result."""
+
+
+def _by_step(context: MergeContext) -> Rng:
+    """Return the generators of a round's gossip step: each draws anew."""
+    if not context.step:
+        return context.rng
+    return lambda purpose: context.rng(f"{purpose}, step {context.step}")
 
 
 def as_array(model: Tensor) -> Vector:

@@ -18,6 +18,7 @@ from gossip.merging.robust.settings import (
     ClippedSumSettings,
     SelfCenteredClippingSettings,
 )
+from gossip.merging.robust.ties import groups, smallest
 
 WEIGHT_ROUNDING = 1e-9
 """Sums of mixing weights are compared up to this."""
@@ -27,7 +28,7 @@ class CenteredClipping(Combining):
     """v ← v + (1/n) Σ_j (x_j - v) min(1, τ/||x_j - v||), `iterations` times.
 
     Karimireddy et al. 2021, arXiv 2012.10333. It starts at the own model, which is what the last merge left,
-    trained since: no state is kept between merges.
+    trained since, or where that is no input at the others' median: no state is kept between merges.
     """
 
     settings: CenteredClippingSettings
@@ -87,8 +88,9 @@ class SelfCenteredClipping(_Gossip):
         if byzantine <= 0:
             return float(np.inf)
         neighbours = np.flatnonzero(weights)
-        near = neighbours[np.argsort(away[neighbours], kind="stable")][: max(0, len(neighbours) - models.f)]
-        return float(np.sqrt(weights[near] @ away[near] ** 2 / byzantine))
+        nearest, shares = smallest(away[neighbours], max(0, len(neighbours) - models.f))
+        near = neighbours[nearest]
+        return float(np.sqrt((weights[near] * shares) @ away[near] ** 2 / byzantine))
 
 
 class ClippedSum(_Gossip):
@@ -96,7 +98,7 @@ class ClippedSum(_Gossip):
 
     τ is the largest distance up to which the neighbours, the nearest first, weigh no more than W_tot - 2b,
     where b is the weight that Byzantine neighbours may have: the f largest. If none is so near, nobody is
-    believed.
+    believed. Of equally far ones the heaviest is counted first.
     """
 
     def __init__(self, settings: ClippedSumSettings) -> None:
@@ -106,7 +108,10 @@ class ClippedSum(_Gossip):
     def reach(self, models: Models, weights: Matrix, away: Matrix) -> float:
         """See the class."""
         neighbours = np.flatnonzero(weights)
-        order = neighbours[np.argsort(away[neighbours], kind="stable")]
+        rank = np.empty(len(neighbours))
+        for number, group in enumerate(groups(away[neighbours])):
+            rank[group] = number
+        order = neighbours[np.lexsort((-weights[neighbours], rank))]
         believed = weights.sum() - 2 * _largest(weights, models.f)
         inside = np.cumsum(weights[order]) <= believed + WEIGHT_ROUNDING
         return float(away[order][inside].max(initial=0.0))

@@ -27,10 +27,16 @@ JUDGED_COORDINATES_MAX = 128
 """A row's share is told from so many coordinates: near enough for a report, and cheap beside the rule."""
 
 
+MIXED_ROUNDING = 1e-12
+"""What lies between two coordinates of mixed rows that are the same, at most: sums that cancel, or one rounding to
+float32."""
+
+
 class Coordinatewise(RobustMerge):
     """One order statistic per coordinate."""
 
     left_out: ClassVar[str] = "extreme"
+    measures: ClassVar[bool] = False
 
     def decide(self, models: Models, out: Vector, context: MergeContext | None) -> Outcome:
         """Apply the statistic block by block, and see on a sample of the coordinates who decided."""
@@ -85,7 +91,9 @@ class Meamed(Coordinatewise):
 
     def statistic(self, models: Models) -> Statistic:
         """See the class."""
-        return functools.partial(mean_around_median, f=models.f)
+        rounding = max(MIXED_ROUNDING, 4 * float(np.finfo(models.own.dtype).eps))
+        rounding = 0.0 if models.mixing is None else rounding
+        return functools.partial(mean_around_median, f=models.f, rounding=rounding)
 
     def window(self, models: Models) -> tuple[int, int]:
         """The nearest n - f."""

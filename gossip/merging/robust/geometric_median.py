@@ -4,6 +4,9 @@ Weiszfeld's iteration, on coefficients: z stays a combination of the rows, and |
 products. An iteration therefore costs n² numbers whatever the models' size, and it is run until it stands
 still. It begins at the row with the smallest sum of distances, which no minority can move far; from the origin,
 and cut off after three iterations, the result would depend on where the origin is, and could end anywhere.
+
+Of an even number of rows on one line every point between the middle two has the least sum: then it is the mean of
+the rows that have it, as the median has it.
 """
 
 from __future__ import annotations
@@ -14,10 +17,13 @@ from gossip.merging.robust.base import Combining, Outcome
 from gossip.merging.robust.distances import Matrix
 from gossip.merging.robust.models import Models
 from gossip.merging.robust.settings import GeometricMedianSettings
+from gossip.merging.robust.ties import minima
 
 ITERATIONS_MAX = 2000
 TOLERANCE = 1e-12
 """Change of the coefficients at which the iteration stands still."""
+PULL_ROUNDING = 1e-9
+"""Two rows of four, and two others of them elsewhere, are equally good: rounding is not to tell them apart."""
 
 
 class GeometricMedian(Combining):
@@ -39,12 +45,13 @@ def weiszfeld(products: Matrix, squared_distances: Matrix, *, nu: float) -> Matr
         nu: smoothing, w_j = 1 / max(ν, ||z - y_j||); in units of the medoid's median distance.
     """
     distances = np.sqrt(squared_distances)
-    medoid = int(np.argmin(distances.sum(axis=1)))
-    away = distances[medoid]
-    if _is_optimal(products, away, medoid):
-        return np.asarray(np.eye(len(away))[medoid])
-    scale = float(np.median(away))
-    coefficients = 1 / np.maximum(away, scale)
+    medoids = minima(distances.sum(axis=1))
+    optimal = [medoid for medoid in medoids.tolist() if _is_optimal(products, distances[medoid], medoid)]
+    if optimal:
+        # Those that minimise a convex function are a convex set.
+        return np.asarray(np.eye(len(distances))[optimal].mean(axis=0))
+    scale = float(np.median(distances[medoids], axis=1).mean())
+    coefficients = (1 / np.maximum(distances[medoids], scale)).mean(axis=0)
     coefficients /= coefficients.sum()
     norms = np.diagonal(products)
     for _ in range(ITERATIONS_MAX):
@@ -74,4 +81,4 @@ def _is_optimal(products: Matrix, away: Matrix, row: int) -> bool:
     pull = inverse.copy()
     pull[row] -= inverse.sum()
     squared = float(pull @ products @ pull)
-    return bool(np.sqrt(max(squared, 0.0)) <= np.count_nonzero(~others))
+    return bool(np.sqrt(max(squared, 0.0)) <= np.count_nonzero(~others) * (1 + PULL_ROUNDING))

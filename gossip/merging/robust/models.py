@@ -23,6 +23,7 @@ from gossip.merging.robust.distances import (
     squared_norms,
 )
 from gossip.merging.robust.scratch import scratch
+from gossip.merging.robust.ties import Places, first_by_content, groups
 
 BLOCK_BYTES = 5 * 2**19
 """Of one float64 block of all rows, when they are combined."""
@@ -43,9 +44,9 @@ class Models:
     weights: Matrix
     """W_ij, own among them where it is an input (n)."""
     own: Vector
-    """The peer's own model [P]: the point everything is measured from, whether or not it is an input."""
+    """The point everything is measured from [P]: the peer's own model, or where that is no input the others' median."""
     own_index: int | None
-    """Its place among the rows, or `None` where it is not an input."""
+    """The own model's place among the rows, or `None` where it is not an input."""
     f: int
     """How many of the models may be Byzantine."""
     mixing: Matrix | None = None
@@ -54,6 +55,8 @@ class Models:
     """The row in which each model stands in the end (n): after bucketing, its bucket's."""
     pulled: frozenset[int] = frozenset()
     """Models that a pre-aggregation scaled down."""
+    unclipped: Matrix | None = None
+    """How far each row was from own (m) before clipping made the far ones equally far; `None` where none has."""
 
     def __len__(self) -> int:
         return len(self.vectors) if self.mixing is None else len(self.mixing)
@@ -72,14 +75,16 @@ class Models:
 
     @functools.cached_property
     def squared_distances(self) -> Matrix:
-        """||y_i - y_j||² (m, m)."""
+        """||y_i - y_j||² (m, m); 0 where mixed rows differ by rounding alone."""
         if self.mixing is None:
             return squared_distances(self.vectors, self.products)
-        return from_gram(self.products)
+        squared = from_gram(self.products)
+        squared[squared <= self.noise[:, None] + self.noise[None, :]] = 0.0
+        return squared
 
     @functools.cached_property
     def distances_from_own(self) -> Matrix:
-        """||y_j - c|| (m), where c is the own row, or the own model where that is not an input."""
+        """||y_j - c|| (m), where c is the own row, or the reference where own is not an input."""
         if self.mixing is None:
             known = "_vector_products" in self.__dict__
             squared = np.diagonal(self.products) if known else squared_norms(self.vectors, self.own)
@@ -90,6 +95,40 @@ class Models:
         distances: Matrix = np.sqrt(np.maximum(squared, 0.0))
         return distances
 
+    @functools.cached_property
+    def noise(self) -> Matrix:
+        """By how much rounding may put ||y_i - y_j||² wrong, once for each of the two (m)."""
+        if self.mixing is None:
+            return np.zeros(len(self))
+        mixing = np.abs(self.mixing)
+        terms: Matrix = np.einsum("ij,jk,ik->i", mixing, np.abs(self._vector_products), mixing, optimize=True)
+        return MIXED_NOISE * terms
+
+    @functools.cached_property
+    def order(self) -> Places:
+        """The rows in an order that no name and no place among what came decides (m).
+
+        Models by their distance from own, equally far ones by their coordinates; rows as the models they were made of.
+        Buckets were drawn from such an order and are in one.
+        """
+        if self.row_of:
+            return np.arange(len(self))
+        ordered: list[int] = []
+        for group in groups(np.diagonal(self._vector_products)):
+            left = group.tolist()
+            while left:
+                ordered.append(
+                    first_by_content(
+                        lambda here: [vector[here] for vector in self.vectors], left, len(self.own)
+                    )
+                )
+                left.remove(ordered[-1])
+        return np.array(ordered, dtype=np.intp)
+
+    def first_by_content(self, rows: Sequence[int]) -> int:
+        """Return one of some rows: the first by its coordinates."""
+        return first_by_content(self.columns, rows, len(self.own))
+
     def mixed(
         self,
         matrix: Matrix,
@@ -97,6 +136,7 @@ class Models:
         own_index: int | None,
         row_of: tuple[int, ...] | None = None,
         pulled: frozenset[int] = frozenset(),
+        unclipped: Matrix | None = None,
     ) -> Models:
         """Return the rows Σ_j `matrix`_ij (y_j - own) + own; `matrix` is (new m, m)."""
         after = replace(
@@ -105,6 +145,7 @@ class Models:
             own_index=own_index,
             row_of=self.row_of if row_of is None else row_of,
             pulled=self.pulled | pulled,
+            unclipped=unclipped,
         )
         # What was measured once stays measured.
         after.__dict__["_vector_products"] = self._vector_products
@@ -179,5 +220,7 @@ def combine(own: Vector, used: Sequence[tuple[float, Vector]], rest: float, out:
         out[here] = shares @ part
 
 
+MIXED_NOISE = 1e-14
+"""Of the terms whose sum is the squared norm of a mixed row: some hundred roundings."""
 ROUNDING = 1e-12
 """A remainder of own no larger than this is what is left of sums like 1/3 + 1/3 + 1/3."""

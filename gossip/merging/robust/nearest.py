@@ -18,6 +18,7 @@ from gossip.merging.robust.base import Combining, Outcome, RobustMerge
 from gossip.merging.robust.distances import Matrix, Vector
 from gossip.merging.robust.models import Models
 from gossip.merging.robust.settings import UbarSettings
+from gossip.merging.robust.ties import minima, smallest
 
 HIGH_LOSS = "high loss"
 
@@ -26,13 +27,15 @@ class NearestNeighbourAveraging(Combining):
     """The mean of the n - f rows nearest to the own one: MoNNA's rule (Farhadkhani et al. 2023, arXiv 2210.00534)."""
 
     def coefficients(self, models: Models) -> Outcome:
-        """See the class. The own row is the nearest, before copies of it."""
-        away = models.distances_from_own.copy()
+        """See the class. The own row is the nearest, before copies of it; others that tie count in part."""
+        squared, noise = models.distances_from_own**2, models.noise.copy()
         if models.own_index is not None:
-            away[models.own_index] = -1.0
+            noise += noise[models.own_index]
+            squared[models.own_index], noise[models.own_index] = -1.0, 0.0
         keep = len(models) - models.f
         coefficients = np.zeros(len(models))
-        coefficients[np.argsort(away, kind="stable")[:keep]] = 1 / keep
+        nearest, shares = smallest(squared, keep, then=models.unclipped, slack=noise)
+        coefficients[nearest] = shares / keep
         return Outcome(coefficients)
 
 
@@ -40,7 +43,8 @@ class Ubar(RobustMerge):
     """UBAR, earlier MOZI: near in parameters, then good on own samples (Guo et al. 2021, arXiv 2010.10149).
 
     Stage 1 keeps the ρ·deg received models nearest to own; stage 2 those of them whose loss on a batch of own
-    samples is not above own, or else the best one. x_i ← α x_i + (1 - α) · their mean. No f.
+    samples is not above own, or else the best one. x_i ← α x_i + (1 - α) · their mean. No f. Several that are
+    equally far, or equally good, count in part where not all are wanted.
     """
 
     settings: UbarSettings
@@ -49,16 +53,18 @@ class Ubar(RobustMerge):
         """See the class. Computes the loss of at most ρ·deg + 1 models."""
         if context is None:
             raise ProtocolMisuse("ubar compares losses on own samples and needs a merge context")
-        received = [index for index in range(len(models)) if index != models.own_index]
-        away = models.distances_from_own
-        near = sorted(received, key=lambda index: (away[index], index))
-        near = near[: max(1, math.ceil(self.settings.rho * len(near)))]
+        received = np.array([index for index in range(len(models)) if index != models.own_index])
+        away = models.distances_from_own[received]
+        tried, shares = smallest(away, max(1, math.ceil(self.settings.rho * len(received))))
+        near = received[tried].tolist()
         own_loss, *losses = _losses([models.own, *(models.vectors[index] for index in near)], context, self)
-        good = [index for index, loss in zip(near, losses, strict=True) if loss <= own_loss]
-        if not good and math.isfinite(min(losses)):
-            good = [near[int(np.argmin(losses))]]
+        chosen = [place for place, loss in enumerate(losses) if loss <= own_loss]
+        if not chosen and math.isfinite(min(losses)):
+            chosen = minima(np.array(losses)).tolist()
+        good = [near[place] for place in chosen]
         coefficients: Matrix = np.zeros(len(models))
-        coefficients[good] = (1 - self.settings.alpha) / max(1, len(good))
+        if good:
+            coefficients[good] = (1 - self.settings.alpha) * shares[chosen] / shares[chosen].sum()
         if models.own_index is not None:
             coefficients[models.own_index] = 1 - coefficients.sum()
         models.combine(coefficients, out)

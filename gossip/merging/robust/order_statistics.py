@@ -45,11 +45,17 @@ def trimmed_mean(rows: Sequence[Vector], out: Vector, *, f: int) -> None:
     _mean(_ranks(rows, f, len(rows) - f), out)
 
 
-def mean_around_median(rows: Sequence[Vector], out: Vector, *, f: int) -> None:
+def mean_around_median(rows: Sequence[Vector], out: Vector, *, f: int, rounding: float = 0.0) -> None:
     """Write the mean of the n - f values of each column nearest to its median.
 
     In order of size they are neighbours: of the i-th smallest and the i-th of the f largest exactly one is among
     them, the nearer one. Where both are equally far each counts half, so that no order of the rows matters.
+
+    Args:
+        rows: n rows.
+        out: where to write.
+        f: so many values of each column are left out.
+        rounding: by what share of a column's largest its values may be wrong, for rows that are sums.
     """
     n, length = len(rows), len(out)
     keep = n - f
@@ -65,8 +71,11 @@ def mean_around_median(rows: Sequence[Vector], out: Vector, *, f: int) -> None:
         np.subtract(high, middle, out=above)
         total += np.where(below < above, low, high)
         tied = below == above
+        if rounding:
+            tied |= np.abs(below - above) <= rounding * np.maximum(np.abs(ordered[0]), np.abs(ordered[-1]))
         if tied.any():
-            total[tied] += (low[tied].astype(np.float64) - high[tied]) / 2
+            other = np.where(below < above, high, low)[tied].astype(np.float64)
+            total[tied] += (other - np.where(below < above, low, high)[tied]) / 2
     np.divide(total, keep, out=out, casting="same_kind")
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from gossip.merging.robust.distances import Matrix
 from gossip.merging.robust.models import Models
 from gossip.merging.robust.settings import RobustSettings
+from gossip.merging.robust.ties import smallest
 
 Rng = Callable[[str], np.random.Generator]
 
@@ -29,7 +30,10 @@ class PreAggregation(abc.ABC):
 
 
 class NearestNeighbourMixing(PreAggregation):
-    """NNM: each row becomes the mean of its n - f nearest, itself included (Allouah et al. 2023, arXiv 2302.01772)."""
+    """NNM: each row becomes the mean of its n - f nearest, itself included (Allouah et al. 2023, arXiv 2302.01772).
+
+    Of several that are equally far, and not all among the nearest, each counts in part.
+    """
 
     def __call__(self, models: Models, *, rng: Rng) -> Models:
         """See the class."""
@@ -38,8 +42,9 @@ class NearestNeighbourMixing(PreAggregation):
         squared = models.squared_distances.copy()
         np.fill_diagonal(squared, -1.0)  # itself first, before copies of it
         matrix = np.zeros((count, count))
-        nearest = np.argsort(squared, axis=1, kind="stable")[:, :keep]
-        np.put_along_axis(matrix, nearest, 1 / keep, axis=1)
+        for row, away, noise in zip(matrix, squared, models.noise, strict=True):
+            nearest, shares = smallest(away, keep, slack=models.noise + noise)
+            row[nearest] = shares / keep
         return models.mixed(matrix, own_index=models.own_index)
 
 
@@ -47,9 +52,13 @@ class Bucketing(PreAggregation):
     """Means of random groups of s, the last one smaller (Karimireddy et al. 2022, arXiv 2006.09365)."""
 
     def __call__(self, models: Models, *, rng: Rng) -> Models:
-        """See the class. The groups are drawn anew in every round, and are each peer's own."""
+        """See the class. The groups are drawn anew in every gossip step, and are each peer's own.
+
+        They are drawn from the models in an order that their contents give, so that another name is no other group.
+        Who lies may choose its place by that; f bad buckets at most are all that the rule is promised.
+        """
         count, size = len(models), self.settings.bucket_size
-        order = rng("bucketing").permutation(count)
+        order = models.order[rng("bucketing").permutation(count)]
         matrix = np.zeros((-(-count // size), count))
         for bucket, row in enumerate(matrix):
             members = order[bucket * size : (bucket + 1) * size]
@@ -60,7 +69,10 @@ class Bucketing(PreAggregation):
 
 
 class Clipping(PreAggregation):
-    """Differences from the own model are shortened to `clip_norm`, as the field shortens gradients."""
+    """Differences from the own model are shortened to `clip_norm`, as the field shortens gradients.
+
+    What was farther than another stays so for a rule that ranks by this distance, though both are as near now.
+    """
 
     def __call__(self, models: Models, *, rng: Rng) -> Models:
         """See the class."""
@@ -88,7 +100,8 @@ def _clipped(models: Models, norms: Matrix, reach: float) -> Models:
     scale[long] = reach / norms[long]
     rows = models.row_of or range(len(norms))
     pulled = frozenset(model for model, row in enumerate(rows) if long[row])
-    return models.mixed(np.diag(scale), own_index=models.own_index, pulled=pulled)
+    before = norms if models.unclipped is None else models.unclipped
+    return models.mixed(np.diag(scale), own_index=models.own_index, pulled=pulled, unclipped=before)
 
 
 PRE_AGGREGATIONS: Mapping[str, Callable[[RobustSettings], PreAggregation]] = {
