@@ -42,8 +42,9 @@ Mixing weights are used by `self-centered-clipping` and `cs-plus`; all others ta
 With every protocol. `rounds`: n is a peer's degree plus one. A neighbour that is late or gone lowers n, not f;
 while 2f ≥ n then, the own model stays as it is and each received one is judged "too few". At a MoDeST
 aggregator n is the number of models that came, with equal weights; one that did not train has none among them,
-and rules that begin at the own model begin at the coordinate-wise median of the others. `push` merges what has arrived since the last local update, weighted by age: with one model at a time, n =
-2, only rules without f make sense.
+and rules that begin at the own model begin at the coordinate-wise median of the others. `push` merges what has
+arrived since the last local update, weighted by age: with one model at a time, n = 2, only rules without f make
+sense.
 """
 
 from __future__ import annotations
