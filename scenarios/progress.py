@@ -29,6 +29,8 @@ class State:
     accuracy_min: float | None
     accuracy_of_mean: float | None
     bytes_sent: int
+    died: int = 0
+    """Peers whose process has ended though nobody wanted it to."""
 
 
 class Progress(Protocol):
@@ -134,7 +136,7 @@ def told(state: State) -> str:
     if state.accuracy_of_mean is not None:
         parts.append(f"of the mean {100 * state.accuracy_of_mean:.1f} %")
     parts.append(f"{human_bytes(state.bytes_sent)} sent")
-    parts.append(f"{state.running} running")
+    parts.append(f"{state.running} running" + (f", {state.died} died" if state.died else ""))
     return "  ".join(parts)
 
 

@@ -29,7 +29,7 @@ class PeerOutcome:
 
     peer: str
     state: str
-    """"finished", "interrupted", or how else it ended."""
+    """"finished", "interrupted", "died" where nobody wanted it to end, or how else it ended."""
     rounds: int
     accuracy: float | None
     """Of its own model on the common test set."""
@@ -49,6 +49,8 @@ class PeerOutcome:
     """Sender -> mean weight of those models."""
     verdicts_on_others: Counts = field(default_factory=dict)
     """Those on the models of senders of whom there were too many to name."""
+    last_words: str | None = None
+    """How one that died has ended, and the last line of its log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,6 +38,11 @@ class ScenarioTable(Settings):
     seed: int = Field(0, ge=0, lt=2**63, description="of everything that is drawn")
     peers: int = Field(8, ge=1, le=PEERS_MAX)
     algorithm: str = Field(DEFAULT_ALGORITHM, description="a preset; written keys override it")
+    strict: bool = Field(
+        False,
+        description="a process that ends though no fault of the scenario wanted it ends the run; otherwise the run "
+        "goes on without that peer and says so. Simulated peers end only as the scenario wants",
+    )
 
 
 class ProcessesSettings(Settings):

@@ -11,7 +11,7 @@ import numpy as np
 from scenarios.records import Counts, PeerOutcome, Records, point_of
 from scenarios.scenario import ScenarioSettings
 
-FAULTS = ("crashed", "restarted", "left", "joined")
+FAULTS = ("crashed", "restarted", "left", "joined", "died")
 
 
 def summarise(

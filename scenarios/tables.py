@@ -14,6 +14,9 @@ from gossip.telemetry.progress import human_bytes
 from scenarios.differences import short_names
 from scenarios.records import SweepRow
 
+DEAD_SHOWN = 5
+"""Mostly they have all died of one thing; report.html has them all."""
+
 PEERS_SHOWN = 24
 """More rows than fit on a screen say less than the mean; report.html has them all."""
 
@@ -35,7 +38,7 @@ def print_result(
         table.add_column(name, justify="left" if name == "peer" else "right")
     for peer in peers[:PEERS_SHOWN]:
         table.add_row(
-            peer["peer"] if peer["honest"] else f"{peer['peer']} (attacks)",
+            _called(peer),
             percent(peer["accuracy"]),
             str(peer["rounds"]),
             human_bytes(peer["sent"]["total"]),
@@ -83,7 +86,18 @@ def print_result(
     if rejected:
         told = ", ".join(f"{reason} {count}" for reason, count in rejected.items())
         console.print(f"  rejected messages  {told}", highlight=False)
+    for peer in [peer for peer in peers if peer["state"] == "died"][:DEAD_SHOWN]:
+        # What a process said last is no markup.
+        line = f"  died               {peer['peer']} {peer['last_words']}"
+        console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
     console.print(f"\nreport: {report}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _called(peer: Mapping[str, Any]) -> str:
+    marks = [
+        word for word, true in (("attacks", not peer["honest"]), ("died", peer["state"] == "died")) if true
+    ]
+    return str(peer["peer"]) + (f" ({', '.join(marks)})" if marks else "")
 
 
 def print_library(console: Console, scenarios: Sequence[Mapping[str, Any]]) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from gossip.errors import SettingError
 from gossip.wire.messages import type_of
 from scenarios.engines import homes as preparation
+from scenarios.engines.deaths import Deaths
 from scenarios.engines.launcher import Exit, Launcher, last_line
 from scenarios.engines.process_faults import ProcessFaults
 from scenarios.engines.watch import Watch, finite, read_all
@@ -34,7 +35,8 @@ def run(scenario: ScenarioSettings, folder: Path, progress: Progress) -> Records
     """Run every peer of the scenario as a process, to the end of all.
 
     Raises:
-        RunFailed: a peer failed or nobody got on any more; one sentence that names the peer and its log.
+        RunFailed: no honest peer is left, or nobody got on any more; with `[scenario] strict`, any peer failed. One
+            sentence that names a peer and its log.
         UserError: data or model cannot be used.
         KeyboardInterrupt: as it came; all processes are gone then.
     """
@@ -84,6 +86,8 @@ class _Processes:
         self._first_round_s: float | None = None
         self._honest = {name: self._homes[name] for name in scenario.honest_names}
         self._watch = Watch(self._honest, began=self._began)
+        self._deaths = Deaths(self._honest, strict=scenario.scenario.strict)
+        self._ended_well: set[str] = set()
 
     def run(self, task: Any) -> Records:
         from scenarios.engines.averages import Averages
@@ -105,6 +109,8 @@ class _Processes:
 
     def _start(self, name: str, fresh: bool) -> None:
         home = self._homes[name]
+        self._deaths.started_again(name)
+        self._ended_well.discard(name)
         if name in self._honest:
             program, argv = "gossip.cli", preparation.arguments(self._folder, home, fresh=fresh)
         else:
@@ -115,39 +121,58 @@ class _Processes:
         )
 
     def _follow(self, averages: Averages) -> None:
-        """Watch until every process has ended well."""
+        """Watch until every process has ended."""
         stall_s = self._scenario.processes.stall_timeout_s
         moved_s = time.monotonic()
         while self._launcher.running:
             for exit in self._launcher.wait(POLL_S):
                 moved_s = time.monotonic()
-                if exit.code != 0 and exit.name not in self._faults.down:
-                    raise self._failure(exit)
+                self._ended(exit)
+            may_come = self._faults.absent | self._faults.down if self._faults.pending else set()
+            self._deaths.check(self._launcher.running.keys() | self._ended_well | may_come)
             if self._watch.look():
                 moved_s = time.monotonic()
                 if self._first_round_s is None:
                     self._first_round_s = moved_s
-                averages.advance(self._watch.rounds())
+                averages.advance(self._passed())
             if self._first_round_s is not None:
                 self._faults.apply(time.monotonic() - self._first_round_s)
             self._progress.update(self._state(averages))
             if time.monotonic() - moved_s > stall_s:
                 raise self._stalled(stall_s)
+        self._deaths.check(self._ended_well)
         self._watch.look()
-        averages.advance(self._watch.rounds())
+        averages.advance(self._passed())
         self._progress.update(self._state(averages))
 
-    def _failure(self, exit: Exit) -> RunFailed:
+    def _ended(self, exit: Exit) -> None:
+        """Note how a process has ended.
+
+        Raises:
+            PortTaken: before it began. RunFailed: the run cannot go on, or shall not.
+        """
+        if exit.name in self._faults.down:
+            return
+        if exit.code == 0:
+            self._ended_well.add(exit.name)
+            return
         log = self._homes[exit.name] / "node.log"
-        said = last_line(log)
-        if exit.code == 2 and exit.name not in self._watch.latest and _is_about_a_port(said):
-            return PortTaken(f"{exit.name} could not start: {said}; see {log}")
-        how = f"with exit code {exit.code}" if exit.code > 0 else f"by signal {-exit.code}"
-        return RunFailed(f"{exit.name} ended {how}: {said}; see {log}")
+        if (
+            exit.code == 2
+            and exit.name not in self._watch.latest
+            and _is_about_a_port(said := last_line(log))
+        ):
+            raise PortTaken(f"{exit.name} could not start: {said}; see {log}")
+        self._deaths.note(exit, log, time=time.time() - self._began)
+
+    def _passed(self) -> Mapping[str, int]:
+        """Return the last round that each peer is known to have done; nobody waits for the dead."""
+        return {**self._watch.rounds(), **dict.fromkeys(self._deaths.now, self._scenario.stop.rounds)}
 
     def _stalled(self, seconds: float) -> RunFailed:
         rounds = self._watch.rounds()
-        slowest = min(self._honest, key=lambda name: rounds.get(name, 0))
+        living = [name for name in self._honest if name in self._launcher.running] or list(self._honest)
+        slowest = min(living, key=lambda name: rounds.get(name, 0))
         log = self._homes[slowest] / "node.log"
         return RunFailed(
             f"no peer has got on for {seconds:g} s; the furthest behind is {slowest} in round "
@@ -162,6 +187,7 @@ class _Processes:
         return State(
             seconds=time.time() - self._began,
             running=len(self._launcher.running),
+            died=len(self._deaths.now),
             rounds_mean=sum(rounds.values()) / len(self._honest),
             rounds_min=min(rounds.values()) if len(rounds) == len(self._honest) else 0,
             accuracy_mean=sum(accuracies) / len(accuracies) if accuracies else None,
@@ -175,6 +201,7 @@ class _Processes:
         events = [event for home in self._homes.values() for event in read_all(home / "events.jsonl")]
         for event in events:
             event["time"] = round(event["time"] - self._began, 3)
+        events += [dict(death.event) for death in self._deaths.all]
         final, digest = averages.final()
         return Records(
             peers=[self._outcome(name) for name in self._homes],
@@ -187,7 +214,7 @@ class _Processes:
             seconds=max((entry["time"] for entry in metrics), default=0.0),
             attack=self._success(averages),
             model_digest=digest,
-            faults=self._faults.counts,
+            faults={**self._faults.counts, "died": len(self._deaths.all)},
         )
 
     def _success(self, averages: Averages) -> dict[str, Any] | None:
@@ -206,6 +233,10 @@ class _Processes:
 
     def _said_by(self, name: str) -> PeerOutcome:
         path = self._homes[name] / "summary.json"
+        if name in self._deaths.now:
+            death = self._deaths.now[name]
+            lost = _lost(name, self._watch.latest.get(name))
+            return replace(lost, state="died", last_words=f"ended {death.how}: {death.words}")
         if name in self._faults.down | self._faults.absent and not path.exists():
             last = self._watch.latest.get(name)
             return _lost(name, last)

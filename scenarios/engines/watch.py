@@ -34,7 +34,7 @@ class GrowingLines:
                 self._inode = inode
                 file.seek(self._offset)
                 read = file.read()
-        except FileNotFoundError:
+        except OSError:
             return []
         whole, _, rest = read.rpartition(b"\n")
         if len(rest) > LINE_BYTES_MAX:
@@ -64,6 +64,8 @@ class Watch:
             if file.replaced:
                 self.metrics = [entry for entry in self.metrics if entry["peer"] != name]
             for entry in entries:
+                if not _is_measurement(entry):
+                    continue
                 entry = finite({**entry, "peer": name, "time": round(entry["time"] - self._began, 3)})
                 self.metrics.append(entry)
                 self.latest[name] = entry
@@ -97,9 +99,14 @@ def read_all(path: Path) -> list[dict[str, Any]]:
     return GrowingLines(path).new()
 
 
+def _is_measurement(entry: Mapping[str, Any]) -> bool:
+    """Return whether a line tells of a round: a disk may hold anything."""
+    return isinstance(entry.get("round"), int) and isinstance(entry.get("time"), (int, float))
+
+
 def _parsed(line: bytes) -> dict[str, Any] | None:
     try:
         entry = json.loads(line)
-    except (json.JSONDecodeError, UnicodeDecodeError):
+    except (ValueError, RecursionError):
         return None
     return entry if isinstance(entry, dict) else None

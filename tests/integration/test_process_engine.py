@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import scenarios
 from gossip.errors import DataError, SettingError
@@ -20,8 +22,9 @@ from scenarios.engines import homes
 from scenarios.engines.launcher import Launcher, last_line
 from scenarios.engines.watch import GrowingLines, Watch
 from scenarios.errors import RunFailed
-from scenarios.progress import State
+from scenarios.progress import State, told
 from scenarios.scenario import ScenarioSettings
+from scenarios.tables import print_result
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -147,7 +150,7 @@ def test_an_engine_that_is_not_there_is_a_sentence() -> None:
         scenarios.run("quickstart", engine="proceses")
 
 
-def started(blobs: Path, out: Path) -> subprocess.Popen[str]:
+def started(blobs: Path, out: Path, *more: str) -> subprocess.Popen[str]:
     """Start an endless run, and return once every peer is learning."""
     engine = subprocess.Popen(
         [
@@ -161,6 +164,7 @@ def started(blobs: Path, out: Path) -> subprocess.Popen[str]:
             str(out),
             "--set",
             "stop.rounds=1000000",
+            *more,
         ],
         stderr=subprocess.PIPE,
         text=True,
@@ -223,8 +227,12 @@ def test_no_process_outlives_the_engine_however_it_ends(
 
 @linux
 @pytest.mark.parametrize("victim", ["node", "server"])
-def test_a_killed_process_ends_the_run_with_a_sentence(blobs: Path, tmp_path: Path, victim: str) -> None:
-    engine = started(blobs, tmp_path / "run")
+def test_a_killed_node_ends_a_strict_run_and_a_killed_server_any_with_a_sentence(
+    blobs: Path, tmp_path: Path, victim: str
+) -> None:
+    engine = started(
+        blobs, tmp_path / "run", *(["--set", "scenario.strict=true"] if victim == "node" else [])
+    )
     (server,) = children(engine.pid)
     nodes = children(server)
     os.kill(nodes[1] if victim == "node" else server, signal.SIGKILL)
@@ -236,6 +244,61 @@ def test_a_killed_process_ends_the_run_with_a_sentence(blobs: Path, tmp_path: Pa
     else:
         assert said.startswith("gossip-scenario: the process that starts nodes has ended")
     wait_until_gone([server, *nodes])
+
+
+class Killing(Recorded):
+    """Kills a peer once the run is under way: what no fault of the scenario has asked for."""
+
+    def __init__(self, run: Path) -> None:
+        super().__init__()
+        self._run = run
+        self.killed = False
+
+    def update(self, state: State) -> None:
+        super().update(state)
+        if self.killed or state.rounds_min < 1:
+            return
+        (server,) = [pid for pid in children(os.getpid()) if b"fork_server" in _command(pid)]
+        # Forked nodes have the command line of their server: the lock of its home tells which is which.
+        home = str(self._run / "peers/peer-01/lock")
+        for pid in children(server):
+            if any(os.readlink(file) == home for file in Path(f"/proc/{pid}/fd").iterdir() if file.exists()):
+                os.kill(pid, signal.SIGKILL)
+                self.killed = True
+
+
+def _command(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+@linux
+def test_an_unplanned_death_is_recorded_shown_and_survived(blobs: Path, tmp_path: Path) -> None:
+    progress, rounds = Killing(tmp_path / "run"), 15
+    # Rounds that take longer than the engine takes to look: the peer is killed in the middle of the run.
+    overrides = {"stop.rounds": rounds, "local.epochs": 60, "node.linger_s": 1.0}
+    result = scenarios.run(
+        blobs, engine="processes", out=tmp_path / "run", overrides=overrides, progress=progress
+    )
+    assert progress.killed
+    assert result.summary["faults"]["died"] == 1
+    states = {peer["peer"]: (peer["state"], peer["rounds"]) for peer in result.peers}
+    assert states["peer-00"] == states["peer-02"] == ("finished", rounds)
+    assert states["peer-01"][0] == "died"
+    assert 1 <= states["peer-01"][1] < rounds
+    dead = result.peers[1]
+    assert dead["last_words"].startswith("ended by signal 9: ")
+    events = [json.loads(line) for line in (result.folder / "events.jsonl").read_text().splitlines()]
+    assert [(e["peer"], e["code"]) for e in events if e["event"] == "died"] == [("peer-01", -9)]
+    assert progress.told[-2].died == 1
+    assert "1 died" in told(progress.told[-2])
+    assert result.summary["accuracy"]["min"] is not None
+    assert dead["accuracy"] is None, "the dead have no model at the end"
+    page = (result.folder / "report.html").read_text()
+    assert "died</b> ended by signal 9" in page
+    shown = io.StringIO()
+    print_result(Console(file=shown, width=100), result.summary, result.peers, report="r")
+    assert "peer-01 (died)" in shown.getvalue()
+    assert "peer-01 ended by signal 9" in shown.getvalue()
 
 
 def test_a_run_that_stands_still_is_stopped_with_a_sentence(blobs: Path, tmp_path: Path) -> None:
@@ -262,8 +325,9 @@ def test_a_run_that_stands_still_is_stopped_with_a_sentence(blobs: Path, tmp_pat
         scenarios.run(blobs, engine="processes", out=tmp_path / "run", overrides=overrides)
 
 
-def test_a_peer_that_fails_is_named_with_its_last_words(
-    blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("who", ["one, strict", "one", "all"])
+def test_a_peer_that_cannot_start_is_named_with_its_last_words(
+    blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, who: str
 ) -> None:
     right = homes.arguments
     monkeypatch.setattr(
@@ -271,11 +335,29 @@ def test_a_peer_that_fails_is_named_with_its_last_words(
         "arguments",
         lambda folder, home, fresh=True: [
             *right(folder, home),
-            *(["--rounds", "x"] if home.name == "peer-01" else []),
+            *(["--rounds", "x"] if who == "all" or home.name == "peer-01" else []),
         ],
     )
-    with pytest.raises(RunFailed, match=r"^peer-01 ended with exit code 2: .*; see .*peer-01/node\.log$"):
-        scenarios.run(blobs, engine="processes", out=tmp_path / "run")
+    overrides = {"scenario.strict": who == "one, strict", "node.start_timeout_s": 2.0, "node.linger_s": 1.0}
+
+    def run() -> scenarios.Result:
+        return scenarios.run(
+            blobs, engine="processes", out=tmp_path / "run", overrides=overrides, report=False
+        )
+
+    if who == "one":
+        result = run()
+        assert [peer["state"] for peer in result.peers] == ["finished", "died", "finished"]
+        assert result.peers[1]["last_words"].startswith("ended with exit code 2: ")
+        assert len(result.summary["curve"]) == 4
+        assert all(point["consensus_distance"] is not None for point in result.summary["curve"])
+        return
+    sentence = {
+        "all": r"^no honest peer is left: peer-0\d ended with exit code 2: .*; see .* \(and 2 more have died\)$",
+        "one, strict": r"^peer-01 ended with exit code 2: .*; see .*peer-01/node\.log$",
+    }
+    with pytest.raises(RunFailed, match=sentence[who]):
+        run()
 
 
 def test_a_port_that_is_lost_to_a_faster_program_is_replaced(

@@ -128,6 +128,7 @@ def test_the_summary_of_known_numbers(settings: ScenarioSettings, records: Recor
             "restarted": 0,
             "left": 0,
             "joined": 0,
+            "died": 0,
             "adopted": 1,
             "rejected_messages": {"stale": 1},
         },
