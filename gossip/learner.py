@@ -173,7 +173,12 @@ class Learner:
         if not received:
             return []
         sanitiser = self.sanitiser
-        refusals = sanitiser.judge(sanitise.norm_of(own), sanitise.norms_of(own, received), round=round)
+        refusals = sanitiser.judge(
+            sanitise.norm_of(own),
+            sanitise.norms_of(own, received),
+            round=round,
+            again=sanitise.judged_before(received),
+        )
         for refusal in refusals:
             if refusal is not None:
                 self._note(sanitiser.round, refusal)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from gossip.config.task import TaskSettings
 from gossip.errors import SettingError
-from gossip.merging.robust.settings import check_models
+from gossip.merging.robust.settings import RobustSettings, check_models
 from gossip.protocols.modest.settings import ModestSettings
 from gossip.protocols.push.settings import PushSettings
 from gossip.protocols.settings import RoundsSettings
@@ -48,8 +49,9 @@ def _check_merge(task: TaskSettings, topology: Topology, names: Sequence[str]) -
             return
         degree, least = min((len(topology.row(i)), i) for i in range(topology.peers))
         models, where = degree + 1, f"peer {names[least]} with its {degree} neighbours"
-        if isinstance(task.protocol, PushSettings) and task.protocol.merge_when == "received":
-            models, where = 2, 'a peer that merges every model as it comes (merge_when = "received")'
+        if isinstance(task.protocol, PushSettings) and isinstance(task.merge, RobustSettings):
+            _check_pushes(task, task.protocol, task.merge, degree=degree, where=where)
+            _check_catching_up(task, task.protocol, task.merge)
     elif isinstance(task.protocol, ModestSettings):
         models, where = min(task.protocol.sample_size, len(names)), "an aggregator"
     else:
@@ -58,3 +60,40 @@ def _check_merge(task: TaskSettings, topology: Topology, names: Sequence[str]) -
         check_models(task.merge, models, where=where)
     except SettingError as error:
         raise SettingError(f"{task.where('merge')} {error}") from None
+
+
+def _check_pushes(
+    task: TaskSettings, push: PushSettings, merge: RobustSettings, *, degree: int, where: str
+) -> None:
+    """Refuse a robust rule whose merges would be too small for it to tell which model lies."""
+    if merge.f is None and merge.averages_two:
+        raise SettingError(
+            f"{task.where('merge')} kind = '{merge.kind}' must be told f with protocol 'push', where merges have as "
+            "many models as came: of two it would make their mean, whichever of them lies; with f = 1 it waits for a "
+            "third"
+        )
+    needed, usual = merge.models_min, 1 + push.models_usual(degree)
+    if degree + 1 < needed or usual >= needed:
+        return
+    share = push.share(degree)
+    # So many that nine of ten neighbours have pushed here in them.
+    periods = 1 if share == 1 else math.ceil(math.log(0.1) / math.log1p(-share))
+    mend = (
+        f"let merges see the last model of every neighbour, memory = {max(1, min(periods, push.age_limit))}"
+    )
+    if push.merge_when != "received":
+        mend += ", or push to all of them, fanout = 0"
+    raise SettingError(
+        f"{task.where('merge')} f = {merge.f} with kind = '{merge.kind}' needs at least {needed} models in a merge, "
+        f"own included; {where} has {usual} as a rule, because {push.why_few}; in [protocol], {mend}"
+    )
+
+
+def _check_catching_up(task: TaskSettings, push: PushSettings, merge: RobustSettings) -> None:
+    """Refuse fewer models to begin from, for whoever is far behind, than the rule needs."""
+    witnesses = (merge.models_min + 1) // 2
+    if push.memory and push.witnesses < witnesses:
+        raise SettingError(
+            f"{task.where('protocol')} witnesses = {push.witnesses}: whoever is far behind begins from 2 · witnesses - "
+            f"1 models, and f = {merge.f} with kind = '{merge.kind}' needs {merge.models_min}; so at least {witnesses}"
+        )

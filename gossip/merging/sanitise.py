@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pydantic import Field
@@ -122,7 +122,12 @@ class Sanitiser:
         return offender is not None and self.round < offender.until_round
 
     def judge(
-        self, own_norm: float, norms: Sequence[tuple[PeerId, float | None]], *, round: int | None = None
+        self,
+        own_norm: float,
+        norms: Sequence[tuple[PeerId, float | None]],
+        *,
+        round: int | None = None,
+        again: Container[PeerId] = (),
     ) -> list[Refusal | None]:
         """Return for each received model why it is left out, or None.
 
@@ -130,6 +135,8 @@ class Sanitiser:
             own_norm: ‖x_i‖.
             norms: sender and ‖x_j‖; NaN where values are not finite, None where the shape is wrong, `UNSEEN`.
             round: of the merge; by default the newest one.
+            again: senders whose model was judged in an earlier merge. Once more is no further offence, nor does it
+                make up for one.
         """
         if round is not None:
             self.round = max(self.round, round)
@@ -150,7 +157,10 @@ class Sanitiser:
             else:
                 reasons.append("")
             seen.add(sender)
-        return [self._note(sender, reason) for (sender, _), reason in zip(norms, reasons, strict=True)]
+        return [
+            (Refusal(sender, reason) if reason else None) if sender in again else self._note(sender, reason)
+            for (sender, _), reason in zip(norms, reasons, strict=True)
+        ]
 
     def _bound(self, own_norm: float, others: Iterable[float]) -> float:
         known = sorted(others)
@@ -203,6 +213,11 @@ def norms_of(own: Tensor, received: Sequence[Contribution]) -> list[tuple[PeerId
         else:
             norms.append((contribution.sender, norm_of(model)))
     return norms
+
+
+def judged_before(received: Sequence[Contribution]) -> frozenset[PeerId]:
+    """Return the senders whose model an earlier merge had."""
+    return frozenset(each.sender for each in received if each.again)
 
 
 def without(

@@ -11,7 +11,7 @@ from gossip.settings import Choice, Seam
 
 
 class AverageSettings(Choice):
-    """The mixing matrix' weighted average: x_i ← Σ_j W_ij x_j."""
+    """The mixing matrix' weighted average: x_i ← Σ_j W_ij x_j. One neighbour that lies can ruin it."""
 
     implementation = "gossip.merging.average:Average"
     kind: str = "average"

@@ -94,6 +94,8 @@ class Contribution(NamedTuple):
     sender: PeerId
     model: Model
     weight: float
+    again: bool = False
+    """An earlier merge had it: whatever is wrong with it was held against its sender then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -128,9 +128,7 @@ class Exchanges:
         vectors = self._arena.vectors
         for handle, row in zip(handles, rows, strict=True):
             own, own_weight, received, round, step, last, part = handle.request
-            contributions = [
-                Contribution(each.sender, vectors[each.model.row, :learned], each.weight) for each in received
-            ]
+            contributions = [each._replace(model=vectors[each.model.row, :learned]) for each in received]
             mine = vectors[own.row]
             if self._retains:  # and rows are written again
                 contributions = [each._replace(model=each.model.clone()) for each in contributions]

@@ -89,7 +89,10 @@ class Screen:
         if sanitiser is None:
             sanitiser = self._sanitisers[peer] = Sanitiser(self._settings, self._learned_size)
         refusals = sanitiser.judge(
-            own_norm, [(each.sender, norms.of_row[each.model.row]) for each in received], round=round
+            own_norm,
+            [(each.sender, norms.of_row[each.model.row]) for each in received],
+            round=round,
+            again=sanitise.judged_before(received),
         )
         for refusal in refusals:
             if refusal is not None:

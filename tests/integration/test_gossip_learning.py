@@ -7,6 +7,12 @@ from statistics import fmean
 import pytest
 
 import scenarios
+from gossip.protocols.base import Context
+from gossip.protocols.push.messages import PushMessage
+from gossip.protocols.push.protocol import Push
+from scenarios import scenario as scenario_files
+from scenarios.engines.averages import load_task
+from scenarios.engines.virtual import VirtualRun
 
 JOINED_S, PERIOD_S = 400, 10
 JOINER = "peer-19"
@@ -86,3 +92,54 @@ def test_points_of_the_curve_are_moments_at_which_all_living_peers_were_looked_a
     slow = [entry["peer"] for entry in result.metrics if entry["time"] == 70 and entry["round"] < 5]
     assert len(slow) == 2
     assert {entry["round"] for entry in result.metrics if entry["time"] == last["time"]} == {8}
+
+
+class SignFlipper(Push):
+    """Trains nothing, and pushes to all in each period the opposite of an honest model, as very old."""
+
+    run: VirtualRun
+
+    def on_start(self, ctx: Context) -> None:
+        ctx.set_timer("lie", 0.3)
+
+    def on_timer(self, ctx: Context, key: str) -> None:
+        honest = self.run.simulation.peers[0].protocol
+        assert isinstance(honest, Push)
+        model = self.run.learning.craft(self._model, [honest._model], lambda models: -models[0])
+        for peer in ctx.contacts:
+            ctx.send(peer, PushMessage(round=2**53, age=2**53, model=model))
+        if not honest._finished:
+            ctx.set_timer("lie", 1.0)
+
+    def on_message(self, ctx: Context, sender: str, message: object) -> None:
+        pass
+
+
+def test_one_liar_of_six_does_no_harm_with_a_memory_and_a_robust_rule_and_ruins_the_average():
+    """Each peer alone, with samples unlike the others', is right about 77 of 100 images, and all together 95."""
+
+    def accuracy(**values) -> float:
+        settings = scenario_files.load(
+            "quickstart",
+            values={
+                "scenario.peers": 6,
+                "scenario.algorithm": "gossip-learning",
+                "topology.kind": "full",
+                "stop.rounds": 80,
+                **values,
+            },
+        )
+        run = VirtualRun(settings, load_task(settings))
+        *honest, last = run.simulation.peers
+        liar = SignFlipper(settings.protocol, rounds=80, model=last.protocol._model)
+        liar.run, last.protocol = run, liar
+        run.simulation.start()
+        run.simulation.run(until_s=120.0)
+        assert all(peer.finished and peer.adopted == 0 for peer in honest)
+        return fmean(
+            each.accuracy for each in run.learning.evaluate([peer.protocol._model for peer in honest])
+        )
+
+    assert accuracy() < 0.5
+    robust = {"merge.kind": "nnm+trimmed-mean", "merge.f": 1, "protocol.memory": 10}
+    assert accuracy(**robust) > 0.9

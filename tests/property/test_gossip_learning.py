@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from gossip.protocols.push.ages import believed, merge_weights
+from gossip.protocols.push.inbox import Kept
+from gossip.protocols.push.memory import Memory
 from gossip.protocols.push.settings import PushSettings
 from gossip.protocols.push.tokens import TokenAccount
 
@@ -175,3 +177,69 @@ def test_the_proactive_formulas_of_the_paper():
     settings = PushSettings(tokens="randomised", token_reach=10, token_capacity=20)
     chances = [TokenAccount(settings, a).proactive() for a in (0, 9, 10, 20)]
     assert chances == [0, 0, pytest.approx(1 / 11), 1]
+
+
+def test_the_own_age_is_a_witness_of_itself_and_never_falls_in_a_merge():
+    assert believed(10, [7], witnesses=2) == [7]
+    assert believed(10, [11], witnesses=2) == [11]
+    assert believed(10, [15, 3], witnesses=2) == [11, 3]
+    merged = merge_weights(10, [3, 4], by_age=True, limit=NO_LIMIT)
+    assert merged is not None
+    assert merged.age == 10
+
+
+# --- memory ---
+
+senders = st.sampled_from("abcdef")
+merges = st.lists(
+    st.tuples(st.integers(0, 3), st.integers(0, 2), st.lists(senders, unique=True, min_size=1)), max_size=30
+)
+"""Own wake-ups and own updates since the last merge, and of whom something new has come."""
+
+
+@given(merges, st.integers(0, 6), st.integers(0, 4), st.sets(senders))
+def test_a_merge_sees_the_last_model_of_each_contact_that_is_not_too_old_and_no_other(
+    merges, periods, limit, contacts
+):
+    memory, last = Memory(periods), {}
+    wake_ups = age = 0
+    for number, (slept, trained, names) in enumerate(merges):
+        wake_ups += slept
+        age += trained
+        fresh = [Kept(age, name, number, f"{name} {number}") for name in names]
+        recalled = memory.recall(fresh, wake_ups=wake_ups, age_min=age - limit, contacts=contacts)
+        assert (
+            recalled
+            == [
+                kept
+                for name, (kept, then) in sorted(last.items())
+                if name in contacts - set(names) and wake_ups - then <= periods and kept.age >= age - limit
+            ][: None if periods else 0]
+        )
+        assert len(memory) <= len(contacts | set(names))
+        last |= {each.sender: (each, wake_ups) for each in fresh}
+
+
+@given(
+    st.integers(1, 12),
+    st.integers(0, 12),
+    st.integers(0, 10),
+    st.sampled_from(["wake-up", "full"]),
+    st.integers(1, 3),
+)
+def test_half_of_all_merges_have_as_many_models_as_is_usual(degree, fanout, memory, merge_when, rounds):
+    push = PushSettings(fanout=fanout, memory=memory, merge_when=merge_when, buffer_rounds=rounds)
+    share = push.share(degree)
+    periods = memory + (1 if merge_when == "wake-up" else rounds / share)
+    there = 1 - (1 - share) ** periods
+    usual = push.models_usual(degree)
+    as_many = [
+        math.comb(degree, n) * there**n * (1 - there) ** (degree - n) for n in range(usual, degree + 1)
+    ]
+    assert sum(as_many) >= 0.5 - 1e-9
+    assert usual == degree or usual <= PushSettings(fanout=fanout, memory=10).models_usual(degree)
+
+
+def test_more_memory_than_models_may_be_old_is_refused():
+    with pytest.raises(ValidationError, match="memory = 11 is above age_limit = 10"):
+        PushSettings(memory=11)

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gossip.config import load_task
@@ -87,6 +87,23 @@ def test_a_minority_of_long_models_does_not_hide_behind_its_own_length() -> None
     assert told == {"a": "", "b": "", "c": "", "x": "norm", "y": "norm"}
 
 
+@given(
+    own=st.floats(0, 100),
+    others=st.lists(st.floats(0, 100), min_size=1, max_size=5),
+    length=st.floats(0, 1e4),
+)
+def test_how_long_a_model_may_be_is_for_the_own_one_and_the_others_to_say(
+    own: float, others: list[float], length: float
+) -> None:
+    told = reasons(fresh(), own, {"x": length, **{f"p{k}": norm for k, norm in enumerate(others)}})
+    middle = sorted(others)[(len(others) - 1) // 2]
+    assert told["x"] == ("norm" if length > 10 * max(own, min(middle, ROOT)) else "")
+
+
+def test_of_two_long_models_and_a_short_one_none_vouches_for_itself() -> None:
+    assert reasons(fresh(), 1.0, {"a": 1.0, "x": 15.0, "y": 100.0}) == {"a": "", "x": "norm", "y": "norm"}
+
+
 @given(st.permutations(["a", "b", "c", "x", "nan"]))
 def test_the_order_of_the_senders_does_not_matter(order: list[str]) -> None:
     lengths = {"a": 1.0, "b": 1.1, "c": 0.9, "x": 1e6, "nan": math.nan}
@@ -120,6 +137,22 @@ def test_a_peer_with_more_good_models_than_bad_ones_is_never_muted(good_ones: li
         (refusal,) = sanitiser.judge(1.0, [("x", 1.0 if good else math.nan)], round=round)
         assert (refusal is None) == good
         assert not sanitiser.is_muted("x")
+
+
+@given(bad=st.integers(1, 5), repeats=st.lists(st.booleans(), max_size=40))
+def test_a_model_that_is_merged_again_is_refused_again_and_held_against_its_sender_once(
+    bad: int, repeats: list[bool]
+) -> None:
+    """What is remembered neither mutes an honest sender nor lets a liar make up for one offence with one good model."""
+    sanitiser = fresh(offences_max=bad + 1)
+    for _ in range(bad):
+        sanitiser.judge(1.0, [("x", math.nan)], round=0)
+    for good in repeats:
+        (refusal,) = sanitiser.judge(1.0, [("x", 1.0 if good else math.nan)], round=0, again=["x"])
+        assert (refusal is None) == good
+        assert not sanitiser.is_muted("x")
+    sanitiser.judge(1.0, [("x", math.nan)], round=0)
+    assert sanitiser.is_muted("x")
 
 
 def test_zero_rounds_of_muting_mute_nobody() -> None:
@@ -215,10 +248,13 @@ def bad(model: torch.Tensor, kind: str) -> torch.Tensor:
 @settings(deadline=None, max_examples=25)
 @given(
     kinds=st.lists(st.tuples(*[st.sampled_from(["good", "nan", "inf", "huge"])] * 3), min_size=1, max_size=6),
+    again=st.tuples(*[st.booleans()] * 3),
     method=st.sampled_from(["product", "alone"]),
 )
+@example(kinds=[("nan", "nan", "nan")] * 6, again=(True, False, True), method="product")
+@example(kinds=[("nan", "nan", "nan")] * 6, again=(True, False, True), method="alone")
 def test_node_and_virtual_engine_refuse_the_same_models_and_merge_the_same(
-    kinds: list[tuple[str, str, str]], method: str
+    kinds: list[tuple[str, str, str]], again: tuple[bool, bool, bool], method: str
 ) -> None:
     learning = BatchedLearning(TASK, NAMES, AverageSettings())
     if method == "alone":
@@ -232,11 +268,13 @@ def test_node_and_virtual_engine_refuse_the_same_models_and_merge_the_same(
     own, handle = start[0], learning.from_vector(start[0], 0)
     for round, of in enumerate(kinds):
         sent = [bad(model, kind) for model, kind in zip(start[1:], of, strict=True)]
-        received = [Contribution(name, model, 0.2) for name, model in zip(NAMES[1:], sent, strict=True)]
+        received = [
+            Contribution(name, model, 0.2, again=repeated)
+            for name, model, repeated in zip(NAMES[1:], sent, again, strict=True)
+        ]
         own = learner.merge(own, 0.4, received, round=round)
         handles = [
-            Contribution(name, learning.from_vector(model, k + 1), 0.2)
-            for k, (name, model) in enumerate(zip(NAMES[1:], sent, strict=True))
+            each._replace(model=learning.from_vector(each.model, k)) for k, each in enumerate(received, 1)
         ]
         handle = learning.merge(handle, 0.4, handles, peer=0, round=round)
         assert torch.allclose(learning.vector(handle), own, atol=1e-6)
@@ -245,6 +283,8 @@ def test_node_and_virtual_engine_refuse_the_same_models_and_merge_the_same(
         (judged.round, judged.verdict.sender, judged.verdict.reason) for judged in learner.take_judged()
     ]
     assert (len(told) > 0) == any(kind != "good" for of in kinds for kind in of)
+    repeating = {name for name, repeated in zip(NAMES[1:], again, strict=True) if repeated}
+    assert not any(sender in repeating and reason == "muted" for _, sender, reason in told)
 
 
 def test_a_model_that_no_merge_would_see_is_not_adopted_either() -> None:

@@ -5,6 +5,9 @@
 
 What must never happen is looked for at every event. At some time all faults end; then everybody must finish, and no
 later than its own period allows, because nobody waits for anybody.
+
+In some runs a few peers lie: about ages, rounds and being done, to everybody and all the time. They are fewer than the
+witnesses that the others ask for, and no honest peer's age may then rise because of them by more than one in a merge.
 """
 
 from __future__ import annotations
@@ -19,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossip.protocols import Contribution, Message, Protocol, RoundCompleted
-from gossip.protocols.base import Part
+from gossip.protocols.base import Context, FinishedMessage, Part, Ticket
+from gossip.protocols.push.inbox import Kept
 from gossip.protocols.push.messages import PushMessage
 from gossip.protocols.push.protocol import Push
 from gossip.protocols.push.settings import PushSettings
@@ -96,8 +100,81 @@ def _travelling(message: PushMessage) -> Vector:
     return travelling
 
 
+class Liar(Push):
+    """Trains nothing, and says anything to everybody: of an age above or between those of the honest, or below."""
+
+    world: PushWorld
+    claims: np.random.Generator
+
+    def on_start(self, ctx: Context) -> None:
+        ctx.set_timer("lie", self._settings.period_s)
+
+    def on_trained(self, ctx: Context, ticket: Ticket, model: Vector) -> None:
+        raise AssertionError("it trains nothing")
+
+    def on_peer(self, ctx: Context, peer: str, up: bool) -> None:
+        pass
+
+    def on_message(self, ctx: Context, sender: str, message: Message) -> None:
+        pass
+
+    def on_timer(self, ctx: Context, key: str) -> None:
+        draws, oldest = self.claims, self.world.oldest
+        said = [2**53, oldest + 1, max(1, oldest), int(draws.integers(1, oldest + 2)), 1]
+        parts = self._settings.parts
+        for peer in ctx.contacts:
+            if draws.random() < 0.1:
+                ctx.send(peer, FinishedMessage(round=int(draws.integers(2**40))))
+            ctx.send(
+                peer,
+                PushMessage(
+                    round=int(draws.choice([0, 3, 2**53])),
+                    age=said[int(draws.integers(len(said)))],
+                    part=int(draws.integers(parts)),
+                    parts=parts,
+                    model=np.full(parts, draws.random()),
+                ),
+            )
+        ctx.set_timer("lie", self._settings.period_s * draws.random())
+
+
+class Watched(Push):
+    """An honest peer in the presence of liars: no age that it comes to is more than they can make of it."""
+
+    world: PushWorld
+
+    def on_trained(self, ctx: Context, ticket: Ticket, model: Vector) -> None:
+        # The update is counted within; what is merged after it is looked at by itself.
+        self.world.note_age(max(self.ages) + 1)
+        super().on_trained(ctx, ticket, model)
+
+    def _merge_part(self, ctx: Context, part: int, fresh: Sequence[Kept]) -> bool:
+        before = self._ages[part]
+        news = super()._merge_part(ctx, part, fresh)
+        if self._ages[part] > before:
+            assert self._ages[part] <= self.world.oldest + 1, (
+                "a merge believes one update more than vouched for"
+            )
+            self.world.note_age(self._ages[part])
+        return news
+
+    def _catch_up(self, ctx: Context, part: int) -> None:
+        super()._catch_up(ctx, part)
+        assert self._ages[part] <= self.world.oldest, "nobody catches up beyond the oldest honest model"
+
+
 class PushWorld(Simulation):
-    """A simulation that checks what is always true."""
+    """A simulation that checks what is always true.
+
+    Args:
+        topology: the graph.
+        settings: of all peers.
+        rounds: after which a peer is done.
+        network: what it is like.
+        training_s: of each peer.
+        seed: of everything.
+        liars: positions of peers that lie.
+    """
 
     def __init__(
         self,
@@ -108,15 +185,23 @@ class PushWorld(Simulation):
         network: NetworkSettings,
         training_s: list[float],
         seed: int,
+        liars: Sequence[int] = (),
     ) -> None:
         peers = topology.peers
+        self.liars = frozenset(liars)
+        self.oldest = 0
+        """The largest age that an honest model had so far."""
         self.rounds = rounds
         self.settings = settings
         self.ended_s: dict[int, float] = {}
         self._round_of: dict[tuple[int, int], int] = {}
 
         def make_protocol(model: Vector, state: Mapping[str, int | float | str]) -> Protocol:
-            return Push.resume(settings, rounds=rounds, model=model, state=state)
+            kind = Watched if self.liars else Push
+            made = kind.resume(settings, rounds=rounds, model=model, state=state)
+            if isinstance(made, Watched):
+                made.world = self
+            return made
 
         super().__init__(
             names=[f"p{index:02d}" for index in range(peers)],
@@ -131,6 +216,31 @@ class PushWorld(Simulation):
             measure=self,  # type: ignore[arg-type]
             seed=seed,
         )
+        for index in liars:
+            self._corrupt(self.peers[index])
+
+    def note_age(self, age: int) -> None:
+        """Note that an honest model is so old."""
+        self.oldest = max(self.oldest, age)
+
+    def _corrupt(self, peer: VirtualPeer) -> None:
+        liar = Liar(self.settings, rounds=self.rounds, model=np.zeros(self.settings.parts))
+        liar.world, liar.claims = self, np.random.default_rng([self.seed, peer.index, peer.life])
+        peer.protocol = liar
+        # The run does not wait for it.
+        peer.finished = True
+        self._running -= 1
+
+    def absent(self, peer: VirtualPeer) -> None:
+        if peer.alive and peer.index in self.liars:
+            self._running += 1  # it was never waited for
+        super().absent(peer)
+
+    def restart(self, peer: VirtualPeer) -> None:
+        returns = not peer.alive
+        super().restart(peer)
+        if returns and peer.index in self.liars:
+            self._corrupt(peer)
 
     def transmit(self, sender: VirtualPeer, name: str, message: Message, connection: int) -> None:
         assert sender.alive
@@ -170,10 +280,11 @@ class PushWorld(Simulation):
         for peer in self.peers:
             protocol = peer.protocol
             assert isinstance(protocol, Push)
-            if not peer.alive:
+            if not peer.alive or peer.index in self.liars:
                 continue
             status = protocol.status()
             assert int(status["buffered"]) <= settings.parts * len(peer.contacts), "buffers are bounded"
+            assert int(status["remembered"]) <= settings.parts * len(peer.contacts) * bool(settings.memory)
             most = settings.parts * settings.token_capacity
             assert 0 <= int(status["tokens"]) <= most
             wake_ups = int(status["wake_ups"]) - int(peer.state.get("wake-ups", 0))
@@ -199,6 +310,11 @@ def draw(seed: int) -> tuple[PushWorld, float, float, str]:
         token_reach=2,
         token_capacity=int(rng.integers(2, 6)),
     )
+    hostile = np.random.default_rng([seed, 0x51])
+    if hostile.random() < 0.4:
+        settings = settings.model_copy(
+            update={"memory": min(settings.age_limit, int(hostile.integers(1, 12)))}
+        )
     topology = _draw_topology(rng, seed)
     rounds = int(rng.integers(2, 25))
     network = NetworkSettings(
@@ -209,7 +325,18 @@ def draw(seed: int) -> tuple[PushWorld, float, float, str]:
     )
     slowest_s = settings.period_s * float(rng.choice([0.1, 0.9, 5.0]))
     training_s = rng.uniform(0, slowest_s, size=topology.peers).tolist()
-    world = PushWorld(topology, settings, rounds=rounds, network=network, training_s=training_s, seed=seed)
+    # Who asks for more witnesses than it has contacts asks for all of them.
+    witnesses = min(settings.witnesses, *(len(topology.contacts(peer)) for peer in range(topology.peers)))
+    liars = hostile.permutation(topology.peers)[: max(0, witnesses - 1)].tolist()
+    world = PushWorld(
+        topology,
+        settings,
+        rounds=rounds,
+        network=network,
+        training_s=training_s,
+        seed=seed,
+        liars=liars if hostile.random() < 0.5 else (),
+    )
     heal_s = float(rng.uniform(0.2, 1.5)) * rounds * settings.period_s
     faults = _draw_faults(rng, heal_s)
     FaultPlan(FaultSettings(list=faults), world, detected_s=3.0)
@@ -217,7 +344,7 @@ def draw(seed: int) -> tuple[PushWorld, float, float, str]:
     update_s = max(training_s) + 2 * settings.period_s * (1 + settings.jitter)
     end_s = heal_s + 30 + (rounds + 1) * update_s
     words = (
-        f"seed {seed}: {topology.peers} peers, {topology.kind}, {rounds} updates, "
+        f"seed {seed}: {topology.peers} peers ({sorted(world.liars)} lie), {topology.kind}, {rounds} updates, "
         f"{settings.model_dump(exclude_defaults=True)}, {network.model_dump(exclude_defaults=True)}, "
         f"{[(f.do, round(f.at, 1), f.peers) for f in faults]}"
     )
@@ -268,7 +395,7 @@ def run(seed: int) -> PushWorld:
         late = [peer.peer for peer in world.peers if not peer.finished]
         assert not late, f"{late} have not finished at {world.now:.1f} s of {end_s:.1f}"
         for peer in world.peers:
-            assert peer.round == world.rounds
+            assert peer.index in world.liars or peer.round == world.rounds
     except AssertionError as failure:
         raise AssertionError(
             f"{words}\n{failure}\nreplay: python -m tests.simulation.push_swarm --seed {seed}"
@@ -291,6 +418,8 @@ def main() -> None:
             print(f"FAILED {failure!r}" if not str(failure) else f"FAILED {failure}")
         else:
             totals.update(world.faults)
+            totals["runs with liars"] += bool(world.liars)
+            totals["runs with a memory"] += bool(world.settings.memory)
             totals["adopted"] += sum(peer.adopted for peer in world.peers)
             for peer in world.peers:
                 totals.update({f"rejected {reason}": count for reason, count in peer.rejected.items()})

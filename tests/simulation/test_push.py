@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -296,6 +297,122 @@ def test_a_lone_neighbour_that_is_ahead_is_followed_all_the_same():
     run.start()
     run.run(until=40.0)
     assert all(run.peers[name].completed[-1].model > 80 for name in names)
+
+
+@pytest.mark.parametrize("merge_when", ["wake-up", "received", "full"])
+def test_with_a_memory_a_merge_sees_what_each_neighbour_sent_last(monkeypatch, merge_when):
+    newest: dict[tuple[str, str], float] = {}
+    counts: list[int] = []
+    on_message, merge = Push.on_message, Ctx.merge
+
+    def arrive(self: Push, ctx: Ctx, sender: str, message: Any) -> None:
+        if isinstance(message, PushMessage):
+            newest[ctx.peer, sender] = message.model
+        on_message(self, ctx, sender, message)
+
+    def merged(self: Ctx, own: float, own_weight: float, received: Any, **said: Any) -> float:
+        if 30 < said["round"] < 90:  # nobody is done yet, and pushes the same model on
+            counts.append(len(received))
+            assert all(each.model == newest[self.peer, each.sender] for each in received)
+            before = {
+                (each.sender, each.model)
+                for name, *_, had in self.world.merges
+                for each in had
+                if name == self.peer
+            }
+            assert all(each.again == ((each.sender, each.model) in before) for each in received)
+            assert not all(each.again for each in received), "without news nothing is merged"
+        return merge(self, own, own_weight, received, **said)
+
+    monkeypatch.setattr(Push, "on_message", arrive)
+    monkeypatch.setattr(Ctx, "merge", merged)
+    run = world(6, rounds=100, memory=10, merge_when=merge_when)
+    run.start()
+    run.run(until=95.0)
+    assert np.mean(counts) > 4, "of five; one in ten does not push here in ten periods"
+    heard = [done.heard for peer in run.peers.values() for done in peer.completed[30:]]
+    assert 0.5 < np.mean(heard) < 1.2, "what is remembered was heard before"
+    run.run()
+    assert [protocol(run, index).status()["remembered"] for index in range(6)] == [0] * 6, (
+        "done: all is let go"
+    )
+
+
+def test_what_is_remembered_of_a_liar_is_no_news(monkeypatch):
+    told: list[bool] = []
+
+    def react(self: TokenAccount, *, useful: bool, draw: Any) -> int:
+        told.append(useful)
+        return 0
+
+    monkeypatch.setattr(TokenAccount, "react", react)
+    run = world(4, fanout=0, memory=10, merge_when="received")
+    run.start()
+    run.run(until=5.0)
+    told.clear()
+    age = protocol(run, 0).ages[0]
+    _push(run, "p000", "p001", 2**53, 1.0)
+    _push(run, "p000", "p002", age - 1, 1.0)
+    assert told == [True, False]
+
+
+def test_a_dead_neighbours_model_is_remembered_as_long_as_asked_and_no_longer():
+    run = world(4, rounds=100, fanout=0, memory=3, jitter=0.0)
+    run.start()
+    run.at(20.5, lambda: run.crash("p003"))
+    run.run(until=40.0)
+    last = max(round for name, round, _, received in run.merges if "p003" in {r.sender for r in received})
+    assert 21 <= last <= 24
+
+
+@pytest.mark.parametrize("lie", [10**6, 1500, 500])
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_with_a_memory_whoever_is_far_behind_merges_all_models_ahead_and_a_liar_is_never_the_only_one(
+    order, lie
+):
+    """Who says an age between those of honest neighbours would have its model taken, were one of them chosen by age."""
+    run = world(6, fanout=0, memory=10)
+    run.start()
+    run.run(until=2.05)
+    claims = [("p001", 1000, 7.0), ("p002", 2000, 8.0), ("p003", lie, -1e6)]
+    for sender, age, model in (claims[place] for place in order):
+        assert run.adopted == 0, "two models, and one may lie"
+        _push(run, "p000", sender, age, model)
+    assert run.adopted == 1
+    assert run.taken_over == []
+    name, _, own_weight, received = run.merges[-1]
+    assert (name, own_weight) == ("p000", 0.0)
+    assert [(each.sender, each.model) for each in received] == [
+        ("p001", 7.0),
+        ("p002", 8.0),
+        ("p003", -1e6),
+    ]
+    assert protocol(run, 0).ages[0] == sorted([1000, 2000, lie])[1]
+
+
+def test_whoever_reconnects_all_the_time_is_pushed_to_hardly_more_than_others(monkeypatch):
+    to: Counter[str] = Counter()
+    transmit = World.transmit
+
+    def counted(self: World, sender: str, receiver: str, message: Any) -> None:
+        to[receiver] += message.carries_model
+        transmit(self, sender, receiver, message)
+
+    monkeypatch.setattr(World, "transmit", counted)
+    run = world(6, rounds=200)
+
+    def flap() -> None:
+        for name in run.names[:5]:
+            for up in (False, True):
+                run.peers[name].protocol.on_peer(Ctx(run, name), "p005", up)
+        run.at(run.now + 0.3, flap)
+
+    run.at(0.1, flap)
+    run.start()
+    run.run(until=150.0)
+    others = np.mean([to[name] for name in run.names[:5]])
+    # One push in ten periods of each neighbour, beside a fifth of the rest.
+    assert to["p005"] < 1.6 * others
 
 
 def test_models_that_were_never_trained_and_strangers_are_refused():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from scenarios import scenario as scenario_files
@@ -65,7 +67,16 @@ def test_peers_learn_where_aggregators_merge(kind):
 
 @pytest.mark.parametrize("kind", ["self-centered-clipping", "geometric-median"])
 def test_peers_learn_where_models_come_when_they_come(kind):
-    assert accuracy(run("gossip-learning", kind)) > 0.7
+    records = run("gossip-learning", kind, **{"merge.f": 1, "protocol.memory": 10})
+    assert accuracy(records) > 0.7
+    told = Counter(
+        reason
+        for peer in records.peers
+        for counts in peer.verdicts.values()
+        for reason, count in counts.items()
+        for _ in range(count)
+    )
+    assert told["too few"] < 0.1 * told.total(), "but for the first ones, merges have enough models"
 
 
 def test_a_rule_that_never_has_enough_models_leaves_peers_to_themselves_and_says_so():

@@ -129,7 +129,40 @@ def test_an_f_that_the_topology_or_the_sample_cannot_bear_is_refused_beforehand(
         scenario(**values).graphs()
     assert where in str(caught.value)
     values["merge.f"] = 1
-    scenario(**values).graphs()
     if values["scenario.algorithm"] == "gossip-learning":
         with pytest.raises(SettingError, match="merges every model as it comes"):
             scenario(**values, **{"protocol.merge_when": "received"}).graphs()
+        with pytest.raises(SettingError, match=r"has 2 as a rule, because each neighbour pushes to 1"):
+            scenario(**values).graphs()
+        values["protocol.memory"] = 4
+    scenario(**values).graphs()
+
+
+PUSH = {"scenario.algorithm": "gossip-learning", "topology.kind": "full", "scenario.peers": 6}
+
+
+@pytest.mark.parametrize("enough", [{"protocol.memory": 10}, {"protocol.fanout": 0}])
+@pytest.mark.parametrize("kind", ["median", "geometric-median", "bucketing+median"])
+def test_where_a_merge_may_have_two_models_a_median_without_f_is_refused(kind, enough):
+    values = {**PUSH, "merge.kind": kind, **enough}
+    with pytest.raises(SettingError, match="must be told f with protocol 'push'"):
+        scenario(**values).graphs()
+    scenario(**values, **{"merge.f": 1, "protocol.witnesses": 3}).graphs()
+
+
+def test_the_memory_that_is_proposed_is_accepted():
+    values = {**PUSH, "merge.kind": "trimmed-mean", "merge.f": 1}
+    for fanout, merge_when in ((1, "wake-up"), (2, "received"), (1, "received")):
+        chosen = {**values, "protocol.fanout": fanout, "protocol.merge_when": merge_when}
+        with pytest.raises(SettingError) as refused:
+            scenario(**chosen).graphs()
+        found = re.search(r"memory = (\d+)", str(refused.value))
+        assert found
+        scenario(**chosen, **{"protocol.memory": int(found[1])}).graphs()
+
+
+def test_a_memory_with_more_liars_than_witnesses_expect_is_refused():
+    values = {**PUSH, "merge.kind": "trimmed-mean", "merge.f": 2, "protocol.memory": 10}
+    with pytest.raises(SettingError, match="so at least 3"):
+        scenario(**values).graphs()
+    scenario(**values, **{"protocol.witnesses": 3}).graphs()

@@ -43,8 +43,9 @@ With every protocol. `rounds`: n is a peer's degree plus one. A neighbour that i
 while 2f ≥ n then, the own model stays as it is and each received one is judged "too few". At a MoDeST
 aggregator n is the number of models that came, with equal weights; one that did not train has none among them,
 and rules that begin at the own model begin at the coordinate-wise median of the others. `push` merges what has
-arrived since the last local update, weighted by age: with one model at a time, n = 2, only rules without f make
-sense.
+arrived since the last local update, and with a `memory` also what each other neighbour sent last. Settings with
+which most merges have too few models are refused, and so are `median` and `geometric-median` without f: with one
+model at a time n is 2, and of two they make the mean.
 """
 
 from __future__ import annotations

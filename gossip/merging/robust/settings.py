@@ -22,6 +22,9 @@ class RobustSettings(Choice):
     takes: ClassVar[tuple[str, ...]] = PRE_AGGREGATION_NAMES
     """Pre-aggregations that may stand before the rule."""
 
+    averages_two: ClassVar[bool] = False
+    """Of two models it makes their mean, unless f tells it to make nothing of so few."""
+
     f: int | None = Field(
         None,
         ge=0,
@@ -80,6 +83,7 @@ class MedianSettings(RobustSettings):
     """Coordinate-wise median."""
 
     implementation = "gossip.merging.robust.coordinatewise:Median"
+    averages_two = True
     kind: str = "median"
 
 
@@ -122,6 +126,7 @@ class GeometricMedianSettings(RobustSettings):
     """Geometric median."""
 
     implementation = "gossip.merging.robust.geometric_median:GeometricMedian"
+    averages_two = True
     kind: str = "geometric-median"
     nu: float = Field(
         1e-6,

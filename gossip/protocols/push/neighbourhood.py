@@ -18,6 +18,8 @@ class Neighbourhood:
         """Of the present graph, sorted."""
         self._done: set[PeerId] = set()
         self._newcomers: list[PeerId] = []
+        self._came: dict[PeerId, int] = {}
+        """Newcomer -> own wake-ups until it last was one."""
         self._contacts_given: Sequence[PeerId] | None = None
         self._row: Mapping[PeerId, float] | None = None
 
@@ -40,11 +42,16 @@ class Neighbourhood:
         """Note that a peer is done."""
         self._done.add(peer)
 
-    def came(self, peer: PeerId) -> None:
-        """Note that a peer is there (again)."""
+    def came(self, peer: PeerId, *, wake_ups: int, again_after: int) -> None:
+        """Note that a peer is there (again).
+
+        Who was one less than `again_after` own wake-ups ago is no newcomer: nobody falls far behind in so short a time,
+        and whoever reconnects all the time would have all pushes.
+        """
         # It says again that it is done, if it still is: a process begins with its last checkpoint.
         self._done.discard(peer)
-        if peer not in self._newcomers:
+        if wake_ups - self._came.get(peer, -again_after) >= again_after and peer not in self._newcomers:
+            self._came[peer] = wake_ups
             self._newcomers.append(peer)
 
     def went(self, peer: PeerId) -> None:

@@ -9,8 +9,8 @@ What the papers leave open, and what is done here:
 * Stopping. A peer is done after so many updates of its own. It then keeps its model, and pushes it on as long as a
   neighbour that is up is not done; nobody needs that to finish.
 * A peer whose model is far behind takes over a neighbour's, which is also how a late joiner starts; whoever sees it
-  come up pushes to it next. Far is L periods (`_limit` says how many updates that is). A peer so slow that one update
-  takes it L periods always is far behind, and contributes nothing.
+  come up pushes to it next, unless it came less than L periods ago. Far is L periods (`_limit` says how many updates
+  that is). A peer so slow that one update takes it L periods always is far behind, and contributes nothing.
 * Models in parts (`parts`): a push carries one of S contiguous parts, with its own age, and merging it leaves the
   others as they are. Rules see whole models, the own one with the part received in its place, and are told which
   part that is.
@@ -24,6 +24,15 @@ What the papers leave open, and what is done here:
   its merges as if it were one update older than its own model, so that its model follows, by a half at a time where
   models weigh by age. By the ages it catches up one update in a period, and as long as it is far behind its own models
   are left out by those ahead: after a gap of 1000 updates its samples are not heard for some 1000 periods.
+* One model at a time is too few for any rule to tell which one lies. With a `memory` (`memory.py`) a merge sees the
+  last model of every neighbour. Whoever is far behind then begins from what the run's rule makes of all models far
+  ahead, its own not counted, when there are 2 w - 1 of them, w being `witnesses`: fewer than half are then of liars, of
+  whom there are w - 1 at most. Without a memory one of them is taken over, and a liar that says an age between two
+  honest ones may have its own taken. A peer with fewer contacts than that takes over nothing and follows by merges.
+* What w - 1 liars among a peer's neighbours can do: raise ages, by one in each merge of theirs; be heard in each merge
+  like every neighbour; be the newcomer that is pushed to first once in L periods; make a peer that is done push on to
+  them as long as they say that they are not; and call for pushes in answer to what they call news, as far as saved
+  tokens go. A liar's own numbers (`round`, parts, being done) decide only about what it sends and is sent itself.
 * Nobody is heard more for pushing more often: of each sender the newest model counts, and towards a merge as many as an
   honest peer pushes (`arrivals.py`).
 """
@@ -53,6 +62,7 @@ from gossip.protocols.base import (
 from gossip.protocols.push.ages import believed, merge_weights
 from gossip.protocols.push.arrivals import Arrivals
 from gossip.protocols.push.inbox import Inbox, Kept
+from gossip.protocols.push.memory import Memory
 from gossip.protocols.push.messages import PushMessage
 from gossip.protocols.push.neighbourhood import Neighbourhood
 from gossip.protocols.push.settings import PushSettings
@@ -99,6 +109,7 @@ class Push(Protocol):
             TokenAccount(settings, saved) for saved in _numbers(state.get("tokens"), settings.parts)
         ]
         self._inboxes = [Inbox() for _ in range(settings.parts)]
+        self._memories = [Memory(settings.memory) for _ in range(settings.parts)]
         self._arrivals = Arrivals(settings)
         self._parts_left: list[int] = []
         self._ticket: Ticket | None = None
@@ -161,6 +172,7 @@ class Push(Protocol):
             "role": "finished" if self._finished else "idle" if self._ticket is None else "training",
             "age": max(self._ages),
             "buffered": sum(map(len, self._inboxes)),
+            "remembered": sum(map(len, self._memories)),
             "merges": self._merges,
             "pushes": self._pushes,
             "tokens": sum(account.balance for account in self._accounts),
@@ -244,7 +256,7 @@ class Push(Protocol):
         if not up:
             self._around.went(peer)
             return
-        self._around.came(peer)
+        self._around.came(peer, wake_ups=self._wake_ups, again_after=max(1, self._settings.age_limit))
         if self._finished:
             ctx.send(peer, FinishedMessage(round=self._rounds))
             self._set_alarm(ctx)
@@ -309,9 +321,18 @@ class Push(Protocol):
             for _ in range(self._accounts[part].react(useful=useful, draw=lambda: self._draw(ctx))):
                 self._push(ctx, part)
 
-    def _merge_part(self, ctx: Context, part: int, kept: Sequence[Kept]) -> bool:
-        """Merge what has come of a part; return whether there was news in it."""
+    def _merge_part(self, ctx: Context, part: int, fresh: Sequence[Kept]) -> bool:
+        """Merge what has come of a part, and what is remembered; return whether there was news in it."""
         settings, own_age = self._settings, self._ages[part]
+        recalled = self._memories[part].recall(
+            fresh,
+            wake_ups=self._wake_ups,
+            age_min=own_age - self._limit(),
+            contacts=self._around.contacts,
+        )
+        # Sums depend on the order.
+        kept = sorted([*fresh, *recalled], key=lambda each: each.sender) if recalled else fresh
+        again = {each.sender for each in recalled}
         ages = believed(own_age, [each.age for each in kept], witnesses=self._witnesses())
         weights = merge_weights(
             own_age,
@@ -323,7 +344,8 @@ class Push(Protocol):
         received = []
         for each, weight in zip(kept, weights.received if weights else [0.0] * len(kept), strict=True):
             if weight:
-                received.append(Contribution(each.sender, self._whole(ctx, each.model, part), weight))
+                model = self._whole(ctx, each.model, part)
+                received.append(Contribution(each.sender, model, weight, again=each.sender in again))
             else:
                 ctx.emit(MessageRejected(sender=each.sender, reason="behind"))
         if weights is None or not received:
@@ -334,8 +356,8 @@ class Push(Protocol):
         self._model = self._whole(ctx, merged, part)
         self._ages[part] = weights.age
         self._merges += 1
-        self._heard.update(each.sender for each in received)
-        return any(each.age >= own_age for each in kept)
+        self._heard.update(each.sender for each in received if not each.again)
+        return any(each.age >= own_age for each in fresh)
 
     def _whole(self, ctx: Context, source: Model, part: int) -> Model:
         """Return the own model with a part of another; where models are not divided, that is the other."""
@@ -349,6 +371,11 @@ class Push(Protocol):
         if not ahead:
             return
         witnesses = self._witnesses()
+        if self._settings.memory:
+            # Of 2 w - 1 models fewer than w, the minority, are of liars: so many a robust rule can merge.
+            if len(ahead) >= 2 * self._settings.witnesses - 1:
+                self._catch_up_with_all(ctx, part, ahead, age=ahead[-witnesses].age)
+            return
         if len(ahead) < witnesses:
             return
         vouched = len(ahead) - witnesses
@@ -360,6 +387,20 @@ class Push(Protocol):
         inbox.drop(sender)
         self._ages[part] = age
         ctx.emit(ModelAdopted(sender=sender, round=age))
+
+    def _catch_up_with_all(self, ctx: Context, part: int, ahead: Sequence[Kept], *, age: int) -> None:
+        """Begin from what the run's rule makes of all models far ahead; the own one counts for nothing."""
+        weight = 1 / len(ahead)
+        in_order = sorted(ahead, key=lambda each: each.sender)
+        received = [
+            Contribution(each.sender, self._whole(ctx, each.model, part), weight) for each in in_order
+        ]
+        merged = ctx.merge(self._model, 0.0, received, round=self._updates, part=Part(part, len(self._ages)))
+        self._model = self._whole(ctx, merged, part)
+        self._ages[part] = age
+        for each in ahead:
+            self._inboxes[part].drop(each.sender)
+        ctx.emit(ModelAdopted(sender=ahead[-self._witnesses()].sender, round=age))
 
     def _witnesses(self) -> int:
         return max(1, min(self._settings.witnesses, len(self._around.contacts)))
@@ -391,8 +432,9 @@ class Push(Protocol):
 
     def _finish(self, ctx: Context) -> None:
         self._finished = True
-        for inbox in self._inboxes:
+        for inbox, memory in zip(self._inboxes, self._memories, strict=True):
             inbox.clear()
+            memory.clear()
         message = FinishedMessage(round=self._rounds)
         for peer in sorted(self._around.contacts):
             if ctx.is_up(peer):

@@ -10,7 +10,10 @@ from gossip.settings import Choice
 
 
 class PushSettings(Choice):
-    """Asynchronous gossip learning: each peer trains and pushes on its own period; no rounds in common, no waiting."""
+    """Asynchronous gossip learning: each peer trains and pushes on its own period; no rounds in common, no waiting.
+
+    A neighbour that lies pushes to all in each period; against it a robust rule and a memory help, and no average.
+    """
 
     implementation = "gossip.protocols.push.protocol:Push"
     kind: str = "push"
@@ -55,6 +58,14 @@ class PushSettings(Choice):
         le=2**31,
         description="L, in periods: who is so far behind takes over a model, and models so far behind are left out",
     )
+    memory: int = Field(
+        0,
+        ge=0,
+        le=2**31,
+        description="M, in own periods: a merge also sees what each other neighbour sent last, if no older than that; "
+        "without it robust rules have too few models to choose from unless fanout is 0. Three times degree / fanout or "
+        "so; longer: older models, which slow learning down. Costs a model per neighbour in memory",
+    )
     witnesses: int = Field(
         2,
         ge=1,
@@ -90,3 +101,38 @@ class PushSettings(Choice):
                 f"token_reach = {self.token_reach} is above token_capacity = {self.token_capacity}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _memory_within_age_limit(self) -> PushSettings:
+        if self.memory > self.age_limit:
+            raise ValueError(
+                f"memory = {self.memory} is above age_limit = {self.age_limit}: what is so far behind is left out"
+            )
+        return self
+
+    def share(self, degree: int) -> float:
+        """Return the chance that one of `degree` neighbours, which has as many, pushes here in a period."""
+        return min(1.0, self.fanout / degree) if self.fanout and degree else 1.0
+
+    def models_usual(self, degree: int) -> int:
+        """Return how many models of others a merge has as a rule: half of all merges, or more, have as many.
+
+        Of each of the neighbours one model, where it pushed here in the periods that a merge looks back on: the number
+        is binomial, and its median next to its mean.
+        """
+        if self.merge_when == "received" and not self.memory:
+            return 1
+        periods = float(self.memory)
+        if self.merge_when == "wake-up":
+            periods += 1
+        elif self.merge_when == "full":
+            periods += self.buffer_rounds / self.share(degree)
+        absent: float = (1 - self.share(degree)) ** periods
+        return round(degree * (1 - absent))
+
+    @property
+    def why_few(self) -> str:
+        """Say which setting keeps merges small."""
+        if self.merge_when == "received" and not self.memory:
+            return 'it merges every model as it comes (merge_when = "received")'
+        return f"each neighbour pushes to {self.fanout or 'all'} in a period (fanout)"
