@@ -55,6 +55,12 @@ def test_strangers_are_not_let_in_and_move_nobody(tool, started):
     assert len(verdicts.rows) == len(hostile.SMOKE) > 0
 
 
+def test_a_full_disk_ends_nothing(tool, started):
+    verdicts = tool("disk").disk(started, ["a full disk"])
+    assert verdicts.broken == []
+    assert [row.name for row in verdicts.rows] == ["a full disk"]
+
+
 def test_a_broken_promise_is_told_and_counted(tool, capsys):
     verdicts = tool("verdicts").Verdicts("trials")
     verdicts.add(tool("verdicts").Row("one [ring]", {"pace": "90%"}))

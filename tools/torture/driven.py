@@ -36,6 +36,8 @@ class Orders:
     jump_every_s: float = 2.0
     namespace: str = ""
     """A network namespace to live in."""
+    count_tasks: bool = False
+    """`status` also tells how many tasks the event loop has."""
     file_bytes_max: int = 0
     """No file gets longer (RLIMIT_FSIZE); writing more is an error, as on a full disk."""
 
@@ -50,6 +52,8 @@ def run(argv: list[str]) -> int:
 
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (orders.file_bytes_max, orders.file_bytes_max))
+    if orders.count_tasks:
+        _wrap("gossip.node.shell:Node.status", change=_with_tasks)
     if orders.pace_s:
         _wrap("gossip.learner:Learner.train", before=lambda *_: time.sleep(orders.pace_s))
     if orders.clock_jumps_s:
@@ -147,8 +151,9 @@ def _wrap(
     *,
     before: Callable[..., object] = lambda *_: None,
     after: Callable[..., object] = lambda *_: None,
+    change: Callable[[Any], Any] = lambda result: result,
 ) -> None:
-    """Put something before and after a method, named as MODULE:CLASS.METHOD."""
+    """Put something before and after a method, named as MODULE:CLASS.METHOD, or change its result."""
     module, _, path = target.partition(":")
     holder, _, name = path.partition(".")
     owner = getattr(importlib.import_module(module), holder)
@@ -159,9 +164,15 @@ def _wrap(
         before(*arguments)
         result = function(*arguments, **named)
         after(*arguments)
-        return result
+        return change(result)
 
     setattr(owner, name, wrapped)
+
+
+def _with_tasks(status: Any) -> Any:
+    import trio
+
+    return {**status, "tasks": trio.lowlevel.current_statistics().tasks_living}
 
 
 def _jump(jumps_s: tuple[float, ...], every_s: float) -> None:
