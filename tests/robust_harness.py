@@ -51,6 +51,8 @@ def names(count):
 def settings_for(kind, f):
     """The least that a rule of this kind must be told."""
     settings = {"kind": kind} if kind == "ubar" else {"kind": kind, "f": f}
+    if kind == "balance":
+        settings |= {"horizon": 10, "gamma": 1.0}
     if kind.endswith("centered-clipping") and not kind.endswith("self-centered-clipping"):
         settings |= {"tau": 1.5, "iterations": 3}
     if "clipping+" in kind:

@@ -1,4 +1,4 @@
-"""The robust rules once more, as plainly as possible: Python lists, no shared code, no speed.
+"""The robust rules once more, as plainly as possible: Python lists, no shared code, no speed; numpy for eigenvalues.
 
 `python tests/robust_reference.py` writes tests/golden/robust_rules.json, which the rules are compared with.
 """
@@ -8,7 +8,10 @@ from __future__ import annotations
 import json
 import math
 import random
+from itertools import combinations
 from pathlib import Path
+
+import numpy as np
 
 GOLDEN = Path(__file__).parent / "golden" / "robust_rules.json"
 
@@ -132,6 +135,73 @@ def nna(vectors, f):
     return mean([vectors[0], *nearest[: len(vectors) - f - 1]])
 
 
+def mda(vectors, f):
+    def diameter(members):
+        return max((distance(a, b) for a, b in combinations(members, 2)), default=0.0)
+
+    def spread(members):
+        return math.fsum(distance(a, b) ** 2 for a, b in combinations(members, 2))
+
+    sets = list(combinations(vectors, len(vectors) - f))
+    least = min(map(diameter, sets))
+    sets = [members for members in sets if diameter(members) <= least * (1 + 1e-12)]
+    return mean(min(sets, key=spread))
+
+
+def covariance(vectors, weights):
+    """The d × d matrix itself, not the inner products."""
+    total = math.fsum(weights)
+    size = range(len(vectors[0]))
+    mu = [math.fsum(w * x[k] for w, x in zip(weights, vectors, strict=True)) / total for k in size]
+    away = [[x[k] - mu[k] for k in size] for x in vectors]
+    matrix = [
+        [math.fsum(w * a[j] * a[k] for w, a in zip(weights, away, strict=True)) / total for k in size]
+        for j in size
+    ]
+    return mu, away, np.linalg.eigh(np.array(matrix))
+
+
+def smea(vectors, f):
+    sets = combinations(vectors, len(vectors) - f)
+    return mean(min(sets, key=lambda members: covariance(members, [1] * len(members))[2][0][-1]))
+
+
+def caf(vectors, f):
+    n = len(vectors)
+    weights, best, result = [1.0] * n, math.inf, None
+    while sum(weights) > n - 2 * f:
+        mu, away, (values, directions) = covariance(vectors, weights)
+        if values[-1] < best:
+            best, result = values[-1], mu
+        tau = [math.fsum(p * q for p, q in zip(a, directions[:, -1], strict=True)) ** 2 for a in away]
+        most = max(t for t, w in zip(tau, weights, strict=True) if w > 1e-9)
+        weights = [
+            max(0.0, w * (1 - t / most)) if w > 1e-9 else 0.0 for t, w in zip(tau, weights, strict=True)
+        ]
+    return result
+
+
+def ios(vectors, weights, f):
+    def centre(members):
+        total = math.fsum(weights[i] for i in members)
+        return [
+            math.fsum(weights[i] * vectors[i][k] for i in members) / total for k in range(len(vectors[0]))
+        ]
+
+    members = list(range(len(vectors)))
+    for _ in range(f):
+        middle_of_them = centre(members)
+        members.remove(max(members[1:], key=lambda i: distance(vectors[i], middle_of_them)))
+    return centre(members)
+
+
+def balance(vectors, reach):
+    own = vectors[0]
+    length = math.sqrt(math.fsum(value**2 for value in own))
+    near = [x for x in vectors[1:] if distance(x, own) <= reach * length]
+    return mean([own, mean(near)]) if near else own
+
+
 def nnm(vectors, f):
     return [mean(sorted(vectors, key=lambda y: distance(x, y))[: len(vectors) - f]) for x in vectors]
 
@@ -170,6 +240,15 @@ def golden_case(seed, n, d, f):
         "self-centered-clipping": self_centered_clipping(vectors, weights, f),
         "cs-plus": cs_plus(vectors, weights, f),
         "nna": nna(vectors, f),
+        "mda": mda(vectors, f),
+        "smea": smea(vectors, f),
+        "caf": caf(vectors, f),
+        "ios": ios(vectors, weights, f),
+        "balance": balance(vectors, 1.0),
+        "nnm+mda": mda(nnm(vectors, f), f),
+        "nnm+smea": smea(nnm(vectors, f), f),
+        "clipping+caf": caf(clipping(vectors, 1.5, vectors[0]), f),
+        "arc+ios": ios(arc(vectors, f), weights, f),
         "nnm+trimmed-mean": trimmed_mean(nnm(vectors, f), f),
         "nnm+median": median(nnm(vectors, f)),
         "nnm+geometric-median": geometric_median(nnm(vectors, f)),

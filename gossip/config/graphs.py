@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gossip.config.task import TaskSettings
 from gossip.errors import SettingError
-from gossip.merging.robust.settings import RobustSettings, check_models
+from gossip.merging.robust.settings import RobustSettings, check_models, check_subsets
 from gossip.protocols.modest.settings import ModestSettings
 from gossip.protocols.push.settings import PushSettings
 from gossip.protocols.settings import RoundsSettings
@@ -49,15 +49,19 @@ def _check_merge(task: TaskSettings, topology: Topology, names: Sequence[str]) -
             return
         degree, least = min((len(topology.row(i)), i) for i in range(topology.peers))
         models, where = degree + 1, f"peer {names[least]} with its {degree} neighbours"
+        greatest, hub = max((len(topology.row(i)), -i) for i in range(topology.peers))
+        most, crowded = greatest + 1, f"peer {names[-hub]} with its {greatest} neighbours"
         if isinstance(task.protocol, PushSettings) and isinstance(task.merge, RobustSettings):
             _check_pushes(task, task.protocol, task.merge, degree=degree, where=where)
             _check_catching_up(task, task.protocol, task.merge)
     elif isinstance(task.protocol, ModestSettings):
         models, where = min(task.protocol.sample_size, len(names)), "an aggregator"
+        most, crowded = models, where
     else:
         return
     try:
         check_models(task.merge, models, where=where)
+        check_subsets(task.merge, most, where=crowded)
     except SettingError as error:
         raise SettingError(f"{task.where('merge')} {error}") from None
 

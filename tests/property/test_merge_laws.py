@@ -28,7 +28,7 @@ OWN = "m"
 NAMES = ("a", "b", "c", "d", "e", "f", "g", "p", "q", "r", "s", "t", "u", "v")
 NEEDED = {
     "centered-clipping": {"tau": 1.5, "iterations": 2},
-    "balance": {"horizon": 10},
+    "balance": {"horizon": 10, "gamma": 1.0},
     "bristle": {"budget": 3},
 }
 WITHOUT_F = ("ubar", "bristle", "average", "variance-corrected")
@@ -144,7 +144,7 @@ def test_an_own_model_without_weight_is_not_looked_at(rule, data):
     assert np.array_equal(result, case.merged(own=1e3 * rng.normal(size=len(result))))
     assert np.array_equal(result, case.merged(own=np.full(len(result), np.nan)))
     # It has no share either: the others' common shift is the result's.
-    if rule not in ("bristle", "ubar"):
+    if rule not in ("bristle", "ubar", "balance"):
         shifted = Case(case.how, case.vectors + 7.0, case.senders, case.weights, case.step)
         assert np.allclose(
             shifted.merged(), result + 7.0, rtol=0, atol=1e-5 * (7 + np.abs(case.vectors).max())

@@ -23,6 +23,10 @@ BEARING = (
     "geometric-median",
     "nna",
     "cs-plus",
+    "mda",
+    "smea",
+    "caf",
+    "ios",
     "nnm+trimmed-mean",
     "nnm+krum",
     "nnm+geometric-median",
@@ -100,6 +104,14 @@ def test_no_rule_lowers_an_f_that_it_cannot_bear(kind, cloud, more):
     assert {(verdict.weight, verdict.reason) for verdict in merged.verdicts.values()} == {(0.0, "too few")}
 
 
+@pytest.mark.parametrize("kind", ["mda", "smea"])
+def test_more_models_than_subsets_can_be_tried_of_are_not_merged_and_it_is_said(kind):
+    vectors = np.random.default_rng(0).normal(size=(20, 2))
+    merged = merge({"kind": kind, "f": 5}, vectors)
+    assert np.array_equal(merged.value, vectors[0])
+    assert {verdict.reason for verdict in merged.verdicts.values()} == {"too many"}
+
+
 def test_buckets_are_what_f_is_compared_with():
     """Five models make three buckets of two: one attacker is bearable, two are not, though 2f < 5."""
     vectors = np.random.default_rng(0).normal(size=(5, 3))
@@ -132,6 +144,7 @@ def kappa(kind, n, f):
         "krum": 6 * (1 + r),
         "median": 4 * (1 + r) ** 2,
         "geometric-median": 4 * (1 + r) ** 2,
+        "smea": 4 * r,
     }
     before, _, rule = kind.rpartition("+")
     return 8 * f / (n - f) * (bounds[rule] + 1) if before else bounds[rule]
@@ -151,7 +164,7 @@ def adversarial(draw):
     return np.array(draw(st.lists(st.lists(entry, min_size=d, max_size=d), min_size=n, max_size=n))), f
 
 
-BOUNDED = ("trimmed-mean", "krum", "median", "geometric-median")
+BOUNDED = ("trimmed-mean", "krum", "median", "geometric-median", "smea")
 
 
 @pytest.mark.parametrize("kind", [*BOUNDED, *(f"nnm+{kind}" for kind in BOUNDED)])

@@ -11,7 +11,7 @@ from tests.robust_harness import PlainContext, merge, settings_for
 from tests.robust_reference import GOLDEN
 
 CASES = json.loads(GOLDEN.read_text(encoding="utf-8"))
-WEIGHTED = ("self-centered-clipping", "cs-plus")
+WEIGHTED = ("self-centered-clipping", "cs-plus", "ios", "arc+ios")
 
 
 @pytest.mark.parametrize("kind", CASES[0]["results"])
@@ -61,6 +61,29 @@ def test_ubar_leaves_out_a_model_without_a_loss():
     merged = merge({"kind": "ubar", "rho": 1.0}, np.array([[1.0], [2.0]]), context=Broken())
     assert np.array_equal(merged.value, [1.0])
     assert merged.verdicts["p01"].reason == "high loss"
+
+
+def test_balance_believes_those_within_a_share_of_own_length_that_shrinks_with_the_rounds():
+    """||own|| = 10 and γ = 0.5: within 5 in round 0, within 5 / e from round T on."""
+    vectors = np.array([[10.0], [11.0], [14.0], [16.0]])
+    for round, expected in ((0, (10 + 12.5) / 2), (4, (10 + 11) / 2), (40, (10 + 11) / 2)):
+        how = {"kind": "balance", "gamma": 0.5, "horizon": 4}
+        merged = merge(how, vectors, context=PlainContext(round=round))
+        assert np.allclose(merged.value, [expected]), round
+        assert merged.verdicts["p03"].reason == "far"
+
+
+def test_balance_keeps_own_where_nobody_is_near():
+    vectors = np.array([[1.0], [9.0], [-9.0]])
+    assert merge({"kind": "balance", "horizon": 4}, vectors).value == [1.0]
+
+
+def test_the_outlier_scissor_cuts_one_at_a_time_from_a_mean_that_moves():
+    """40 drags the mean of all to 13; without it the mean of the rest says who is next. Own is never cut."""
+    vectors = np.array([[5.0], [0.0], [1.0], [19.0], [40.0]])
+    merged = merge({"kind": "ios", "f": 2}, vectors)
+    assert np.allclose(merged.value, [2.0])
+    assert np.allclose(merge({"kind": "ios", "f": 1}, np.array([[90.0], [0.0], [1.0], [2.0]])).value, [31.0])
 
 
 def test_krum_may_keep_a_share_of_own():

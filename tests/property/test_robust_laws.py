@@ -12,8 +12,11 @@ from gossip.protocols.base import Contribution
 from tests.robust_harness import OWN, PlainContext, build, merge, names, settings_for
 from tests.strategies import clouds
 
-UNWEIGHTED = ("median", "trimmed-mean", "meamed", "krum", "multi-krum", "geometric-median")
-OWN_CENTRED = ("nna", "cs-plus", "self-centered-clipping")
+UNWEIGHTED = (
+    *("median", "trimmed-mean", "meamed", "krum", "multi-krum", "geometric-median"),
+    *("mda", "smea", "caf"),
+)
+OWN_CENTRED = ("nna", "cs-plus", "self-centered-clipping", "ios")
 COMPOSED = ("nnm+trimmed-mean", "nnm+nna", "arc+median", "nnm+krum", "nnm+geometric-median")
 ALL = (
     *UNWEIGHTED,
@@ -166,7 +169,7 @@ def test_cs_plus_moves_no_farther_than_to_an_honest_neighbour(cloud):
 # --- honest only ---
 
 
-@ways("trimmed-mean", "meamed", "multi-krum", "nna", "nnm+median", "nnm+krum")
+@ways("trimmed-mean", "meamed", "multi-krum", "nna", "mda", "smea", "caf", "nnm+median", "nnm+krum")
 @given(clouds())
 @few
 def test_without_attackers_the_rule_is_the_mean(kind, cloud):
@@ -179,6 +182,7 @@ def test_without_attackers_the_rule_is_the_mean(kind, cloud):
     "how",
     [
         {"kind": "cs-plus", "f": 0},
+        {"kind": "ios", "f": 0},
         {"kind": "self-centered-clipping", "f": 0},
         {"kind": "self-centered-clipping", "tau": 1e30},
     ],

@@ -20,6 +20,11 @@ RULES = {
     "cs-plus": {"merge.f": 1},
     "nna": {"merge.f": 1},
     "ubar": {},
+    "mda": {"merge.f": 1},
+    "smea": {"merge.f": 1},
+    "caf": {"merge.f": 1},
+    "ios": {"merge.f": 1},
+    "balance": {"merge.horizon": 20},
 }
 
 

@@ -7,14 +7,19 @@ import re
 import pytest
 
 from gossip.errors import SettingError
-from gossip.merging.robust.settings import ROBUST_RULES, check_models
+from gossip.merging.robust.settings import ROBUST_RULES, check_models, check_subsets
 from gossip.merging.settings import MERGES
 from scenarios import scenario as scenario_files
 
 
 @pytest.mark.parametrize("kind", [rule.model_fields["kind"].default for rule in ROBUST_RULES])
 def test_every_rule_can_be_named_and_built(kind):
-    needed = {"centered-clipping": {"f": 1, "tau": 1.0}, "ubar": {}, "mozi": {}}.get(kind, {"f": 1})
+    needed = {
+        "centered-clipping": {"f": 1, "tau": 1.0},
+        "balance": {"horizon": 9},
+        "ubar": {},
+        "mozi": {},
+    }.get(kind, {"f": 1})
     choice = MERGES.validate({"kind": kind, **needed})
     rule = choice.load()(choice)
     assert not rule.linear
@@ -58,6 +63,10 @@ def test_pre_aggregations_stand_before_a_rule_from_left_to_right():
                 ("bucketing+arc", "arc is no rule of its own"),
             )
         ),
+        ({"kind": "mda"}, "'f' is missing: mda must be told how many"),
+        ({"kind": "bucketing+ios", "f": 1}, "valid before ios: nnm, clipping, arc"),
+        ({"kind": "nnm+balance", "f": 1, "horizon": 9}, "valid before balance: none at all"),
+        ({"kind": "balance"}, "'horizon' is missing"),
         ({"kind": "self-centered-clipping"}, "needs tau, the longest difference that counts in full, or f"),
         ({"kind": "centered-clipping"}, "'tau' is missing"),
         (
@@ -91,6 +100,24 @@ def test_f_must_leave_a_majority(kind, f, models, ok):
     else:
         with pytest.raises(SettingError, match=f"needs at least {models + 1} models in a merge"):
             check_models(choice, models, where="here")
+
+
+@pytest.mark.parametrize("kind", ["mda", "smea", "nnm+mda"])
+def test_more_subsets_than_can_be_tried_are_refused_with_their_number(kind):
+    choice = MERGES.validate({"kind": kind, "f": 5})
+    check_subsets(choice, 18, where="here")
+    with pytest.raises(SettingError, match="leave out f = 5 of n = 20 models, and here has 15504 of them"):
+        check_subsets(choice, 20, where="here")
+    check_subsets(MERGES.validate({"kind": "caf", "f": 5}), 20, where="here")
+    check_subsets(MERGES.validate({"kind": "bucketing+mda", "f": 3}), 20, where="here")
+
+
+def test_a_graph_with_a_hub_of_too_many_subsets_is_refused_beforehand():
+    values = {"scenario.algorithm": "dfedavg", "scenario.peers": 21, "topology.kind": "full"}
+    with pytest.raises(
+        SettingError, match="peer peer-00 with its 20 neighbours has 20349 of them; at most 10000"
+    ):
+        scenario(**values, **{"merge.kind": "smea", "merge.f": 5}).graphs()
 
 
 def scenario(**values):

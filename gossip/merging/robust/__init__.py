@@ -15,14 +15,22 @@ size.
 | `self-centered-clipping` | gossip step, differences shortened to τ | or τ | nd | the graph's |
 | `cs-plus` | the same, τ from the distances and f | yes | nd | the graph's |
 | `nna`, `monna` | mean of the n - f nearest to own | yes | nd | f |
+| `mda` | mean of the n - f that are nearest to each other: least diameter | yes | n²d + subsets | f |
+| `smea` | mean of the n - f with the least eigenvalue of covariance | yes | n²d + subsets | f |
+| `caf` | mean with weights that fall along the longest axis of the covariance | yes | n²d | f |
+| `ios` | gossip step without the f farthest from the mean, cut one by one | yes | n²d | a third of the weight |
+| `balance` | mean of own and those within a share of its length | no | nd | what own length shows |
 | `ubar`, `mozi` | near own, then no worse on own samples | no | nd + forward passes | what own samples show |
 
 When to use which: `median` and `trimmed-mean` where peers' data are alike; `meamed` with skewed values. `krum`
-gives up what averaging gains, `multi-krum` less of it. `geometric-median` where nobody knows f.
-`self-centered-clipping` and `cs-plus` on sparse graphs, where consensus matters: their bound is the honest
-graph's connectivity against the Byzantine weight. `nna` with many attackers, also where peers hold different
-classes; `ubar` with many attackers and i.i.d. data only, for own samples cannot judge foreign classes. An f
-that is too small is as bad as no defence, and no rule of these bears 2f ≥ n. If in doubt: `nnm+trimmed-mean`.
+gives up what averaging gains, `multi-krum` less of it. `geometric-median` where nobody knows f. `self-centered-
+clipping` and `cs-plus` on sparse graphs, where consensus matters: their bound is the honest graph's
+connectivity against the Byzantine weight. `nna` with many attackers, also where peers hold different classes.
+`smea` is the sharpest where few models are merged, `mda` a little cheaper: both try all sets of n - f models,
+at most 10 000, and are refused above; `caf` is as sharp in order and tries none. `ios` and `balance` are for
+graphs, the first where liars have little weight, the second where nobody knows f. `ubar` with many attackers
+and i.i.d. data only, for own samples cannot judge foreign classes. An f that is too small is as bad as no
+defence, and no rule of these bears 2f ≥ n. If in doubt: `nnm+trimmed-mean`.
 
 Before a rule, joined by `+` and applied from left to right:
 
@@ -37,7 +45,7 @@ Names of peers decide nothing. Of models that a rule cannot tell apart each coun
 one, goes by more neighbours and at last by the coordinates. Behind `arc` and `clipping` `nna` keeps the order that
 distances had before.
 
-Mixing weights are used by `self-centered-clipping` and `cs-plus`; all others take every model for one.
+Mixing weights are used by `self-centered-clipping`, `cs-plus` and `ios`; all others take every model for one.
 
 With every protocol. `rounds`: n is a peer's degree plus one. A neighbour that is late or gone lowers n, not f;
 while 2f ≥ n then, the own model stays as it is and each received one is judged "too few". At a MoDeST

@@ -41,8 +41,16 @@ OWN_NOT_FINITE = "own not finite"
 Rng = Callable[[str], np.random.Generator]
 
 
-class TooFewModels(ValueError):
+class CannotMerge(ValueError):
+    """The rule can say nothing of what came: the own model is kept."""
+
+    reason: ClassVar[str]
+
+
+class TooFewModels(CannotMerge):
     """2f ≥ n: as many may lie as speak the truth."""
+
+    reason: ClassVar[str] = TOO_FEW
 
 
 class Outcome(NamedTuple):
@@ -94,9 +102,9 @@ class RobustMerge(Merge):
             if unusable or not finite:
                 raise TooFewModels
             after, outcome = self.apply(models, result.numpy(), rng=_by_step(context), context=context)
-        except TooFewModels:
+        except CannotMerge as error:
             for sender in sorted(finite):
-                judge(Verdict(sender, 0.0, unusable or TOO_FEW))
+                judge(Verdict(sender, 0.0, unusable or error.reason))
             return own.clone()
         self._tell(after, outcome, context)
         return result.to(own.device)
@@ -107,7 +115,7 @@ class RobustMerge(Merge):
         """Write the merged model to `out` [P]; return the rows after pre-aggregation and what was decided.
 
         Raises:
-            TooFewModels: 2f ≥ n, of the models or of the rows that a pre-aggregation left.
+            CannotMerge: 2f ≥ n, of the models or of the rows that a pre-aggregation left; or what the rule itself says.
         """
         self._check_enough(models)
         for pre_aggregation in self.pre_aggregations:

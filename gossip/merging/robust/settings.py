@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 from pydantic import Field, model_validator
@@ -12,6 +13,8 @@ from gossip.settings import Choice
 PRE_AGGREGATION_NAMES = ("nnm", "bucketing", "clipping", "arc")
 """What may stand before a rule, joined by `+` and applied from left to right: nnm+trimmed-mean."""
 NEED_F = frozenset({"nnm", "arc"})
+SUBSETS_MAX = 10_000
+"""Rules that try all sets of n - f models try no more, in a fraction of a second: 20 with f = 4, or 16 with f = 6."""
 
 
 class RobustSettings(Choice):
@@ -19,6 +22,8 @@ class RobustSettings(Choice):
 
     needs_f: ClassVar[bool] = False
     """Whether the rule itself cannot do without f."""
+    tries_subsets: ClassVar[bool] = False
+    """Whether it tries all sets of n - f models."""
     takes: ClassVar[tuple[str, ...]] = PRE_AGGREGATION_NAMES
     """Pre-aggregations that may stand before the rule."""
 
@@ -219,6 +224,59 @@ class MoziSettings(UbarSettings):
     kind: str = "mozi"
 
 
+class MinimumDiameterSettings(RobustSettings):
+    """Minimum-diameter averaging, MDA."""
+
+    implementation = "gossip.merging.robust.minimum_diameter:MinimumDiameterAveraging"
+    needs_f = True
+    tries_subsets = True
+    kind: str = "mda"
+
+
+class SmallestEigenvalueSettings(RobustSettings):
+    """Smallest-maximum-eigenvalue averaging, SMEA."""
+
+    implementation = "gossip.merging.robust.smallest_eigenvalue:SmallestMaximumEigenvalueAveraging"
+    needs_f = True
+    tries_subsets = True
+    kind: str = "smea"
+
+
+class CovarianceFilterSettings(RobustSettings):
+    """CAF, the covariance-bound agnostic filter."""
+
+    implementation = "gossip.merging.robust.covariance_filter:CovarianceFilter"
+    needs_f = True
+    kind: str = "caf"
+
+
+class OutlierScissorSettings(RobustSettings):
+    """IOS, the iterative outlier scissor."""
+
+    implementation = "gossip.merging.robust.outlier_scissor:IterativeOutlierScissor"
+    needs_f = True
+    takes = ("nnm", "clipping", "arc")
+    kind: str = "ios"
+
+
+class BalanceSettings(RobustSettings):
+    """BALANCE."""
+
+    implementation = "gossip.merging.robust.balance:Balance"
+    takes = ()
+    kind: str = "balance"
+    gamma: float = Field(
+        0.3, gt=0, description="γ, how far a model may be in the first round, as a share of own's length"
+    )
+    kappa: float = Field(
+        1.0, ge=0, description="κ: in the last round it may be exp(-κ) times as far; 0: as far all the time"
+    )
+    horizon: int = Field(
+        ge=1, description="T, the round from which on the distance shrinks no more: usually [stop] rounds"
+    )
+    alpha: float = Field(0.5, ge=0, le=1, description="α, share of the own model in the result")
+
+
 ROBUST_RULES: tuple[type[RobustSettings], ...] = (
     MedianSettings,
     TrimmedMeanSettings,
@@ -233,6 +291,11 @@ ROBUST_RULES: tuple[type[RobustSettings], ...] = (
     ClippedSumSettings,
     UbarSettings,
     MoziSettings,
+    MinimumDiameterSettings,
+    SmallestEigenvalueSettings,
+    CovarianceFilterSettings,
+    OutlierScissorSettings,
+    BalanceSettings,
 )
 
 
@@ -242,4 +305,19 @@ def check_models(merge: Choice, models: int, *, where: str) -> None:
         raise SettingError(
             f"f = {merge.f} with kind = '{merge.kind}' needs at least {merge.models_min} models in a merge, "
             f"own included; {where} has {models}"
+        )
+
+
+def check_subsets(merge: Choice, models: int, *, where: str) -> None:
+    """Raise `SettingError` where the rule had to try too many subsets of the `models` that a merge may have."""
+    if not isinstance(merge, RobustSettings) or not merge.tries_subsets:
+        return
+    for _ in range(merge.pre_aggregations.count("bucketing")):
+        models = -(-models // merge.bucket_size)
+    f = merge.f or 0
+    if 2 * f < models and math.comb(models, f) > SUBSETS_MAX:
+        raise SettingError(
+            f"kind = '{merge.kind}' tries every way to leave out f = {f} of n = {models} models, and {where} has "
+            f"{math.comb(models, f)} of them; at most {SUBSETS_MAX}: a smaller f, fewer neighbours, or caf, which "
+            "tries none"
         )
