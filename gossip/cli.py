@@ -95,7 +95,11 @@ def node(
     insecure: Insecure = False,
     name: Name = None,
     metrics: Annotated[
-        str | None, typer.Option(help="Serve Prometheus metrics there.", metavar="HOST:PORT")
+        str | None,
+        typer.Option(
+            help="Serve /metrics (Prometheus), /healthz and /readyz there; without HOST, to this machine only.",
+            metavar="[HOST:]PORT",
+        ),
     ] = None,
     as_json: AsJson = False,
     overrides: Overrides = None,
@@ -259,7 +263,7 @@ def _run_node(options: Any) -> int:
                 file=sys.stderr,
             )
             return int(ExitCode.DONE)
-        from gossip.node.shell import run_node
+        from gossip.node.running import run_node
 
         return int(run_node(setup))
     finally:

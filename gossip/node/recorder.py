@@ -35,6 +35,7 @@ from gossip.telemetry.verdicts import Verdicts
 if TYPE_CHECKING:
     from gossip.learner import Evaluation, Trained
     from gossip.node.handles import Deferred
+    from gossip.node.phases import Phases
     from gossip.node.setup import Setup
     from gossip.node.work import LearningThread
 
@@ -129,6 +130,7 @@ class Recorder:
         trained: Trained | None,
         state: Mapping[str, int | float | str],
         thread: LearningThread,
+        phases: Phases,
     ) -> None:
         """Ask for the checkpoint, and for the evaluation when it is due."""
         self.save(event.model, state)
@@ -148,7 +150,12 @@ class Recorder:
             "bytes_received": self._accounting.received.total,
             "seconds": seconds,
         }
-        thread.submit(lambda: self._evaluate(event), lambda evaluation: self._evaluated(entry, evaluation))
+
+        def evaluated(evaluation: Evaluation) -> None:
+            phases.evaluated()
+            self._evaluated(entry, evaluation)
+
+        thread.submit(lambda: self._evaluate(event), evaluated)
 
     def _evaluate(self, event: RoundCompleted) -> Evaluation:
         """In the learning thread: test the model, and keep a snapshot if asked."""

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 import trio
 
-from gossip import seeding
-from gossip.errors import ExitCode, GossipError, SettingError
+from gossip import __version__, seeding
+from gossip.errors import ExitCode, SettingError
 from gossip.learner import Judged, Trained
 from gossip.merging.sanitise import MUTED, Refusal
 from gossip.net.neighbours import Agreement, NeighbourTable
 from gossip.node.context import NodeContext
 from gossip.node.handles import Deferred
+from gossip.node.phases import Phases
 from gossip.node.quorum import Quorum
 from gossip.node.recorder import Recorder
 from gossip.node.report import status_of
@@ -45,7 +46,7 @@ from gossip.telemetry.containment import Containment, tell
 from gossip.telemetry.offences import OffenceLog
 
 if TYPE_CHECKING:
-    from gossip.telemetry.prometheus import PrometheusMetrics
+    from gossip.telemetry.web import Web
 
 logger = logging.getLogger("gossip.node")
 
@@ -72,6 +73,7 @@ class Node:
         self.state = "starting"
         self.started_s = time.time()
         self._thread = LearningThread()
+        self.phases = Phases(self._thread)
         self.contained = Containment()
         self.recorder = Recorder(setup, self.accounting, self.contained)
         self._offences = OffenceLog(logger, time.monotonic)
@@ -83,6 +85,7 @@ class Node:
         self._living = trio.CancelScope()
         self._leaving = trio.CancelScope(shield=True)
         self._final: Deferred | None = None
+        self.web: Web | None = None
         self._finished = False
         self._skipping = False
         self._last_trained: Trained | None = None
@@ -121,7 +124,7 @@ class Node:
             instance=uuid.uuid4().hex,
             listen=setup.options.listen,
         )
-        self._quorum = Quorum(settings.node, self.table, lambda: self._context.contacts)
+        self.quorum = Quorum(settings.node, self.table, lambda: self._context.contacts)
 
     # --- the life of the node ---
 
@@ -152,7 +155,8 @@ class Node:
                 self.contained,
             )
             if self.setup.options.metrics is not None:
-                nursery.start_soon(self._export_metrics, self._serve_metrics(self.setup.options.metrics))
+                self.web = self._web(self.setup.options.metrics)
+                nursery.start_soon(self._publish, self.web)
             self.recorder.started(self.rounds_done)
             if self.setup.checkpoint is None:
                 self.recorder.save(self._start, self.protocol.snapshot())
@@ -163,6 +167,8 @@ class Node:
                 self._leaving.deadline = trio.current_time() + self._settings.node.stop_timeout_s
                 with self._leaving:
                     await self._leave()
+                if self.web is not None:
+                    self.web.close()
             nursery.cancel_scope.cancel()
         return ExitCode.INTERRUPTED if self._interrupted and not self._finished else ExitCode.DONE
 
@@ -172,7 +178,7 @@ class Node:
         self._handle(lambda: self.protocol.on_start(self._context))
         while self._final is None:
             await self._wait_for_activity()
-            self._quorum.check(self.recorder.saver.round)
+            self.quorum.check(self.recorder.saver.round)
         self._finished = True
         self.state = "lingering" if await self.recorder.finish(self._final, self._thread) else "unsaved"
         self.recorder.summary(self._ending())
@@ -195,11 +201,11 @@ class Node:
         deadline_s = trio.current_time() + self._settings.node.start_timeout_s
         self.state = "waiting"
         while trio.current_time() < deadline_s:
-            up = self._quorum.up
+            up = self.quorum.up
             if up == len(contacts) or (up >= self._settings.node.neighbours_min and self._is_under_way()):
                 return
             await self._wait_for_activity(until_s=deadline_s)
-        missing = self._quorum.missing_at_start()
+        missing = self.quorum.missing_at_start()
         if missing:
             tell(
                 logging.WARNING,
@@ -250,16 +256,15 @@ class Node:
         tell(logging.INFO, f"SIGHUP: {self.setup.options.peers} read again, {len(peers)} peers")
         self.recorder.event("peers_read_again", peers=len(peers))
 
-    def _serve_metrics(self, address: str) -> PrometheusMetrics:
-        from gossip.telemetry.prometheus import PrometheusMetrics  # costs 50 ms, seldom wanted
+    def _web(self, address: str) -> Web:
+        from gossip.telemetry.web import Web  # costs 50 ms, seldom wanted
 
-        metrics = PrometheusMetrics()
-        metrics.serve(address)
-        return metrics
+        return Web(address, version=__version__)
 
-    async def _export_metrics(self, metrics: PrometheusMetrics) -> None:
+    async def _publish(self, web: Web) -> None:
         while True:
-            metrics.update(self.status())
+            with self.contained("metrics not exported"):
+                web.publish(self.status())
             await trio.sleep(METRICS_S)
 
     # --- events for the protocol ---
@@ -282,13 +287,13 @@ class Node:
 
     def _on_message(self, sender: PeerId, message: Message) -> None:
         if isinstance(message, FinishedMessage):
-            self._quorum.finished.add(sender)
+            self.quorum.finished.add(sender)
         self._spoken_to = True
         self._handle(lambda: self.protocol.on_message(self._context, sender, message))
 
     def _on_peer(self, peer: PeerId, up: bool) -> None:
         if up:
-            self._quorum.finished.discard(peer)
+            self.quorum.finished.discard(peer)
         self.recorder.event("peer_up" if up else "peer_down", other=peer)
         if self.state in ("starting", "waiting"):
             self._activity.set()
@@ -320,6 +325,7 @@ class Node:
 
     def _on_trained(self, ticket: Ticket, model: Deferred, trained: Trained) -> None:
         self._last_trained = trained
+        self.phases.trained()
         if trained.skipped:
             # Once it has begun it mostly goes on: a line per round for weeks would help nobody.
             logger.log(
@@ -344,7 +350,7 @@ class Node:
             case RoundCompleted():
                 self.rounds_done = event.round
                 self.recorder.round_completed(
-                    event, self._last_trained, self.protocol.snapshot(), self._thread
+                    event, self._last_trained, self.protocol.snapshot(), self._thread, self.phases
                 )
             case MessageRejected():
                 self.accounting.reject(event.reason)
@@ -383,30 +389,3 @@ class Node:
             on_finish=self._on_finish,
             on_judged=self._on_judged,
         )
-
-
-def sole_error(group: BaseException) -> GossipError | None:
-    """Return the one error of ours inside nested exception groups, or None where there is another one."""
-    if isinstance(group, BaseExceptionGroup):
-        found = [sole_error(error) for error in group.exceptions]
-        return found[0] if all(found) else None
-    return group if isinstance(group, GossipError) else None
-
-
-def run_node(setup: Setup, make: Callable[[Setup], Node] = Node) -> ExitCode:
-    """Run a node to its end; `make` makes it.
-
-    Raises:
-        UserError: with one sentence and the exit code.
-    """
-
-    async def main() -> ExitCode:
-        return await make(setup).run()
-
-    try:
-        return trio.run(main)
-    except BaseExceptionGroup as group:
-        error = sole_error(group)
-        if error is None:
-            raise
-        raise error from None

@@ -6,6 +6,7 @@ transfers, go on meanwhile.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
@@ -22,6 +23,16 @@ class LearningThread:
         self._jobs: deque[tuple[Callable[[], object], Callable[[object], None]]] = deque()
         self._arrived = trio.Event()
         self._limiter = trio.CapacityLimiter(1)
+        self._began_s: float | None = None
+        self._done_s = 0.0
+        self.last_s = 0.0
+        """What the job took whose outcome is being handed back."""
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds of work so far, those of the job in hand included."""
+        began_s = self._began_s
+        return self._done_s + (0.0 if began_s is None else time.monotonic() - began_s)
 
     def submit(self, job: Callable[[], T], done: Callable[[T], None]) -> None:
         """Queue `job`. A peer asks for one training at a time and Q merges, so the queue stays short."""
@@ -35,5 +46,8 @@ class LearningThread:
                 self._arrived = trio.Event()
                 await self._arrived.wait()
             job, done = self._jobs.popleft()
+            self._began_s = time.monotonic()
             outcome = await trio.to_thread.run_sync(job, limiter=self._limiter, abandon_on_cancel=True)
+            self.last_s = time.monotonic() - self._began_s
+            self._done_s, self._began_s = self._done_s + self.last_s, None
             done(outcome)

@@ -24,6 +24,7 @@ def print_status(status: Mapping[str, Any]) -> None:
         + ("  [bold red]INSECURE[/bold red]" if status["insecure"] else ""),
         highlight=False,
     )
+    _print_trouble(console, status)
     said = status.get("protocol")
     if said:
         console.print("  ".join(f"{key} {value}" for key, value in said.items()), highlight=False)
@@ -39,3 +40,17 @@ def print_status(status: Mapping[str, Any]) -> None:
     if rejected:
         line += "; rejected " + ", ".join(f"{count} {reason}" for reason, count in sorted(rejected.items()))
     console.print(line, highlight=False)
+
+
+def _print_trouble(console: Console, status: Mapping[str, Any]) -> None:
+    """Say what is being done beyond the disk, and what fails."""
+    checkpoint = status.get("checkpoint") or {}
+    if checkpoint.get("error") is not None:
+        console.print(
+            f"checkpoints cannot be written: {checkpoint['error']}; round {status['round_in_progress']} is in progress",
+            style="red",
+            markup=False,
+            highlight=False,
+        )
+    for what, sentence in (status.get("troubles") or {}).items():
+        console.print(f"{what}: {sentence}", style="red", markup=False, highlight=False)

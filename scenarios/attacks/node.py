@@ -23,8 +23,9 @@ from gossip.node.context import NodeContext
 from gossip.node.handles import Deferred
 from gossip.node.home import HomeLock
 from gossip.node.options import NodeOptions
+from gossip.node.running import run_node
 from gossip.node.setup import Setup, find_membership, load_learning
-from gossip.node.shell import Node, run_node
+from gossip.node.shell import Node
 from gossip.protocols.base import Contribution, Message, PeerId, Ticket
 from gossip.telemetry.logs import set_up_logging
 from scenarios.attacks.base import Attack, Knowledge, Scene, poisoned_shard

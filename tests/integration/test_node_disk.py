@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -11,6 +12,8 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,14 +23,17 @@ import numpy as np
 import pytest
 import trio
 
-from gossip.errors import CheckpointError, ExitCode, SettingError
+from gossip.errors import CheckpointError, ExitCode, NetworkError, SettingError
+from gossip.learner import Evaluation, Learner
 from gossip.node import home as homes
 from gossip.node import saver as saving
 from gossip.node.options import NodeOptions
 from gossip.node.recorder import Recorder
 from gossip.node.report import status_of
+from gossip.node.running import run_node
 from gossip.node.setup import find_membership, load_learning
-from gossip.node.shell import Node, run_node
+from gossip.node.shell import Node
+from gossip.node.status import ask_status
 from gossip.storage import atomic
 from gossip.storage.checkpoints import CheckpointStore
 from gossip.storage.run_record import RunRecord, read_lines
@@ -35,6 +41,7 @@ from gossip.telemetry.logs import set_up_logging
 from gossip.telemetry.progress import Progress
 from gossip.telemetry.rejections import Rejections
 from gossip.telemetry.verdicts import Verdicts
+from gossip.telemetry.web import Web
 from tests.integration.homes import PATIENCE_S, eventually, make_homes
 
 TASK = (
@@ -324,3 +331,74 @@ def test_a_damaged_newest_checkpoint_is_refused_and_never_silently_an_older_one(
         run(options, "stop.rounds=5")
     newest.unlink()
     assert run(options, "stop.rounds=5") == ExitCode.DONE
+
+
+# --- metrics, status ---
+
+
+@pytest.mark.parametrize("trouble", ["none", "publish", "status", "not finite"])
+def test_metrics_are_served_while_a_node_learns_and_their_failure_ends_nothing(
+    options: NodeOptions, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    monkeypatch.setattr("gossip.node.shell.METRICS_S", 0.01)
+    answers: dict[str, int] = {}
+
+    def ask(port: int, path: str) -> int:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    class Asked(Node):
+        async def _live(self) -> None:
+            await super()._live()
+            assert self.web is not None
+            await trio.sleep(0.05)
+            for path in ("/metrics", "/healthz", "/readyz"):
+                answers[path] = await trio.to_thread.run_sync(ask, self.web.port, path)
+
+    if trouble == "publish":
+        monkeypatch.setattr(Web, "publish", broken)
+    if trouble == "status":
+        monkeypatch.setattr("gossip.node.shell.status_of", broken)
+    if trouble == "not finite":
+        evaluation = Evaluation(accuracy=0.1, loss=float("nan"), samples=1)
+        monkeypatch.setattr(Learner, "evaluate", lambda *_: evaluation)
+    options = replace(options, metrics=":0")
+    assert run(options, "stop.rounds=3", make=Asked) == ExitCode.DONE
+    well = trouble in ("none", "not finite")
+    assert answers == {
+        "/metrics": 200 if well else 404,
+        **dict.fromkeys(("/healthz", "/readyz"), 200 if well else 503),
+    }
+
+
+def test_status_is_answered_while_the_disk_and_the_learning_thread_stand_still(
+    options: NodeOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither torch nor the disk is waited for: both are held until the answer is there."""
+    release, answers = threading.Event(), []
+
+    def held(*_: Any) -> Any:
+        assert release.wait(PATIENCE_S)
+
+    train = Learner.train
+    monkeypatch.setattr(RunRecord, "event", held)
+    monkeypatch.setattr(CheckpointStore, "save", held)
+    monkeypatch.setattr(Learner, "train", lambda *given, **more: (held(), train(*given, **more))[1])
+
+    class Asked(Node):
+        async def _live(self) -> None:
+            async def ask() -> None:
+                while not answers:
+                    with contextlib.suppress(NetworkError):
+                        answers.append(await trio.to_thread.run_sync(ask_status, options.home))
+                release.set()
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ask)
+                await super()._live()
+
+    assert run(options, "stop.rounds=2", make=Asked) == ExitCode.DONE
+    assert (answers[0]["name"], answers[0]["round"]) == ("alice", 0)
