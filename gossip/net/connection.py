@@ -173,6 +173,7 @@ class Connection:
 
         Returns normally only after `leave` or `abandon`. Nothing is delivered after `abandon`.
         """
+        self._stream.use()
         self.up_since_s = trio.current_time()
         self._heartbeat_at_s = self.up_since_s + self.local.settings.heartbeat_s
         with self._scope:

@@ -22,6 +22,8 @@ class Conversation:
         has said."""
         self.connection: Connection | None = None
         self.is_cut_off = False
+        self.goodbye: str | None = None
+        """What it is told when it is cut off; None: nothing."""
         self.meeting = trio.CancelScope()
         """Around everything before the connection is in use."""
         self.ended = trio.Event()
@@ -33,9 +35,14 @@ class Conversation:
         now = peers.find(self.entry.name)
         return now is not None and now.certificate == self.entry.certificate
 
-    def cut_off(self) -> None:
+    @property
+    def host(self) -> str:
+        """Its address without the port, which is another one with each call."""
+        return self.address.rpartition(":")[0]
+
+    def cut_off(self, goodbye: str | None = None) -> None:
         """Hear nothing more of it from this moment on, whatever it is at."""
-        self.is_cut_off = True
+        self.is_cut_off, self.goodbye = True, goodbye
         self.meeting.cancel()
         if self.connection is not None:
             self.connection.abandon()

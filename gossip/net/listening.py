@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import errno
+import os
+import socket
+from collections.abc import Callable
 
 import trio
 
 from gossip.errors import NetworkError, SettingError
 from gossip.net.address import format_address, is_loopback, parse_address
 from gossip.net.peers_file import PeerEntry
+
+ACCEPTED_IN_TURN_MAX = 100
+"""Calls taken in one pass of the event loop: some 5 ms."""
+
+ACCEPT_PAUSE_S = 0.1
+"""After a call that could not be taken: until then a connection may have ended and left room."""
+
+_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 async def open_listeners(entry: PeerEntry, listen: str | None) -> list[trio.SocketListener]:
@@ -38,6 +49,40 @@ async def open_listeners(entry: PeerEntry, listen: str | None) -> list[trio.Sock
                 "Stop it, or choose another port in the peers file or with --listen"
             ) from error
         raise SettingError(f"cannot listen on {shown}: {_told(error)}") from error
+
+
+async def accept_each(
+    listener: trio.SocketListener,
+    serve: Callable[[trio.SocketStream], None],
+    on_trouble: Callable[[str], None],
+) -> None:
+    """Call `serve` with everybody who calls, until cancelled.
+
+    Many are taken at one time: whoever is behind thousands in the queue waits for a pass of the event loop for each
+    hundred of them, not for each.
+
+    Args:
+        listener: where they call.
+        serve: must not wait.
+        on_trouble: called with a sentence when no call can be taken, as when there are no descriptors left.
+    """
+    # trio's own `accept` takes one in each pass.
+    with socket.socket(fileno=os.dup(listener.socket.fileno())) as queue:
+        queue.setblocking(False)
+        while True:
+            await trio.lowlevel.wait_readable(queue)
+            for _ in range(ACCEPTED_IN_TURN_MAX):
+                try:
+                    caller, _ = queue.accept()
+                except BlockingIOError:
+                    break
+                except OSError as error:
+                    if error.errno in _NO_ROOM:
+                        on_trouble(f"cannot take calls: {_told(error)}")
+                        await trio.sleep(ACCEPT_PAUSE_S)
+                    break  # else the caller is gone already
+                serve(trio.SocketStream(trio.socket.from_stdlib_socket(caller)))
+            await trio.lowlevel.checkpoint()
 
 
 async def dial(entry: PeerEntry) -> trio.SocketStream:

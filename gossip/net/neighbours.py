@@ -8,9 +8,7 @@ from the side that dialled the old one (which dials only when it has lost that),
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,13 +18,14 @@ import trio
 from gossip.errors import GossipError, NetworkError, PeerError, SettingError
 from gossip.net.connection import Connection, Farewell, Local
 from gossip.net.conversation import Conversation
+from gossip.net.handshakes import Handshakes
 from gossip.net.identity import Identity
-from gossip.net.listening import dial, open_listeners, remote_address
+from gossip.net.listening import accept_each, dial, open_listeners, remote_address
 from gossip.net.neighbour import Neighbour
 from gossip.net.peers_file import PeerEntry, PeersFile
 from gossip.net.settings import NetSettings
 from gossip.net.standing import OFFENCES
-from gossip.net.stream import EndOfStream, PlainStream, Stream
+from gossip.net.stream import EndOfStream
 from gossip.net.tls import TlsContexts
 from gossip.protocols.base import Message, PeerId
 from gossip.telemetry.accounting import Accounting
@@ -34,7 +33,6 @@ from gossip.telemetry.offences import OffenceLog
 from gossip.wire.agreement import Agreement
 from gossip.wire.codecs import Codec
 from gossip.wire.memory import MemoryPool
-from gossip.wire.messages import Welcome
 
 __all__ = ["Agreement", "NeighbourTable"]
 
@@ -98,8 +96,6 @@ class NeighbourTable:
         """
         self._peers = peers
         self._contacts = frozenset(contacts) - {name}
-        self._identity = identity
-        self._tls = None if identity is None else TlsContexts(identity, peers)
         self._settings = settings
         self._accounting = accounting
         self._rng = rng
@@ -125,9 +121,14 @@ class NeighbourTable:
         self._open: set[Connection] = set()
         self._conversations: set[Conversation] = set()
         self._one_closed = trio.Event()
-        self._greeting: dict[trio.SocketStream, str] = {}
-        """Who has not shown yet who it is, with its host; the oldest first."""
         self._offences = OffenceLog(logger, clock)
+        self._handshakes = Handshakes(
+            self._local,
+            None if identity is None else TlsContexts(identity, peers),
+            peers,
+            neighbour=self._neighbour,
+            offences=self._offences,
+        )
         self._closing = False
         self._nursery: trio.Nursery | None = None
         self._accepting = trio.CancelScope()
@@ -149,6 +150,7 @@ class NeighbourTable:
         async with trio.open_nursery() as self._nursery:
             self._nursery.start_soon(self._accept, listeners)
             self._nursery.start_soon(self._tell_offences)
+            self._nursery.start_soon(self._handshakes.run)
             for name in sorted(self._contacts):
                 self._start_dialling(self._neighbour(name))
             task_status.started()
@@ -201,8 +203,7 @@ class NeighbourTable:
         peer that is in the file with another key. A goodbye may still be sent to it.
         """
         self._peers = peers
-        if self._tls is not None:
-            self._tls.trust(peers)
+        self._handshakes.trust(peers)
         if contacts is not None:
             self._contacts = frozenset(contacts) - {self._local.name}
         for conversation in list(self._conversations):
@@ -220,7 +221,7 @@ class NeighbourTable:
                 self._start_dialling(self._neighbour(name))
 
     def _cut_off(self, conversation: Conversation) -> None:
-        conversation.cut_off()
+        conversation.cut_off("removed")
         entry, connection = conversation.entry, conversation.connection
         assert entry is not None
         neighbour = self._neighbour(entry.name)
@@ -253,28 +254,23 @@ class NeighbourTable:
 
     async def _accept(self, listeners: list[trio.SocketListener]) -> None:
         async with trio.open_nursery() as handlers:
-            with self._accepting:
-                await trio.serve_listeners(self._serve, listeners, handler_nursery=handlers)
 
-    async def _serve(self, transport: trio.SocketStream) -> None:
-        """Handle one inbound connection; whatever goes wrong stays in here."""
-        address = remote_address(transport)
-        if self._closing:
-            transport.socket.close()
-            return
-        self._greeting[transport] = address.rpartition(":")[0]
-        if len(self._greeting) > self._settings.handshakes_max:
-            self._turn_one_away()
-        await self._converse(Conversation(transport, dialled=None, address=address))
+            def serve(transport: trio.SocketStream) -> None:
+                conversation = Conversation(transport, dialled=None, address=remote_address(transport))
+                self._handshakes.enter(conversation)
+                handlers.start_soon(self._converse, conversation)
 
-    def _turn_one_away(self) -> None:
-        """Too many strangers: the oldest of the host that has most of them goes, so that silence blocks nobody."""
-        (busiest, _), *_ = Counter(self._greeting.values()).most_common(1)
-        oldest = next(transport for transport, host in self._greeting.items() if host == busiest)
-        del self._greeting[oldest]
-        # Its task reads the end of the stream; closing the socket under it would be an error there.
-        with contextlib.suppress(OSError):
-            oldest.socket.shutdown(trio.socket.SHUT_RDWR)
+            try:
+                with self._accepting:
+                    async with trio.open_nursery() as queues:
+                        for listener in listeners:
+                            queues.start_soon(accept_each, listener, serve, self._note_trouble)
+            finally:
+                for listener in listeners:
+                    listener.socket.close()
+
+    def _note_trouble(self, sentence: str) -> None:
+        self._offences.note(logging.ERROR, self._local.name, "descriptors", sentence)
 
     def _start_dialling(self, neighbour: Neighbour) -> None:
         if self._nursery is not None and not neighbour.dialling:
@@ -339,7 +335,7 @@ class NeighbourTable:
             self._offences.note(logging.ERROR, who, "bug", sentence, error=error)
         finally:
             self._conversations.discard(conversation)
-            self._greeting.pop(conversation.transport, None)
+            self._handshakes.leave(conversation)
             conversation.transport.socket.close()
             conversation.ended.set()
 
@@ -347,82 +343,15 @@ class NeighbourTable:
         first: Message | None = None
         conversation.meeting.deadline = trio.current_time() + self._settings.handshake_timeout_s
         with conversation.meeting:
-            stream = await self._secure(conversation)
-            connection = conversation.connection = Connection(
-                self._local,
-                stream,
-                peer=None if conversation.entry is None else conversation.entry.name,
-                dialled=conversation.dialled is not None,
-                address=conversation.address,
-                peers_digest=self._peers.digest,
-            )
-            first = await self._agree(conversation, connection)
+            first = await self._handshakes.meet(conversation)
         if conversation.meeting.cancelled_caught and not conversation.is_cut_off:
             raise NetworkError(f"no hello within {self._settings.handshake_timeout_s:g} s")
-        if not conversation.is_cut_off:
-            self._greeting.pop(conversation.transport, None)
+        connection = conversation.connection
+        if connection is not None and not conversation.is_cut_off:
+            self._handshakes.leave(conversation)
             await self._talk(connection, first)
-        if conversation.is_cut_off and conversation.connection is not None:
-            await conversation.connection.part(
-                "removed", f"{self._local.name} has you in its peers file no more"
-            )
-
-    async def _secure(self, conversation: Conversation) -> Stream:
-        """Encrypt, and note by which line of the file as it is now the other side was let in."""
-        transport, name = conversation.transport, conversation.dialled
-        if self._tls is None:
-            stream: Stream = PlainStream(transport)
-        elif name is not None:
-            stream = await self._tls.connect(transport, name)
-        else:
-            stream, name = await self._tls.accept(transport)
-        conversation.entry = None if name is None else self._peers.find(name)
-        return stream
-
-    async def _agree(self, conversation: Conversation, connection: Connection) -> Message | None:
-        """Exchange hellos and settle which connection stays; return what is to be sent first."""
-        if connection.peer:
-            self._check_standing(connection.peer)
-        await connection.greet()
-        if conversation.entry is None:
-            # Without TLS the hello has said it.
-            self._check_standing(connection.peer)
-        peer = connection.peer
-        if conversation.entry is None:
-            conversation.entry = self._peers.find(peer)
-        if peer == self._local.name or conversation.entry is None:
-            connection.peer = ""
-            raise PeerError("stranger", "gives a name that is not another peer's in our peers file")
-        if connection.theirs_digest != self._peers.digest:
-            self._offences.note(
-                logging.WARNING, peer, "peers file", f"{peer} has another peers file than we have"
-            )
-        if self._local.name > peer:
-            await connection.wait_for_welcome()
-            return None
-        if self._is_duplicate(connection):
-            await connection.part("duplicate", "there is a connection already")
-            raise Farewell("duplicate", "there is a connection already")
-        # From here to attaching nothing may wait, or two connections could both be the first.
-        return Welcome()
-
-    def _check_standing(self, peer: PeerId) -> None:
-        """Let `peer` come in, or raise `PeerError` before anything is done for it."""
-        if peer not in self._peers:
-            return  # it is told so in its turn
-        standing, now_s = self._neighbour(peer).standing, trio.current_time()
-        held_off_s = standing.held_off_s(now_s)
-        if held_off_s:
-            raise PeerError(
-                "held off", f"comes too often, or broke rules: held off for {held_off_s:.1f} s more"
-            )
-        standing.note_arrival(now_s)
-
-    def _is_duplicate(self, new: Connection) -> bool:
-        current = self._connection(new.peer)
-        if current is None or current.instance != new.instance or current.dialled == new.dialled:
-            return False
-        return trio.current_time() - current.last_input_s < 2 * self._settings.heartbeat_s
+        if connection is not None and conversation.is_cut_off and conversation.goodbye is not None:
+            await connection.part(conversation.goodbye, f"{self._local.name} says: {conversation.goodbye}")
 
     async def _talk(self, connection: Connection, first: Message | None) -> None:
         """Put the connection into the table and run it to its end."""

@@ -28,7 +28,14 @@ class NetSettings(Settings):
     handshakes_max: int = Field(
         256,
         ge=1,
-        description="unauthenticated connections at one time; beyond it the oldest of the busiest host goes",
+        description="unauthenticated connections at one time, a third of them at each stage (silent, heard, answered); "
+        "beyond it the oldest of the busiest host goes",
+    )
+    strangers_max: int = Field(
+        64,
+        ge=1,
+        description="of these, those that call from hosts that no peer is known to have; the rest of the room is for "
+        "hosts of the peers file and those a peer has come from",
     )
     dial_delay_s: float = Field(
         0.5, ge=0, description="the larger name of a pair waits this long for the smaller one to dial"

@@ -14,7 +14,8 @@ from __future__ import annotations
 import abc
 import os
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias
 
 import trio
 
@@ -28,8 +29,8 @@ SENT_PIECE_BYTES = 256 * 1024
 """Plaintext encrypted before the socket is given something. The other side decrypts one piece while we encrypt the
 next, which decides how long a model of a megabyte takes; shorter pieces wake it too often."""
 
-HANDSHAKE_PIECE_BYTES = 32 * 1024
-"""Until a stranger has shown who it is: hundreds of them may wait at one time, and must not cost memory."""
+GUARDED_PIECE_BYTES = 16 * 1024
+"""Until a connection is in use: hundreds may wait at one time, and OpenSSL keeps memory for the longest piece."""
 
 DISCARDED_PIECE_BYTES = 16 * 1024
 """Of what a connection that has ended still brings."""
@@ -43,8 +44,17 @@ CRUMB_BYTES = 256
 CRUMBS_PER_TURN = 256
 """After so many, other tasks get a turn: they may lie in one piece of ciphertext, and taking them needs no wait."""
 
+_HANDSHAKE_RECORD = 22
+_RECORD_HEAD_BYTES = 5
+_RECORD_BYTES_MAX = 16 * 1024
+"""RFC 8446 §5.1: one byte of type, two of version, two of length, which is at most 2^14."""
+
 _ALERT_TIMEOUT_S = 1.0
 """For the one alert that tells the other side why its handshake failed."""
+
+
+Turn: TypeAlias = Callable[[], Awaitable[None]] | None
+"""Awaited before each step of a handshake: steps are long, and many may be ready at one time."""
 
 
 class EndOfStream(Exception):
@@ -70,6 +80,10 @@ class Stream(abc.ABC):
         self._send_broken = False
         self._sent_in_turn = 0
         self._received_in_turn = 0
+
+    @abc.abstractmethod
+    def use(self) -> None:
+        """Note that the connection is in use from here on, and may take memory to be fast."""
 
     @abc.abstractmethod
     async def receive_into(self, view: memoryview) -> None:
@@ -166,6 +180,9 @@ class Stream(abc.ABC):
 class PlainStream(Stream):
     """Without TLS, for `--insecure`."""
 
+    def use(self) -> None:
+        """Do nothing: it takes no memory of its own."""
+
     async def receive_into(self, view: memoryview) -> None:
         """Fill `view` straight from the socket."""
         filled = 0
@@ -197,14 +214,46 @@ class PlainStream(Stream):
 class TlsStream(Stream):
     """With TLS. Call `handshake` first."""
 
-    def __init__(self, transport: trio.SocketStream, context: ssl.SSLContext, *, server_side: bool) -> None:
+    def __init__(
+        self,
+        transport: trio.SocketStream,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool,
+        ciphertext: memoryview,
+    ) -> None:
+        """Make a stream.
+
+        Args:
+            transport: the socket.
+            context: what TLS is to trust.
+            server_side: whether we were called.
+            ciphertext: memory that all streams of one thread share: what is received stays in it for no wait.
+        """
         super().__init__(transport)
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._ssl = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side)
-        self._ciphertext = memoryview(bytearray(HANDSHAKE_PIECE_BYTES))
+        self._ciphertext = ciphertext
+        self._piece = ciphertext[:GUARDED_PIECE_BYTES]
 
-    async def handshake(self) -> bytes:
+    def use(self) -> None:
+        """Receive in long pieces from here on."""
+        self._piece = self._ciphertext
+
+    async def hear_out(self) -> None:
+        """Receive the other side's first record wholly, or what shows that it sends no such thing."""
+        head = bytearray()
+        wanted = _RECORD_HEAD_BYTES
+        while self._incoming.pending < wanted:
+            count = await self._feed()
+            head += self._piece[: min(count, _RECORD_HEAD_BYTES - len(head))]
+            if not count or head[0] != _HANDSHAKE_RECORD:
+                return
+            if len(head) == _RECORD_HEAD_BYTES:
+                wanted = _RECORD_HEAD_BYTES + min(int.from_bytes(head[3:], "big"), _RECORD_BYTES_MAX)
+
+    async def handshake(self, turn: Turn = None) -> bytes:
         """Shake hands; return the other side's certificate (DER).
 
         Raises:
@@ -213,6 +262,8 @@ class TlsStream(Stream):
         """
         while True:
             try:
+                if turn is not None:
+                    await turn()
                 self._ssl.do_handshake()
                 break
             except ssl.SSLWantReadError:
@@ -224,7 +275,6 @@ class TlsStream(Stream):
                     await self._flush_quietly()
                 raise _tls_error(error) from error
         await self._flush()
-        self._ciphertext = memoryview(bytearray(RECEIVED_PIECE_BYTES))
         return self._ssl.getpeercert(binary_form=True) or b""
 
     async def receive_into(self, view: memoryview) -> None:
@@ -298,12 +348,13 @@ class TlsStream(Stream):
         except NetworkError:
             return
 
-    async def _feed(self) -> None:
-        count = await self._receive_raw(self._ciphertext)
+    async def _feed(self) -> int:
+        count = await self._receive_raw(self._piece)
         if count:
-            self._incoming.write(self._ciphertext[:count])
+            self._incoming.write(self._piece[:count])
         else:
             self._incoming.write_eof()
+        return count
 
 
 def _network_error(error: BaseException) -> NetworkError:

@@ -13,7 +13,7 @@ import trio
 from gossip.errors import PeerError, SettingError
 from gossip.net.identity import Identity
 from gossip.net.peers_file import PeersFile
-from gossip.net.stream import TlsStream
+from gossip.net.stream import RECEIVED_PIECE_BYTES, TlsStream, Turn
 
 
 class TlsContexts:
@@ -21,6 +21,7 @@ class TlsContexts:
 
     def __init__(self, identity: Identity, peers: PeersFile) -> None:
         self._identity = identity
+        self._ciphertext = memoryview(bytearray(RECEIVED_PIECE_BYTES))
         self.trust(peers)
 
     def trust(self, peers: PeersFile) -> None:
@@ -38,21 +39,23 @@ class TlsContexts:
         self._server.num_tickets = 0
         self._client = _context(ssl.PROTOCOL_TLS_CLIENT, self._identity, anchors)
 
-    async def connect(self, transport: trio.SocketStream, name: str) -> TlsStream:
-        """Shake hands with the peer we dialled; it must be `name`. Errors as `TlsStream.handshake`."""
-        stream = TlsStream(transport, self._client, server_side=False)
-        found = await self._identify(stream)
+    async def connect(self, transport: trio.SocketStream, name: str, *, turn: Turn = None) -> TlsStream:
+        """Shake hands with the peer we dialled; it must be `name`. `turn` and errors as `TlsStream.handshake`."""
+        stream = TlsStream(transport, self._client, server_side=False, ciphertext=self._ciphertext)
+        found = await self._identify(stream, turn)
         if found != name:
             raise PeerError("certificate", f"is not '{name}' but '{found}', who should be at another address")
         return stream
 
-    async def accept(self, transport: trio.SocketStream) -> tuple[TlsStream, str]:
-        """Shake hands with whoever dialled us; return the stream and its name. Errors as `TlsStream.handshake`."""
-        stream = TlsStream(transport, self._server, server_side=True)
-        return stream, await self._identify(stream)
+    async def accept(self, transport: trio.SocketStream, *, turn: Turn = None) -> tuple[TlsStream, str]:
+        """Shake hands with whoever dialled us; return the stream and its name. The rest as in `connect`."""
+        stream = TlsStream(transport, self._server, server_side=True, ciphertext=self._ciphertext)
+        # Who says nothing, or little, takes no turn.
+        await stream.hear_out()
+        return stream, await self._identify(stream, turn)
 
-    async def _identify(self, stream: TlsStream) -> str:
-        certificate = await stream.handshake()
+    async def _identify(self, stream: TlsStream, turn: Turn) -> str:
+        certificate = await stream.handshake(turn)
         entry = self._peers.find_certificate(certificate)
         if entry is None or certificate == self._identity.certificate_der:
             raise PeerError("certificate", "shows a certificate that is not in our peers file")

@@ -196,10 +196,12 @@ def trio_receive(folder: Path, port: int, elements: int, count: int) -> None:
                 view[filled : filled + len(piece)] = piece
                 filled += len(piece)
             await stream.send_all(ACKNOWLEDGEMENT)
+        await transport.aclose()
 
     async def main() -> None:
         (listener,) = await trio.open_tcp_listeners(port, host="127.0.0.1")
-        await serve(await listener.accept())
+        async with listener:
+            await serve(await listener.accept())
 
     trio.run(main)
 
@@ -217,6 +219,7 @@ def trio_send(folder: Path, port: int, vector: torch.Tensor, count: int) -> floa
             await stream.send_all(view)
             await stream.receive_some(1)
             seconds += (time.perf_counter() - start) * bool(number)
+        await transport.aclose()
         return seconds
 
     return trio.run(main)
