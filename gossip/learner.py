@@ -31,7 +31,8 @@ class Judged(NamedTuple):
 
 
 class Learner:
-    """The learning of one peer. No method changes its arguments; vectors come and go on the CPU.
+    """The learning of one peer. No method changes its arguments but where it is allowed to; vectors come and go
+    on the CPU.
 
     Args:
         task: what is learnt; may be shared by the learners of one process.
@@ -80,12 +81,16 @@ class Learner:
         """Return the model [P] of round 0: common to all peers, or this peer's own draw; default: as `[model]` says."""
         return self.task.initial_of(self.peer, independent=independent)
 
-    def train(self, model: Tensor, *, round: int) -> Trained:
+    def train(self, model: Tensor, *, round: int, in_place: bool = False) -> Trained:
         """Return the outcome of one local update of `model` [P].
 
-        A pure function of (model, round), and of the momentum buffer that the last one left where that is kept.
+        A pure function of (model, round), and of the momentum buffer that the last one left where that is kept. With
+        `in_place` nobody needs `model` any more, the merge rule included (`trains_in_place`): the outcome lies there.
         """
         self._check(model)
+        if not in_place:
+            model = model.clone()
+        velocity, self._velocity = self._velocity, None
         trained = self._update.run(
             model.to(self.device),
             self._x,
@@ -93,10 +98,16 @@ class Learner:
             seed=self.task.seed,
             peer=self.peer,
             round=round,
-            velocity=self._velocity,
+            velocity=velocity,
+            in_place=True,
         )
         self._velocity = trained.velocity
         return replace(trained, model=trained.model.cpu())
+
+    @property
+    def trains_in_place(self) -> bool:
+        """Whether models that came of merges may be overwritten: the rule keeps none of what it was given."""
+        return not self._merge.retains
 
     def merge(
         self,
@@ -109,6 +120,7 @@ class Learner:
         last: bool = True,
         part: Part = WHOLE,
         declared: Mapping[PeerId, frozenset[int]] | None = None,
+        spent: frozenset[PeerId] = frozenset(),
     ) -> Tensor:
         """Return the merged model [P]: learned slots by the rule, the others from `own`.
 
@@ -121,6 +133,7 @@ class Learner:
             last: whether training follows, not another gossip step.
             part: what the contributions do not have of `own`, and what is kept of the merged model.
             declared: the classes of which senders say that they have samples, where the rule wants to know.
+            spent: senders whose models nobody needs any more: the merged one may lie in the memory of one.
         """
         self._check(own)
         learned_size = self.task.space.learned_size
@@ -139,9 +152,14 @@ class Learner:
                 part=part,
                 rejected=len(received) - len(accepted),
                 declared=declared or {},
+                spent=spent,
             ),
         ).cpu()
-        return merged if learned_size == len(own) else torch.cat([merged, own[learned_size:]])
+        if learned_size != len(own):
+            return torch.cat([merged, own[learned_size:]])
+        # A rule that returns what it was given, though it must not, would have others' transfers overwritten later.
+        needed = [own, *(each.model for each in accepted if each.sender not in spent)]
+        return merged.clone() if any(_shares_memory(merged, each) for each in needed) else merged
 
     def adopt(self, own: Tensor, received: Sequence[Contribution]) -> Tensor:
         """Return a received model [P] with the slots that never travel taken from `own`.
@@ -217,6 +235,7 @@ class Learner:
         part: Part,
         rejected: int,
         declared: Mapping[PeerId, frozenset[int]],
+        spent: frozenset[PeerId],
     ) -> MergeContext:
         space = self.task.space
 
@@ -243,6 +262,7 @@ class Learner:
             x_validation=self._x_validation,
             y_validation=self._y_validation,
             declared=declared,
+            spent=spent,
         )
 
     def _check(self, model: Tensor) -> None:
@@ -250,6 +270,10 @@ class Learner:
             raise ProtocolMisuse(
                 f"a model of shape {tuple(model.shape)} and {model.dtype}; expected ({self.task.space.size},) float32"
             )
+
+
+def _shares_memory(one: Tensor, other: Tensor) -> bool:
+    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
 
 
 def check_parts(task: Task, parts: int) -> None:

@@ -24,7 +24,7 @@ local update of one model takes the same steps in the model's own memory, withou
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -75,6 +75,10 @@ class Trained:
     """Mini-batches whose gradient was not finite: the model stayed as it was."""
     velocity: Tensor | None = None  # (T,)
     """The heavy-ball buffer at the end, where it is kept for the next local update."""
+
+    def figures(self) -> Trained:
+        """Return the same without the vectors, which are large: the model is empty."""
+        return replace(self, model=torch.empty(0), velocity=None)
 
 
 class LocalUpdate:

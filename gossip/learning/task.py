@@ -87,6 +87,7 @@ class Task:
         self.folder = folder
         self._shards: dict[int, list[partitions.Indices]] = {}
         self._forwards: dict[torch.device, Forward] = {}
+        self._forgotten = False
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -134,7 +135,7 @@ class Task:
     @cached_property
     def module(self) -> nn.Module:
         """The network, initialised from (seed, "init"). `SettingError` where it cannot be built."""
-        module = self._build(seeding.integer_seed(self.seed, "init"))
+        module = self._build(self._init_seed)
         if _batch_norms(module):
             if self.model_settings.batch_norm == "refuse" and _running(module):
                 raise SettingError(
@@ -187,8 +188,25 @@ class Task:
         What is frozen is the same on all peers in either case.
         """
         if peer is None:
-            return self.space.flatten_module(self.module)
+            module = self._build(self._init_seed) if self._forgotten else self.module
+            return self.space.flatten_module(module)
         return self.space.flatten_module(self._build(seeding.integer_seed(self.seed, "init", peer=peer)))
+
+    def forget_initial(self) -> None:
+        """Free the network's own values of all that lies in vectors; `initial` builds the network anew from now on.
+
+        A network is asked for its logits with a vector's values only, and a large one would lie in memory for nothing.
+        """
+        named = dict([*self.module.named_parameters(), *self.module.named_buffers()])
+        for slot in self.space.slots:
+            if slot.role is not Role.FROZEN:
+                # Of the same shape, which layers may ask for, in the memory of one number.
+                named[slot.name].data = torch.zeros((), dtype=slot.dtype).expand(slot.shape)
+        self._forgotten = True
+
+    @property
+    def _init_seed(self) -> int:
+        return seeding.integer_seed(self.seed, "init")
 
     def initial_of(self, peer: str, *, independent: bool | None = None) -> Tensor:
         """Return the model [P] that `peer` starts from: its own draw if `independent`; default: as `[model]` says."""

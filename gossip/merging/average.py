@@ -35,13 +35,16 @@ class Average(Merge):
         *,
         context: MergeContext | None = None,
     ) -> Tensor:
-        """Return Σ_j W_ij x_j [L] as a fresh vector; see `Merge`."""
+        """Return Σ_j W_ij x_j [L] as a fresh vector, or where the first model was that nobody needs; see `Merge`."""
         check_weights(own_weight, received)
         check_sizes(own, received)
         shares = running_shares(own_weight, received)
         if not shares:
             return own.clone()
-        mean = fresh_like(own)
+        first = next(each for each in received if each.weight)
+        # Of the first, each block is read just before it is written; the others are read later.
+        spent = context is not None and first.sender in context.spent
+        mean = first.model if spent else fresh_like(own)
         running_mean(own, shares, mean)
         return mean
 

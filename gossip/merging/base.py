@@ -69,6 +69,8 @@ class MergeContext:
     y_validation: Tensor | None = None  # (m,)
     declared: Mapping[PeerId, frozenset[int]] = field(default_factory=dict)
     """The classes of which a sender says that it has training samples; empty unless the rule `declares_classes`."""
+    spent: frozenset[PeerId] = frozenset()
+    """Senders whose models nobody needs after this merge: a rule may write its result over one of them."""
     judge: Callable[[Verdict], None] = _ignore
     """Where a rule tells what it made of each received model; reports show it over time."""
 
@@ -152,7 +154,7 @@ class Merge(abc.ABC):
     def __call__(
         self, own: Tensor, own_weight: float, received: Sequence[Contribution], *, context: MergeContext
     ) -> Tensor:
-        """Return the merged learned slots [L]: a fresh vector, the inputs unchanged.
+        """Return the merged learned slots [L]: a fresh vector, the inputs unchanged; or one that is spent.
 
         Args:
             own: own learned slots [L].

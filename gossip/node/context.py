@@ -10,7 +10,7 @@ import trio
 
 from gossip import seeding
 from gossip.merging.sanitise import MUTED
-from gossip.node.handles import Deferred, travelled
+from gossip.node.handles import Deferred, is_only_held_by_a_job, travelled
 from gossip.protocols.base import WHOLE, Contribution, Event, Message, Part, PeerId, Ticket, TimerKey
 
 if TYPE_CHECKING:
@@ -20,6 +20,26 @@ if TYPE_CHECKING:
     from gossip.net.neighbours import NeighbourTable
     from gossip.node.work import LearningThread
     from topologies import Topology
+
+
+class TrainingJob:
+    """One local update, in the learning thread."""
+
+    def __init__(self, learner: Learner, model: Deferred, round: int) -> None:
+        self._learner = learner
+        self._model: Deferred | None = model
+        self._round = round
+
+    def __call__(self) -> Trained:
+        """Train in the model's own memory, if nobody else needs the model as it is."""
+        model, self._model = self._model, None
+        assert model is not None, "a job is done once"
+        vector, spent = model.vector, is_only_held_by_a_job(model)
+        # What others still read is freed when they have, not when training ends.
+        del model
+        if not (spent and self._learner.trains_in_place):
+            vector = vector.clone()
+        return self._learner.train(vector, round=self._round, in_place=True)
 
 
 class NodeContext:
@@ -126,9 +146,10 @@ class NodeContext:
         ticket = Ticket(self._tickets)
 
         def trained(outcome: Trained) -> None:
-            self._on_trained(ticket, Deferred(self._learned_size, outcome.model), outcome)
+            # Whoever keeps the figures of a local update is not to keep its model.
+            self._on_trained(ticket, Deferred(self._learned_size, outcome.model), outcome.figures())
 
-        self._thread.submit(lambda: self._learner.train(model.vector, round=round), trained)
+        self._thread.submit(TrainingJob(self._learner, model, round), trained)
         return ticket
 
     def merge(
@@ -146,19 +167,31 @@ class NodeContext:
         merged = Deferred(self._learned_size)
         size = self._learned_size
         declared = {each.sender: self.declared.get(each.sender, frozenset()) for each in received}
-        self._thread.submit(
-            lambda: self._learner.merge(
+        models = [each.model for each in received]
+        named = [(each.sender, each.weight) for each in received]
+
+        def job() -> Tensor:
+            spent = frozenset(
+                sender
+                for place, (sender, _) in enumerate(named)
+                if not isinstance(models[place], Deferred) and is_only_held_by_a_job(models[place])
+            )
+            contributions = [
+                Contribution(sender, travelled(models.pop(0), size), weight) for sender, weight in named
+            ]
+            return self._learner.merge(
                 own.vector,
                 own_weight,
-                [each._replace(model=travelled(each.model, size)) for each in received],
+                contributions,
                 round=round,
                 step=step,
                 last=last,
                 part=part,
                 declared=declared,
-            ),
-            lambda vector: self._merged(merged, vector),
-        )
+                spent=spent,
+            )
+
+        self._thread.submit(job, lambda vector: self._merged(merged, vector))
         return merged
 
     def adopt(self, own: Deferred, received: Sequence[Contribution]) -> Deferred:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import torch
 import trio
 
+_REFERENCES_OF_A_JOB = 3
+"""A job's own, that of the call which asks, and the argument of the question."""
+
 
 class Deferred:
     """A model whose value comes later. It may be sent, merged or trained before.
 
-    The vector is never changed once it is set: a transfer may still be reading it.
+    The vector is never changed once it is set, for a transfer may still be reading it; unless nobody else has the
+    handle, see `is_only_held_by_a_job`.
     """
 
     __slots__ = ("_learned_size", "_ready", "_vector")
@@ -42,6 +47,15 @@ class Deferred:
         """Return the slots that travel, once they are computed."""
         await self._ready.wait()
         return self.vector[: self._learned_size]  # (learned,)
+
+
+def is_only_held_by_a_job(thing: object) -> bool:
+    """Return whether a learning thread's job, that has one reference to `thing`, is the last to need it.
+
+    Who reads a model – a transfer, a checkpoint being written, a protocol that may send it again – has its handle as
+    long, or a received model's tensor. Where there is no other reference, nobody can come by one any more.
+    """
+    return sys.getrefcount(thing) <= _REFERENCES_OF_A_JOB
 
 
 def travelled(model: Any, learned_size: int) -> Any:

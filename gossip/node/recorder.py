@@ -24,7 +24,7 @@ from gossip.node.scribe import Scribe
 from gossip.protocols.base import ModelAdopted, RoundCompleted
 from gossip.storage.atomic import write_atomically
 from gossip.storage.checkpoints import Checkpoint, CheckpointStore
-from gossip.storage.models import encode_model, encode_snapshot
+from gossip.storage.models import model_pieces, snapshot_pieces
 from gossip.storage.run_record import RunRecord, clean_home
 from gossip.telemetry.accounting import Accounting
 from gossip.telemetry.containment import Containment, said_of
@@ -165,7 +165,7 @@ class Recorder:
             with self._contained("snapshots not written"):
                 folder.mkdir(exist_ok=True)
                 write_atomically(
-                    folder / f"round-{event.round:08d}.safetensors", encode_snapshot(vector), durable=False
+                    folder / f"round-{event.round:08d}.safetensors", snapshot_pieces(vector), durable=False
                 )
         return self._setup.learner.evaluate(vector)
 
@@ -227,7 +227,7 @@ class Recorder:
             self._model_written = True
 
     def _write_model(self, vector: torch.Tensor) -> None:
-        data = encode_model(self._setup.task.space, vector, frozen=self._setup.task.frozen, peer=self._name)
+        data = model_pieces(self._setup.task.space, vector, frozen=self._setup.task.frozen, peer=self._name)
         write_atomically(self._home / "model.safetensors", data)
 
     async def flush(self) -> None:

@@ -110,6 +110,8 @@ class Saver:
                 pause_s = PAUSE_S
                 self._written(due)
                 self._pulse()
+                # Else its model would live until the next one is due.
+                del due
                 continue
             self._due = self._due or due
             self._failed(due, error, pause_s)

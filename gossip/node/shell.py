@@ -89,7 +89,11 @@ class Node:
         self._finished = False
         self._skipping = False
         self._last_trained: Trained | None = None
-        vector = torch.from_numpy(setup.checkpoint.vector) if setup.checkpoint else setup.learner.initial()
+        vector = (
+            torch.from_numpy(setup.checkpoint.take_vector()) if setup.checkpoint else setup.learner.initial()
+        )
+        # The network's own copy of its first values is of no use any more.
+        setup.task.forget_initial()
         self._start = Deferred(setup.task.space.learned_size, vector)
         self.protocol = settings.protocol.load().resume(
             settings.protocol,
@@ -160,6 +164,8 @@ class Node:
             self.recorder.started(self.rounds_done)
             if self.setup.checkpoint is None:
                 self.recorder.save(self._start, self.protocol.snapshot())
+            # From here on the protocol has it.
+            del self._start
             try:
                 with self._living:
                     await self._live()

@@ -51,3 +51,5 @@ class LearningThread:
             self.last_s = time.monotonic() - self._began_s
             self._done_s, self._began_s = self._done_s + self.last_s, None
             done(outcome)
+            # Else the models of this job would live until the next one.
+            del job, done, outcome

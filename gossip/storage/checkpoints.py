@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import struct
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors
-import safetensors.numpy
 
 from gossip.errors import CheckpointError
-from gossip.storage.atomic import write_atomically
+from gossip.storage.atomic import Piece, write_atomically
+from gossip.storage.layout import Entry, pieces
 
 KEPT = 2
 _FORMATS = "gossip-checkpoint-"
@@ -53,6 +54,12 @@ class Checkpoint:
         """Rounds done."""
         return int(self.state["round"])
 
+    def take_vector(self) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """Return the vector and forget it: whoever goes on from it may go on without it."""
+        vector = self.vector
+        object.__setattr__(self, "vector", np.empty(0, dtype=np.float32))
+        return vector
+
     def state_after(self, now_s: float) -> Mapping[str, int | float | str]:
         """Return the protocol's state for a resume at `now_s`: with how long ago it was, never less than nothing."""
         if self.saved_s is None:
@@ -70,7 +77,7 @@ class CheckpointStore:
         """Write a checkpoint durably; remove all but the newest two."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"round-{checkpoint.round:08d}.safetensors"
-        write_atomically(path, encode(checkpoint))
+        write_atomically(path, pieces_of(checkpoint))
         for old in self._files()[:-KEPT]:
             old.unlink(missing_ok=True)
         return path
@@ -106,8 +113,8 @@ class CheckpointStore:
         )
 
 
-def encode(checkpoint: Checkpoint) -> bytes:
-    """Return the file's bytes."""
+def pieces_of(checkpoint: Checkpoint) -> Iterator[Piece]:
+    """Yield the file's bytes; those of the model are its own memory."""
     about = {
         "format": FORMAT,
         "belongs": json.dumps(asdict(checkpoint.belongs), sort_keys=True),
@@ -119,7 +126,13 @@ def encode(checkpoint: Checkpoint) -> bytes:
         about["saved_s"] = repr(checkpoint.saved_s)
     vector = np.ascontiguousarray(checkpoint.vector, dtype=np.float32)
     about["digest"] = _digest(about, vector)
-    return safetensors.numpy.save({TENSOR: vector}, metadata=about)
+    entry = Entry("float32", vector.shape, vector.nbytes, lambda: vector.data.cast("B"))
+    return pieces({TENSOR: entry}, about)
+
+
+def encode(checkpoint: Checkpoint) -> bytes:
+    """Return the file's bytes as one."""
+    return b"".join(pieces_of(checkpoint))
 
 
 def decode(path: Path) -> Checkpoint:
@@ -133,7 +146,8 @@ def decode(path: Path) -> Checkpoint:
             raise OSError("it is no file")  # a pipe of that name would be waited for, for ever
         with safetensors.safe_open(path, framework="np") as file:
             about = dict(file.metadata() or {})
-            vector = file.get_tensor(TENSOR)
+            found = file.get_slice(TENSOR)
+            vector = _read(path, found.get_dtype(), found.get_shape())
     except Exception as error:  # whatever a library makes of garbage
         raise CheckpointError(
             f"{path}: is damaged and cannot be read ({_brief(error)}); {_WAY_OUT}"
@@ -164,6 +178,22 @@ def decode(path: Path) -> Checkpoint:
             f"{path}: says nothing sensible of what it belongs to ({_brief(error)}); {_WAY_OUT}"
         ) from None
     return checkpoint
+
+
+def _read(path: Path, dtype: str, shape: Sequence[int]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Return the one tensor, read into memory of its own at once; the library would hold it twice for a while.
+
+    It has checked the header, and that the tensors fill the rest of the file without gaps.
+    """
+    if dtype != "F32" or len(shape) != 1:
+        raise ValueError(f"its tensor is {dtype} of shape {list(shape)}")
+    vector = np.empty(shape[0], dtype=np.float32)
+    with path.open("rb") as file:
+        (header_bytes,) = struct.unpack("<Q", file.read(8))
+        file.seek(8 + header_bytes)
+        if file.readinto(vector.data.cast("B")) != vector.nbytes or file.read(1):
+            raise ValueError("it holds more or less than one vector")
+    return vector
 
 
 def _round_of(path: Path) -> int | None:

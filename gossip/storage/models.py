@@ -3,32 +3,68 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 
-import safetensors.torch
+import torch
+
+from gossip.storage.layout import Entry, pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-    import torch
+    from gossip.parameters import ParameterSpace, Slot
+    from gossip.storage.atomic import Piece
 
-    from gossip.parameters import ParameterSpace
+
+def model_pieces(
+    space: ParameterSpace, vector: torch.Tensor, *, peer: str, frozen: Mapping[str, torch.Tensor]
+) -> Iterator[Piece]:
+    """Yield a file that `safetensors.torch.load_file` turns into the model's state dict.
+
+    `frozen` are the tensors that are not in the vector (`Task.frozen`). The metadata hold the layout: slot names with
+    shape, dtype and role, in the vector's order. Nothing is copied but slots that are not float32, one at a time.
+    """
+    tensors = {
+        name: _entry(slot.dtype, slot.shape, partial(_slot_memory, vector, slot))
+        for slot in space.slots
+        if slot.name not in frozen
+        for name in (slot.name, *slot.aliases)
+    }
+    tensors |= {
+        name: _entry(tensor.dtype, tuple(tensor.shape), partial(_memory, tensor))
+        for name, tensor in frozen.items()
+    }
+    about = {"peer": peer, "space_id": space.space_id, "layout": json.dumps(space.layout())}
+    return pieces(tensors, about)
+
+
+def snapshot_pieces(vector: torch.Tensor) -> Iterator[Piece]:
+    """Yield a file with the one tensor "vector" of shape (parameters,)."""
+    return pieces({"vector": _entry(vector.dtype, tuple(vector.shape), partial(_memory, vector))}, {})
 
 
 def encode_model(
     space: ParameterSpace, vector: torch.Tensor, *, peer: str, frozen: Mapping[str, torch.Tensor]
 ) -> bytes:
-    """Return a file that `safetensors.torch.load_file` turns into the model's state dict.
-
-    `frozen` are the tensors that are not in the vector (`Task.frozen`). The metadata hold the layout: slot names with
-    shape, dtype and role, in the vector's order.
-    """
-    tensors = {name: tensor.contiguous().clone() for name, tensor in space.unflatten(vector).items()}
-    tensors |= {name: tensor.cpu().contiguous() for name, tensor in frozen.items()}
-    about = {"peer": peer, "space_id": space.space_id, "layout": json.dumps(space.layout())}
-    return safetensors.torch.save(tensors, metadata=about)
+    """Return the file of `model_pieces` as one."""
+    return b"".join(model_pieces(space, vector, peer=peer, frozen=frozen))
 
 
 def encode_snapshot(vector: torch.Tensor) -> bytes:
-    """Return a file with the one tensor "vector" of shape (parameters,)."""
-    return safetensors.torch.save({"vector": vector.contiguous()})
+    """Return the file of `snapshot_pieces` as one."""
+    return b"".join(snapshot_pieces(vector))
+
+
+def _entry(dtype: torch.dtype, shape: tuple[int, ...], memory: partial[memoryview]) -> Entry:
+    nbytes = torch.Size(shape).numel() * dtype.itemsize
+    return Entry(str(dtype).removeprefix("torch."), shape, nbytes, memory)
+
+
+def _slot_memory(vector: torch.Tensor, slot: Slot) -> memoryview:
+    return _memory(vector[slot.offset : slot.end].to(slot.dtype))
+
+
+def _memory(tensor: torch.Tensor) -> memoryview:
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().data if len(flat) else memoryview(b"")

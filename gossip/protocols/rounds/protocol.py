@@ -290,7 +290,9 @@ class Rounds(Protocol):
             self._take_row(ctx)
         self._phase = Phase.TRAINING
         self._training_began_s = ctx.now()
-        self._ticket = ctx.train(self._model, round=self._round)
+        # Nobody is sent the model of before once training has begun: it may be trained where it lies.
+        model, self._model = self._model, None
+        self._ticket = ctx.train(model, round=self._round)
 
     def _enter_step(self, ctx: Context, step: int) -> None:
         self._step = step
