@@ -50,7 +50,7 @@ def test_killed_nodes_lose_nothing_but_the_round_in_progress(tool, started):
 
 def test_strangers_are_not_let_in_and_move_nobody(tool, started):
     hostile = tool("hostile")
-    verdicts = hostile.trials(started, hostile.SMOKE, rounds=8, pace_s=0.1)
+    verdicts = hostile.trials(started, hostile.SMOKE, rounds=5, pace_s=0.05)
     assert verdicts.broken == []
     assert len(verdicts.rows) == len(hostile.SMOKE) > 0
 

@@ -236,10 +236,10 @@ class Trials:
         what = "goes on" if came == GOES_ON else f"exit {came}"
         return Row(case.name, {"came of it": what, "it says": sentence[:90] if came else ""}, broken)
 
-    def _watch(self, **orders: int) -> tuple[int, list[str]]:
+    def _watch(self) -> tuple[int, list[str]]:
         arena, peer = self.arena, self.arena.peers["n0"]
         peer.said_round = -1
-        arena.start("n0", **orders)
+        arena.start("n0")
         printed = peer.printed
         went_on = arena.wait(
             lambda: not arena.runs("n0") or _rounds_printed(printed) >= ROUNDS, ENDS_S, names=["n0"]
@@ -289,12 +289,22 @@ class Trials:
         )
 
     def limited(self) -> Row:
-        """Without a mount: no file may become as long as a checkpoint."""
+        """Let no file become as long as a checkpoint. Nothing is told of then, since nothing is on the disk."""
         self.restore()
-        came, broken = self._watch(file_bytes_max=newest(self.home).stat().st_size - 1)
-        broken += [] if came == GOES_ON else [f"came to {came}: {_sentence(self.arena)[:100]}"]
+        arena, peer, other = self.arena, self.arena.peers["n0"], self.arena.peers["n1"]
+        arena.start("n0", file_bytes_max=newest(self.home).stat().st_size - 1)
+        arena.wait(lambda: bool(arena.ask("n0")), ENDS_S, names=["n0"])
+        before = other.said_round
+        broken = [] if arena.wait_until_round(before + 12, ENDS_S, ["n1"]) else ["n1 does not get on"]
+        if not arena.runs("n0"):
+            broken.append(f"ended with {peer.codes[-1]}: {_sentence(arena)[:100]}")
+        elif not arena.ask("n0"):
+            broken.append("status is not answered")
+        if not any(entry["heard"] for entry in other.metrics()[-5:]):
+            broken.append("n1 does not hear it any more")
+        self._kill()
         return Row(
-            "no file may be as long as a checkpoint", {"came of it": "goes on" if not broken else ""}, broken
+            "no file may be as long as a checkpoint", {"came of it": "" if broken else "goes on"}, broken
         )
 
     def while_running(self, name: str, damage: Callable[[Path], None], undo: Callable[[Path], None]) -> Row:

@@ -331,7 +331,7 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     words = given.only
     if given.smoke:
-        words, given.seconds, given.pace_s = ["SIGSTOP and"], 3.0, 0.1
+        words, given.seconds, given.pace_s = ["flaps"], 4.0, 0.1
     troubles = [trouble for trouble in TROUBLES if not words or any(word in trouble.name for word in words)]
     with launcher() as started:
         verdicts = neighbours(started, troubles, seconds=given.seconds, pace_s=given.pace_s)
