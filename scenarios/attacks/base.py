@@ -67,6 +67,8 @@ class Knowledge:
     """The honest peers' models (h, L) of this round and step, or their latest; omniscient attackers only."""
     places: tuple[int, ...] = ()
     """Whose they are."""
+    before: Tensor | None = None
+    """What the honest peers trained theirs from (k, L); for attacks that look back only."""
     victim: int | None = None
     """Whom it sends to, where that matters."""
 
@@ -86,6 +88,8 @@ class Attack(Generic[S]):
     """It needs the models of certain honest peers: their latest, where they send none in a step."""
     together: ClassVar[bool] = False
     """All attackers send the same."""
+    looks_back: ClassVar[bool] = False
+    """It needs to know what honest peers trained from, too."""
     replays: ClassVar[bool] = False
     """It sends its own old messages; see `old`."""
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import NormalDist
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +18,9 @@ Direction = Literal["std", "mean", "sign"]
 
 BISECTIONS = 40
 """Halvings of γ: to the rounding of float32."""
+
+FANG_LEAST = 1e-5
+"""The λ below which the authors give up."""
 
 
 def alie_z(peers: int, attackers: int) -> float:
@@ -52,6 +56,63 @@ def min_sum(honest: Tensor, direction: Direction) -> Tensor:
     """Return μ - γ·p, γ the largest with Σ_i ‖x̂ - x_i‖² <= max_i Σ_j ‖x_i - x_j‖² (ibid.)."""
     limit = torch.cdist(honest.double(), honest.double()).square().sum(1).max()
     return _farthest(honest, direction, lambda crafted: (honest - crafted).double().square().sum() <= limit)
+
+
+def fang_krum(honest: Tensor, before: Tensor, attackers: int, *, about: Tensor | None = None) -> Tensor:
+    """Return x_Re - λ·s, λ as large as lets Krum choose it (Fang et al. 2020, USENIX Security, section 4.2).
+
+    x_Re is the mean of what the honest peers trained from, s = sign(μ - x_Re) where their learning drives it, 0 where
+    it stands still; all c attackers send the same. Krum adds up squared distances to the n - c nearest of n = h + c
+    models, itself included, of which c are the attackers' own at distance 0. h - c honest ones are left, each no nearer
+    than λ·√d - D(x_l, x_Re), d entries of s being ±1: so no larger λ than
+
+        λ ≤ sqrt( min_i Σ_{l nearest to i} D²(x_l, x_i) / ((h - c) d) ) + max_l D(x_l, x_Re) / √d
+
+    is ever chosen. From there λ is halved until it is, or below 10⁻⁵.
+
+    Args:
+        honest: their models (h, L).
+        before: x_Re [L].
+        attackers: c; with c ≥ h Krum has no say, and h - c counts as one.
+        about: instead of x_Re in all but s. Where honest models have moved farther together than they are from each
+            other, Krum chooses nothing near x_Re, but something near μ.
+    """
+    here = honest.double()
+    signs = torch.sign(here.mean(0) - before.double())
+    back = (before if about is None else about).double()
+    moved = math.sqrt(max(1.0, float(signs.abs().sum())))
+    others = max(1, len(honest) - attackers)
+    between = torch.cdist(here, here).square().sort(dim=1).values
+    least = float(between[:, : others + attackers].sum(1).min())
+    largest = float((here - back).norm(dim=1).max())
+    strength = math.sqrt(least / others) / moved + largest / moved
+    while strength > FANG_LEAST:
+        away = (here - (back - strength * signs)).square().sum(1)  # (h,)
+        score = float(away.sort().values[:others].sum())
+        near = torch.cat([between, away[:, None].expand(-1, attackers)], 1).sort(dim=1).values
+        if score < float(near[:, : len(honest)].sum(1).min()):
+            break
+        strength /= 2
+    return (back - strength * signs).to(honest.dtype)
+
+
+def fang_trimmed_mean(honest: Tensor, before: Tensor, b: float, rng: np.random.Generator) -> Tensor:
+    """Return values just beyond the honest ones, on the side that their learning moves away from (ibid., section 4.3).
+
+    With s as in `fang_krum`, drawn evenly, for each coordinate and each attacker anew:
+
+        s = +1:  [min / b, min] where min > 0, else [b · min, min]
+        s = -1:  [max, b · max] where max > 0, else [max, max / b]
+
+    and the honest mean where s = 0.
+    """
+    lowest, highest, mean = honest.min(0).values, honest.max(0).values, honest.mean(0)
+    signs = torch.sign(mean - before)
+    below = torch.where(lowest > 0, lowest / b, lowest * b)
+    above = torch.where(highest > 0, highest * b, highest / b)
+    near, far = torch.where(signs > 0, lowest, highest), torch.where(signs > 0, below, above)
+    drawn = torch.from_numpy(rng.random(len(mean), dtype=np.float32)).to(honest.device, honest.dtype)
+    return torch.where(signs == 0, mean, near + drawn * (far - near))
 
 
 def dissensus(

@@ -113,6 +113,12 @@ class _OnHonest(Attack[S]):
         """Return the crafted model [L] from (h, L)."""
         raise NotImplementedError
 
+    def honest_before(self, known: Knowledge) -> Tensor:
+        """Return the mean of what the honest peers trained from [L], the initial model where nobody knows."""
+        if known.before is not None:
+            return known.before.mean(0)
+        return self.scene.task.initial()[: len(known.own)].to(known.own)
+
 
 class Alie(_OnHonest[settings.Alie]):
     """μ - z·σ."""
@@ -217,6 +223,28 @@ class Mimic(_OnHonest[settings.Mimic]):
     def from_honest(self, honest: Tensor, known: Knowledge) -> Tensor:
         """Return the target's model."""
         return known.of(self.scene.honest[self.settings.target])
+
+
+class FangKrum(_OnHonest[settings.FangKrum]):
+    """As far against the honest peers' learning as Krum still chooses."""
+
+    looks_back = True
+
+    def from_honest(self, honest: Tensor, known: Knowledge) -> Tensor:
+        """Apply `formulas.fang_krum`."""
+        about = honest.mean(0) if self.settings.about == "mean" else None
+        return formulas.fang_krum(honest, self.honest_before(known), len(self.scene.attackers), about=about)
+
+
+class FangTrimmedMean(_OnHonest[settings.FangTrimmedMean]):
+    """Just beyond the honest values, on the side that learning moves away from."""
+
+    together = False
+    looks_back = True
+
+    def from_honest(self, honest: Tensor, known: Knowledge) -> Tensor:
+        """Apply `formulas.fang_trimmed_mean`."""
+        return formulas.fang_trimmed_mean(honest, self.honest_before(known), self.settings.b, known.rng)
 
 
 class Dissensus(_OnHonest[settings.Dissensus]):

@@ -191,6 +191,30 @@ class MinSum(AttackSettings):
     direction: Literal["std", "mean", "sign"] = "std"
 
 
+class FangKrum(AttackSettings):
+    """x̂ = x_Re - λ·s, against where honest models move in a round, λ the largest that Krum chooses."""
+
+    implementation = "scenarios.attacks.kinds:FangKrum"
+    omniscient = True
+    honest_min = 2
+    kind: str = "fang-krum"
+    about: Literal["before", "mean"] = Field(
+        "before",
+        description="x_Re, the mean of what honest peers trained from, as published; or of what they made of it, where "
+        "that moved farther together than it differs, and Krum would choose nothing near x_Re",
+    )
+
+
+class FangTrimmedMean(AttackSettings):
+    """Beyond the extreme honest value of each coordinate, against where it has moved: trimmed mean, median."""
+
+    implementation = "scenarios.attacks.kinds:FangTrimmedMean"
+    omniscient = True
+    honest_min = 2
+    kind: str = "fang-trimmed-mean"
+    b: float = Field(2.0, gt=1, description="how far beyond: up to so many times the value")
+
+
 class Mimic(AttackSettings):
     """All send one honest peer's model, so that it counts for many."""
 
@@ -377,6 +401,8 @@ ATTACKS = Seam(
     OptimalIpm,
     MinMax,
     MinSum,
+    FangKrum,
+    FangTrimmedMean,
     Mimic,
     Dissensus,
     Spectral,

@@ -74,13 +74,14 @@ class AttackedSimulation(Simulation):
         self._leader: Handle | None = None
         self._said: dict[int, OldMessages] = {peer: OldMessages() for peer in attack.scene.attackers}
         self._bases: dict[int, Handle] = {}
+        self._attack_looks_back = any(attack.of(peer).looks_back for peer in attack.scene.attackers)
 
         if not attack.settings.merges:
             self.learning = _Deaf(learning, self._attackers)
 
     def train(self, peer: VirtualPeer, ticket: Ticket, model: Model, round: int) -> None:
-        """Remember what attackers train from."""
-        if peer.index in self._attackers:
+        """Remember what attackers train from, and for attacks that look back what everybody does."""
+        if peer.index in self._attackers or self._attack_looks_back:
             self._bases[peer.index] = model
         super().train(peer, ticket, model, round)
 
@@ -160,9 +161,11 @@ class AttackedSimulation(Simulation):
         places = tuple(sorted(honest))
         base = self._bases.get(sender.index, own)
         leader = step.own.get(min(self._attackers), self._leader or own)
-        inputs = [own, base, leader, *(honest[place] for place in places)]
+        before = [self._bases[place] for place in places if place in self._bases] if attack.looks_back else []
+        inputs = [own, base, leader, *(honest[place] for place in places), *before]
+        end = 3 + len(places)
 
-        def function(models: Tensor) -> Tensor:  # (3 + h, L)
+        def function(models: Tensor) -> Tensor:  # (3 + h + k, L)
             return attack.craft(
                 Knowledge(
                     attacker=sender.index,
@@ -170,7 +173,8 @@ class AttackedSimulation(Simulation):
                     own=models[0],
                     base=models[1],
                     leader=models[2],
-                    honest=models[3:] if places else None,
+                    honest=models[3:end] if places else None,
+                    before=models[end:] if before else None,
                     places=places,
                     victim=victim if attack.per_victim else None,
                     rng=seeding.generator(self.seed, f"attack {tag[2]}", peer=sender.peer, round=tag[1]),

@@ -107,6 +107,17 @@ def test_old_messages_are_no_news(run: Any) -> None:
     assert summary["accuracy"]["mean"] > 0.85
 
 
+def test_fang_attacks_hurt_the_rules_that_they_are_made_for(run: Any) -> None:
+    """Five of eleven, which the rules are told: it is below half, and costs them most of what is learnt."""
+
+    def accuracy(kind: str, rule: str) -> float:
+        values = {"merge__kind": rule, "merge__f": 5, "attack__count": 5, "scenario__peers": 11}
+        return float(run(kind, **values).summary["accuracy"]["mean"])
+
+    assert accuracy("fang-krum", "krum") < accuracy("none", "krum") - 0.4
+    assert accuracy("fang-trimmed-mean", "trimmed-mean") < accuracy("none", "trimmed-mean") - 0.2
+
+
 def test_an_attack_that_begins_late_leaves_the_rounds_before_alone(run: Any) -> None:
     clean, late = run("none"), run("sign-flip", attack__from_round=4, attack__merges=True)
     honest = [entry for entry in clean.metrics if entry["peer"] not in ("peer-07", "peer-08")]

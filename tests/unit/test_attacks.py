@@ -18,9 +18,11 @@ from torch import Tensor
 from gossip.errors import SettingError
 from gossip.learning.settings import DataSettings, LocalSettings, ModelSettings
 from gossip.learning.task import Shard, Task
+from gossip.protocols.base import Contribution
 from scenarios.attacks import base, data, formulas
 from scenarios.attacks.base import Attack, Knowledge, Scene
 from scenarios.attacks.settings import ATTACKS, AttackSettings, Backdoor, SignFlip
+from tests.robust_harness import PlainContext, build
 
 HONEST = torch.tensor([[1.0, 2.0], [3.0, 2.0], [5.0, 8.0]])
 # Mean (3, 4), sample standard deviations (2, sqrt 12).
@@ -61,6 +63,63 @@ def test_min_max_and_min_sum_go_exactly_as_far_as_they_may(direction: Any) -> No
     assert float((HONEST - crafted).square().sum()) == pytest.approx(
         float(pairs.square().sum(1).max()), rel=1e-5
     )
+
+
+def test_fang_against_krum_goes_as_far_against_the_update_as_krum_still_chooses() -> None:
+    """x_Re = 0, so what is sent is -λ·s; Krum itself says whether that is its choice, and that twice as far is not."""
+    honest = torch.randn(8, 20, generator=torch.Generator().manual_seed(0)) + 0.2
+    honest[:, 7] = 0.0  # where nobody moves
+    crafted = formulas.fang_krum(honest, torch.zeros(20), 4)
+    strength = float(crafted.abs().max())
+    assert strength > 1e-3
+    assert torch.equal(crafted, -strength * torch.sign(honest.mean(0)))
+
+    def chosen(model: Tensor) -> bool:
+        models = {f"h{k}": row for k, row in enumerate(honest)} | {f"x{k}": model for k in range(4)}
+        merged = build(kind="krum", f=4)(
+            models["h0"],
+            1 / 12,
+            [Contribution(name, row, 1 / 12) for name, row in models.items() if name != "h0"],
+            context=PlainContext(peer="h0"),
+        )
+        return torch.equal(merged, model)
+
+    assert chosen(crafted)
+    assert not chosen(2 * crafted)
+
+
+def test_fang_against_krum_may_begin_at_where_honest_models_are() -> None:
+    """They have moved by 5 and differ by 1: nothing near x_Re is ever chosen, but something near their mean is."""
+    honest = torch.randn(8, 20, generator=torch.Generator().manual_seed(0)) + 5
+    mean = honest.mean(0)
+    assert float(formulas.fang_krum(honest, torch.zeros(20), 4).abs().max()) < 1e-5
+    crafted = formulas.fang_krum(honest, torch.zeros(20), 4, about=mean)
+    assert torch.allclose(mean - crafted, (mean - crafted)[0].expand(20), atol=1e-5)
+    assert float((mean - crafted)[0]) > 0.1
+
+
+def test_fang_against_krum_begins_at_the_bound_of_its_docstring_and_halves_it() -> None:
+    """h = 3 on a line, c = 1: h - c = 2, d = 1. Honest scores of the three nearest: the middle one has 0 + 10² + 10².
+
+    λ = sqrt(200 / 2) + max |x_l| = 10 + 30; halved until it is chosen, it is 40 / 2^k.
+    """
+    honest = torch.tensor([[10.0], [20.0], [30.0]])
+    crafted = -float(formulas.fang_krum(honest, torch.zeros(1), 1))
+    halvings = math.log2(40 / crafted)
+    assert halvings == pytest.approx(round(halvings), abs=1e-6)
+
+
+def test_fang_against_the_trimmed_mean_lies_just_beyond_on_the_side_that_learning_leaves() -> None:
+    honest = torch.tensor([[1.0, -4.0, 2.0, -6.0, 7.0], [3.0, -2.0, 4.0, -2.0, 7.0]])
+    before = torch.tensor([0.0, -9.0, 9.0, 9.0, 7.0])  # s = (+, +, -, -, 0)
+    low, high = [0.5, -8.0, 4.0, -2.0, 7.0], [1.0, -4.0, 8.0, -1.0, 7.0]
+    drawn = torch.stack(
+        [formulas.fang_trimmed_mean(honest, before, 2.0, np.random.default_rng(seed)) for seed in range(200)]
+    )
+    assert (drawn >= torch.tensor(low)).all()
+    assert (drawn <= torch.tensor(high)).all()
+    spread = drawn.max(0).values - drawn.min(0).values
+    assert (spread[:4] > 0.9 * (torch.tensor(high) - torch.tensor(low))[:4]).all()
 
 
 def test_where_all_agree_there_is_nothing_to_hide_in() -> None:
