@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr
 
+from gossip.config.cautions import cautions
 from gossip.config.presets import DEFAULT_ALGORITHM
 from gossip.learning.settings import DataSettings, LocalSettings, ModelSettings
 from gossip.merging.sanitise import SanitiseSettings
@@ -96,8 +97,8 @@ class TaskSettings(Settings):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should be told at the start: sentences about keys that a later choice has taken away."""
-        return self._notes
+        """What the user should be told at the start: keys that a later choice has taken away, and `cautions`."""
+        return (*self._notes, *cautions(self.protocol, self.merge))
 
     def where(self, section: str) -> str:
         """Return e.g. ``task.toml:7: [topology]``, or as much of it as is known."""

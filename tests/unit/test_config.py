@@ -107,6 +107,14 @@ def test_another_choice_drops_what_only_the_old_one_takes_and_says_so(tmp_path, 
     assert note.startswith(f"--set {override} drops {gone}")
 
 
+def test_an_average_of_what_neighbours_push_is_accepted_with_a_word_of_caution():
+    (note,) = load_task(overrides=["algorithm=gossip-learning"]).notes
+    assert "one neighbour that lies can ruin the model" in note
+    robust = ["merge.kind=nnm+trimmed-mean", "merge.f=1", "protocol.memory=10"]
+    assert not load_task(overrides=["algorithm=gossip-learning", *robust]).notes
+    assert not load_task(overrides=["algorithm=d-psgd"]).notes
+
+
 def test_what_is_written_with_a_choice_stays_and_what_a_preset_said_is_no_news(tmp_path):
     path = written(tmp_path, TASK)
     assert load_task(path, overrides=["model.name=mlp", "model.hidden=[5]"]).model.hidden == (5,)

@@ -70,7 +70,11 @@ _MODEST = (
 MODEST = World("modest", 5, "full", "modest", _MODEST)
 _PUSH = ("local.epochs=1", "protocol.period_s=0.3", "protocol.fanout=0")
 PUSH = World("push, average", 5, "full", "gossip-learning", _PUSH)
-PUSH_MEDIAN = World("push, median", 5, "full", "gossip-learning", (*_PUSH, "merge.kind=median"))
+PUSH_MEDIAN = World("push, median", 5, "full", "gossip-learning", (*_PUSH, "merge.kind=median", "merge.f=1"))
+PUSH_MEMORY = World(
+    "push, one model at a time", 5, "full", "gossip-learning",
+    ("local.epochs=1", "protocol.period_s=0.3", "protocol.memory=10", "merge.kind=nnm+trimmed-mean", "merge.f=1"),
+)  # fmt: skip
 MANY_KEYS = World("many keys", 3, "ring", "dfedsam-mgs", ("local.epochs=1",),
                   seats=tuple(f"y{number:02d}" for number in range(len(MALFORMED))))  # fmt: skip
 
@@ -222,7 +226,10 @@ CASES: tuple[Case, ...] = (
     # Push.
     _case("push: age 2^53, median", PUSH_MEDIAN, "push", age=2**53),
     _case("push: sign flips, median", PUSH_MEDIAN, "push"),
-    _case("push: sign flips, average", PUSH, "push"),
+    _case("push: age 2^53", PUSH_MEMORY, "push", age=2**53),
+    _case("push: sign flips", PUSH_MEMORY, "push"),
+    # That one liar ruins an average is said where it is chosen.
+    _case("push: sign flips, average", PUSH, "push", accuracy=False),
     # Keys.
     _case("a key rotated in its handshake", RING, "half_handshake", targets=("n0",), during=_rotated),
     _case("a removed key that goes on", RING, "deaf_to_goodbye", targets=("n0",), during=_removed),
