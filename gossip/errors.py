@@ -27,10 +27,21 @@ class GossipError(Exception):
     """Root of everything this package raises on purpose."""
 
 
+SENTENCE_CHARACTERS_MAX = 800
+"""Longer than any sentence of ours; what a sentence quotes may be the wrong file, pasted into a setting."""
+
+
 class UserError(GossipError):
     """The user can mend it: one sentence that names the file, the line, the value and what is valid."""
 
     exit_code: ExitCode = ExitCode.USAGE
+
+    def __init__(self, sentence: str = "") -> None:
+        if len(sentence) > SENTENCE_CHARACTERS_MAX:
+            # Where it stands is said at the beginning, and what would be valid at the end.
+            half = SENTENCE_CHARACTERS_MAX // 2 - 2
+            sentence = f"{sentence[:half]} … {sentence[-half:]}"
+        super().__init__(sentence)
 
 
 class SettingError(UserError):

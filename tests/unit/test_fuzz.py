@@ -27,7 +27,12 @@ def _load(name: str) -> Any:
 targets, run = _load("targets"), _load("run")
 
 FOUND = {
-    "task": [b"a = " + b"[" * 5000, b"a = " + b"{ b = " * 2000],
+    "task": [
+        b"a = " + b"[" * 5000,
+        b"a = " + b"{ b = " * 2000,
+        b'protocol.kind = "' + b"[" * 2000 + b'"',
+        b'algorithm = "' + b"[" * 2000 + b'"',
+    ],
     "status": [b"\xff\xfe", b"[1]", b"7", b"[" * 100_000, b'{"a":' * 50_000, b""],
 }
 """What came through once."""
