@@ -13,6 +13,7 @@ from gossip.errors import ProtocolMisuse, SettingError
 from gossip.learning.local_update import Trained
 from gossip.learning.task import Evaluation, Shard, Task
 from gossip.merging import sanitise
+from gossip.merging.agreement import agreed
 from gossip.merging.base import Merge, MergeContext, Verdict
 from gossip.merging.sanitise import Refusal, Sanitiser, SanitiseSettings
 from gossip.protocols.base import WHOLE, Contribution, Part, PeerId
@@ -172,6 +173,14 @@ class Learner:
             if refusal is None:
                 return torch.cat([each.model, own[learned_size:]])
         return own.clone()
+
+    def agreed(self, own: Tensor, received: Sequence[Contribution]) -> Tensor:
+        """Return the model [P] that most of `received` agree on, with the slots that never travel taken from `own`."""
+        self._check(own)
+        learned = own[: self.task.space.learned_size]
+        refusals = self._refusals(learned, received)
+        accepted = [each.model for each, refusal in zip(received, refusals, strict=True) if refusal is None]
+        return torch.cat([agreed(learned, accepted), own[len(learned) :]])
 
     def graft(self, base: Tensor, source: Tensor, part: Part) -> Tensor:
         """Return `base` [P] with `part` of what travels taken from `source`: a model, [L] or [P], or only that part."""

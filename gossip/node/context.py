@@ -196,15 +196,27 @@ class NodeContext:
 
     def adopt(self, own: Deferred, received: Sequence[Contribution]) -> Deferred:
         """Queue the exchange of what travels; statistics and the like stay our own."""
-        adopted = Deferred(self._learned_size)
+        return self._taken_over(self._learner.adopt, own, received)
+
+    def agreed(self, own: Deferred, received: Sequence[Contribution]) -> Deferred:
+        """Queue the search for what most of them agree on."""
+        return self._taken_over(self._learner.agreed, own, received)
+
+    def _taken_over(
+        self,
+        choose: Callable[[Tensor, Sequence[Contribution]], Tensor],
+        own: Deferred,
+        received: Sequence[Contribution],
+    ) -> Deferred:
+        taken = Deferred(self._learned_size)
         size = self._learned_size
         self._thread.submit(
-            lambda: self._learner.adopt(
+            lambda: choose(
                 own.vector, [each._replace(model=travelled(each.model, size)) for each in received]
             ),
-            lambda vector: self._merged(adopted, vector),
+            lambda vector: self._merged(taken, vector),
         )
-        return adopted
+        return taken
 
     def graft(self, base: Deferred, source: Any, part: Part) -> Any:
         """Queue the making of one model out of two. What was not even decoded stays what it is."""

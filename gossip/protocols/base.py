@@ -203,6 +203,13 @@ class Context(StructuralType):
         It is the first of `received` that a merge would see; if every one is refused, it is `own`.
         """
 
+    def agreed(self, own: Model, received: Sequence[Contribution]) -> Model:
+        """Return the handle of what most of `received` agree on, with the slots that never travel taken from `own`.
+
+        Coordinate-wise the median of those that a merge would see, `own` among them where their number is even; so
+        as long as most are honest, every coordinate is between those of honest models. If all are refused, it is `own`.
+        """
+
     def graft(self, base: Model, source: Model, part: Part) -> Model:
         """Return the handle of `base` with `part` taken from `source`, which is a model or only that part of one.
 

@@ -203,6 +203,10 @@ class BatchedLearning:
         """Return another peer's model with the slots that never travel taken from `own`; see `Learner.adopt`."""
         return self._noted(own.peer, requests.Adopt(own, received))
 
+    def agreed(self, own: Handle, received: Sequence[Contribution]) -> Handle:
+        """Return what most of the received models agree on; see `Learner.agreed`."""
+        return self._noted(own.peer, requests.Agree(own, received))
+
     def graft(self, base: Handle, source: Handle, part: Part) -> Handle:
         """Return `base` with `part` of what travels taken from `source`."""
         return self._noted(base.peer, requests.Graft(base, source, part))
@@ -289,6 +293,7 @@ class BatchedLearning:
             (requests.Train, self._train_alone if self._training is None else self._train_stacked),
             (requests.Merge, exchanges.average if by_product else exchanges.merge_alone),
             (requests.Adopt, exchanges.adopt),
+            (requests.Agree, exchanges.agree),
             (requests.Graft, exchanges.graft),
             (requests.Craft, exchanges.craft),
         ]

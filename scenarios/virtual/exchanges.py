@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gossip.learner import Judged, Learner
+from gossip.merging.agreement import agreed
 from gossip.merging.base import WEIGHT_TOLERANCE, check_weights
 from gossip.protocols.base import Contribution, PeerId
 from scenarios.virtual.changed_averages import ChangedAverages
@@ -170,6 +171,20 @@ class Exchanges:
         adopted[:, learned:] = self._arena.vectors[:, learned:].index_select(0, own)
         self._arena.put(rows, adopted)
         for handle, row in zip(handles, rows, strict=True):
+            handle.place(row)
+
+    def agree(self, handles: list[Handle]) -> None:
+        """Find what most of other models agree on."""
+        norms = self._norms(handles)
+        rows = self._arena.take(len(handles))
+        learned = self._learned
+        vectors = self._arena.vectors
+        for handle, row in zip(handles, rows, strict=True):
+            own, received = handle.request
+            _, accepted = self._screen.merge(handle.peer, own, 0.0, received, round=None, norms=norms)
+            models = [vectors[each.model.row, :learned] for each in accepted]
+            vectors[row, :learned] = agreed(vectors[own.row, :learned], models)
+            vectors[row, learned:] = vectors[own.row, learned:]
             handle.place(row)
 
     def graft(self, handles: list[Handle]) -> None:

@@ -207,6 +207,13 @@ class VirtualPeer:
         simulation.log.add(simulation.now, Did.ADOPT, self.index, simulation.index_of[received[0].sender])
         return simulation.learning.adopt(own, received)
 
+    def agreed(self, own: Model, received: Sequence[Contribution]) -> Model:
+        """Take over what most of other peers' models agree on."""
+        simulation = self._simulation
+        for each in received:
+            simulation.log.add(simulation.now, Did.ADOPT, self.index, simulation.index_of[each.sender])
+        return simulation.learning.agreed(own, received)
+
     def graft(self, base: Model, source: Model, part: Part) -> Model:
         """Make one model out of two; its value is computed with many others, later."""
         return self._simulation.learning.graft(base, source, part)

@@ -37,6 +37,13 @@ class Adopt(NamedTuple):
     received: Sequence[Contribution]
 
 
+class Agree(NamedTuple):
+    """What most of `received` agree on, with own slots that never travel."""
+
+    own: Handle
+    received: Sequence[Contribution]
+
+
 class Graft(NamedTuple):
     """`own` with one part of `source`."""
 
@@ -53,7 +60,7 @@ class Craft(NamedTuple):
     function: Callable[[Tensor], Tensor]
 
 
-Request: TypeAlias = Train | Merge | Adopt | Graft | Craft
+Request: TypeAlias = Train | Merge | Adopt | Agree | Graft | Craft
 
 Level: TypeAlias = dict[type, list[Handle]]
 """Requests of one depth, by their type."""
@@ -72,7 +79,7 @@ def levels(pending: Sequence[Handle], *, ordered: Container[type]) -> list[Level
         request = handle.request
         depth = request.own.level
         kind = type(request)
-        if kind is Merge or kind is Adopt:
+        if kind is Merge or kind is Adopt or kind is Agree:
             for contribution in request.received:
                 if contribution.model.level > depth:
                     depth = contribution.model.level

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 
 from gossip.protocols.base import Contribution, Part
@@ -47,3 +48,8 @@ class ScalarLearning:
         """Return the other's."""
         model: float = received[0].model
         return model
+
+    def agreed(self, own: float, received: Sequence[Contribution]) -> float:
+        """Return the median, of an odd number."""
+        numbers = [each.model for each in received]
+        return float(statistics.median(numbers if len(numbers) % 2 else [*numbers, own]))

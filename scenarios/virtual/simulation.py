@@ -75,6 +75,9 @@ class Learning(StructuralType):
     def adopt(self, own: Model, received: Sequence[Contribution]) -> Model:
         """Return the handle of a received model with own slots that never travel."""
 
+    def agreed(self, own: Model, received: Sequence[Contribution]) -> Model:
+        """Return the handle of what most received models agree on, with own slots that never travel."""
+
 
 class Measure(StructuralType):
     """What is told of the run as it goes."""

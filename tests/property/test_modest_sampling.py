@@ -130,7 +130,7 @@ def run_sampling(
         nonce=100,
         timeout_s=TIMEOUT_S,
         again_s=AGAIN_S,
-        failed=failed.append,
+        failed=lambda peer, nonce, waited_s, now_s: failed.append(peer),
     )
     sampling.ask(ctx, 3)
     most = sampling.outstanding

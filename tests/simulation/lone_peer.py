@@ -89,6 +89,10 @@ class LonePeer:
     def adopt(self, own: float, received: Sequence[Contribution]) -> float:
         return float(received[0].model)
 
+    def agreed(self, own: float, received: Sequence[Contribution]) -> float:
+        numbers = [each.model for each in received]
+        return float(np.median(numbers if len(numbers) % 2 else [*numbers, own]))
+
     def emit(self, event: object) -> None:
         self.events.append(event)
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from gossip.protocols import Contribution, Message, Protocol, RoundCompleted
+from gossip.protocols.modest.claims import liars_max
 from gossip.protocols.modest.protocol import Modest
 from gossip.protocols.modest.settings import ModestSettings
 from gossip.wire.messages import type_of
@@ -24,6 +25,7 @@ from scenarios.virtual.network import Network
 from scenarios.virtual.peer import VirtualPeer
 from scenarios.virtual.scalars import ScalarLearning
 from scenarios.virtual.simulation import Simulation
+from tests.simulation.modest_liars import KINDS, Honesty, Villain
 from topologies import Topology
 
 MODEL_BYTES, SMALL_BYTES = 20_000, 120
@@ -64,7 +66,16 @@ class ModestWorld(Simulation):
         update: Callable[[float, int, int], float] = lambda model, peer, round: model,
         make: type[Modest] = Modest,
         seed: int = 0,
+        villains: Mapping[int, str] | None = None,
+        shortest_s: float = 1.0,
     ) -> None:
+        self.villains = {
+            index: Villain(self, f"p{index:03d}", kind) for index, kind in (villains or {}).items()
+        }
+        self.have_left: set[str] = set()
+        self.lie_until_s = float("inf")
+        self.honesty = Honesty(self, shortest_s=shortest_s)
+        """Told of honest peers where there are villains."""
         self.rounds = rounds
         self.settings = settings
         self.completed: list[tuple[float, str, RoundCompleted]] = []
@@ -89,14 +100,53 @@ class ModestWorld(Simulation):
             measure=self,  # type: ignore[arg-type]
             seed=seed,
         )
+        self._running -= len(self.villains)  # nobody waits for them
 
     def protocol(self, index: int) -> Modest:
         found = self.peers[index].protocol
         assert isinstance(found, Modest)
         return found
 
+    @property
+    def fastest(self) -> int:
+        """The newest round that an honest peer believes in."""
+        return max(self.protocol(peer.index).round for peer in self.peers if peer.index not in self.villains)
+
+    def start(self) -> None:
+        super().start()
+        for villain in self.villains.values():
+            self.schedule(0.1, villain.lie)
+
+    def train(self, peer: VirtualPeer, ticket: Any, model: Any, round: int) -> None:
+        if self.villains:
+            self.honesty.train_began(peer.index, round + 1)
+        super().train(peer, ticket, model, round)
+
+    def crash(self, peer: VirtualPeer, *, leaving: bool = False) -> None:
+        if leaving:
+            self.have_left.add(peer.peer)
+        super().crash(peer, leaving=leaving)
+
+    def finished(self, peer: VirtualPeer, model: Any) -> None:
+        if peer.index in self.villains:
+            peer.finished = True
+            return
+        if self.villains and not peer.finished:
+            self.honesty.finished(peer.index)
+        super().finished(peer, model)
+
+    def send_unchanged(self, sender: VirtualPeer, name: str, message: Message, connection: int) -> None:
+        """Send what a villain has made up."""
+        super().transmit(sender, name, message, connection)
+
     def transmit(self, sender: VirtualPeer, name: str, message: Message, connection: int) -> None:
         assert sender.alive
+        villain = self.villains.get(sender.index)
+        if villain is not None:
+            left = villain.leaves(message)
+            if left is None:
+                return
+            message = left
         assert not sender.paused
         registered = type_of(message.kind)
         assert registered is not None
@@ -126,8 +176,11 @@ class ModestWorld(Simulation):
         return found
 
 
-def draw(seed: int) -> tuple[ModestWorld, float, float, str]:
-    """Draw a run: the world with its faults, when they end, until when it must be over, and words for it."""
+def draw(seed: int, *, liars: bool = False) -> tuple[ModestWorld, float, float, str]:
+    """Draw a run: the world with its faults, when they end, until when it must be over, and words for it.
+
+    With `liars`, as many peers as may lie or keep silent do.
+    """
     rng = np.random.default_rng([seed, 0x4D])
     peers = int(rng.integers(2, 25))
     rounds = int(rng.integers(2, 25))
@@ -151,6 +204,12 @@ def draw(seed: int) -> tuple[ModestWorld, float, float, str]:
         loss=float(rng.choice([0.0, 0.05])),
         bandwidth_mbps=None if rng.random() < 0.5 else 1.0,
     )
+    villains: dict[int, str] = {}
+    if liars:
+        villain_rng = np.random.default_rng([seed, 0x1A])
+        count = liars_max(settings.liars, peers=peers, sample_size=settings.sample_size)
+        chosen = villain_rng.choice(peers, size=count, replace=False)
+        villains = {int(index): str(villain_rng.choice(KINDS)) for index in chosen}
     slowest_s = float(rng.choice([0.5, 4.0]))
     speeds = rng.uniform(0.2, slowest_s, size=peers)
     world = ModestWorld(
@@ -161,6 +220,8 @@ def draw(seed: int) -> tuple[ModestWorld, float, float, str]:
         training_s=lambda peer, round: float(speeds[peer]),
         update=lambda model, peer, round: 0.9 * model + 0.1 * (peer % 2),
         seed=seed,
+        villains=villains,
+        shortest_s=0.0,
     )
     heal_s = float(rng.uniform(5, 100))
     faults: list[Fault] = []
@@ -177,26 +238,29 @@ def draw(seed: int) -> tuple[ModestWorld, float, float, str]:
     end_s = heal_s + 4 * settings.stall_s + rounds * round_s + 60
     words = (
         f"seed {seed}: {peers} peers, {rounds} rounds, {settings.model_dump(exclude_defaults=True)}, "
-        f"{network.model_dump(exclude_defaults=True)}, {[(f.do, round(f.at, 1), f.peers) for f in faults]}"
+        f"villains {villains}, {network.model_dump(exclude_defaults=True)}, "
+        f"{[(f.do, round(f.at, 1), f.peers) for f in faults]}"
     )
     return world, heal_s, end_s, words
 
 
-def run(seed: int) -> ModestWorld:
+def run(seed: int, *, liars: bool = False) -> ModestWorld:
     """Run one seed; fail where anything is not as it must be."""
-    world, _, end_s, words = draw(seed)
+    world, _, end_s, words = draw(seed, liars=liars)
     try:
         world.start()
         assert not world.run(until_s=end_s, events_max=2_000_000), "too many events"
-        late = [peer.peer for peer in world.peers if not peer.finished]
+        honest = [peer for peer in world.peers if peer.index not in world.villains]
+        late = [peer.peer for peer in honest if not peer.finished]
         assert not late, f"{late} have not finished at {world.now:.1f} s of {end_s:.1f}"
-        for peer in world.peers:
+        for peer in honest:
             assert peer.round == world.rounds
             assert peer.checkpoint is not None
             assert 0 <= peer.checkpoint[1] <= 1
+        world.honesty.check_end()
     except AssertionError as failure:
         raise AssertionError(
-            f"{words}\n{failure}\nreplay: python -m tests.simulation.modest_swarm --seed {seed}"
+            f"{words}\n{failure}\nreplay: python -m tests.simulation.modest_swarm --seed {seed}{' --liars' * liars}"
         ) from failure
     return world
 
@@ -207,18 +271,21 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int)
     parser.add_argument("--seeds", default="0-99")
+    parser.add_argument("--liars", action="store_true")
     options = parser.parse_args()
     first, _, last = (str(options.seed) if options.seed is not None else options.seeds).partition("-")
     failed = 0
     for seed in range(int(first), int(last or first) + 1):
         try:
-            world = run(seed)
+            world = run(seed, liars=options.liars)
         except Exception as failure:  # a summary of all is wanted
             failed += 1
             print(f"FAILED {failure!r}" if not str(failure) else f"FAILED {failure}")
         else:
             if options.seed is not None:
-                print(f"{draw(seed)[3]}\nended at {world.now:.1f} s after {world.processed} events")
+                print(
+                    f"{draw(seed, liars=options.liars)[3]}\nended at {world.now:.1f} s after {world.processed} events"
+                )
     print(f"{failed} failed")
 
 

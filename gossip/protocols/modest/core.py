@@ -1,33 +1,33 @@
-"""What the roles of one peer share: its view, its round, its newest average, and the ways to reach others."""
+"""What the roles of one peer share: its view, its round, its newest average, and who is in which sample."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from gossip.protocols.base import Context, Model, ModelSaved, PeerId
+from gossip.protocols.modest.claims import Claims, liars_max
 from gossip.protocols.modest.messages import BulkMessage, FetchMessage
-from gossip.protocols.modest.sampling import Sampling, order, turn
+from gossip.protocols.modest.news import News
+from gossip.protocols.modest.patience import Patience
+from gossip.protocols.modest.sampling import order, turn
+from gossip.protocols.modest.search import Searches, Then
 from gossip.protocols.modest.settings import ModestSettings
+from gossip.protocols.modest.suspicion import IDLE_SHARE, Suspicions
 from gossip.protocols.modest.view import Entry, View
 
-Then: TypeAlias = Callable[[Context, list[PeerId]], None]
-
-SAMPLE_TIMER = "sample:"
 NONCE_MAX = 2**52
+
+COUNTER_MAX = 2**52
+"""Of membership events; whoever claims more is refused, for the wire ends at 2^53 and nobody could outdo it."""
+
+SLACK_SHARE = 3
+"""At most one part in so many of the candidates may be drawn by mistake: of six not everybody."""
 
 TOMBSTONE_WINDOWS = 10
 """Who left so many activity windows ago is not told of any more: by then nobody takes it for a candidate."""
-
-
-class Suspicion(NamedTuple):
-    """What was known when a peer did not answer (H6)."""
-
-    round: int
-    counter: int
 
 
 class Core:
@@ -58,7 +58,7 @@ class Core:
         self.train_round = int(state.get("train", 0))
         """k_train, the highest round whose average was accepted for training."""
         self.aggregate_round = int(state.get("aggregate", 0))
-        """k_agg, the highest round for which a trained model came."""
+        """k_agg, the highest round that was averaged; in the bare protocol, for which a trained model came."""
         # One number is left out: leaving may have used it without its having been saved.
         self.counter = int(state.get("counter", -1)) + 2
         self.me: PeerId = ""
@@ -68,15 +68,24 @@ class Core:
         """Joins that are not to be seen before this peer's next models are sent."""
         self.asked: set[PeerId] = set()
         """Peers that owe us their newest model; nobody else may give us one."""
+        self.liars = 0
+        """f, the peers that may lie or be silent."""
+        self.now_s = 0.0
+        """When the present event happened."""
+        self.since_s = 0.0
+        """When the present round was first known of."""
         self.rejected: Callable[[Context, PeerId, str], None] = lambda ctx, peer, reason: None
+        self.news = News()
+        self.patience = Patience(settings)
+        self.suspicions = Suspicions(settings.suspect_rounds)
         self._server_place = server
         self._server: PeerId | None = None
         self._peers: Sequence[PeerId] = ()
         self._hardening = frozenset(settings.hardening)
-        self._merged: dict[PeerId, int] = {}
-        self._known_to: dict[PeerId, int] = {}
-        self._suspects: dict[PeerId, Suspicion] = {}
-        self._samplings: dict[str, tuple[Sampling, Then]] = {}
+        self.cautious = "H7" in self._hardening
+        """Whether nothing is believed that cannot be checked (H7)."""
+        self.claims = Claims(certain=max(self.train_round, self.aggregate_round), liars=0)
+        self.searches = Searches(settings, self.patience, learns=self.has("H6"), suspect=self.unanswered)
         self._draws = 0
         self._remembered = str(state.get("view", "[]"))
         self._saved = self._counters()
@@ -84,6 +93,7 @@ class Core:
 
     def meet(self, ctx: Context) -> None:
         """Learn who we are, and who is there; anew after the list of peers was read again."""
+        self.now_s = ctx.now()
         if ctx.peers is not self._peers:
             self._peers = ctx.peers
             if self.me:
@@ -96,6 +106,11 @@ class Core:
                 self.me = ctx.peer
             if self._server_place is not None:
                 self._server = ctx.peers[self._server_place]
+            elif self.cautious:
+                settings = self.settings
+                self.liars = liars_max(settings.liars, peers=len(ctx.peers), sample_size=settings.sample_size)
+            self.claims.replace_population(frozenset(ctx.peers), liars=self.liars)
+            self.suspicions.idle_max = max(1, self.liars, len(ctx.peers) // IDLE_SHARE)
 
     def has(self, rule: str) -> bool:
         """Return whether a hardening rule is on."""
@@ -105,24 +120,26 @@ class Core:
 
     @property
     def round(self) -> int:
-        """The newest round that this peer knows of."""
+        """The newest round that this peer believes in."""
+        if self.cautious:
+            return self.claims.round
         return max(self.train_round, self.aggregate_round, self.view.newest)
 
-    def believed(self, round: int) -> int:
-        """Return a claimed round, or our own where the claim is not to be believed (H7)."""
-        here = self.round
-        if round < 0 or (self.has("H7") and round > self.round_max(here)):
-            return here
-        return round
+    def prove(self, round: int) -> None:
+        """Have had a part in a round."""
+        self.claims.prove(round)
 
-    def round_max(self, here: int) -> int:
-        """Return the last round that can be believed of others when `here` is certain."""
-        return min(here + self.settings.rounds_ahead_max, self.rounds + 1)
+    def claimed(self, peer: PeerId, round: int) -> None:
+        """Note what `peer` itself says of the round."""
+        if self.cautious and 0 <= round <= min(self.rounds + 1, self.round + self.settings.rounds_ahead_max):
+            self.claims.note(peer, round)
 
     def heard(self, peer: PeerId, round: int) -> None:
-        """Note that `peer` is there, and knows of `round`."""
-        self.view.touch(peer, max(self.believed(round), self.round))
-        self._suspects.pop(peer, None)
+        """Note that `peer` is there, and says to know of `round`."""
+        self.claimed(peer, round)
+        here = self.round
+        self.view.touch(peer, here if self.cautious else max(round, here))
+        self.suspicions.alive(peer)
 
     # --- what a restart needs ---
 
@@ -153,22 +170,17 @@ class Core:
             "counter": self.counter,
         }
 
-    # --- views on the wire ---
+    # --- views and models ---
 
     def merge_view(self, sender: PeerId, message: BulkMessage) -> None:
-        """Take over what a message says of others; the round that it belongs to is certain."""
-        certain = max(self.round, message.round)
-        self.view.merge(message.view, active_max=self.round_max(certain) if self.has("H7") else None)
-        self._merged[sender] = message.version
-        self.heard(sender, message.round)
-
-    def merged_of(self, peer: PeerId) -> int:
-        """Return how much of a peer's view ours contains: a version of the peer's."""
-        return self._merged.get(peer, 0)
-
-    def note_known(self, peer: PeerId, version: int) -> None:
-        """Note how much of our view `peer` says to have."""
-        self._known_to[peer] = version
+        """Take over what a message says of others, as far as one peer's word goes."""
+        if self.cautious:
+            self.view.hear(message.view, sender=sender, active_max=self.round, counter_max=COUNTER_MAX)
+        else:
+            self.view.merge(message.view)
+        self.news.note_merged(sender, message.version)
+        self.view.touch(sender, self.round if self.cautious else max(message.round, self.round))
+        self.suspicions.alive(sender)
 
     def send_model(
         self,
@@ -181,13 +193,10 @@ class Core:
         model: Model,
     ) -> None:
         """Send a model with the news of the view."""
-        since = self._known_to.get(peer, 0)
-        if since > self.view.version:
-            since = 0  # it speaks of a view that we had before a restart
         horizon = self.round - TOMBSTONE_WINDOWS * self.settings.activity_window
-        view, version = self.view.news(since, horizon=horizon)
-        message = kind(round=round, expected=expected, view=view, version=version, model=model)
-        ctx.send(peer, message)
+        self.news.send(
+            ctx, kind, peer, round=round, expected=expected, model=model, view=self.view, horizon=horizon
+        )
 
     def show_pending(self) -> None:
         """Let pending joins be seen: the models that a sample was drawn for have been sent."""
@@ -197,18 +206,13 @@ class Core:
 
     def connection_made(self, peer: PeerId) -> None:
         """Whoever connects is there."""
-        self._suspects.pop(peer, None)
+        self.suspicions.alive(peer)
 
     def connection_lost(self, ctx: Context, peer: PeerId) -> None:
         """Forget what was agreed with a process that may be gone."""
         self.asked.discard(peer)
-        self._merged.pop(peer, None)
-        self._known_to.pop(peer, None)
-        for purpose, (sampling, _) in list(self._samplings.items()):
-            # A search that ends here may begin another, or end the run and all searches with it.
-            if self._samplings.get(purpose, (None,))[0] is sampling:
-                sampling.lost(ctx, peer, self.round)
-                self._go_on(ctx, purpose)
+        self.news.connection_lost(peer)
+        self.searches.lost(ctx, peer, self.round)
 
     def fetch(self, ctx: Context, peer: PeerId, *, round: int) -> None:
         """Ask a peer for its newest average, if it contains more than `round` rounds."""
@@ -218,78 +222,79 @@ class Core:
     # --- samples ---
 
     def find_aggregators(self, ctx: Context, purpose: str, round: int, then: Then) -> None:
-        """Find who averages for `round`, and call `then`."""
+        """Find who averages for `round`, and call `then`.
+
+        The last average is what all take home, and f + 1 must say that they have made one before anybody believes in
+        the end; so 2·f + 1 make it, where it is no single one's task.
+        """
         if self._server is not None:
             then(ctx, [self._server])
-        else:
-            self.sample(ctx, purpose, round, self.settings.aggregators, then)
+            return
+        wanted = self.settings.aggregators
+        if round > self.rounds:
+            wanted = max(wanted, 2 * self.liars + 1)
+        self.sample(ctx, purpose, round, wanted, then)
 
     def sample(self, ctx: Context, purpose: str, round: int, wanted: int, then: Then) -> None:
         """Find `wanted` living peers of a round's order, and call `then`; one search per purpose at a time."""
-        settings = self.settings
-        ordered = self.order(round)
-        width = round_up(wanted * settings.probe_factor) if self.has("H6") else wanted
-        sampling = Sampling(
-            ordered,
-            me=self.me,
+        width = round_up(wanted * self.settings.probe_factor) if self.has("H6") else wanted
+        nonce = int(self.draw(ctx, "modest-nonce").integers(NONCE_MAX))
+        self.searches.begin(
+            ctx,
+            purpose,
+            self.order(round),
             wanted=wanted,
             width=width,
-            in_order=self.has("H6"),
-            nonce=int(self.draw(ctx, "modest-nonce").integers(NONCE_MAX)),
-            timeout_s=settings.ping_timeout_s,
-            again_s=settings.ping_again_s,
-            failed=self._suspect,
+            nonce=nonce,
+            round=self.round,
+            then=then,
         )
-        self._samplings[purpose] = (sampling, then)
-        sampling.ask(ctx, self.round)
-        self._go_on(ctx, purpose)
 
     def order(self, round: int) -> list[PeerId]:
         """Return a round's candidates in the order in which they are asked."""
-        first: Collection[PeerId] = ()
-        if self.settings.sampler == "permutation":
-            first = turn(round, self._peers, sample_size=self.settings.sample_size)
-        return order(round, self._candidates(round), first=first)
+        return order(round, self._candidates(round), first=self._turn(round))
 
-    def first_living(self, ctx: Context, round: int, count: int) -> list[PeerId]:
-        """Return the first `count` of a round's order, as far as can be told without asking."""
-        living = []
-        for peer in self.order(round):
-            if peer == self.me or ctx.is_up(peer):
-                living.append(peer)
-                if len(living) == count:
-                    break
-        return living
+    def living(
+        self, ctx: Context, round: int, *, also: PeerId | None = None, first: Collection[PeerId] = ()
+    ) -> list[PeerId]:
+        """Return a round's order as far as can be told without asking: of those that there is a connection to.
 
-    def may_average(self, ctx: Context, peer: PeerId, round: int) -> bool:
-        """Return whether `peer` may be the one that starts `round`, as far as can be told without asking."""
+        A round ahead of ours is judged by who is active now: a view that is a little old must not make strangers of
+        all others. `also` is in it whether suspected or not.
+        """
+        found = [
+            peer
+            for peer in self._candidates(min(round, self.round) if self.cautious else round)
+            if peer == self.me or ctx.is_up(peer)
+        ]
+        if also is not None and also not in found and also in self.view.registered():
+            found.append(also)
+        return order(round, found, first=first or self._turn(round))
+
+    def place(self, ctx: Context, peer: PeerId, round: int) -> int | None:
+        """Return a peer's place among those that may average for `round`, from 0, or None where it has none."""
         if self._server is not None:
-            return peer == self._server
-        settings = self.settings
-        return peer in self.first_living(ctx, round, settings.aggregators + settings.sample_slack)
+            return 0 if peer == self._server else None
+        living = self.living(ctx, round, also=peer)
+        return living.index(peer) if peer in living else None
+
+    def slack(self, candidates: int) -> int:
+        """Return by how many places views of others may differ from ours."""
+        slack = self.settings.sample_slack
+        return min(slack, candidates // SLACK_SHARE) if self.cautious else slack
 
     def may_train(self, ctx: Context, peer: PeerId, round: int) -> bool:
         """Return whether `peer` may be in the sample of `round`, as far as can be told without asking."""
-        settings = self.settings
-        return peer in self.first_living(ctx, round, settings.sample_size + settings.sample_slack)
+        living = self.living(ctx, round, also=peer)
+        return peer in living[: self.settings.sample_size + self.slack(len(living))]
 
-    def pong(self, ctx: Context, peer: PeerId, nonce: int) -> None:
-        """Pass an answer to the search that asked."""
-        for purpose, (sampling, _) in list(self._samplings.items()):
-            if sampling.answered(ctx, peer, nonce, self.round):
-                self._go_on(ctx, purpose)
-                return
+    def addressed(self, ctx: Context, round: int) -> list[PeerId]:
+        """Return whom a round's aggregator will have addressed, by our own view of who is there."""
+        return self.living(ctx, round)[: self.settings.sample_size]
 
-    def sample_timer(self, ctx: Context, purpose: str) -> None:
-        """Repeat pings, and give up peers."""
-        if purpose in self._samplings:
-            self._go_on(ctx, purpose)
-
-    def stop_samplings(self, ctx: Context) -> None:
-        """End all searches."""
-        for purpose in self._samplings:
-            ctx.cancel_timer(SAMPLE_TIMER + purpose)
-        self._samplings.clear()
+    def outnumbered(self, ctx: Context) -> bool:
+        """Return whether so few others can be reached that f + 1 can never say the same."""
+        return sum(ctx.is_up(peer) for peer in ctx.contacts) <= self.liars
 
     def draw(self, ctx: Context, purpose: str) -> np.random.Generator:
         """Return a generator that has not been used before."""
@@ -304,37 +309,32 @@ class Core:
         places = self.draw(ctx, "modest-peers").choice(len(found), size=count, replace=False)
         return [found[int(place)] for place in places]
 
-    def _go_on(self, ctx: Context, purpose: str) -> None:
-        sampling, then = self._samplings[purpose]
-        due_s = None if sampling.done else sampling.look(ctx, self.round)
-        if sampling.done:
-            del self._samplings[purpose]
-            ctx.cancel_timer(SAMPLE_TIMER + purpose)
-            then(ctx, sampling.sample)
-        elif due_s is not None:
-            ctx.set_timer(SAMPLE_TIMER + purpose, due_s)
+    def _turn(self, round: int) -> Collection[PeerId]:
+        if self.settings.sampler == "permutation":
+            return turn(round, self._peers, sample_size=self.settings.sample_size)
+        return ()
 
     def _candidates(self, round: int) -> list[PeerId]:
         found = self.view.candidates(round, window=self.settings.activity_window, me=self.me)
-        if self._suspects:
+        if self.suspicions:
             found = [peer for peer in found if not self._suspected(peer)]
         return found
 
-    def _suspect(self, peer: PeerId) -> None:
-        if self.has("H6"):
-            self._suspects[peer] = Suspicion(self.round, self.view[peer][1])
+    def unanswered(self, peer: PeerId, waited_s: float) -> None:
+        """A peer did not answer; nothing was waited for where there was no connection."""
+        if not self.has("H6"):
+            return
+        round, counter = self.round, self.view[peer][1]
+        if waited_s > 0:
+            self.suspicions.unanswered(peer, waited_s, now_s=self.now_s, round=round, counter=counter)
+        else:
+            self.suspicions.unreachable(peer, round=round, counter=counter)
 
     def _suspected(self, peer: PeerId) -> bool:
-        """Whether it did not answer lately, and nobody has told us of a later sign of life."""
-        suspicion = self._suspects.get(peer)
-        if suspicion is None:
-            return False
         _, counter, _, active = self.view[peer]
-        over = self.round >= suspicion.round + self.settings.suspect_rounds
-        if over or counter > suspicion.counter or active > suspicion.round:
-            del self._suspects[peer]
-            return False
-        return True
+        return self.suspicions.is_suspect(
+            peer, now_s=self.now_s, round=self.round, counter=counter, active=active
+        )
 
 
 def round_up(share: float) -> int:

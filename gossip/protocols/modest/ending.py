@@ -1,17 +1,21 @@
-"""The last round: whoever averages it says so to all, and the final model spreads along a tree.
+"""The last round: those who average it say so to all, and the final model spreads along a tree of groups.
 
-A peer that hears of the end fetches the model from its parent in a tree of all peers whose root is the one that said
-so; from the root itself where the parent cannot be reached or takes long. So nobody sends the model to more than
-`BRANCHES` peers as long as all is well.
+Nobody ends because somebody says so. A peer ends by its own last average, or when more than f peers say that they have
+ended: then one of them is honest. It asks 3·f + 1 for the final model, and of the first 2·f + 1 to come it takes the
+coordinates' medians, so that f silent ones delay nothing and f false ones change nothing (models that are equal have
+exactly themselves for their median).
+
+A tree spreads the load: the first 3·f + 1 of the last round's order are its root, the others follow in groups of as
+many, and each group fetches from the one above it, `BRANCHES` groups from one. Where these cannot be reached or take
+long, all that say to have ended are asked in turn, and f + 1 answers must do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from gossip.protocols.base import Context, FinishedMessage, Model, PeerId, RoundCompleted
+from gossip.protocols.base import Context, Contribution, FinishedMessage, Model, PeerId, RoundCompleted
 from gossip.protocols.modest.core import Core
 from gossip.protocols.modest.messages import NewestMessage
+from gossip.protocols.modest.sampling import order
 
 FINAL = "final"
 BRANCHES = 4
@@ -23,9 +27,11 @@ class Ending:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._sources: list[PeerId] = []
+        self._sayers: list[PeerId] = []
         self._parents: list[PeerId] = []
         self._asked: set[PeerId] = set()
+        self._answers: dict[PeerId, Model] = {}
+        self._tries = 0
         self._told: set[PeerId] = set()
         self._children: set[PeerId] = set()
         self._waiting: set[PeerId] = set()
@@ -37,12 +43,12 @@ class Ending:
 
     def announce(self, ctx: Context) -> None:
         """We have the final model, and nobody else may know that there is one."""
-        self._children = {peer for peer in _children(ctx.peers, ctx.peer, ctx.peer) if ctx.is_up(peer)}
+        self._find_children(ctx)
         for peer in ctx.contacts:
             self.say(ctx, peer)
 
-    def finish(self, ctx: Context, model: Model, *, source: PeerId | None = None) -> None:
-        """All is done; `source` gave us the final model."""
+    def finish(self, ctx: Context, model: Model) -> None:
+        """All is done."""
         core = self._core
         if core.finished:
             return
@@ -55,41 +61,61 @@ class Ending:
         for peer in sorted(self._waiting):
             self.serve(ctx, peer)
         self._waiting.clear()
-        if source is not None:
-            # Both may be lingering for us.
-            for peer in dict.fromkeys([source, *self._parents]):
-                self.say(ctx, peer)
+        # They may be lingering for us.
+        for peer in dict.fromkeys([*self._answers, *self._parents]):
+            self.say(ctx, peer)
+        self._answers.clear()
         ctx.finish(core.model)
 
     def told(self, ctx: Context, sender: PeerId) -> None:
-        """Somebody has finished."""
+        """Somebody says to have finished."""
         if self._core.finished:
             self._children.discard(sender)
             self.say(ctx, sender)
             return
-        if sender not in ctx.peers:
-            return  # it was taken off the list while this was under way
-        if self._sources:
-            if sender not in self._sources:
-                self._sources.append(sender)
-            return
-        parent = _parent(ctx.peers, sender, ctx.peer)
-        self._children = {peer for peer in _children(ctx.peers, sender, ctx.peer) if ctx.is_up(peer)}
-        self._parents = [parent]
-        self._sources = [parent, sender] if parent != sender else [sender]
-        self.timer(ctx)
+        if sender not in ctx.peers or sender in self._sayers:
+            return  # the former was taken off the list while this was under way
+        self._sayers.append(sender)
+        liars = self._core.liars
+        if len(self._sayers) > liars + 1 and len(self._asked) <= 3 * liars and sender not in self._asked:
+            self._fetch(ctx, sender)
+        if len(self._sayers) == liars + 1:
+            self._find_children(ctx)
+            self._parents = self._parents_of(ctx, ctx.peer)
+            self.timer(ctx)
 
     def timer(self, ctx: Context) -> None:
-        """Ask for the final model; everybody in turn, as long as it does not come."""
-        if self._core.finished or not self._sources:
+        """Ask for the final model; more peers in turn, as long as too few have sent it."""
+        core = self._core
+        if core.finished or len(self._sayers) <= core.liars:
             return
-        for _ in self._sources:
-            peer = self._sources.pop(0)
-            self._sources.append(peer)
-            if ctx.is_up(peer):
-                self._core.fetch(ctx, peer, round=self._core.rounds - 1)
-                break
-        ctx.set_timer(FINAL, FETCH_AGAIN_S)
+        self._tries += 1
+        if self._tries > 1 and len(self._answers) > core.liars:
+            self._agree(ctx)
+            return
+        wanted = 3 * core.liars + 1 - len(self._answers)
+        first = [*self._parents, *self._sayers] if self._tries == 1 else self._sayers
+        asked = 0
+        for peer in dict.fromkeys(first):
+            if asked < wanted and peer not in self._answers and ctx.is_up(peer):
+                self._fetch(ctx, peer)
+                asked += 1
+                if peer in self._sayers:
+                    self._sayers.remove(peer)
+                    self._sayers.append(peer)
+        ctx.set_timer(FINAL, min(FETCH_AGAIN_S, core.patience.ack_s()))
+
+    def received(self, ctx: Context, sender: PeerId, model: Model) -> bool:
+        """Note a final model that was asked for; return whether it has ended the run."""
+        core = self._core
+        self._answers[sender] = model
+        if len(self._answers) >= 2 * core.liars + 1:
+            self._agree(ctx)
+        return core.finished
+
+    def _fetch(self, ctx: Context, peer: PeerId) -> None:
+        self._asked.add(peer)
+        self._core.fetch(ctx, peer, round=self._core.rounds - 1)
 
     def serve(self, ctx: Context, peer: PeerId) -> None:
         """Send the final model to whoever asks for it; before there is one, remember who did."""
@@ -112,15 +138,26 @@ class Ending:
         self._waiting.discard(peer)
         self._told.discard(peer)
 
+    def _agree(self, ctx: Context) -> None:
+        core = self._core
+        received = [Contribution(peer, self._answers[peer], 1.0) for peer in sorted(self._answers)]
+        model = ctx.agreed(core.model, received) if core.liars else ctx.adopt(core.model, received)
+        self.finish(ctx, model)
 
-def _parent(peers: Sequence[PeerId], root: PeerId, peer: PeerId) -> PeerId:
-    first, count = peers.index(root), len(peers)
-    place = (peers.index(peer) - first) % count
-    return peers[((place - 1) // BRANCHES + first) % count] if place else root
+    # --- the tree ---
 
+    def _groups(self, ctx: Context) -> list[list[PeerId]]:
+        size = 3 * self._core.liars + 1
+        everybody = order(self._core.rounds + 1, ctx.peers)
+        return [everybody[start : start + size] for start in range(0, len(everybody), size)]
 
-def _children(peers: Sequence[PeerId], root: PeerId, peer: PeerId) -> list[PeerId]:
-    first, count = peers.index(root), len(peers)
-    place = (peers.index(peer) - first) % count
-    below = range(BRANCHES * place + 1, min(BRANCHES * place + BRANCHES + 1, count))
-    return [peers[(child + first) % count] for child in below]
+    def _parents_of(self, ctx: Context, peer: PeerId) -> list[PeerId]:
+        groups = self._groups(ctx)
+        place = next(number for number, group in enumerate(groups) if peer in group)
+        return [each for each in groups[(place - 1) // BRANCHES] if each != peer] if place else []
+
+    def _find_children(self, ctx: Context) -> None:
+        groups = self._groups(ctx)
+        place = next(number for number, group in enumerate(groups) if ctx.peer in group)
+        below = groups[BRANCHES * place + 1 : BRANCHES * (place + 1) + 1]
+        self._children = {peer for group in below for peer in group if ctx.is_up(peer)}

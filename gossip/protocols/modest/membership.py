@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from gossip.protocols.base import Context, Contribution, ModelAdopted, PeerId
-from gossip.protocols.modest.core import Core
+from gossip.protocols.base import Context, Contribution, Model, ModelAdopted, PeerId
+from gossip.protocols.modest.core import COUNTER_MAX, Core
 from gossip.protocols.modest.messages import (
     FetchMessage,
     MemberMessage,
@@ -28,16 +28,20 @@ GREETERS = 8
 REFRESH_MIN_S = 1.0
 
 JOINED, LEFT, HELLO = "joined", "left", "hello"
-COUNTER_MAX = 2**52
+FIRST_COUNTER = 1
+"""Of a peer that was never there before: everybody takes it for joined anyway, so that a few need to be told."""
 
 
 class Membership:
-    """JOINED, LEFT and HELLO."""
+    """JOINED, LEFT and HELLO. Only a peer itself, over its own connection, says that it has joined or left."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
         self._joining_until_s = math.inf
         self._claims: dict[PeerId, int] = {}
+        self._answers: dict[PeerId, tuple[int, Model]] = {}
+        self._told: set[PeerId] = set()
+        self._said: dict[PeerId, tuple[int, bool]] = {}
         self._began_s = 0.0
         self._began_round = 0
         self._contacted_s = 0.0
@@ -61,7 +65,8 @@ class Membership:
         core = self._core
         core.counter += 1
         core.view.merge([(core.me, core.counter, True, core.round)])
-        self._tell(ctx, LEFT, core.settings.sample_size)
+        # Nobody else may tell of it, so all that can be reached are told.
+        self._tell(ctx, LEFT, len(ctx.peers) if core.cautious else core.settings.sample_size)
         core.save(ctx)
 
     def contacted(self, ctx: Context) -> None:
@@ -88,14 +93,22 @@ class Membership:
         ctx.cancel_timer(REFRESH)
         ctx.cancel_timer(FETCH)
 
+    def connection_lost(self, peer: PeerId) -> None:
+        """What was said may not have arrived."""
+        self._told.discard(peer)
+
     # --- what others say ---
 
     def met(self, ctx: Context, peer: PeerId) -> None:
         """Tell who has just connected and was not active lately how far we are: it may not know that we have begun.
 
-        A few do, whoever they are, so that a newcomer in a large network is not told the same by everybody.
+        A few do, whoever they are, so that a newcomer in a large network is not told the same by everybody. And who
+        was away when we came back has not heard of it.
         """
         core = self._core
+        if core.cautious and core.counter > FIRST_COUNTER and peer not in self._told and not core.finished:
+            self._told.add(peer)
+            ctx.send(peer, MemberMessage(change=JOINED, round=core.round, counter=core.counter))
         _, counter, left, active = core.view[peer]
         known = active > NEVER and active >= core.round - core.settings.activity_window
         if core.newest < 1 or core.finished or known:
@@ -106,8 +119,12 @@ class Membership:
     def heard(self, ctx: Context, sender: PeerId, message: MemberMessage) -> None:
         """Note a sender's event. A join is seen by samples only after our next models are sent."""
         core = self._core
+        if not 0 <= message.counter <= COUNTER_MAX:
+            core.rejected(ctx, sender, "invalid-counter")
+            return
+        core.claimed(sender, message.round)
         _, counter, left, _ = core.view[sender]
-        active = max(core.believed(message.round), core.round)
+        active = core.round if core.cautious else max(message.round, core.round)
         match message.change:
             case "joined":
                 core.pending[:] = [entry for entry in core.pending if entry[0] != sender]
@@ -128,7 +145,11 @@ class Membership:
         """Note what we missed; whoever has just come fetches the newest model."""
         core = self._core
         core.heard(sender, message.round)
-        self._outdo(ctx, message.counter, message.left)
+        self._said[sender] = (message.counter, message.left)
+        if len(self._said) > core.liars:
+            # One of f + 1 is honest: what the others make of our events never makes us say something for ever.
+            counter, left = sorted(self._said.values(), reverse=True)[core.liars]
+            self._outdo(ctx, counter, left)
         # Later on a model that is a little old does no harm, and the next sample brings a newer one.
         joining = ctx.now() < self._joining_until_s
         if joining and message.newest > core.newest and len(self._claims) < CLAIMS_MAX:
@@ -137,19 +158,29 @@ class Membership:
             self._claims[sender] = message.newest
 
     def fetch_timer(self, ctx: Context) -> None:
-        """Ask the peer that says to have the newest model, then the next."""
+        """Ask those that say to have the newest model, then the next.
+
+        Where f may lie, no single one gives a newcomer its model: 3·f + 1 are asked, and the medians of the first
+        2·f + 1 are taken. Of two peers the other one is all there is.
+        """
         core = self._core
+        if len(self._answers) > core.liars:
+            self._agree(ctx)
+            return
         reachable = [
             (newest, peer)
             for peer, newest in self._claims.items()
             if newest > core.newest and ctx.is_up(peer)
         ]
-        if not reachable:
-            self._claims.clear()
+        if len(reachable) + len(self._answers) <= core.liars:
+            if ctx.now() < self._joining_until_s < math.inf:
+                ctx.set_timer(FETCH, GATHER_S)  # others may answer yet
+            else:
+                self._claims.clear()
             return
-        _, peer = max(reachable)
-        del self._claims[peer]
-        core.fetch(ctx, peer, round=core.newest)
+        for _, peer in sorted(reachable, reverse=True)[: 3 * core.liars + 1]:
+            del self._claims[peer]
+            core.fetch(ctx, peer, round=core.newest)
         ctx.set_timer(FETCH, FETCH_AGAIN_S)
 
     def fetch(self, ctx: Context, sender: PeerId, message: FetchMessage) -> None:
@@ -159,16 +190,29 @@ class Membership:
             core.send_model(ctx, NewestMessage, sender, round=core.newest, expected=0, model=core.model)
 
     def newest(self, ctx: Context, sender: PeerId, message: NewestMessage) -> None:
-        """Take over a newer average."""
+        """Note a newer average that was asked for; with enough of them, take over what they agree on."""
         core = self._core
         if message.round <= core.newest:
             return
-        model = ctx.adopt(core.model, [Contribution(sender, message.model, 1.0)])
-        core.take_model(model, newest=message.round)
+        self._answers[sender] = (message.round, message.model)
+        if len(self._answers) >= 2 * core.liars + 1:
+            self._agree(ctx)
+
+    def _agree(self, ctx: Context) -> None:
+        core = self._core
+        answers, self._answers = self._answers, {}
+        rounds = sorted((round for round, _ in answers.values()), reverse=True)
+        round = rounds[core.liars]  # f + 1 say to be so far at least
+        if round <= core.newest:
+            return
+        received = [Contribution(peer, answers[peer][1], 1.0) for peer in sorted(answers)]
+        model = ctx.agreed(core.model, received) if core.liars else ctx.adopt(core.model, received)
+        core.take_model(model, newest=round)
         self._joining_until_s = math.inf
         self._claims.clear()
         ctx.cancel_timer(FETCH)
-        ctx.emit(ModelAdopted(sender=sender, round=message.round))
+        for peer in sorted(answers):
+            ctx.emit(ModelAdopted(sender=peer, round=answers[peer][0]))
         core.save(ctx)
 
     # --- ---
@@ -178,18 +222,22 @@ class Membership:
         if counter < core.counter or (counter == core.counter and not left) or counter > COUNTER_MAX:
             return
         core.counter = counter + 1
+        self._said.clear()
         self._advertise(ctx)
         core.save(ctx)
 
     def _advertise(self, ctx: Context) -> None:
         core = self._core
         core.view.merge([(core.me, core.counter, False, core.round)])
-        self._tell(ctx, JOINED, core.settings.sample_size)
+        again = core.cautious and core.counter > FIRST_COUNTER
+        self._told.clear()
+        self._tell(ctx, JOINED, len(ctx.peers) if again else core.settings.sample_size)
 
     def _tell(self, ctx: Context, change: str, count: int) -> None:
         core = self._core
         message = MemberMessage(change=change, round=core.round, counter=core.counter)
         for peer in core.some_peers(ctx, count):
+            self._told.add(peer)
             ctx.send(peer, message)
 
     def _patience_s(self, ctx: Context) -> float:

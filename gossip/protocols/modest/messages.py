@@ -79,7 +79,7 @@ class BulkMessage(Message):
     carries_model: ClassVar[bool] = True
     round: int
     expected: int
-    """How many peers were addressed when the round began."""
+    """How many peers were addressed when the round began. What one message says of it counts for nothing."""
     view: tuple[Entry, ...]
     version: int
     """Who merges `view` knows all that the sender's view said up to here."""

@@ -6,7 +6,16 @@ averages the first sf·s models, finds the sample of round k + 1 in the same way
 
 Views, who is there and was active when, travel with the models. Nobody agrees on anything: peers with the same view
 draw the same sample, and a few more or fewer participants do no harm. The bare protocol stops for good when a sample
-loses too many peers or a round all its aggregators; the rules H1 to H7 of `ModestSettings` are what keeps it going.
+loses too many peers or a round all its aggregators, and believes whatever it is told; the rules H1 to H7 of
+`ModestSettings` are what keeps it going.
+
+With them, what may advance a round follows from what a peer can check: who is in the round's sample (`core`), how many
+of them say so (`claims`), and what time has passed (`orders`, `patience`). A peer's coming and going is told by itself
+alone (`membership`), counts are never taken from a message (`aggregator`), and the end is believed when more than f
+say so (`ending`). So f peers that lie about rounds, numbers, others or the end, or keep silent, cost some time and
+change no model. What they still can do: a liar that is in a sample sends a false model, which is one of s in an
+average, as under any protocol (`[merge]` is for that); and with a = 1 a liar that is a round's aggregator, as it is in
+one round of n/f, is trusted with that round's average, except the last.
 """
 
 from __future__ import annotations
@@ -16,7 +25,6 @@ from typing import ClassVar, Self
 
 from gossip.protocols.base import (
     Context,
-    Contribution,
     FinishedMessage,
     Message,
     MessageRejected,
@@ -27,7 +35,7 @@ from gossip.protocols.base import (
     TimerKey,
 )
 from gossip.protocols.modest.aggregator import AGGREGATE, Aggregator
-from gossip.protocols.modest.core import SAMPLE_TIMER, Core
+from gossip.protocols.modest.core import Core
 from gossip.protocols.modest.ending import FINAL, Ending
 from gossip.protocols.modest.membership import FETCH, REFRESH, Membership
 from gossip.protocols.modest.messages import (
@@ -42,10 +50,11 @@ from gossip.protocols.modest.messages import (
     StatusMessage,
     TrainMessage,
 )
+from gossip.protocols.modest.orders import HOLD, Orders
+from gossip.protocols.modest.restart import STALL, Restart
+from gossip.protocols.modest.search import SAMPLE_TIMER
 from gossip.protocols.modest.settings import ModestSettings
 from gossip.protocols.modest.trainer import SEND_AGAIN, Trainer
-
-STALL = "stall"
 
 
 class Modest(Protocol):
@@ -76,13 +85,13 @@ class Modest(Protocol):
         self._trainer = Trainer(core, self._aggregator)
         self._membership = Membership(core)
         self._ending = Ending(core)
+        self._orders = Orders(core, self._begin)
+        self._restart = Restart(core, deliver=self._deliver, final=self._final, blame=self._trainer.blame)
+        self._aggregator.ask = self._orders.ask
         self._aggregator.deliver = self._deliver
         self._aggregator.acknowledge = self._trainer.acknowledged
         self._aggregator.final = self._final
         core.rejected = self._reject
-        self._round_seen = 0
-        self._round_seen_s = 0.0
-        self._stalls = 0
         self._left = False
 
     @classmethod
@@ -144,13 +153,11 @@ class Modest(Protocol):
         """Come online; the sample of round 1 begins on its own, since all have the same model."""
         core = self._core
         core.meet(ctx)
-        self._round_seen, self._round_seen_s = core.round, ctx.now()
+        self._restart.begin(ctx)
         self._membership.join(ctx)
         if core.newest >= core.rounds:
             self._ending.finish(ctx, core.model)
             return
-        if core.has("H4"):
-            ctx.set_timer(STALL, self._stall_s(ctx))
         if self._fresh and core.round == 0:
             first = core.order(1)[: core.settings.sample_size]
             if core.me in first:
@@ -171,13 +178,11 @@ class Modest(Protocol):
             case PingMessage():
                 self._ping(ctx, sender, message)
             case PongMessage():
-                self._core.heard(sender, message.round)
-                self._core.note_known(sender, message.version)
-                self._core.pong(ctx, sender, message.nonce)
+                self._pong(ctx, sender, message)
             case TrainMessage() | AggregateMessage() | NewestMessage():
                 self._bulk(ctx, sender, message)
             case AckMessage():
-                self._trainer.acknowledged(ctx, message.round)
+                self._trainer.acknowledged(ctx, sender, message.round)
             case MemberMessage():
                 self._member(ctx, sender, message)
             case StatusMessage():
@@ -199,9 +204,9 @@ class Modest(Protocol):
             return
         self._core.meet(ctx)
         if key.startswith(SAMPLE_TIMER):
-            self._core.sample_timer(ctx, key.removeprefix(SAMPLE_TIMER))
+            self._core.searches.timer(ctx, key.removeprefix(SAMPLE_TIMER), self._core.round)
         elif key == AGGREGATE:
-            self._aggregator.timer(ctx)
+            self._aggregator.look(ctx)
         elif key == SEND_AGAIN:
             self._trainer.timer(ctx)
         elif key == REFRESH:
@@ -210,8 +215,10 @@ class Modest(Protocol):
             self._membership.fetch_timer(ctx)
         elif key == FINAL:
             self._ending.timer(ctx)
+        elif key == HOLD:
+            self._orders.timer(ctx)
         elif key == STALL:
-            self._stall(ctx)
+            self._restart.timer(ctx)
         self._note_progress(ctx)
 
     def on_trained(self, ctx: Context, ticket: Ticket, model: Model) -> None:
@@ -232,8 +239,11 @@ class Modest(Protocol):
             self._membership.met(ctx, peer)
         else:
             self._trainer.connection_lost(peer)
+            self._orders.connection_lost(peer)
             self._ending.connection_lost(peer)
+            self._membership.connection_lost(peer)
             self._core.connection_lost(ctx, peer)
+        self._note_progress(ctx, more_is_known=True)
 
     # --- messages ---
 
@@ -241,9 +251,19 @@ class Modest(Protocol):
         core = self._core
         core.heard(sender, message.round)
         self._membership.contacted(ctx)
-        ctx.send(sender, PongMessage(nonce=message.nonce, round=core.round, version=core.merged_of(sender)))
+        ctx.send(
+            sender, PongMessage(nonce=message.nonce, round=core.round, version=core.news.merged_of(sender))
+        )
         if core.finished:
             self._ending.say(ctx, sender)
+
+    def _pong(self, ctx: Context, sender: PeerId, message: PongMessage) -> None:
+        core = self._core
+        core.heard(sender, message.round)
+        core.suspicions.answered(sender)
+        core.news.note_known(sender, message.version)
+        core.searches.pong(ctx, sender, message.nonce, core.round)
+        self._orders.answered(sender)
 
     def _bulk(self, ctx: Context, sender: PeerId, message: BulkMessage) -> None:
         core = self._core
@@ -253,45 +273,48 @@ class Modest(Protocol):
         if not (1 + later <= message.round <= core.rounds + later) or not (newest or message.expected >= 1):
             self._reject(ctx, sender, "invalid-round")
             return
-        if newest:
-            if sender not in core.asked:
-                self._reject(ctx, sender, "not-asked-for")
-                return
-            core.asked.discard(sender)
-        stalled = self._stalled_s(ctx) >= core.settings.stall_s / 2
-        core.merge_view(sender, message)
         self._membership.contacted(ctx)
-        self._membership.refute(ctx)
-        if core.finished:
-            if not newest:
-                self._ending.say(ctx, sender)
-        elif core.has("H7") and not (newest or stalled or self._in_sample(ctx, sender, message)):
-            # After a stall anybody may start a round (H4).
-            self._reject(ctx, sender, "not-in-sample")
+        if core.finished and not newest:
+            self._ending.say(ctx, sender)
         elif isinstance(message, AggregateMessage):
-            self._aggregator.take(
-                ctx, sender, round=message.round, expected=message.expected, model=message.model
-            )
+            self._trained_elsewhere(ctx, sender, message)
         elif isinstance(message, NewestMessage):
-            if message.round < core.rounds:
-                self._membership.newest(ctx, sender, message)
-            else:
-                model = ctx.adopt(core.model, [Contribution(sender, message.model, 1.0)])
-                self._ending.finish(ctx, model, source=sender)
-                self._stop(ctx)
-        else:
-            expected = min(message.expected, core.settings.sample_size)
-            new = self._trainer.begin(
-                ctx, sender, round=message.round, expected=expected, model=message.model
-            )
-            if not new and message.round < core.train_round:
-                self._reject(ctx, sender, "stale")
+            self._newest(ctx, sender, message)
+        elif isinstance(message, TrainMessage):
+            core.claimed(sender, message.round)
+            self._orders.hear(ctx, sender, message)
+        if not core.cautious:
+            self._membership.refute(ctx)
 
-    def _in_sample(self, ctx: Context, sender: PeerId, message: BulkMessage) -> bool:
-        """Whether the sender may well have been drawn for what it sends."""
-        if isinstance(message, AggregateMessage):
-            return self._core.may_train(ctx, sender, message.round - 1)
-        return self._core.may_average(ctx, sender, message.round)
+    def _trained_elsewhere(self, ctx: Context, sender: PeerId, message: AggregateMessage) -> None:
+        """Upon AGGREGATE. After a stall anybody may have trained (H4); what he has is one model of several."""
+        core = self._core
+        trained = message.round - 1
+        if core.cautious:
+            core.claimed(sender, trained)
+            stalled = ctx.now() - core.since_s >= core.patience.stall_s() / 2
+            if not stalled and not core.may_train(ctx, sender, trained):
+                self._reject(ctx, sender, "not-in-sample")
+                return
+        core.merge_view(sender, message)
+        self._aggregator.take(
+            ctx, sender, round=message.round, expected=message.expected, model=message.model
+        )
+
+    def _newest(self, ctx: Context, sender: PeerId, message: NewestMessage) -> None:
+        core = self._core
+        if sender not in core.asked:
+            self._reject(ctx, sender, "not-asked-for")
+            return
+        core.asked.discard(sender)
+        core.claimed(sender, message.round)
+        core.merge_view(sender, message)
+        if core.finished:
+            return
+        if message.round < core.rounds:
+            self._membership.newest(ctx, sender, message)
+        elif self._ending.received(ctx, sender, message.model):
+            self._stop(ctx)
 
     def _member(self, ctx: Context, sender: PeerId, message: MemberMessage) -> None:
         self._membership.heard(ctx, sender, message)
@@ -301,8 +324,14 @@ class Modest(Protocol):
     def _reject(self, ctx: Context, sender: PeerId, reason: str) -> None:
         ctx.emit(MessageRejected(sender=sender, reason=reason))
 
+    def _begin(self, ctx: Context, sender: PeerId, message: TrainMessage) -> bool:
+        """Train what an order says."""
+        expected = min(message.expected, self._core.settings.sample_size)
+        return self._trainer.begin(ctx, sender, round=message.round, expected=expected, model=message.model)
+
     def _deliver(self, ctx: Context, round: int, expected: int, model: Model) -> None:
         """What we send to ourselves."""
+        self._core.prove(round)
         self._trainer.begin(ctx, self._core.me, round=round, expected=expected, model=model)
 
     # --- the end ---
@@ -315,63 +344,18 @@ class Modest(Protocol):
         self._stop(ctx)
 
     def _stop(self, ctx: Context) -> None:
-        self._core.stop_samplings(ctx)
+        self._core.searches.stop(ctx)
         self._trainer.stop(ctx)
         self._aggregator.stop(ctx)
         self._membership.stop(ctx)
-        ctx.cancel_timer(STALL)
+        self._orders.stop(ctx)
+        self._restart.stop(ctx)
 
-    # --- H4: no round begins any more ---
-
-    def _note_progress(self, ctx: Context) -> None:
-        round = self._core.round
-        if round != self._round_seen:
-            self._round_seen, self._round_seen_s = round, ctx.now()
-            self._stalls = 0
-
-    def _stalled_s(self, ctx: Context) -> float:
-        return ctx.now() - self._round_seen_s
-
-    def _stall_s(self, ctx: Context) -> float:
-        """How long to wait: not the same for all, so that one begins before the others."""
-        return self._core.settings.stall_s * (1 + 0.25 * float(self._core.draw(ctx, "modest-stall").random()))
-
-    def _stall(self, ctx: Context) -> None:
-        core = self._core
-        if core.finished:
+    def _note_progress(self, ctx: Context, *, more_is_known: bool = False) -> None:
+        if self._core.finished:
             return
-        left_s = core.settings.stall_s - self._stalled_s(ctx)
-        if left_s > 0:
-            ctx.set_timer(STALL, left_s * self._stall_s(ctx) / core.settings.stall_s)
-            return
-        self._stalls += 1
-        ctx.set_timer(STALL, self._stall_s(ctx))
-        # Those with the newest average come first; when none of them is left, any average is better than none.
-        if self._stalls > 1 or core.newest + 1 >= core.round - 1:
-            round = core.round
-            core.sample(
-                ctx,
-                "restart",
-                min(round + 1, core.rounds),
-                core.settings.sample_size,
-                lambda ctx, sample: self._start_again(ctx, round, sample),
-            )
-
-    def _start_again(self, ctx: Context, round: int, sample: list[PeerId]) -> None:
-        core = self._core
-        if core.round != round or core.finished:
-            return  # somebody's answer told of a newer round
-        if round + 1 > core.rounds:
-            # The last round is lost with all who knew it; what the one before left is the result.
-            self._final(ctx, core.model)
-            return
-        for peer in sample:
-            if peer != core.me:
-                core.send_model(
-                    ctx, TrainMessage, peer, round=round + 1, expected=len(sample), model=core.model
-                )
-        if core.me in sample:
-            self._deliver(ctx, round + 1, len(sample), core.model)
-        else:
-            core.view.touch(core.me, round + 1)
-        core.show_pending()
+        # A round that is known of at last lets others begin.
+        if self._restart.note_progress(ctx) or more_is_known:
+            self._aggregator.look(ctx)
+        self._orders.look(ctx)
+        self._restart.note_progress(ctx)

@@ -13,6 +13,7 @@ that others count on still gives all others the turns that they have.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import lru_cache
 
@@ -86,7 +87,8 @@ class Sampling:
         nonce: of the first ping; each peer asked gets the next one.
         timeout_s: Δt, after which a peer is taken for dead.
         again_s: after which a ping is repeated, once.
-        failed: called with each peer that did not answer.
+        failed: called with each peer that did not answer, its nonce, how long it was waited for, and the time; nothing
+            was waited for where there was no connection.
     """
 
     def __init__(
@@ -100,7 +102,7 @@ class Sampling:
         nonce: int,
         timeout_s: float,
         again_s: float,
-        failed: Callable[[PeerId], None] = lambda peer: None,
+        failed: Callable[[PeerId, int, float, float], None] = lambda peer, nonce, waited_s, now_s: None,
     ) -> None:
         self._ordered = ordered
         self._me = me
@@ -146,6 +148,11 @@ class Sampling:
             return [peer for peer in self._ordered if peer in first]
         return [peer for peer in self._ordered[: self._next] if peer in self._answered][: self._wanted]
 
+    def hurry(self, timeout_s: float) -> None:
+        """Wait for answers only so long from now on: those that have come tell how long they take."""
+        self._timeout_s = timeout_s
+        self._again_s = min(self._again_s, timeout_s)
+
     def ask(self, ctx: Context, round: int) -> None:
         """Ask as many as may be under way; `round` is the newest that this peer knows."""
         while self._next < len(self._ordered) and len(self._asked) + len(self._answered) < self._width:
@@ -156,11 +163,16 @@ class Sampling:
             if peer == self._me:
                 self._answered[peer] = None
             elif self._in_order and not ctx.is_up(peer):
-                self._failed(peer)  # there is no connection, so nothing could be asked
+                self._failed(peer, -1, 0.0, ctx.now())  # there is no connection, so nothing could be asked
             else:
                 self._asked[peer] = [self._nonce, ctx.now(), 1]
                 self._nonce += 1
                 self._ping(ctx, peer, round)
+
+    def asked_s(self, peer: PeerId) -> float:
+        """Return when a peer that has not answered yet was first asked; infinite where it was not."""
+        asked = self._asked.get(peer)
+        return math.inf if asked is None else asked[1]
 
     def answered(self, ctx: Context, peer: PeerId, nonce: int, round: int) -> bool:
         """Note a pong; return whether it belongs here. One that is late or made up does not."""
@@ -175,7 +187,7 @@ class Sampling:
     def lost(self, ctx: Context, peer: PeerId, round: int) -> None:
         """The connection to a peer is gone; without it no answer comes."""
         if self._in_order and self._asked.pop(peer, None) is not None:
-            self._failed(peer)
+            self._failed(peer, -1, 0.0, ctx.now())
             self.ask(ctx, round)
 
     def look(self, ctx: Context, round: int) -> float | None:
@@ -184,8 +196,8 @@ class Sampling:
         for peer, (_, began_s, pings) in list(self._asked.items()):
             waited_s = now_s - began_s + CLOCK_S
             if waited_s >= self._timeout_s:
-                del self._asked[peer]
-                self._failed(peer)
+                nonce = int(self._asked.pop(peer)[0])
+                self._failed(peer, nonce, waited_s, now_s)
             elif pings < 2 and waited_s >= self._again_s:
                 self._asked[peer][2] = 2
                 self._ping(ctx, peer, round)

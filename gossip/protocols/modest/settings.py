@@ -15,7 +15,7 @@ HARDENING = {
     "H4": "when no round begins for long, whoever holds the newest model starts one",
     "H5": "a peer that nobody has contacted for long says that it is there",
     "H6": "a peer that did not answer is skipped for a while; more are asked than needed",
-    "H7": "round numbers far ahead, and models from peers outside the sample, are not believed",
+    "H7": "nothing is believed that cannot be checked: rounds, samples, numbers, departures and the end",
 }
 
 
@@ -51,7 +51,9 @@ class ModestSettings(Choice):
         1.0, gt=0, le=1, description="sf, share of the sample's models that an aggregator waits for"
     )
     ping_timeout_s: float = Field(
-        5.0, gt=0, description="Δt, a peer that has not answered for so long is skipped"
+        5.0,
+        gt=0,
+        description="Δt, a peer that has not answered for so long is skipped; sooner (H6) once answers have been seen",
     )
     ping_again_s: float = Field(1.0, gt=0, description="a ping without answer is repeated once after so long")
     activity_window: int = Field(
@@ -64,22 +66,41 @@ class ModestSettings(Choice):
         tuple(HARDENING), description="all, none (the bare protocol), or a list of H1 to H7"
     )
     aggregate_timeout_s: float = Field(
-        20.0, gt=0, description="H2: an aggregator waits at most so long after the first model"
+        20.0,
+        gt=0,
+        description="H2: an aggregator waits at most so long after the first model; less once it knows how late "
+        "others are",
     )
     models_min: int = Field(1, ge=1, description="H2: but it never goes on with fewer models")
     send_again_s: float = Field(
-        30.0, gt=0, description="H3: a trained model is sent again so long after the last time"
+        30.0,
+        gt=0,
+        description="H3: a trained model is sent to the next aggregator after so long at most; earlier once it is "
+        "known how long confirmations take",
     )
     stall_s: float = Field(
-        60.0, gt=0, description="H4: no new round for so long means that the chain is broken"
+        60.0,
+        gt=0,
+        description="H4: no new round for so long at most means that the chain is broken; learnt from the pace",
     )
     refresh_s: float = Field(
         30.0, gt=0, description="H5: at most so long (and half the window) without contact"
     )
     refresh_peers: int = Field(5, ge=1, le=64, description="H5: how many peers are told")
-    suspect_rounds: int = Field(30, ge=1, description="H6: a peer that did not answer is skipped so long")
+    suspect_rounds: int = Field(
+        30,
+        ge=1,
+        description="H6: a peer that did not answer is skipped for so many rounds, for longer when it fails again",
+    )
     probe_factor: float = Field(
         1.5, ge=1, le=10, description="H6: asks so many times the needed peers at once"
+    )
+    liars: int = Field(
+        1,
+        ge=0,
+        le=64,
+        description="H7: f, peers that may lie or keep silent; f + 1 must say what is believed, so more wait longer "
+        "for the news. At most (n - 2)/2 of n peers, and less than half of a sample",
     )
     rounds_ahead_max: int = Field(
         1000, ge=1, description="H7: claims of rounds further ahead than this are ignored"
@@ -87,8 +108,8 @@ class ModestSettings(Choice):
     sample_slack: int = Field(
         10,
         ge=0,
-        description="H7: who starts a round must be among the first a + slack living peers of its order, and who "
-        "trained in it among the first s + slack",
+        description="H7: who trained in a round must be among the first s + slack living peers of its order; who "
+        "starts one among the first a + slack, and out of turn later. At most a third of the candidates",
     )
 
     @model_validator(mode="after")

@@ -8,6 +8,7 @@ from gossip.protocols.base import Context, Contribution, Model, PeerId, Ticket
 from gossip.protocols.modest.aggregator import Aggregator
 from gossip.protocols.modest.core import Core
 from gossip.protocols.modest.messages import AggregateMessage
+from gossip.protocols.modest.suspicion import AVERAGING
 
 SEND_AGAIN = "send-again"
 ATTEMPTS_MAX = 20
@@ -33,7 +34,10 @@ class Trainer:
         self._next: Job | None = None
         self._kept: Job | None = None
         self._sent_to: set[PeerId] = set()
+        self._sent_s = 0.0
         self._attempts = 0
+        self._began_s = 0.0
+        self._confirmed: tuple[PeerId, int] | None = None
         self.participations = 0
         """Rounds whose trained model was sent, so far in this life."""
         self.first_round = 0
@@ -54,6 +58,7 @@ class Trainer:
             model = ctx.adopt(core.model, [Contribution(sender, model, 1.0)])
         if round - 1 > core.newest:
             core.take_model(model, newest=round - 1)
+        self._outrun(ctx, sender, round)
         self._forget(ctx)
         job = Job(round, model, expected)
         # A local update cannot be interrupted everywhere; its result is dropped, and the newer one follows it.
@@ -69,6 +74,7 @@ class Trainer:
         if ticket != self._ticket or self._job is None:
             return
         job, self._job, self._ticket = self._job, None, None
+        self._core.patience.updated(ctx.now() - self._began_s)
         if self._next is not None:
             newer, self._next = self._next, None
             if not self._core.finished:
@@ -81,13 +87,45 @@ class Trainer:
         self._attempts = 0
         self._core.find_aggregators(ctx, "aggregators", job.round + 1, self._send)
 
-    def acknowledged(self, ctx: Context, round: int) -> None:
-        """The average that our model was for is made."""
-        if self._kept is not None and round > self._kept.round:
+    def acknowledged(self, ctx: Context, sender: PeerId, round: int) -> None:
+        """The average that our model was for is made, says an aggregator that has our model."""
+        if self._kept is None or round <= self._kept.round:
+            return
+        if sender not in self._sent_to:
+            return  # whoever does not have it cannot know
+        if sender != self._core.me and self._confirmed != (sender, round):
+            self._core.patience.confirmed(ctx.now() - self._sent_s)
+        self._confirmed = (sender, round)
+        core = self._core
+        if core.cautious and round <= core.rounds and core.me in core.addressed(ctx, round):
+            # Then the order that the average begins is ours, too: what it is worth is seen when that comes.
+            ctx.set_timer(SEND_AGAIN, core.patience.ack_s())
+        else:
             self._forget(ctx)
 
+    def blame(self, ctx: Context) -> None:
+        """No round has begun for long: whoever confirmed an average that never came does not deliver."""
+        if self._confirmed is None or not self._core.has("H6"):
+            return
+        peer, round = self._confirmed
+        if round > self._core.round and peer != self._core.me:
+            waited_s = ctx.now() - self._core.since_s
+            self._core.suspicions.undelivered(
+                peer, AVERAGING, waited_s, now_s=ctx.now(), round=self._core.round
+            )
+
+    def _outrun(self, ctx: Context, sender: PeerId, round: int) -> None:
+        """A round begins: if not by whom we have given our model for it, that one has not done its part."""
+        kept, core = self._kept, self._core
+        if kept is None or kept.round + 1 != round or self._attempts or not core.has("H6"):
+            return
+        if core.settings.aggregators == 1 and core.cautious and sender not in self._sent_to:
+            waited_s = ctx.now() - self._sent_s
+            for peer in sorted(self._sent_to - {core.me}):
+                core.suspicions.undelivered(peer, AVERAGING, waited_s, now_s=ctx.now(), round=round)
+
     def timer(self, ctx: Context) -> None:
-        """Nobody has confirmed: look for the aggregators again."""
+        """Nobody has confirmed: look for the aggregators again, and pass over those that have our model."""
         kept, core = self._kept, self._core
         if kept is None:
             return
@@ -95,6 +133,10 @@ class Trainer:
         if core.round >= kept.round + 2 or self._attempts > ATTEMPTS_MAX:
             self._forget(ctx)
             return
+        if core.has("H6"):
+            waited_s = ctx.now() - self._sent_s
+            for peer in sorted(self._sent_to - {core.me}):
+                core.suspicions.undelivered(peer, AVERAGING, waited_s, now_s=ctx.now(), round=core.round)
         if self._attempts % 2 == 0:
             self._sent_to.clear()  # it was sent, but perhaps lost on the way
         core.find_aggregators(ctx, "aggregators", kept.round + 1, self._send)
@@ -110,6 +152,7 @@ class Trainer:
 
     def _start(self, ctx: Context, job: Job) -> None:
         self._job = job
+        self._began_s = ctx.now()
         # Rounds count from 0 wherever draws and learning rates are derived from them.
         self._ticket = ctx.train(job.model, round=job.round - 1)
 
@@ -121,7 +164,9 @@ class Trainer:
             self._forget(ctx)  # who began at round 1 while the others were far ahead has trained in vain
             return
         if core.has("H3"):
-            ctx.set_timer(SEND_AGAIN, core.settings.send_again_s)
+            # Each time is longer than the one before: whoever is slow, and not dead, is to be given the time.
+            wait_s = core.patience.ack_s() * 2.0**self._attempts
+            ctx.set_timer(SEND_AGAIN, min(wait_s, core.settings.send_again_s))
         if kept.round != self.last_round:
             self.participations += 1
             self.last_round = kept.round
@@ -129,6 +174,7 @@ class Trainer:
         # Only those that lack it. Ours comes last, because it may end the round and with it `kept`.
         missing = [peer for peer in aggregators if peer not in self._sent_to]
         self._sent_to.update(missing)
+        self._sent_s = ctx.now()
         for peer in missing:
             if peer != core.me:
                 core.send_model(

@@ -103,6 +103,27 @@ class View:
                 entry = (entry[0], entry[1], entry[2], NEVER)
             self._take(entry)
 
+    def hear(self, entries: Iterable[Entry], *, sender: PeerId, active_max: int, counter_max: int) -> None:
+        """Take over what one peer says of others: that they were active, which is hearsay, and nothing else.
+
+        Only of itself, over its own connection, a peer says that it has joined or left. Names outside the population
+        are not remembered: whoever is put on the list later will speak for itself.
+
+        Args:
+            entries: of the sender's view.
+            sender: whose connection they came over.
+            active_max: nobody is taken to have been active later than in this round.
+            counter_max: of the sender's own event; a greater one is not believed.
+        """
+        for peer, counter, left, active in entries:
+            if peer not in self._population:
+                continue
+            active = min(active, active_max)
+            if peer == sender and counter <= counter_max:
+                self._take((peer, counter, left, active))
+            else:
+                self.touch(peer, active)
+
     def touch(self, peer: PeerId, round: int) -> None:
         """Note that a peer was active in `round`; never lowers."""
         _, counter, left, active = self[peer]

@@ -1,0 +1,219 @@
+"""Upon TRAIN: which orders to begin a round are followed, when, and which never.
+
+An order for round k is followed when
+
+* round k - 1 is believed to have begun (`claims`): nobody is led into a round that no honest peer is next to; and
+* its sender may average for k: among the first a living peers of the round's order it may at once. Whoever stands
+  m places behind them may when round k - 1 has been known of for m times as long as a round takes, or f + 1 peers say
+  that they have begun k. So a peer that is next but one waits for the next, and whoever wants to begin a round out of
+  turn waits longer than those whose turn it is. After a stall (H4) those that trained in round k - 1, and so hold the
+  newest average, come right after the a.
+
+Views differ a little, and a peer that has not been in a sample for long knows of an old round. So an order that is not
+to be followed yet is held, and the peer asks: those who should have trained in round k - 1 whether they know of it,
+others whether they have begun k, and those who stand before the sender whether they are there. All are pings. Few
+orders are held, and not for long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from gossip.protocols.base import Context, PeerId
+from gossip.protocols.modest.core import NONCE_MAX, Core
+from gossip.protocols.modest.messages import PingMessage, TrainMessage
+from gossip.protocols.modest.sampling import CLOCK_S
+from gossip.protocols.modest.suspicion import AVERAGING
+
+HOLD = "hold"
+
+HELD_MAX = 4
+"""Orders that wait, each with its model: honest aggregators of one round are a, and of two rounds twice as many."""
+
+ASKED_FIRST = 2
+"""Witnesses asked at first beyond the f + 1 that are needed; where these do not do, the whole sample is asked."""
+
+
+class _Held(NamedTuple):
+    message: TrainMessage
+    place: int
+    since_s: float
+
+
+class Orders:
+    """What is told to train, and is not begun yet.
+
+    Args:
+        core: what the roles share.
+        begin: trains; returns whether the order was new.
+    """
+
+    def __init__(self, core: Core, begin: Callable[[Context, PeerId, TrainMessage], bool]) -> None:
+        self._core = core
+        self._begin = begin
+        self._held: dict[PeerId, _Held] = {}
+        self._asked: dict[int, int] = {}
+        self._probed: dict[PeerId, float] = {}
+
+    def hear(self, ctx: Context, sender: PeerId, message: TrainMessage) -> None:
+        """Begin a round, hold the order, or refuse it."""
+        core = self._core
+        if not core.cautious:
+            core.merge_view(sender, message)
+            self._follow(ctx, sender, message)
+            return
+        place = self._place(ctx, sender, message.round)
+        if place is None:
+            core.rejected(ctx, sender, "not-in-sample")
+        elif message.round <= core.train_round:
+            core.merge_view(sender, message)
+            if message.round < core.train_round:
+                core.rejected(ctx, sender, "stale")
+            else:
+                core.suspicions.delivered(sender, AVERAGING)
+        elif self._due_s(ctx, message.round, place) <= ctx.now() + CLOCK_S:
+            self._follow(ctx, sender, message)
+        else:
+            self._hold(ctx, sender, message, place)
+
+    def look(self, ctx: Context) -> None:
+        """Follow what may be followed now. Called whenever more is known."""
+        if not self._held:
+            return
+        core, now_s = self._core, ctx.now()
+        for sender, held in list(self._held.items()):
+            outdated = held.message.round <= core.train_round
+            if outdated or now_s - held.since_s > 2 * core.settings.stall_s:
+                del self._held[sender]
+        ripe: list[tuple[int, int, PeerId]] = []
+        for sender, held in self._held.items():
+            place = self._place(ctx, sender, held.message.round)
+            place = held.place if place is None else min(place, held.place)
+            if self._due_s(ctx, held.message.round, place) <= now_s + CLOCK_S:
+                ripe.append((-held.message.round, place, sender))
+        if ripe:
+            sender = min(ripe)[2]
+            self._follow(ctx, sender, self._held.pop(sender).message)
+            self.look(ctx)
+
+    def timer(self, ctx: Context) -> None:
+        """Those who were asked and have not answered are not there; ask more, and look again."""
+        core, now_s = self._core, ctx.now()
+        for peer, asked_s in list(self._probed.items()):
+            if now_s + CLOCK_S >= asked_s + core.patience.pong_s():
+                del self._probed[peer]
+                core.unanswered(peer, now_s - asked_s)
+        self.look(ctx)
+        for held in list(self._held.values()):
+            self.ask(ctx, held.message.round - 1)
+            if held.place:
+                self.ask(ctx, held.message.round)
+        self._set_timer(ctx)
+
+    def answered(self, peer: PeerId) -> None:
+        """A peer has answered a ping."""
+        self._probed.pop(peer, None)
+
+    def connection_lost(self, peer: PeerId) -> None:
+        """Who cannot be asked owes no answer."""
+        self._probed.pop(peer, None)
+
+    def ask(self, ctx: Context, round: int) -> None:
+        """Ask those who should have trained in a round whether they know of it; at first a few."""
+        core = self._core
+        if round <= core.round:
+            return
+        times = self._asked[round] = self._asked.get(round, 0) + 1
+        while len(self._asked) > HELD_MAX:
+            del self._asked[min(self._asked)]
+        if times > 2:
+            return
+        sample = [peer for peer in core.addressed(ctx, round) if peer != core.me]
+        few = core.liars + 1 + ASKED_FIRST
+        for peer in sample[:few] if times == 1 else sample:
+            if core.claims.of(peer) < round:
+                self._ping(ctx, peer)
+
+    def stop(self, ctx: Context) -> None:
+        """Nothing begins any more."""
+        self._held.clear()
+        self._probed.clear()
+        ctx.cancel_timer(HOLD)
+
+    # --- ---
+
+    def _follow(self, ctx: Context, sender: PeerId, message: TrainMessage) -> None:
+        core = self._core
+        if core.cautious:
+            core.prove(message.round)
+            core.merge_view(sender, message)
+            core.suspicions.delivered(sender, AVERAGING)
+        if not self._begin(ctx, sender, message) and message.round < core.train_round:
+            core.rejected(ctx, sender, "stale")
+
+    def _place(self, ctx: Context, sender: PeerId, round: int) -> int | None:
+        """Return by how many places a sender comes too early, 0 where it is its turn; None: it may not at all."""
+        core = self._core
+        place = core.place(ctx, sender, round)
+        if place is None:
+            return None
+        behind = max(0, place - core.settings.aggregators + 1)
+        if not behind:
+            return 0
+        stalled = ctx.now() - core.since_s >= core.patience.stall_s() / 2
+        if stalled:
+            restarter = restart_order(core, ctx, round, also=sender)
+            return min(behind, 1 + restarter.index(sender))
+        return behind if behind <= core.slack(len(core.view)) else None
+
+    def _due_s(self, ctx: Context, round: int, place: int) -> float:
+        """Return when an order may be followed: infinite where its round is not believed."""
+        core = self._core
+        if round > core.round + 1:
+            alone = core.outnumbered(ctx) and ctx.now() - core.since_s >= core.patience.stall_s()
+            return ctx.now() if alone else float("inf")
+        if not place or round <= core.round:
+            return ctx.now()
+        return core.since_s + place * core.patience.round_s()
+
+    def _hold(self, ctx: Context, sender: PeerId, message: TrainMessage, place: int) -> None:
+        core = self._core
+        self._held[sender] = _Held(message, place, ctx.now())
+        while len(self._held) > HELD_MAX:
+            worst = max(self._held, key=lambda peer: (self._held[peer].place, self._held[peer].since_s))
+            del self._held[worst]
+        self.ask(ctx, message.round - 1)
+        if place and sender in self._held:
+            self.ask(ctx, message.round)
+            living = core.living(ctx, message.round, also=sender)
+            for peer in living[: living.index(sender)]:
+                if peer != core.me and peer not in self._probed:
+                    self._probed[peer] = ctx.now()
+                    self._ping(ctx, peer)
+        self._set_timer(ctx)
+
+    def _set_timer(self, ctx: Context) -> None:
+        core, now_s = self._core, ctx.now()
+        due = [asked_s + core.patience.pong_s() for asked_s in self._probed.values()]
+        for held in self._held.values():
+            due_s = self._due_s(ctx, held.message.round, held.place)
+            if due_s < float("inf"):
+                due.append(due_s)
+            elif self._asked.get(held.message.round - 1, 0) < 2:
+                due.append(now_s + core.patience.pong_s())
+            else:
+                due.append(core.since_s + core.patience.stall_s())
+        due = [due_s for due_s in due if due_s > now_s + CLOCK_S]
+        if due:
+            ctx.set_timer(HOLD, min(due) - now_s)
+
+    def _ping(self, ctx: Context, peer: PeerId) -> None:
+        nonce = int(self._core.draw(ctx, "modest-nonce").integers(NONCE_MAX))
+        ctx.send(peer, PingMessage(nonce=nonce, round=self._core.round))
+
+
+def restart_order(core: Core, ctx: Context, round: int, *, also: PeerId | None = None) -> list[PeerId]:
+    """Return who may begin a round after a stall, in turn: those that trained in the round before come first."""
+    trained = frozenset(core.addressed(ctx, round - 1) if round > 1 else ())
+    return core.living(ctx, round, also=also, first=trained)
