@@ -27,6 +27,9 @@ PAUSE_S = 1.0
 PAUSE_S_MAX = 60.0
 """Between two tries: a short trouble costs few rounds, a long one neither time nor log."""
 
+HANGS_S = 60.0
+"""A write that takes longer is a trouble to tell, as one that fails; a slow disk needs seconds for a large model."""
+
 
 @dataclass(frozen=True, slots=True)
 class Due:
@@ -73,6 +76,7 @@ class Saver:
         """What all writing together took, failures included."""
         self._due: Due | None = None
         self._writing = False
+        self._writing_since_s: float | None = None
         self._begun = 0
         self._ended = 0
         self._closed = False
@@ -122,7 +126,7 @@ class Saver:
             pause_s = min(2 * pause_s, PAUSE_S_MAX)
 
     async def _try(self, due: Due) -> Exception | None:
-        began_s = time.monotonic()
+        began_s = self._writing_since_s = time.monotonic()
         try:
             checkpoint = self._make(due)
             await trio.to_thread.run_sync(
@@ -132,6 +136,7 @@ class Saver:
             return error
         finally:
             self.seconds += time.monotonic() - began_s
+            self._writing_since_s = None
         return None
 
     def _written(self, due: Due) -> None:
@@ -150,6 +155,15 @@ class Saver:
             f"checkpoint of round {due.round} not written: {self.error}; the newest on the disk is of round "
             f"{self.round}, and a restart would go on from there; learning goes on, tried again in {pause_s:g} s",
         )
+
+    @property
+    def trouble(self) -> str | None:
+        """Why rounds are not saved, None where they are."""
+        if self._writing_since_s is not None:
+            for_s = time.monotonic() - self._writing_since_s
+            if for_s > HANGS_S:
+                return f"the disk has not taken the newest for {for_s:.0f} s"
+        return self.error
 
     async def settle(self) -> bool:
         """Wait until all that was asked for is on the disk, or one more try has failed; return whether it is there."""
@@ -171,4 +185,4 @@ class Saver:
     def as_dict(self) -> dict[str, Any]:
         """Return what `gossip-node status` says of checkpoints."""
         age_s = None if self.saved_s is None else time.monotonic() - self.saved_s
-        return {"round": self.round, "age_s": age_s, "failures": self.failures, "error": self.error}
+        return {"round": self.round, "age_s": age_s, "failures": self.failures, "error": self.trouble}

@@ -176,7 +176,7 @@ class Node:
                 if self.web is not None:
                     self.web.close()
             nursery.cancel_scope.cancel()
-        return ExitCode.INTERRUPTED if self._interrupted and not self._finished else ExitCode.DONE
+        return ExitCode.INTERRUPTED if self._interrupted and not self.recorder.finished else ExitCode.DONE
 
     async def _live(self) -> None:
         await self._wait_for_neighbours()
@@ -233,9 +233,11 @@ class Node:
         finished = self._finished
         if self.state == "running":
             self._handle(lambda: self.protocol.on_leave(self._context))
-        self.state = "finished" if finished else "leaving"
-        await self.recorder.saver.close()
-        await self.table.close("finished" if finished else "leaving")
+        self.state = self._ending() if finished else "leaving"
+        async with trio.open_nursery() as nursery:
+            # Beside the goodbye: a disk that hangs must not keep the neighbours waiting for us.
+            nursery.start_soon(self.recorder.saver.close)
+            await self.table.close("finished" if finished else "leaving")
         self.recorder.summary(self._ending())
         await self.recorder.flush()
         self._offences.tell(all=True)

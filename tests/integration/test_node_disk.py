@@ -25,6 +25,7 @@ import trio
 
 from gossip.errors import CheckpointError, ExitCode, NetworkError, SettingError
 from gossip.learner import Evaluation, Learner
+from gossip.net.neighbours import NeighbourTable
 from gossip.node import home as homes
 from gossip.node import saver as saving
 from gossip.node.options import NodeOptions
@@ -331,6 +332,38 @@ def test_a_damaged_newest_checkpoint_is_refused_and_never_silently_an_older_one(
         run(options, "stop.rounds=5")
     newest.unlink()
     assert run(options, "stop.rounds=5") == ExitCode.DONE
+
+
+def test_a_disk_that_hangs_keeps_neither_the_node_from_leaving_nor_its_neighbours_from_a_goodbye(
+    options: NodeOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, said = threading.Event(), []
+    close = NeighbourTable.close
+
+    async def closing(table: NeighbourTable, reason: str) -> None:
+        said.append(reason)
+        await close(table, reason)
+
+    class Leaving(Node):
+        async def _live(self) -> None:
+            async def leave() -> None:
+                while self.rounds_done < 3:
+                    await trio.sleep(0.001)
+                self._interrupt("SIGTERM")
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(leave)
+                await super()._live()
+
+    monkeypatch.setattr(NeighbourTable, "close", closing)
+    monkeypatch.setattr(CheckpointStore, "save", lambda *_: release.wait(PATIENCE_S))
+    began_s = time.monotonic()
+    try:
+        code = run(options, "stop.rounds=3", "node.stop_timeout_s=0.2", make=Leaving)
+    finally:
+        release.set()
+    assert (code, said) == (ExitCode.INTERRUPTED, ["finished"])
+    assert time.monotonic() - began_s < PATIENCE_S, "the disk was waited for"
 
 
 # --- metrics, status ---

@@ -85,6 +85,23 @@ def test_the_newest_that_is_due_wins_and_only_what_is_written_is_told() -> None:
     with_saver(disk, body)
 
 
+def test_a_write_that_hangs_is_a_trouble_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(saving, "HANGS_S", -1.0)
+    disk = Disk()
+    disk.open.clear()
+
+    async def body(saver: Saver, told: list[int]) -> None:
+        saver.save(model(), {"round": 1})
+        while saver._begun == 0:
+            await trio.lowlevel.checkpoint()
+        assert str(saver.as_dict()["error"]).startswith("the disk has not taken the newest for")
+        disk.open.set()
+        assert await saver.settle()
+        assert saver.as_dict()["error"] is None
+
+    with_saver(disk, body)
+
+
 def test_a_checkpoint_waits_for_its_models_value() -> None:
     async def body(saver: Saver, told: list[int]) -> None:
         handle = Deferred(1)
