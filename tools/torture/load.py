@@ -1,39 +1,33 @@
 """Many nodes on one machine, or a model that is large for it: do they come to their end, and at what cost?
 
-    python tools/torture/load.py [--peers 64] [--rounds 5]                     many nodes, a small model
-    python tools/torture/load.py --parameters 100000000 [--peers 3]            few nodes, a large one
+    python tools/torture/load.py [--peers 64] [--rounds 5]      many nodes, a small model
+    python tools/torture/load.py --parameters 100000000         three nodes, a large one
     further: [--json] [--smoke]
 
-With a large model the most memory of a node is held against that of the same run with a tiny one, and divided by the
-bytes of the model: how many models' worth a node takes beyond what it takes anyhow. `tools/bench/memory.py` says
-where each of them is. `status` is asked all the time.
+With a large model the measurement is that of `tools/bench/memory.py`, which also says where each copy is: the most
+memory of a node less that of the same run with a tiny model, over the bytes of the model, while `status` is asked four
+times a second.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 import time
 from collections.abc import Sequence
 from statistics import mean
 
-from arena import Arena, launcher, percentile
+from arena import HERE, Arena, launcher, percentile
 from verdicts import Row, Verdicts
 
 from scenarios.engines.launcher import Launcher
 
 MODELS_MAX = 4.0
 STATUS_S_MAX = 0.3
-LARGE_FROM = 1_000_000
-INPUTS, CLASSES = 64, 10
-"""Of the embedded digits."""
-
-
-def hidden_for(parameters: int) -> int:
-    """Return h of an MLP 64-h-h-10 with about so many parameters: h² + 76 h + 10."""
-    h = -(INPUTS + CLASSES + 2) / 2 + math.sqrt(((INPUTS + CLASSES + 2) / 2) ** 2 + parameters - CLASSES)
-    return max(1, round(h))
+LARGE_FROM = 25_000_000
+"""Below it what has nothing to do with the model weighs too much for a ratio to say anything."""
+LAYERS, ROUNDS, STEPS = 2, 3, 3
+"""Of the large run: nearly all of the model is one matrix, and a round is a few steps."""
 
 
 def run(started: Launcher, *, peers: int, rounds: int, hidden: Sequence[int], seconds: float) -> Row:
@@ -74,24 +68,16 @@ def run(started: Launcher, *, peers: int, rounds: int, hidden: Sequence[int], se
     return Row(f"{peers} nodes, {parameters:,} parameters, {rounds} rounds", figures, broken)
 
 
-def load(started: Launcher, *, peers: int, rounds: int, parameters: int, seconds: float) -> Verdicts:
-    """Run with a small model, and, where a large one is asked for, with that too."""
-    verdicts = Verdicts("load")
-    small = run(started, peers=peers, rounds=rounds, hidden=[16], seconds=seconds)
-    verdicts.add(small)
-    if parameters < LARGE_FROM:
-        return verdicts
-    h = hidden_for(parameters)
-    large = run(started, peers=peers, rounds=rounds, hidden=[h, h], seconds=seconds)
-    beyond_mb = float(large.figures["VmHWM MB"]) - float(small.figures["VmHWM MB"])
-    models = beyond_mb * 1e6 / (4 * (h * h + (INPUTS + CLASSES + 2) * h + CLASSES))
-    broken = list(large.broken)
-    if models > MODELS_MAX:
-        broken.append(f"{models:.1f} models' worth of memory")
-    if float(large.figures["longest"]) > 1e3 * STATUS_S_MAX:
-        broken.append(f"status took {large.figures['longest']} ms")
-    verdicts.add(Row(large.name, {**large.figures, "models": f"{models:.1f}"}, broken))
-    return verdicts
+def large(algorithm: str, parameters: int) -> Row:
+    """Measure three nodes with a large model."""
+    sys.path.insert(0, str(HERE.parent / "bench"))
+    from memory import measure_nodes
+
+    found = measure_nodes(algorithm, parameters, LAYERS, ROUNDS, STEPS)
+    models, status_s = float(found["× model"]), float(found["status s"])
+    broken = [f"{models:.1f} models' worth of memory"] if models > MODELS_MAX else []
+    broken += [f"status took {status_s:.2f} s"] if status_s > STATUS_S_MAX else []
+    return Row(f"3 nodes, {algorithm}", {name: str(value) for name, value in found.items()}, broken)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -99,21 +85,23 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--peers", type=int, help="default: 64; 3 with a large model")
-    parser.add_argument("--rounds", type=int, help="default: 5; 2 with a large model")
+    parser.add_argument("--peers", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--algorithms", nargs="*", default=["dfedavg"], help="of the large model")
     parser.add_argument("--parameters", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=600.0, help="longer is not waited for")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--smoke", action="store_true", help="three nodes")
     given = parser.parse_args(arguments)
-    large = given.parameters >= LARGE_FROM
-    peers, rounds = given.peers or (3 if large else 64), given.rounds or (2 if large else 5)
     if given.smoke:
-        peers, rounds, given.parameters, given.seconds = 3, 2, 0, 60.0
+        given.peers, given.rounds, given.parameters, given.seconds = 3, 2, 0, 60.0
+    verdicts = Verdicts("load")
+    if given.parameters >= LARGE_FROM:
+        for algorithm in given.algorithms:
+            verdicts.add(large(algorithm, given.parameters))
+        return verdicts.show(as_json=given.json)
     with launcher() as started:
-        verdicts = load(
-            started, peers=peers, rounds=rounds, parameters=given.parameters, seconds=given.seconds
-        )
+        verdicts.add(run(started, peers=given.peers, rounds=given.rounds, hidden=[16], seconds=given.seconds))
     return verdicts.show(as_json=given.json)
 
 
