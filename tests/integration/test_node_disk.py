@@ -16,6 +16,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,11 @@ from gossip.node.report import status_of
 from gossip.node.running import run_node
 from gossip.node.setup import find_membership, load_learning
 from gossip.node.shell import Node
-from gossip.node.status import ask_status
+from gossip.node.status import ask_status, serve_status
 from gossip.storage import atomic
 from gossip.storage.checkpoints import CheckpointStore
 from gossip.storage.run_record import RunRecord, read_lines
+from gossip.telemetry.containment import Containment
 from gossip.telemetry.logs import set_up_logging
 from gossip.telemetry.progress import Progress
 from gossip.telemetry.rejections import Rejections
@@ -100,6 +102,13 @@ def test_on_a_slow_disk_nothing_is_told_before_its_checkpoint_is_written(
         assert entry["round"] <= written[-1]
         told.append(entry["round"])
 
+    summary, ended = Recorder.summary, []
+
+    def ending(recorder: Recorder, state: str) -> None:
+        ended.append((state, written[-1]))
+        summary(recorder, state)
+
+    monkeypatch.setattr(Recorder, "summary", ending)
     monkeypatch.setattr(CheckpointStore, "save", slow_save)
     monkeypatch.setattr(RunRecord, "metrics", lambda record, entry: (check(entry), metrics(record, entry)))
     monkeypatch.setattr(Progress, "round", lambda shown, entry: (check(entry), progress(shown, entry)))
@@ -123,7 +132,7 @@ def test_on_a_slow_disk_nothing_is_told_before_its_checkpoint_is_written(
     assert run(options, *settings, make=Watched) == ExitCode.DONE
     assert all(round <= on_disk for round, on_disk, _ in seen)
     assert any(doing > round + 1 for round, _, doing in seen), "the disk was never behind"
-    assert written[-1] == rounds
+    assert set(ended) == {("finished", rounds)}, "finished is who has the last round on the disk"
     assert len(written) < rounds, "the newest that was due won"
     assert sorted(told) == sorted(2 * list(dict.fromkeys(told))), "metrics and progress tell the same"
     assert rounds_told(options.home)[-1] == rounds
@@ -405,6 +414,30 @@ def test_metrics_are_served_while_a_node_learns_and_their_failure_ends_nothing(
         "/metrics": 200 if well else 404,
         **dict.fromkeys(("/healthz", "/readyz"), 200 if well else 503),
     }
+
+
+def test_a_status_that_fails_costs_one_answer_and_not_the_socket(tmp_path: Path) -> None:
+    contained, reports, begun = Containment(), [RuntimeError("broken"), {"name": "alice"}], []
+
+    def report() -> Any:
+        said = reports.pop(0)
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            serving = partial(serve_status, tmp_path, report, contained, lambda: begun.append(True))
+            nursery.start_soon(serving)
+            while not begun:
+                await trio.lowlevel.checkpoint()
+            with pytest.raises(NetworkError):
+                await trio.to_thread.run_sync(ask_status, tmp_path)
+            assert await trio.to_thread.run_sync(ask_status, tmp_path) == {"name": "alice"}
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+    assert contained.counts() == {"status not put together": 1}
 
 
 def test_status_is_answered_while_the_disk_and_the_learning_thread_stand_still(

@@ -222,13 +222,14 @@ def test_a_scribe_that_hangs_keeps_nobody_from_leaving_and_its_queue_is_bounded(
 ) -> None:
     monkeypatch.setattr("gossip.node.scribe.JOBS_MAX", 3)
     contained, release = Containment(), threading.Event()
+    ended: list[bool] = []
 
     async def main() -> None:
         scribe = Scribe(contained)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(scribe.run)
             for _ in range(20):
-                scribe.put("lines", lambda: release.wait(PATIENCE_S))
+                scribe.put("lines", lambda: ended.append(release.wait(PATIENCE_S)))
                 await trio.testing.wait_all_tasks_blocked()
             with trio.move_on_after(0.01) as waiting:
                 await scribe.flush()
@@ -236,6 +237,7 @@ def test_a_scribe_that_hangs_keeps_nobody_from_leaving_and_its_queue_is_bounded(
             nursery.cancel_scope.cancel()
 
     trio.run(main)
+    assert not ended, "the job in hand was waited for"
     release.set()
     assert contained.counts()["lines"] >= 16
 
