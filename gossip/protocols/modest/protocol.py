@@ -87,7 +87,7 @@ class Modest(Protocol):
         self._ending = Ending(core)
         self._orders = Orders(core, self._begin)
         self._restart = Restart(core, deliver=self._deliver, final=self._final, blame=self._trainer.blame)
-        self._aggregator.ask = self._orders.ask
+        self._aggregator.ask = self._trainer.ask = self._orders.ask
         self._aggregator.deliver = self._deliver
         self._aggregator.acknowledge = self._trainer.acknowledged
         self._aggregator.final = self._final

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from gossip.protocols.base import Context, Contribution, Model, PeerId, Ticket
@@ -38,6 +39,8 @@ class Trainer:
         self._attempts = 0
         self._began_s = 0.0
         self._confirmed: tuple[PeerId, int] | None = None
+        self._asked = False
+        self.ask: Callable[[Context, int], None]
         self.participations = 0
         """Rounds whose trained model was sent, so far in this life."""
         self.first_round = 0
@@ -89,19 +92,31 @@ class Trainer:
 
     def acknowledged(self, ctx: Context, sender: PeerId, round: int) -> None:
         """The average that our model was for is made, says an aggregator that has our model."""
-        if self._kept is None or round <= self._kept.round:
+        if self._kept is None or round != self._kept.round + 1:
             return
-        if sender not in self._sent_to:
-            return  # whoever does not have it cannot know
-        if sender != self._core.me and self._confirmed != (sender, round):
+        if sender not in self._sent_to or self._confirmed == (sender, round):
+            return  # whoever does not have it cannot know; and nobody gains time by saying so again
+        if sender != self._core.me:
             self._core.patience.confirmed(ctx.now() - self._sent_s)
         self._confirmed = (sender, round)
-        core = self._core
-        if core.cautious and round <= core.rounds and core.me in core.addressed(ctx, round):
-            # Then the order that the average begins is ours, too: what it is worth is seen when that comes.
-            ctx.set_timer(SEND_AGAIN, core.patience.ack_s())
+        self._asked = False
+        if self._watches(ctx, round):
+            ctx.set_timer(SEND_AGAIN, self._core.patience.ack_s())
         else:
             self._forget(ctx)
+
+    def _watches(self, ctx: Context, round: int) -> bool:
+        """Whether we keep our model until a round has begun, though its aggregator says that it has our model.
+
+        Whoever is in that round's sample sees whether it begins; of the others 2·f + 1 ask, so that f + 1 models are
+        there for the next aggregator where the first one lies.
+        """
+        core = self._core
+        if not core.cautious or round > core.rounds:
+            return False
+        if core.me in core.addressed(ctx, round):
+            return True
+        return core.liars > 0 and core.me in core.addressed(ctx, round - 1)[: 2 * core.liars + 1]
 
     def blame(self, ctx: Context) -> None:
         """No round has begun for long: whoever confirmed an average that never came does not deliver."""
@@ -129,6 +144,15 @@ class Trainer:
         kept, core = self._kept, self._core
         if kept is None:
             return
+        if self._confirmed is not None and self._confirmed[1] == kept.round + 1:
+            if core.round > kept.round:
+                self._forget(ctx)
+                return
+            if not self._asked and core.me not in core.addressed(ctx, kept.round + 1):
+                self._asked = True
+                self.ask(ctx, kept.round + 1)
+                ctx.set_timer(SEND_AGAIN, core.patience.pong_s())
+                return
         self._attempts += 1
         if core.round >= kept.round + 2 or self._attempts > ATTEMPTS_MAX:
             self._forget(ctx)
