@@ -24,6 +24,13 @@ class RoundsSettings(Choice):
     )
     deadline_floor_s: float = Field(3.0, gt=0, description="the margin over the median is at least so long")
     deadline_cap_s: float = Field(60.0, gt=0, description="a step waits at most so long; also the first wait")
+    deadline_share: float = Field(
+        0.15,
+        ge=0,
+        le=1,
+        description="waiting for neighbours later than most takes at most this share of all other time; larger: slower "
+        "machines are waited for, and a neighbour that is late on purpose costs more",
+    )
     catch_up_rounds: int = Field(
         2,
         ge=1,

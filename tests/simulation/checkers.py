@@ -116,8 +116,8 @@ class RoundsOnlyRise(Checker):
 class MergesAreRows(Checker):
     """A merge takes what neighbours sent for its (round, step), each once in a life, with the weights of W's row.
 
-    The newest model of a neighbour that is far ahead may stand in for the one that it will not send. A move merges
-    such models alone, by weights in the proportions of the row.
+    For one that a neighbour does not send, its newest may stand in where it is far ahead, and one that came late where
+    it is a little behind. A move merges models of those ahead alone, by weights in the proportions of the row.
     """
 
     def __init__(self, simulation: Simulation, limits: Limits) -> None:
@@ -138,16 +138,18 @@ class MergesAreRows(Checker):
         here = rounds_of(peer).tag
         row = self.simulation.topology.row(peer.index, here[0])
         names = self.simulation.index_of
-        newest = {each.sender: self._tag_of(life, each, here[0]) for each in received}
+        standing_in = {}
         for contribution in received:
-            key = (contribution.sender, round, step)
-            if newest[contribution.sender] is None:
-                self.demand(
-                    any(model is contribution.model for model in self._came[life].get(key, ())),
-                    f"{peer.peer} merges in ({round}, {step}) what {contribution.sender} did not send for it",
-                )
+            key = (contribution.sender, *here)
+            if any(model is contribution.model for model in self._came[life].get(key, ())):
                 self.demand(key not in self._merged[life], f"{peer.peer} merges {key} twice")
                 self._merged[life].add(key)
+            else:
+                tag = standing_in[contribution.sender] = self._tag_of(life, contribution, here)
+                self.demand(
+                    tag is not None,
+                    f"{peer.peer} merges in {here} what {contribution.sender} did not send for it, nor near it",
+                )
             self.demand(contribution.weight >= 0, f"weight {contribution.weight}")
         ratios = [each.weight / row[names[each.sender]] for each in received]
         is_move = any(ratio != 1 for ratio in ratios)
@@ -156,7 +158,8 @@ class MergesAreRows(Checker):
                 max(ratios) - min(ratios) < 1e-9 and min(ratios) > 1,
                 f"{peer.peer} merges in round {round} by weights that are {ratios} times the row's",
             )
-            for sender, tag in newest.items():
+            self.demand(len(standing_in) == len(received), f"{peer.peer} is moved by those in step with it")
+            for sender, tag in standing_in.items():
                 self.demand(
                     tag is not None and tag >= (round, 0),
                     f"{peer.peer} is moved to ({round}, {step}) by {sender}, which said {tag}",
@@ -166,14 +169,21 @@ class MergesAreRows(Checker):
         self.demand(abs(total - 1) < 1e-9, f"{peer.peer}: weights sum to {total}")
         self.demand(0 <= step < self.limits.gossip_steps, f"step {step}")
 
-    def _tag_of(self, life: tuple[int, int], each: Contribution, round: int) -> tuple[int, int] | None:
-        """Return the tag far ahead of `round` that the model came with, or None."""
+    def _tag_of(
+        self, life: tuple[int, int], each: Contribution, here: tuple[int, int]
+    ) -> tuple[int, int] | None:
+        """Return the newest tag far ahead of `here`, or a little behind it, that the model came with, or None."""
+        far = self.limits.catch_up_rounds
         return max(
             (
-                (other, step)
-                for (sender, other, step), models in self._came[life].items()
+                (round, step)
+                for (sender, round, step), models in self._came[life].items()
                 if sender == each.sender
-                and (other >= round + self.limits.catch_up_rounds or other == self.limits.rounds)
+                and (
+                    round >= here[0] + far
+                    or round == self.limits.rounds
+                    or (round > here[0] - far and (round, step) < here)
+                )
                 and any(model is each.model for model in models)
             ),
             default=None,
@@ -274,6 +284,10 @@ class WaitsEnd(Checker):
 
     paused = crashed
 
+    def adopted(self, peer: VirtualPeer) -> None:
+        # It did not give up, but goes on elsewhere.
+        self._ringing = None
+
     def delivered(self, receiver: VirtualPeer, sender: VirtualPeer, message: Message) -> None:
         # A late model teaches the deadline to be longer, that of the present step too.
         if sender.peer in rounds_of(receiver).waiting_for:
@@ -284,7 +298,7 @@ class WaitsEnd(Checker):
         known = self._waits.get(peer.index)
         if known is not None and rounds_of(peer).waiting_for:
             # What the step waited before its process was stopped counts here.
-            self._ringing = (known[0], rounds_of(peer)._began_s, patience_s(peer))
+            self._ringing = (known[0], rounds_of(peer)._patience.began_s, patience_s(peer))
 
     def told(self, peer: VirtualPeer) -> None:
         self._more_patient(peer)
@@ -303,7 +317,10 @@ class WaitsEnd(Checker):
             self._waits.pop(peer.index, None)
             return
         known = self._waits.get(peer.index)
-        if known is None or known[0] != where:
+        if known is not None and known[0] == where:
+            # When most have come, more is known of how long the others may take.
+            self._more_patient(peer)
+        else:
             self._waits[peer.index] = (where, self.simulation.now, patience_s(peer))
             self._look_s = min(self._look_s, self.simulation.now + self._waits[peer.index][2])
         self._check(peer)
@@ -450,5 +467,4 @@ def rounds_of(peer: VirtualPeer) -> Rounds:
 def patience_s(peer: VirtualPeer) -> float:
     """Return how long the present step may last, as far as is known now."""
     protocol = rounds_of(peer)
-    patience = [protocol._patience_s(name, protocol.tag) for name in protocol.waiting_for]
-    return max(patience, default=protocol._settings.deadline_floor_s)
+    return protocol._deadline_s() if protocol.waiting_for else protocol._settings.deadline_floor_s

@@ -82,6 +82,8 @@ class World:
         self.last_arrival: dict[tuple[str, str], float] = {}
         self.says: dict[str, Callable[[str, Message], Sequence[Message]]] = {}
         """Liar -> what it sends to a receiver instead of a message."""
+        self.late_s: dict[str, float] = {}
+        """Sender -> how much later than others' its messages come."""
 
     def at(self, time_s: float, action: Callable[[], None]) -> None:
         heapq.heappush(self.events, (time_s, next(self.sequence), action))
@@ -120,6 +122,19 @@ class World:
                 self._tell(other, name, True)
         self.at(self.now, lambda: self._start(name))
 
+    def reconnect(self, name: str, *, after_s: float) -> None:
+        """Cut all connections of a peer that goes on running, and bring them back."""
+        peer = self.peers[name]
+        for up, delay_s in ((False, 0.0), (True, after_s)):
+
+            def change(up: bool = up) -> None:
+                peer.alive = up
+                for other in self.names:
+                    if other != name:
+                        self._tell(other, name, up)
+
+            self.at(self.now + delay_s, change)
+
     def _tell(self, other: str, name: str, up: bool) -> None:
         if self.peers[other].alive and self.peers[name].alive == up:
             self.peers[other].protocol.on_peer(Ctx(self, other), name, up)
@@ -136,7 +151,7 @@ class World:
         copies = 1 + (self.rng.random() < self.links.duplication)
         life = self.peers[receiver].life
         for _ in range(copies):
-            arrival = self.now + self.links.delay_s(self.rng)
+            arrival = self.now + self.links.delay_s(self.rng) + self.late_s.get(sender, 0.0)
             if not self.links.reorder:
                 arrival = max(arrival, self.last_arrival.get((sender, receiver), 0.0))
                 self.last_arrival[sender, receiver] = arrival

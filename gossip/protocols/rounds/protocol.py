@@ -13,13 +13,14 @@ What the paper leaves open, and what is done here:
 * A neighbour's model that does not come: its weight goes to the own model. Rows of W still sum to one, and
   where both sides miss each other columns do too, so the mean of all models is kept. Renormalising the row
   would not keep it.
-* A neighbour that misses a deadline is not waited for again until it is heard with a current tag: a peer
-  that hangs costs one deadline, not one in every step.
+* Neighbours are late, silent, or come and go, on purpose or not: how long a step waits, and for whom, see `patience`.
 * A peer far behind goes where most of its live neighbours have been at least (`catching_up`), and merges their newest
   models with its own by the run's own rule, W_ii and W_ij renormalised over those that are there. What it merges has
   passed the sanitiser, as in every gossip step.
 * A neighbour far ahead will never send its model of the present step. Its newest one stands in for it, with its
   ordinary weight: so the model of a late peer that nobody may move follows all the same. It does not count as heard.
+* A model that comes after its step has ended stands in for the next one of its sender, if that does not come in time
+  either: so the data of a machine that is too slow to be waited for are not lost to the others.
 * Nobody is finished by what others say. The last round begins with an own local update, and those who have finished
   answer slower neighbours with their final model, which stands in for theirs.
 
@@ -56,6 +57,7 @@ from gossip.protocols.base import (
     TimerKey,
 )
 from gossip.protocols.rounds.catching_up import LostTime, Move, find_move, most_of
+from gossip.protocols.rounds.patience import Patience
 from gossip.protocols.rounds.sender import NO_MODELS, NOTHING, Sender, Tag
 from gossip.protocols.settings import RoundsSettings
 
@@ -93,7 +95,6 @@ class Rounds(Protocol):
     """
 
     __slots__ = (
-        "_began_s",
         "_contacts",
         "_contacts_given",
         "_gossip_steps",
@@ -103,7 +104,9 @@ class Rounds(Protocol):
         "_missing",
         "_model",
         "_newest_round",
+        "_patience",
         "_phase",
+        "_rings_s",
         "_round",
         "_rounds",
         "_row",
@@ -149,7 +152,9 @@ class Rounds(Protocol):
         self._contacts_given: Sequence[PeerId] = ()
         self._steps_began: list[tuple[Tag, float]] = []
         """When the latest steps began, in their order."""
-        self._began_s = 0.0
+        self._patience = Patience(settings)
+        self._rings_s = 0.0
+        """When the deadline's timer rings, from the beginning of the step."""
         self._training_began_s = 0.0
         self._lost = LostTime(pace_s=pace_s, away_s=away_s)
 
@@ -209,8 +214,10 @@ class Rounds(Protocol):
             return
         self._model = model
         self._ticket = None
-        self._lost.updated(ctx.now() - self._training_began_s)
+        update_s = ctx.now() - self._training_began_s
+        self._lost.updated(update_s)
         if not self._catch_up(ctx):
+            self._patience.begin_round(update_s)
             self._enter_step(ctx, 0)
 
     def on_message(self, ctx: Context, sender: PeerId, message: Message) -> None:
@@ -224,10 +231,14 @@ class Rounds(Protocol):
                     known.missing = False
                     known.awaited = message.model
                     known.newest = self._here
-                    known.observe(self._here, ctx.now() - self._began_s)
+                    now_s = ctx.now()
+                    known.observe(self._here, now_s - self._patience.began_s)
                     self._missing -= 1
+                    most_have_come = self._patience.come(now_s)
                     if not self._missing:
                         self._close_step(ctx)
+                    elif most_have_come:
+                        self._spare(ctx)
                     return
             if round != self._round or sender not in self._row or not 0 <= step < self._gossip_steps:
                 reason = self._reason_to_refuse(ctx, sender, message)
@@ -248,36 +259,36 @@ class Rounds(Protocol):
         """End the step without those who did not answer."""
         if key != DEADLINE or self._phase is not Phase.GOSSIPING:
             return
-        tag = self.tag
-        late = [known for known in self._row_senders if known.missing]
-        patience_s = max((self._patience_s(known.peer, tag) for known in late), default=0.0)
-        left_s = patience_s - (ctx.now() - self._began_s)
-        if left_s > CLOCK_S:
-            ctx.set_timer(DEADLINE, left_s)
+        if self._catch_up(ctx):
             return
-        for known in late:
-            known.suspect = True
+        left_s = self._deadline_s() - (ctx.now() - self._patience.began_s)
+        if left_s > CLOCK_S:
+            self._ring_in(ctx, left_s)
+            return
+        for known in self._row_senders:
+            if known.missing:
+                known.suspect = True
         self._close_step(ctx)
 
     def on_peer(self, ctx: Context, peer: PeerId, up: bool) -> None:
         """Wait for nobody who is gone; tell somebody who came (back) where we are."""
         if peer not in self._contacts_of(ctx):
             return
-        if not up:
-            if self._waits_no_more(self._sender(peer)):
-                self._close_step(ctx)
-            return
         known = self._sender(peer)
+        if not up:
+            if known.missing:
+                known.suspect = True
+                self._go_on_without(ctx, known)
+            return
+        # Nobody begins to be waited for in the middle of a step, so that coming and going costs no time; and a suspect
+        # is one until it delivers something.
         known.served = NOTHING
-        known.suspect = False
         # It says again that it is finished, if it still is: a process begins with its last checkpoint.
         known.finished = False
         if self._phase is Phase.FINISHED:
             ctx.send(peer, FinishedMessage(round=self._rounds))
         elif self._phase is Phase.GOSSIPING and peer in self._row:
             self._send_model(ctx, [peer], self.tag)
-            if known.newest < self.tag:
-                self._wait_for(known)
 
     # --- a round ---
 
@@ -301,8 +312,10 @@ class Rounds(Protocol):
             return
         self._phase = Phase.GOSSIPING
         tag = self._here = self.tag
-        self._note_step_began(tag, ctx.now())
+        now_s = ctx.now()
+        self._note_step_began(tag, now_s)
         message = ModelMessage(round=tag[0], step=step, model=self._model)
+        come = 0
         for known in self._row_senders:
             peer = known.peer
             if not ctx.is_up(peer):
@@ -315,15 +328,52 @@ class Rounds(Protocol):
             elif tag in known.kept:
                 # Otherwise it has sent later models only, and will not send this one any more.
                 known.observe(tag, 0.0)
+                come += 1
+        self._patience.begin(now_s, counted=self._missing + come, come=come, after_update=step == 0)
         if self._missing:
-            # No deadline is shorter than the floor, and most steps end before it: the rest is worked out then.
-            ctx.set_timer(DEADLINE, self._settings.deadline_floor_s)
+            # Hardly any deadline is shorter than the floor, and most steps end before it: the rest is worked out then.
+            self._ring_in(ctx, self._settings.deadline_floor_s)
+            if self._patience.most_have_come:
+                self._spare(ctx)
         else:
             self._close_step(ctx)
+
+    def _spare(self, ctx: Context) -> None:
+        """Most have come: wait no more for whom the account cannot pay, and for the others no longer than it can."""
+        for known in self._row_senders:
+            if known.missing and not self._patience.can_afford(known.arrivals(self._here)):
+                known.missing = False
+                self._missing -= 1
+        if not self._missing:
+            self._close_step(ctx)
+            return
+        waited_s = ctx.now() - self._patience.began_s
+        if self._patience.may_end_before(self._rings_s):
+            self._ring_in(ctx, max(0.0, self._deadline_s() - waited_s))
+
+    def _go_on_without(self, ctx: Context, known: Sender) -> None:
+        """Wait no more for one that will not send this step's model."""
+        if self._waits_no_more(known):
+            self._close_step(ctx)
+        elif self._missing and self._patience.lost(ctx.now()):
+            self._spare(ctx)
+
+    def _ring_in(self, ctx: Context, left_s: float) -> None:
+        self._rings_s = ctx.now() - self._patience.began_s + left_s
+        ctx.set_timer(DEADLINE, left_s)
+
+    def _deadline_s(self) -> float:
+        """Return how long this step may last, as far as is known now."""
+        counted = [known for known in self._row_senders if not known.suspect]
+        return self._patience.deadline_s(
+            [known.arrivals(self._here) for known in counted if known.missing],
+            [known.arrivals(self._here) for known in counted],
+        )
 
     def _close_step(self, ctx: Context) -> None:
         """z_i^(q+1) = Σ_j W_ij z_j^(q) over those that came; the weight of the others goes to z_i^(q)."""
         ctx.cancel_timer(DEADLINE)
+        self._patience.end(ctx.now())
         if self._missing:
             self._wait_for_nobody()
         tag = self._here
@@ -338,6 +388,7 @@ class Rounds(Protocol):
                         known.unheard = True
                         self._unheard += 1
                     model = self._stand_in(ctx, known)
+            known.late = None
             if model is not None:
                 weight = known.weight
                 received.append(Contribution(known.peer, model, weight))
@@ -352,12 +403,23 @@ class Rounds(Protocol):
         self._enter_step(ctx, self._step + 1)
 
     def _stand_in(self, ctx: Context, known: Sender) -> Model | None:
-        """Return the newest model of a neighbour that is far ahead or has finished, and sends none of this step."""
-        if not known.kept or not ctx.is_up(known.peer):
+        """Return a model of a neighbour that sends none of this step, or that comes too late; None: there is none.
+
+        Who is far ahead, or has finished, has its newest one; who is a little behind, one that came after its step.
+        """
+        if not ctx.is_up(known.peer):
             return None
-        newest = max(known.kept)
-        far = newest[0] - self._round >= self._settings.catch_up_rounds
-        return known.kept[newest] if far or newest[0] == self._rounds else None
+        far_rounds = self._settings.catch_up_rounds
+        if known.kept:
+            newest = max(known.kept)
+            return (
+                known.kept[newest]
+                if newest[0] - self._round >= far_rounds or newest[0] == self._rounds
+                else None
+            )
+        if known.late is not None and self._round - known.late[0][0] < far_rounds:
+            return known.late[1]
+        return None
 
     def _complete_round(self, ctx: Context) -> None:
         self._round += 1
@@ -379,7 +441,7 @@ class Rounds(Protocol):
         self._wait_for_nobody()
         for known in self._senders.values():
             known.kept = NO_MODELS
-            known.awaited = None
+            known.awaited = known.late = None
         message = FinishedMessage(round=self._rounds)
         for peer in sorted(self._contacts_of(ctx)):
             if ctx.is_up(peer):
@@ -401,14 +463,11 @@ class Rounds(Protocol):
 
     def _receive(self, ctx: Context, sender: PeerId, tag: Tag, model: Model) -> None:
         here = (self._round, self._step)
+        known = self._sender(sender)
         if tag < here:
-            for began, began_s in self._steps_began:
-                if began == tag:
-                    # A model that just missed its deadline is what teaches the deadline to be longer.
-                    self._sender(sender).observe(tag, ctx.now() - began_s)
+            self._receive_late(ctx, known, tag, model)
             ctx.emit(MessageRejected(sender=sender, reason="stale"))
             return
-        known = self._sender(sender)
         if tag in known.kept or (tag == here and known.awaited is not None):
             ctx.emit(MessageRejected(sender=sender, reason="duplicate"))
             return
@@ -424,11 +483,26 @@ class Rounds(Protocol):
         if self._phase is not Phase.GOSSIPING:
             return
         if tag == here:
-            known.observe(tag, ctx.now() - self._began_s)
-        elif self._catch_up(ctx):
+            # It was not waited for, and comes in time all the same.
+            known.observe(tag, ctx.now() - self._patience.began_s)
+        elif not self._catch_up(ctx) and known.missing:
+            self._go_on_without(ctx, known)
+
+    def _receive_late(self, ctx: Context, known: Sender, tag: Tag, model: Model) -> None:
+        """A model that just missed its deadline stands in for the next one, and teaches how late its sender is."""
+        if tag <= known.newest:
             return
-        if self._waits_no_more(known):
-            self._close_step(ctx)
+        # Who has passed over rounds, to catch up, tells nothing of how long one takes it, and will be late again.
+        in_turn = tag[0] <= known.newest[0] + 1
+        known.newest = tag
+        if known.peer in self._row:
+            known.late = (tag, model)
+        if not in_turn:
+            return
+        for began, began_s in self._steps_began:
+            if began == tag:
+                known.observe(tag, ctx.now() - began_s)
+                known.suspect = False
 
     def _catch_up(self, ctx: Context) -> bool:
         """Go where most live neighbours have been, if that is far ahead; return whether that was done."""
@@ -450,8 +524,10 @@ class Rounds(Protocol):
 
     def _go(self, ctx: Context, move: Move) -> None:
         """Merge the witnesses' newest models, as at the end of the step before the target, and enter the target."""
-        ctx.cancel_timer(DEADLINE)
-        self._wait_for_nobody()
+        if self._phase is Phase.GOSSIPING:
+            ctx.cancel_timer(DEADLINE)
+            self._patience.end(ctx.now())
+            self._wait_for_nobody()
         (round, step), witnesses = move
         own_weight = 1.0 - sum(known.weight for known in self._row_senders)
         total = own_weight + sum(known.weight for known in witnesses)
@@ -465,9 +541,10 @@ class Rounds(Protocol):
         )
         ctx.emit(ModelAdopted(sender=witnesses[0].peer, round=round))
         self._lost.moved(round - self._round)
+        self._patience.begin_round(0.0)
         self._round = round
         for known in self._senders.values():
-            known.awaited = None
+            known.awaited = known.late = None
             for old in [other for other in known.kept if other < move.target]:
                 del known.kept[old]
         if round == self._rounds - 1:
@@ -542,19 +619,7 @@ class Rounds(Protocol):
             known = self._senders[peer] = Sender(peer)
         return known
 
-    def _patience_s(self, peer: PeerId, tag: Tag) -> float:
-        return (
-            self._sender(peer)
-            .deadline(tag)
-            .delay_s(
-                k=self._settings.deadline_k,
-                floor_s=self._settings.deadline_floor_s,
-                cap_s=self._settings.deadline_cap_s,
-            )
-        )
-
     def _note_step_began(self, tag: Tag, now_s: float) -> None:
-        self._began_s = now_s
         self._steps_began.append((tag, now_s))
         if len(self._steps_began) > 2 * self._gossip_steps:
             del self._steps_began[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from gossip.protocols.base import Model, PeerId
-from gossip.protocols.rounds.deadlines import ArrivalDeadline
+from gossip.protocols.deadlines import ArrivalDeadline
 
 Tag: TypeAlias = tuple[int, int]
 """(round, gossip step); compares in the order in which a peer passes through them."""
@@ -26,6 +26,7 @@ class Sender:
         "between_steps",
         "finished",
         "kept",
+        "late",
         "missing",
         "newest",
         "peer",
@@ -47,11 +48,13 @@ class Sender:
         """Its model of this step, where it came while it was waited for."""
         self.kept: dict[Tag, Model] = NO_MODELS
         """Its other models of this step and later ones; most peers in step never send one."""
+        self.late: tuple[Tag, Model] | None = None
+        """Its newest model that came after its step had ended, until the next merge."""
         self.newest: Tag = NOTHING
         self.served: Tag = NOTHING
         """The newest of our models that it was sent since it came up."""
         self.suspect = False
-        """It missed a deadline, and was not heard since."""
+        """It missed a deadline, or went away while it was waited for, and has delivered nothing since."""
         self.finished = False
         # Waiting for step 0 is waiting for a neighbour's training; later steps wait for the network alone.
         self.after_training: ArrivalDeadline | None = None
@@ -65,11 +68,11 @@ class Sender:
 
     def observe(self, tag: Tag, delay_s: float) -> None:
         """Note how long a model came after the wait for it began."""
-        deadline = self.between_steps if tag[1] else self.after_training
-        (self.deadline(tag) if deadline is None else deadline).observe(delay_s)
+        arrivals = self.between_steps if tag[1] else self.after_training
+        (self.arrivals(tag) if arrivals is None else arrivals).observe(delay_s)
 
-    def deadline(self, tag: Tag) -> ArrivalDeadline:
-        """Return the estimate that belongs to waits of this kind."""
+    def arrivals(self, tag: Tag) -> ArrivalDeadline:
+        """Return when its models came in waits of this kind."""
         if tag[1]:
             if self.between_steps is None:
                 self.between_steps = ArrivalDeadline()
