@@ -115,6 +115,28 @@ def test_strangers_have_their_own_small_part_of_the_room(tmp_path: Path) -> None
     trio.run(main)
 
 
+def test_who_has_not_said_all_of_the_first_thing_is_among_the_silent(tmp_path: Path) -> None:
+    net = Net(tmp_path, "bob", "zoe")
+
+    async def main() -> None:
+        zoe = net.peer("zoe", contacts=(), handshake_timeout_s=3600.0)
+        rooms = zoe.table._handshakes._admission._rooms
+        async with trio.open_nursery() as nursery:
+            await nursery.start(zoe.table.run)
+            async with await call_from("127.0.0.1", net.ports["zoe"]) as caller:
+                hello = client_hello()
+                await caller.send_all(hello[:-1])
+                await trio.testing.wait_all_tasks_blocked(0.02)
+                assert [len(room.callers) for room in rooms] == [1, 0, 0]
+                await caller.send_all(hello[-1:])
+                with trio.fail_after(PATIENCE_S):
+                    while not rooms[2].callers:
+                        await trio.testing.wait_all_tasks_blocked(0.01)
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+
+
 def test_of_the_calls_with_one_key_the_newest_goes_on(tmp_path: Path) -> None:
     """So an old one whose process is gone keeps nobody out, and hundreds with one key cost as much as one."""
     net = Net(tmp_path, "bob", "zoe")

@@ -158,6 +158,25 @@ def test_reading_pauses_when_the_budget_is_spent_and_others_are_heard_at_once(tm
     trio.run(main)
 
 
+def test_a_pause_of_ours_is_no_silence_of_theirs(tmp_path: Path) -> None:
+    net = Net(tmp_path, "bob", "zoe")
+    pace = 40.0
+    count = int(MESSAGES_BURST_S * pace) + 40
+
+    async def main() -> None:
+        zoe = net.peer("zoe", contacts=(), messages_per_s=pace, heartbeat_s=0.05, heartbeat_timeout_s=0.2)
+        async with net.by_hand("bob") as hand, trio.open_nursery() as nursery:
+            await nursery.start(zoe.table.run)
+            await hand.come_up(net.ports["zoe"], "zoe")
+            await hand.stream.send(many(hand, FinishedMessage(round=1), count))
+            # The pauses are longer than a heartbeat is waited for, and nothing comes in them.
+            await zoe.until(lambda: len(zoe.messages) == count)
+            assert zoe.changes == [("bob", True)]
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+
+
 @pytest.mark.parametrize("message", [FinishedMessage(round=1), HEARTBEAT])
 def test_who_floods_on_is_cut_off_held_off_and_let_in_again(tmp_path: Path, message: Message) -> None:
     net = Net(tmp_path, "bob", "zoe")
