@@ -7,24 +7,21 @@ Three tasks live in one nursery. Whatever ends one ends all three, and comes out
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any
 
 import trio
 
 from gossip.errors import GossipError, NetworkError, PeerError, ProtocolMisuse
-from gossip.net.outbox import Outbox
+from gossip.net.local import Local
 from gossip.net.receiving import Receiver
-from gossip.net.settings import NetSettings
+from gossip.net.sending import Sender
 from gossip.net.stream import EndOfStream, Stream
 from gossip.protocols.base import Message, PeerId
-from gossip.telemetry.accounting import Accounting
-from gossip.wire.agreement import Agreement, Expectation
-from gossip.wire.codecs import Codec, part_specs
+from gossip.wire.agreement import Expectation
+from gossip.wire.codecs import part_specs
 from gossip.wire.documents import Document, Envelope
-from gossip.wire.frames import Buffer, Cancelled, FrameReader, Received, writer
-from gossip.wire.memory import MemoryPool
-from gossip.wire.messages import Goodbye, Heartbeat, Hello, Welcome, type_of
+from gossip.wire.frames import Cancelled, FrameReader, Received, writer
+from gossip.wire.messages import Goodbye, Heartbeat, Hello, Welcome
 from gossip.wire.tensors import WireTensor
 
 PART_TIMEOUT_S = 1.0
@@ -41,27 +38,6 @@ class Farewell(GossipError):
         shown = "".join(c if c.isprintable() else "?" for c in sentence[:_GOODBYE_CHARACTERS_MAX])
         super().__init__(shown)
         self.reason = "".join(c if c.isprintable() else "?" for c in reason[:32])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Local:
-    """What all connections of this peer share."""
-
-    name: PeerId
-    agreement: Agreement
-    codec: Codec
-    learned_size: int
-    settings: NetSettings
-    accounting: Accounting
-    instance: str
-    insecure: bool
-    pool: MemoryPool
-    unseen: Callable[[PeerId], object | None]
-    declared: tuple[int, ...] | None
-    """Own classes, which every model sent tells of where the run's merge rule wants to know."""
-    on_declared: Callable[[PeerId, tuple[int, ...]], None]
-    """What stands for a model of that peer that is not even to be decoded; None where it is."""
-    on_message: Callable[[PeerId, Message], None]
 
 
 class Connection:
@@ -86,13 +62,7 @@ class Connection:
         self.theirs_digest = ""
         self.rtt_s: float | None = None
         self.up_since_s: float | None = None
-        self.sent_bytes = 0
         self.received_bytes = 0
-        self.outbox = Outbox(
-            queue_messages_max=local.settings.queue_messages_max,
-            queue_models_max=local.settings.queue_models_max,
-            accounting=local.accounting,
-        )
         self._stream = stream
         self._peers_digest = peers_digest
         specs = local.codec.specs(local.learned_size)
@@ -103,7 +73,7 @@ class Connection:
         reader = FrameReader(self._expectation.accept, checksum=local.insecure, pool=local.pool)
         self._receiver = Receiver(stream, reader, local.settings)
         envelope = Envelope(local.agreement.run_id, local.agreement.space_id, local.name)
-        self._frames = writer(
+        frames = writer(
             envelope,
             local.codec.name,
             specs,
@@ -112,13 +82,9 @@ class Connection:
             checksum=local.insecure,
             chunk_bytes=local.settings.chunk_bytes,
         )
-        self._seq = 0
-        self._heard_stamp_us = 0
-        self._heard_at_s = 0.0
-        self._heartbeat_at_s = 0.0
+        self._sender = Sender(local, stream, frames)
+        self.outbox = self._sender.outbox
         self._scope = trio.CancelScope()
-        self._goodbye: Goodbye | None = None
-        self._leave_by_s = float("inf")
         self._abandoned = False
         self._ended_by: Exception | None = None
         stream.on_input = self._receiver.note_input
@@ -137,7 +103,7 @@ class Connection:
             instance=self.local.instance,
             peers_digest=self._peers_digest,
         )
-        await self._send_small(hello)
+        await self._sender.send_small(hello)
         document, message = await self._read_transport()
         if not isinstance(message, Hello):
             raise PeerError("garbage", f"a '{document.kind}' message before the hello")
@@ -159,7 +125,9 @@ class Connection:
         """Tell the other side why the connection ends, as far as it listens. Never raises."""
         with trio.move_on_after(PART_TIMEOUT_S):
             try:
-                await self._send_small(Goodbye(reason=reason, sentence=sentence[:_GOODBYE_CHARACTERS_MAX]))
+                await self._sender.send_small(
+                    Goodbye(reason=reason, sentence=sentence[:_GOODBYE_CHARACTERS_MAX])
+                )
                 await self._stream.finish()
                 # Closing with unread bytes would reset the connection, and the goodbye might be lost with it.
                 await self._stream.discard()
@@ -175,12 +143,18 @@ class Connection:
         """
         self._stream.use()
         self.up_since_s = trio.current_time()
-        self._heartbeat_at_s = self.up_since_s + self.local.settings.heartbeat_s
+        self._sender.put_off_heartbeat()
+        sender = self._sender
         with self._scope:
             async with trio.open_nursery() as nursery:
-                for task in (lambda: self._write(first), self._read, self._beat, self.outbox.wait_for_values):
+                for task in (
+                    lambda: sender.write(first),
+                    self._read,
+                    sender.beat,
+                    self.outbox.wait_for_values,
+                ):
                     nursery.start_soon(self._guard, task, nursery.cancel_scope)
-        if self._ended_by is not None and self._goodbye is None:
+        if self._ended_by is not None and sender.goodbye is None:
             raise self._ended_by
 
     def leave(self, reason: str, *, within_s: float) -> None:
@@ -188,17 +162,17 @@ class Connection:
 
         Until the other side ends it too, or `within_s` has passed, what it sends is still delivered.
         """
-        if self._goodbye is None:
+        if self._sender.goodbye is None:
             now_s = trio.current_time()
-            self._goodbye = Goodbye(reason=reason, sentence=f"{self.local.name} says: {reason}")
-            self._leave_by_s = now_s + within_s / 2
+            self._sender.goodbye = Goodbye(reason=reason, sentence=f"{self.local.name} says: {reason}")
+            self._sender.leave_by_s = now_s + within_s / 2
             self._scope.deadline = now_s + within_s
             self.outbox.wake()
 
     def abandon(self) -> None:
         """End at once and without a word: from now on nothing is read, and what is being decoded is not delivered."""
         self._abandoned = True
-        self._goodbye = self._goodbye or Goodbye(reason="replaced", sentence="")
+        self._sender.goodbye = self._sender.goodbye or Goodbye(reason="replaced", sentence="")
         self._scope.cancel()
 
     def note_rejected(self) -> None:
@@ -209,6 +183,11 @@ class Connection:
             self._ended_by = self._ended_by or error
             self._abandoned = True
             self._scope.cancel()
+
+    @property
+    def sent_bytes(self) -> int:
+        """All that was sent."""
+        return self._sender.sent_bytes
 
     @property
     def last_input_s(self) -> float:
@@ -250,7 +229,8 @@ class Connection:
             return
         match document.message():
             case Heartbeat() as heartbeat:
-                self._note_heartbeat(heartbeat)
+                rtt_s = self._sender.note_heard(heartbeat)
+                self.rtt_s = self.rtt_s if rtt_s is None else rtt_s
             case Goodbye() as goodbye:
                 raise Farewell(goodbye.reason, goodbye.sentence)
             case _:
@@ -292,110 +272,4 @@ class Connection:
             payload_bytes=event.payload_bytes if isinstance(event, Received) else 0,
             transport=event.document.type.transport,
             messages=1 if whole else 0,
-        )
-
-    def _note_heartbeat(self, heartbeat: Heartbeat) -> None:
-        now_s = trio.current_time()
-        self._heard_stamp_us, self._heard_at_s = heartbeat.stamp_us, now_s
-        if heartbeat.echo_us:
-            round_trip_s = now_s - (heartbeat.echo_us + heartbeat.held_us) / 1e6
-            self.rtt_s = max(0.0, round_trip_s)
-
-    # --- writing ---
-
-    async def _write(self, first: Message | None) -> None:
-        if first is not None:
-            await self._send_small(first)
-        while True:
-            message = self.outbox.take()
-            if message is not None:
-                await self._send_message(message)
-            elif self._goodbye is not None:
-                await self._send_small(self._goodbye)
-                await self._stream.finish()
-                return
-            else:
-                if not self.outbox.note_work():
-                    await self.outbox.wait()
-                await self._send_heartbeat_if_due()
-            # Else its model would live until the next message.
-            del message
-
-    async def _send_message(self, message: Message) -> None:
-        if message.carries_model:
-            await self._send_model(message, await message.model.wait())  # type: ignore[attr-defined]
-        else:
-            await self._send_small(message)
-
-    async def _send_model(self, message: Message, vector: Any) -> None:
-        """Send a model in chunks; what may pass it passes between them."""
-        codec = self.local.codec
-        if vector.shape != (self.local.learned_size,):
-            raise ProtocolMisuse(f"a model of shape {tuple(vector.shape)}, not ({self.local.learned_size},)")
-        if message.piece is not None:
-            start, stop = message.piece.bounds(len(vector))
-            vector = vector[start:stop]
-        tensors = (
-            codec.encode(vector) if codec.instant else await trio.to_thread.run_sync(codec.encode, vector)
-        )
-        frames = self._frames.model(message, self._next_seq(), tensors)
-        sent = 0
-        # The head travels with the first chunk: one send less.
-        head = next(frames)
-        for frame in frames:
-            buffers = [*head, *frame]
-            head = []
-            sent += await self._send(buffers)
-            await self._send_passing()
-            if trio.current_time() > self._leave_by_s:
-                sent += await self._send(self._frames.cancel())
-                self._count_sent(message, sent, payload_bytes=0, messages=0)
-                self.local.accounting.drop("cancelled")
-                return
-        self._count_sent(message, sent, payload_bytes=sum(tensor.data.nbytes for tensor in tensors))
-
-    async def _beat(self) -> None:
-        """Wake the writer when a heartbeat is due: cheaper than a deadline in every wait of its own."""
-        while True:
-            await trio.sleep_until(self._heartbeat_at_s)
-            self.outbox.wake()
-            # A writer that is held up must not make this spin.
-            await trio.sleep(self.local.settings.heartbeat_s / 10)
-
-    async def _send_passing(self) -> None:
-        while (message := self.outbox.take_passing()) is not None:
-            await self._send_small(message)
-        await self._send_heartbeat_if_due()
-
-    async def _send_heartbeat_if_due(self) -> None:
-        now_s = trio.current_time()
-        if now_s < self._heartbeat_at_s:
-            return
-        held_us = int((now_s - self._heard_at_s) * 1e6) if self._heard_stamp_us else 0
-        heartbeat = Heartbeat(stamp_us=int(now_s * 1e6), echo_us=self._heard_stamp_us, held_us=held_us)
-        await self._send_small(heartbeat)
-
-    async def _send_small(self, message: Message) -> None:
-        sent = await self._send(self._frames.small(message, self._next_seq()))
-        self._heartbeat_at_s = trio.current_time() + self.local.settings.heartbeat_s
-        self._count_sent(message, sent)
-
-    async def _send(self, buffers: list[Buffer]) -> int:
-        await self._stream.send(buffers)
-        return sum(map(len, buffers))
-
-    def _next_seq(self) -> int:
-        self._seq += 1
-        return self._seq
-
-    def _count_sent(self, message: Message, sent: int, *, payload_bytes: int = 0, messages: int = 1) -> None:
-        registered = type_of(message.kind)
-        assert registered is not None
-        self.sent_bytes += sent
-        self.local.accounting.sent.count(
-            message.kind,
-            sent,
-            payload_bytes=payload_bytes,
-            transport=registered.transport,
-            messages=messages,
         )

@@ -20,8 +20,9 @@ import trio
 
 from gossip.errors import NetworkError, PeerError
 from gossip.net.admission import Admission, KnownHosts
-from gossip.net.connection import Connection, Farewell, Local
+from gossip.net.connection import Connection, Farewell
 from gossip.net.conversation import Conversation
+from gossip.net.local import Local
 from gossip.net.neighbour import Neighbour
 from gossip.net.peers_file import PeersFile
 from gossip.net.stream import PlainStream, Stream

@@ -16,13 +16,15 @@ import numpy as np
 import trio
 
 from gossip.errors import GossipError, NetworkError, PeerError, SettingError
-from gossip.net.connection import Connection, Farewell, Local
+from gossip.net.connection import Connection, Farewell
 from gossip.net.conversation import Conversation
+from gossip.net.dialling import Dialling
 from gossip.net.handshakes import Handshakes
 from gossip.net.identity import Identity
-from gossip.net.listening import accept_each, dial, open_listeners, remote_address
+from gossip.net.listening import accept_each, open_listeners, remote_address
+from gossip.net.local import Local
 from gossip.net.neighbour import Neighbour
-from gossip.net.peers_file import PeerEntry, PeersFile
+from gossip.net.peers_file import PeersFile
 from gossip.net.settings import NetSettings
 from gossip.net.standing import OFFENCES
 from gossip.net.stream import EndOfStream
@@ -131,6 +133,7 @@ class NeighbourTable:
         )
         self._closing = False
         self._nursery: trio.Nursery | None = None
+        self._dialling: Dialling | None = None
         self._accepting = trio.CancelScope()
 
     # --- what the node calls ---
@@ -151,10 +154,17 @@ class NeighbourTable:
             self._nursery.start_soon(self._accept, listeners)
             self._nursery.start_soon(self._tell_offences)
             self._nursery.start_soon(self._handshakes.run)
+            self._dialling = Dialling(
+                self._local,
+                self._nursery,
+                find=lambda name: self._peers.find(name),
+                converse=self._converse,
+                on_failure=self._note_failure,
+            )
             for name in sorted(self._contacts):
-                self._start_dialling(self._neighbour(name))
+                self._dialling.start(self._neighbour(name))
             task_status.started()
-        self._nursery = None
+        self._nursery = self._dialling = None
 
     def send(self, peer: PeerId, message: Message) -> None:
         """Queue a message; a model message's `model` has `ready()` and `async wait() -> tensor [L]`.
@@ -186,6 +196,8 @@ class NeighbourTable:
         """Say goodbye to all, let messages in hand finish, and end `run`; bounded by `close_timeout_s`."""
         self._closing = True
         self._accepting.cancel()
+        if self._dialling is not None:
+            self._dialling.end()
         for connection in list(self._open):
             connection.leave(reason, within_s=self._settings.close_timeout_s)
         with trio.move_on_after(self._settings.close_timeout_s):
@@ -217,8 +229,8 @@ class NeighbourTable:
                 neighbour.address = now.address
                 neighbour.backoff.reset()
         for name in sorted(self._contacts):
-            if name in peers:
-                self._start_dialling(self._neighbour(name))
+            if name in peers and self._dialling is not None:
+                self._dialling.start(self._neighbour(name))
 
     def _cut_off(self, conversation: Conversation) -> None:
         conversation.cut_off("removed")
@@ -271,47 +283,6 @@ class NeighbourTable:
 
     def _note_trouble(self, sentence: str) -> None:
         self._offences.note(logging.ERROR, self._local.name, "descriptors", sentence)
-
-    def _start_dialling(self, neighbour: Neighbour) -> None:
-        if self._nursery is not None and not neighbour.dialling:
-            neighbour.dialling = True
-            self._nursery.start_soon(self._keep_dialling, neighbour)
-
-    async def _keep_dialling(self, neighbour: Neighbour) -> None:
-        first = 0.0 if self._local.name < neighbour.name else self._settings.dial_delay_s
-        wait_s = first
-        with neighbour.new_dial_scope():
-            while not self._closing:
-                with trio.move_on_after(wait_s):
-                    await neighbour.up.wait()
-                if neighbour.connection is not None:
-                    await neighbour.down.wait()
-                    held_off_s = neighbour.standing.held_off_s(trio.current_time())
-                    wait_s = max(first + neighbour.backoff.wait_s(), held_off_s)
-                    continue
-                entry = self._peers.find(neighbour.name)
-                if entry is None:
-                    break
-                await self._dial(neighbour, entry)
-                wait_s = max(neighbour.backoff.wait_s(), neighbour.standing.held_off_s(trio.current_time()))
-            neighbour.dialling = False
-
-    async def _dial(self, neighbour: Neighbour, entry: PeerEntry) -> None:
-        """Dial once; return when that has failed, or when the connection has ended."""
-        timeout_s = self._settings.handshake_timeout_s
-        try:
-            with trio.move_on_after(timeout_s) as scope:
-                transport = await dial(entry)
-            if scope.cancelled_caught:
-                raise NetworkError(f"no answer within {timeout_s:g} s")
-        except NetworkError as error:
-            self._note_failure(neighbour.name, entry.address, error)
-            return
-        # In a task of its own: a peer that is no contact any more is not dialled again, but not cut off either.
-        conversation = Conversation(transport, dialled=neighbour.name, address=entry.address)
-        assert self._nursery is not None
-        self._nursery.start_soon(self._converse, conversation)
-        await conversation.ended.wait()
 
     # --- meeting ---
 

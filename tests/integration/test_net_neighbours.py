@@ -406,7 +406,7 @@ def test_a_dead_silent_peer_is_noticed_and_a_living_idle_one_is_not(tmp_path: Pa
             # Bob hangs: his sockets stay open, nothing is read or written.
             connection = bob.table._connection("alice")
             assert connection is not None
-            connection._heartbeat_at_s = float("inf")
+            connection._sender.heartbeat_at_s = float("inf")
             await alice.until(lambda: ("bob", False) in alice.changes)
             nursery.cancel_scope.cancel()
 
