@@ -1,7 +1,8 @@
 """Memory for received models, used again once nobody holds the model any more.
 
 The C library returns blocks of this size to the system when they are freed, and every new one costs a page fault and
-zeroing for each page: at 100 MB up to half of the time that the transfer itself takes.
+zeroing for each page: at 100 MB up to half of the time that the transfer itself takes. But an idle block is memory that
+training could have had. So only models that are small beside a machine's memory find blocks kept for them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,10 @@ import numpy as np
 
 POOLED_BYTES_MIN = 16 * 1024 * 1024
 """Shorter blocks are kept by the C library itself."""
+
+POOLED_BYTES_MAX = 64 * 1024 * 1024
+"""Longer ones go back to the system at once: beside models of 16 million parameters and more, idle copies would be what
+a node's memory is spent on, and numpy asks the kernel for large pages, which cost a fifth of the transfer at most."""
 
 POOLED_BLOCKS_MAX = 4
 """What an idle peer may keep: as many models as neighbours usually send at one time."""
@@ -32,7 +37,7 @@ class MemoryPool:
 
     def take(self, nbytes: int) -> memoryview:
         """Return `nbytes` writable bytes of any content."""
-        if nbytes < POOLED_BYTES_MIN:
+        if not POOLED_BYTES_MIN <= nbytes <= POOLED_BYTES_MAX:
             return _new_block(nbytes).data if nbytes else memoryview(bytearray())
         for block in self._blocks:
             # Whatever was made of a block refers to it, directly or through the view that was handed out.

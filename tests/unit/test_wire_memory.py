@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
-from gossip.wire.memory import POOLED_BLOCKS_MAX, POOLED_BYTES_MIN, MemoryPool
+from gossip.wire.memory import POOLED_BLOCKS_MAX, POOLED_BYTES_MAX, POOLED_BYTES_MIN, MemoryPool
 from gossip.wire.tensors import TensorSpec, WireTensor, empty, to_numpy, to_torch
 
 SPEC = TensorSpec("float32", (POOLED_BYTES_MIN // 4,))
@@ -47,3 +48,12 @@ def test_an_idle_pool_keeps_a_bounded_number_of_blocks() -> None:
     held = [empty(SPEC, pool) for _ in range(POOLED_BLOCKS_MAX + 3)]
     assert len({address(tensor) for tensor in held}) == len(held)
     assert len(pool._blocks) == POOLED_BLOCKS_MAX
+
+
+def test_a_long_block_is_kept_by_nobody_but_who_holds_it() -> None:
+    pool = MemoryPool()
+    view = pool.take(POOLED_BYTES_MAX + 1)
+    block = weakref.ref(view.obj)
+    assert block() is not None
+    del view
+    assert block() is None

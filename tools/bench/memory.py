@@ -50,7 +50,9 @@ COPIES: Mapping[str, Sequence[str]] = {
         "two neighbours' models that came meanwhile",
     ),
 }
-"""Where each copy is at the peak, which is the end of training at the slowest of the three."""
+"""Where each copy is at the peak, which is the end of training at the slowest of the three. One more where the disk is
+slower than training: the model of before, whose checkpoint is still being written. One or two more for a neighbour that
+takes models more slowly than they are made (`[net] queue_models_max`)."""
 
 
 def hidden_widths(parameters: int, layers: int) -> list[int]:
