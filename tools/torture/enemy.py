@@ -212,8 +212,8 @@ def finished(enemy: Enemy) -> None:
 def member(enemy: Enemy) -> None:
     """Takes part in MoDeST but for what `lie` says.
 
-    lie: aggregate-last | finished | train-far | ping-far | expected-one | all-left | counter | never-trains | dead |
-    silent-aggregator
+    lie: none | aggregate-last | finished | train-far | ping-far | expected-one | all-left | counter | never-trains |
+    dead | silent-aggregator
     """
     lie = str(enemy.options["lie"])
     others = [name for name in enemy.peers if name != enemy.key.name]
@@ -244,7 +244,7 @@ def member(enemy: Enemy) -> None:
             session.control("modest-ack", {"round": body["round"]})
 
     def act(name: str, session: Session) -> None:
-        while not enemy.rounds and lie not in ("aggregate-last", "finished", "dead", "never-trains"):
+        while not enemy.rounds and lie not in ("none", "aggregate-last", "finished", "dead", "never-trains"):
             time.sleep(0.05)
             if session.ended is not None:
                 return

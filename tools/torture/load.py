@@ -1,6 +1,6 @@
 """Many nodes on one machine, or a model that is large for it: do they come to their end, and at what cost?
 
-    python tools/torture/load.py [--peers 64] [--rounds 5]      many nodes, a small model
+    python tools/torture/load.py [--peers 64] [--rounds 20]      many nodes, a small model
     python tools/torture/load.py --parameters 100000000         three nodes, a large one
     further: [--json] [--smoke]
 
@@ -35,7 +35,7 @@ def run(started: Launcher, *, peers: int, rounds: int, hidden: Sequence[int], se
     names = [f"n{number:02d}" for number in range(peers)]
     task = ["--algorithm", "dfedavg", "--topology", "exponential", "--rounds", str(rounds)]
     for setting in (
-        f"model.hidden={list(hidden)}", "local.epochs=", "local.steps=2", "local.batch_size=8",
+        f"model.hidden={list(hidden)}", "local.epochs=", "local.steps=10", "local.batch_size=8",
         f"node.start_timeout_s={seconds}",
         "node.linger_s=120.0", "data.partition.kind=iid",
     ):  # fmt: skip
@@ -86,7 +86,7 @@ def main(arguments: Sequence[str]) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--peers", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--algorithms", nargs="*", default=["dfedavg"], help="of the large model")
     parser.add_argument("--parameters", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=600.0, help="longer is not waited for")
