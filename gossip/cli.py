@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import signal
 import sys
-import threading
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from gossip.errors import ExitCode, GossipError, NetworkError, UserError
+from gossip.telemetry.standard_error import queue_standard_error, run_and_leave
 
 app = typer.Typer(
     name="gossip-node",
@@ -23,9 +22,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-FLUSH_S = 1.0
-"""For the last lines to be taken by whoever reads them."""
 
 DEFAULT_HOME = Path("~/.gossip-node")
 
@@ -292,27 +288,15 @@ def run(argv: list[str]) -> int:
     return int(ExitCode.DONE)
 
 
-def _flush_output() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
-
-
 def main() -> None:
     """Entry point of the console script."""
     for name in ("stdin", "stdout", "stderr"):
         # Closed by whoever started us: the next file opened would get its number, and what is printed.
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115
+    queue_standard_error()
     _defer_signals()
-    code = run(sys.argv[1:])
-    # Whoever reads our output may have stopped reading: the flush is not waited for long.
-    flushing = threading.Thread(target=_flush_output, daemon=True)
-    flushing.start()
-    flushing.join(FLUSH_S)
-    # A training that was abandoned on a signal may still hold torch in its thread; waiting for the
-    # interpreter to take that apart could take minutes.
-    os._exit(code)
+    run_and_leave(lambda: run(sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from gossip.node.setup import Setup, find_membership, load_learning
 from gossip.node.shell import Node
 from gossip.protocols.base import Contribution, Message, PeerId, Ticket
 from gossip.telemetry.logs import set_up_logging
+from gossip.telemetry.standard_error import queue_standard_error, run_and_leave
 from scenarios.attacks.base import Attack, Knowledge, Scene, poisoned_shard
 from scenarios.attacks.old_messages import OldMessages
 from scenarios.attacks.settings import ATTACKS, AttackSettings
@@ -153,4 +154,5 @@ def _run(said: Mapping[str, Any]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run(sys.argv[1:]))
+    queue_standard_error()
+    run_and_leave(lambda: run(sys.argv[1:]))

@@ -24,10 +24,11 @@ import select
 import signal
 import subprocess
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from gossip.telemetry.standard_error import queue_standard_error, run_and_leave
 
 PRELOAD = (
     "torch",
@@ -136,20 +137,15 @@ def _preload() -> None:
 
 def _forked(program: str, argv: list[str], stdout: str, stderr: str) -> int:
     server = os.getpid()
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 1
-    try:
+
+    def run() -> int:
         _become_a_process(stdout, stderr, server)
-        code = importlib.import_module(program).run(argv)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        with contextlib.suppress(Exception):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(code)
+        return int(importlib.import_module(program).run(argv))
+
+    pid = os.fork()
+    if not pid:
+        run_and_leave(run)
+    return pid
 
 
 def _become_a_process(stdout: str, stderr: str, server: int) -> None:
@@ -170,6 +166,7 @@ def _become_a_process(stdout: str, stderr: str, server: int) -> None:
     sys.stdin = open(0, closefd=False)  # noqa: SIM115
     sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+    queue_standard_error()
 
 
 def _spawned(program: str, argv: list[str], stdout: str, stderr: str) -> int:

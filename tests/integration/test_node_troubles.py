@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -34,8 +37,8 @@ def alone(folder, *arguments, prelude="", **options):
     )
 
 
-@pytest.mark.parametrize("closed", [(1,), (0, 1, 2)])
-def test_a_closed_standard_output_ends_no_learning(tmp_path, closed):
+@pytest.mark.parametrize("closed", [(1,), (2,), (0, 1, 2)])
+def test_a_closed_standard_output_or_error_ends_no_learning(tmp_path, closed):
     done = alone(tmp_path, "--rounds", "2", close_fds=True, preexec_fn=lambda: [os.close(n) for n in closed])
     assert done.returncode == 0, done.stderr
     assert read_lines(tmp_path / "alice" / "metrics.jsonl")[-1]["round"] == 2
@@ -46,6 +49,38 @@ def test_a_full_standard_output_ends_no_learning(tmp_path):
     with open("/dev/full", "w") as full:
         done = alone(tmp_path, "--rounds", "2", stdout=full)
     assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+
+
+@contextmanager
+def full_pipe() -> Iterator[int]:
+    """Give the end to write to of a pipe that is full, and that nobody reads."""
+    read_end, write_end = os.pipe()
+    try:
+        os.set_blocking(write_end, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(write_end, b"x" * 4096)
+        os.set_blocking(write_end, True)
+        yield write_end
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+
+
+WARNING = """
+import gossip.learner, warnings
+train = gossip.learner.Learner.train
+gossip.learner.Learner.train = lambda *given, **more: (warnings.warn("!"), train(*given, **more))[1]
+"""
+
+
+def test_a_standard_error_that_nobody_reads_holds_neither_learning_nor_leaving(tmp_path):
+    """The log, a warning in the midst of a training, the last sentence: each would wait for the reader for ever."""
+    with full_pipe() as pipe:
+        learnt = alone(tmp_path, "--rounds", "2", prelude=WARNING, stderr=pipe)
+        refused = alone(tmp_path, "--rounds", "no", stderr=pipe)
+    assert (learnt.returncode, refused.returncode) == (0, 2)
+    assert read_lines(tmp_path / "alice" / "metrics.jsonl")[-1]["round"] == 2
 
 
 def test_a_full_disk_ends_no_learning_is_told_leaves_nothing_behind_and_can_be_made_good(tmp_path):

@@ -1,0 +1,152 @@
+"""Whoever reads our standard error may stop, or go: nobody waits for it, and what it did not get is counted."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from gossip.telemetry import standard_error
+from gossip.telemetry.standard_error import QueuedStream
+from tests.integration.homes import PATIENCE_S, eventually
+
+MISSING = re.compile(r"gossip-node: (\d+) lines are missing here, standard error did not take them")
+
+
+class Gate(io.StringIO):
+    """Takes what is written while it is open; its writer hangs while it is shut, and fails while it is broken."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open = threading.Event()
+        self.open.set()
+        self.broken = False
+
+    def write(self, text: str) -> int:
+        assert self.open.wait(PATIENCE_S)
+        if self.broken:
+            raise BrokenPipeError("nobody reads")
+        return super().write(text)
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    gate = Gate()
+    yield gate
+    gate.open.set()
+
+
+def test_all_comes_out_in_order_and_lines_of_several_threads_stay_whole(gate: Gate) -> None:
+    stream = QueuedStream(gate)
+
+    def say(who: str) -> None:
+        for number in range(200):
+            stream.write(f"{who} {number}\n")
+            stream.flush()
+
+    threads = [threading.Thread(target=say, args=(who,)) for who in "abc"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    print("in", "pieces", file=stream)
+    stream.write("no end")
+    assert stream.drain(PATIENCE_S)
+    *lines, last = gate.getvalue().split("\n")
+    assert (lines.pop(), last) == ("in pieces", "no end")
+    for who in "abc":
+        assert [line for line in lines if line[0] == who] == [f"{who} {number}" for number in range(200)]
+
+
+def test_a_reader_that_stops_holds_nobody_and_is_told_how_many_lines_it_has_missed(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standard_error, "WAITING_CHARS_MAX", 1000)
+    stream = QueuedStream(gate)
+    gate.open.clear()
+    for number in range(500):
+        stream.write(f"line {number}\n")
+    assert not stream.drain(0.01), "it waits no longer than it may"
+    assert gate.getvalue() == ""
+    gate.open.set()
+    assert stream.drain(PATIENCE_S)
+    stream.write("and on\n")
+    assert stream.drain(PATIENCE_S)
+    *read, said, on = gate.getvalue().splitlines()
+    assert read == [f"line {number}" for number in range(len(read))]
+    found = MISSING.fullmatch(said)
+    assert found is not None, said
+    assert len(read) + int(found[1]) == 500
+    assert on == "and on"
+
+
+def test_a_reader_that_is_gone_ends_nothing_and_one_that_comes_again_is_told_the_count(gate: Gate) -> None:
+    stream = QueuedStream(gate)
+    gate.broken = True
+    stream.write("one\ntwo\n")
+    assert stream.drain(PATIENCE_S)
+    stream.write("three\n")  # the count is lost with it, and told again
+    assert stream.drain(PATIENCE_S)
+    gate.broken = False
+    stream.write("four\n")
+    assert stream.drain(PATIENCE_S)
+    said, four = gate.getvalue().splitlines()
+    found = MISSING.fullmatch(said)
+    assert (found and found[1], four) == ("3", "four")
+
+
+def test_a_line_without_an_end_takes_bounded_memory(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(standard_error, "PARTIAL_CHARS_MAX", 10)
+    stream = QueuedStream(gate)
+    for _ in range(3):
+        stream.write("abcdef")
+    eventually(lambda: gate.getvalue() == "abcdef" * 2, "what is too long is written as it is")
+    assert stream.drain(PATIENCE_S)
+    assert gate.getvalue() == "abcdef" * 3
+
+
+FORKED = """
+import os, sys
+from gossip.telemetry.standard_error import queue_standard_error, run_and_leave
+queue_standard_error()
+print("parent", file=sys.stderr)
+child = os.fork()
+if not child:
+    sys.stderr.write("child")
+    os._exit(0)
+run_and_leave(lambda: os.waitpid(child, 0)[1])
+"""
+
+
+def test_a_forked_child_of_a_users_loader_has_a_standard_error() -> None:
+    done = run(FORKED)
+    assert (done.returncode, done.stderr.count(b"child"), done.stderr.count(b"parent")) == (0, 1, 1)
+
+
+BUG = """
+import sys
+from gossip.telemetry.standard_error import queue_standard_error, run_and_leave
+queue_standard_error()
+run_and_leave(lambda: 1 // 0)
+"""
+
+
+def test_a_bug_ends_in_its_traceback_and_exit_code_1() -> None:
+    done = run(BUG)
+    assert (done.returncode, done.stderr.splitlines()[-1][:17]) == (1, b"ZeroDivisionError")
+
+
+def run(program: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        timeout=PATIENCE_S,
+        check=False,
+        env=dict(os.environ),
+    )
