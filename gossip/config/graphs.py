@@ -53,7 +53,6 @@ def _check_merge(task: TaskSettings, topology: Topology, names: Sequence[str]) -
         most, crowded = greatest + 1, f"peer {names[-hub]} with its {greatest} neighbours"
         if isinstance(task.protocol, PushSettings) and isinstance(task.merge, RobustSettings):
             _check_pushes(task, task.protocol, task.merge, degree=degree, where=where)
-            _check_catching_up(task, task.protocol, task.merge)
     elif isinstance(task.protocol, ModestSettings):
         models, where = min(task.protocol.sample_size, len(names)), "an aggregator"
         most, crowded = models, where
@@ -64,6 +63,8 @@ def _check_merge(task: TaskSettings, topology: Topology, names: Sequence[str]) -
         check_subsets(task.merge, most, where=crowded)
     except SettingError as error:
         raise SettingError(f"{task.where('merge')} {error}") from None
+    if isinstance(task.protocol, PushSettings) and isinstance(task.merge, RobustSettings):
+        _check_catching_up(task, task.protocol, task.merge)
 
 
 def _check_pushes(
@@ -95,9 +96,9 @@ def _check_pushes(
 
 def _check_catching_up(task: TaskSettings, push: PushSettings, merge: RobustSettings) -> None:
     """Refuse fewer models to begin from, for whoever is far behind, than the rule needs."""
-    witnesses = (merge.models_min + 1) // 2
-    if push.memory and push.witnesses < witnesses:
+    if push.models_to_begin_from < merge.models_min:
         raise SettingError(
             f"{task.where('protocol')} witnesses = {push.witnesses}: whoever is far behind begins from 2 · witnesses - "
-            f"1 models, and f = {merge.f} with kind = '{merge.kind}' needs {merge.models_min}; so at least {witnesses}"
+            f"1 models, and f = {merge.f} with kind = '{merge.kind}' needs {merge.models_min}; so at least "
+            f"{merge.models_min // 2 + 1}"
         )

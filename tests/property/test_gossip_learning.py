@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from gossip.protocols.push.ages import believed, merge_weights
+from gossip.protocols.push.catching_up import find_beginning
 from gossip.protocols.push.inbox import Kept
 from gossip.protocols.push.memory import Memory
 from gossip.protocols.push.settings import PushSettings
@@ -100,6 +101,32 @@ def test_an_age_is_believed_as_far_as_others_vouch_for_it_and_one_update_beyond(
     )
     for age, taken in zip(claims, heard, strict=True):
         assert taken == min(age, max(own, vouched_for) + (witnesses > 1))
+
+
+@given(st.data(), st.integers(1, 4), st.integers(0, 5), st.integers(0, 9), st.integers(0, 50))
+def test_fewer_liars_than_witnesses_never_have_the_most_of_what_a_peer_begins_from(
+    data, witnesses, more, others, own_age
+):
+    """Nor do they raise its age beyond the honest ones', or keep it behind once 2 w - 1 honest models are there."""
+    settings = PushSettings(witnesses=witnesses)
+    honest = data.draw(st.lists(st.integers(100, 10_000), min_size=more, max_size=more))
+    lies = data.draw(st.lists(st.integers(100, 2**53), max_size=witnesses - 1))
+    names = data.draw(st.permutations([f"p{place}" for place in range(len(honest) + len(lies))]))
+    kept = [Kept(age, name, 1, None) for age, name in zip([*honest, *lies], names, strict=True)]
+    ahead, contacts = sorted(kept, key=lambda each: each.age), len(names) + others
+    beginning = find_beginning(ahead, settings, own_age=own_age, contacts=contacts)
+    if beginning is None:
+        assert len(names) < 2 * witnesses - 1
+        if own_age and contacts == 2 * witnesses - 2:
+            assert others or not contacts, "all contacts and the own model are as many as are asked for"
+        return
+    assert beginning.models == ahead, "each once, all of them"
+    assert (beginning.own_weight > 0) == (len(ahead) == contacts == 2 * witnesses - 2)
+    assert math.isclose(beginning.own_weight + math.fsum(beginning.weights), 1)
+    assert min(beginning.weights) > 0
+    assert 2 * len(lies) < len(ahead) + (beginning.own_weight > 0)
+    assert beginning.age <= max(honest)
+    assert (beginning.age, beginning.sender) in {(each.age, each.sender) for each in kept}
 
 
 @given(ages, st.lists(ages, min_size=2, max_size=8), st.integers(0, 2**53))

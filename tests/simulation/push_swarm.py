@@ -159,8 +159,16 @@ class Watched(Push):
         return news
 
     def _catch_up(self, ctx: Context, part: int) -> None:
+        ahead = self._inboxes[part].ahead_of(self._ages[part] + self._limit())
+        before = self._ages[part]
         super()._catch_up(ctx, part)
+        if self._ages[part] == before:
+            return
         assert self._ages[part] <= self.world.oldest, "nobody catches up beyond the oldest honest model"
+        lies = sum(each.sender in self.world.names_of_liars for each in ahead)
+        with_own = len(ahead) < self._settings.models_to_begin_from
+        assert 2 * lies < len(ahead) + with_own, "no liars have the most of what a peer begins from"
+        self.world.begun_with_lies += bool(lies)
 
 
 class PushWorld(Simulation):
@@ -189,6 +197,8 @@ class PushWorld(Simulation):
     ) -> None:
         peers = topology.peers
         self.liars = frozenset(liars)
+        self.names_of_liars = frozenset(f"p{index:02d}" for index in liars)
+        self.begun_with_lies = 0
         self.oldest = 0
         """The largest age that an honest model had so far."""
         self.rounds = rounds
@@ -420,6 +430,7 @@ def main() -> None:
             totals.update(world.faults)
             totals["runs with liars"] += bool(world.liars)
             totals["runs with a memory"] += bool(world.settings.memory)
+            totals["begun from models, lies among them"] += world.begun_with_lies
             totals["adopted"] += sum(peer.adopted for peer in world.peers)
             for peer in world.peers:
                 totals.update({f"rejected {reason}": count for reason, count in peer.rejected.items()})

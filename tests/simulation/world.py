@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from gossip import seeding
+from gossip.merging.sanitise import Refusal, without
 from gossip.protocols import Contribution, Message, ModelMessage, Protocol, RoundCompleted
 from gossip.protocols.base import WHOLE, Part
 
@@ -76,7 +77,6 @@ class World:
         self.rng = np.random.default_rng(seed)
         self.rejected: Counter[str] = Counter()
         self.adopted = 0
-        self.taken_over: list[Any] = []
         self.sent: Counter[str] = Counter()
         self.merges: list[tuple[str, int, float, list[Contribution]]] = []
         self.last_arrival: dict[tuple[str, str], float] = {}
@@ -246,6 +246,8 @@ class Ctx:
         assert abs(own_weight + sum(c.weight for c in received) - 1) < 1e-9, "weights sum to one"
         assert own_weight >= -1e-12
         self.world.merges.append((self.peer, round, own_weight, list(received)))
+        refusals = [None if np.isfinite(c.model).all() else Refusal(c.sender, "not-finite") for c in received]
+        own_weight, received = without(own_weight, received, refusals)
         return own_weight * own + sum(c.weight * c.model for c in received)
 
     def graft(self, base: Any, source: Any, part: Part) -> Any:
@@ -258,7 +260,6 @@ class Ctx:
         """Numbers that are not finite are refused."""
         usable = [each.model for each in received if np.isfinite(each.model).all()]
         model = usable[0] if usable else own
-        self.world.taken_over.append(model)
         return model if isinstance(model, np.ndarray) else float(model)
 
     def emit(self, event: object) -> None:

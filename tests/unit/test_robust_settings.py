@@ -188,8 +188,9 @@ def test_the_memory_that_is_proposed_is_accepted():
         scenario(**chosen, **{"protocol.memory": int(found[1])}).graphs()
 
 
-def test_a_memory_with_more_liars_than_witnesses_expect_is_refused():
-    values = {**PUSH, "merge.kind": "trimmed-mean", "merge.f": 2, "protocol.memory": 10}
+@pytest.mark.parametrize("enough", [{"protocol.memory": 10}, {"protocol.fanout": 0}])
+def test_more_liars_than_witnesses_expect_are_refused(enough):
+    values = {**PUSH, "merge.kind": "trimmed-mean", "merge.f": 2, **enough}
     with pytest.raises(SettingError, match="so at least 3"):
         scenario(**values).graphs()
     scenario(**values, **{"protocol.witnesses": 3}).graphs()

@@ -24,7 +24,7 @@ class Inbox:
     def __init__(self) -> None:
         self._kept: dict[PeerId, Kept] = {}
         self._remembered: dict[PeerId, Kept] = {}
-        """Models far ahead that were merged already, but may still be taken over."""
+        """Models far ahead that were merged already, but may still be begun from."""
         self._newest: dict[PeerId, int] = {}
         """Updates that each sender had done when it sent its newest model, merged ones included."""
 

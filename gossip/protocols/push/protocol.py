@@ -8,27 +8,17 @@ What the papers leave open, and what is done here:
 
 * Stopping. A peer is done after so many updates of its own. It then keeps its model, and pushes it on as long as a
   neighbour that is up is not done; nobody needs that to finish.
-* A peer whose model is far behind takes over a neighbour's, which is also how a late joiner starts; whoever sees it
-  come up pushes to it next, unless it came less than L periods ago. Far is L periods (`_limit` says how many updates
-  that is). A peer so slow that one update takes it L periods always is far behind, and contributes nothing.
+* A peer whose model is far behind begins anew from what neighbours far ahead have, which is also how a late joiner
+  starts (`catching_up.py`); whoever sees it come up pushes to it next, unless it came less than L periods ago. Far is L
+  periods. A peer so slow that one update takes it L periods always is far behind, and contributes nothing.
 * Models in parts (`parts`): a push carries one of S contiguous parts, with its own age, and merging it leaves the
   others as they are. Rules see whole models, the own one with the part received in its place, and are told which
   part that is.
-* Ages are what strangers say, and `witnesses` - 1 neighbours of a peer may lie. An age is believed as far as so many
-  claim it, and one update beyond. A model is taken over only where so many are far ahead, and it is the last of these
-  whose model is taken. A liar with the age 10^18 is therefore heard like anybody else: it makes nobody take its model,
-  nor leave out others'. Those count who may ever be neighbours, not those who can be reached now: whom a liar reaches
-  first would believe it, and vouch for it to all others. Only a peer that the graph gives fewer than `witnesses`
-  neighbours takes over a model when all of these are far ahead; if all lie, it is lost, and has nobody else to mislead.
-* So a peer that is far behind, and of whose neighbours too few are alive, takes over nothing. What it is sent weighs in
-  its merges as if it were one update older than its own model, so that its model follows, by a half at a time where
-  models weigh by age. By the ages it catches up one update in a period, and as long as it is far behind its own models
-  are left out by those ahead: after a gap of 1000 updates its samples are not heard for some 1000 periods.
+* Ages are what strangers say, and w - 1 neighbours of a peer may lie, w being `witnesses`. An age is believed as far as
+  w claim it, and one update beyond (`ages.py`); a liar with the age 10^18 is heard like anybody else. It makes nobody
+  begin from its model, nor leave out others'.
 * One model at a time is too few for any rule to tell which one lies. With a `memory` (`memory.py`) a merge sees the
-  last model of every neighbour. Whoever is far behind then begins from what the run's rule makes of all models far
-  ahead, its own not counted, when there are 2 w - 1 of them, w being `witnesses`: fewer than half are then of liars, of
-  whom there are w - 1 at most. Without a memory one of them is taken over, and a liar that says an age between two
-  honest ones may have its own taken. A peer with fewer contacts than that takes over nothing and follows by merges.
+  last model of every neighbour.
 * What w - 1 liars among a peer's neighbours can do: raise ages, by one in each merge of theirs; be heard in each merge
   like every neighbour; be the newcomer that is pushed to first once in L periods; make a peer that is done push on to
   them as long as they say that they are not; and call for pushes in answer to what they call news, as far as saved
@@ -40,7 +30,7 @@ What the papers leave open, and what is done here:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Self
+from typing import Self
 
 import numpy as np
 
@@ -61,23 +51,16 @@ from gossip.protocols.base import (
 )
 from gossip.protocols.push.ages import believed, merge_weights
 from gossip.protocols.push.arrivals import Arrivals
+from gossip.protocols.push.catching_up import find_beginning, limit_updates
 from gossip.protocols.push.inbox import Inbox, Kept
 from gossip.protocols.push.memory import Memory
 from gossip.protocols.push.messages import PushMessage
 from gossip.protocols.push.neighbourhood import Neighbourhood
+from gossip.protocols.push.saved import Fields, Saved
 from gossip.protocols.push.settings import PushSettings
 from gossip.protocols.push.tokens import TokenAccount
 
 WAKE_UP = "wake-up"
-
-
-class _Saved(NamedTuple):
-    """What a restart needs beside the model."""
-
-    updates: int
-    wake_ups: int
-    ages: tuple[int, ...]
-    tokens: tuple[int, ...]
 
 
 class Push(Protocol):
@@ -96,18 +79,16 @@ class Push(Protocol):
         *,
         rounds: int,
         model: Model,
-        state: Mapping[str, int | float | str] | None = None,
+        state: Fields | None = None,
     ) -> None:
-        state = state or {}
         self._settings = settings
         self._rounds = rounds
         self._model = model
-        self._updates = int(state.get("round", 0))
-        self._wake_ups = int(state.get("wake-ups", 0))
-        self._ages = _numbers(state.get("ages"), settings.parts)
-        self._accounts = [
-            TokenAccount(settings, saved) for saved in _numbers(state.get("tokens"), settings.parts)
-        ]
+        self._saved = Saved.read(state or {}, parts=settings.parts)
+        self._updates = self._saved.updates
+        self._wake_ups = self._saved.wake_ups
+        self._ages = list(self._saved.ages)
+        self._accounts = [TokenAccount(settings, saved) for saved in self._saved.tokens]
         self._inboxes = [Inbox() for _ in range(settings.parts)]
         self._memories = [Memory(settings.memory) for _ in range(settings.parts)]
         self._arrivals = Arrivals(settings)
@@ -121,7 +102,6 @@ class Push(Protocol):
         self._missed = 0
         self._merges = 0
         self._pushes = 0
-        self._saved = self._state()
 
     @staticmethod
     def update_period_s(settings: PushSettings) -> float:
@@ -134,9 +114,7 @@ class Push(Protocol):
         return settings.parts
 
     @classmethod
-    def resume(
-        cls, settings: PushSettings, *, rounds: int, model: Model, state: Mapping[str, int | float | str]
-    ) -> Self:
+    def resume(cls, settings: PushSettings, *, rounds: int, model: Model, state: Fields) -> Self:
         """Begin, or go on with the updates, the ages and the tokens of the state."""
         return cls(settings, rounds=rounds, model=model, state=state)
 
@@ -152,15 +130,9 @@ class Push(Protocol):
         """Own updates done."""
         return self._updates
 
-    def snapshot(self) -> Mapping[str, int | float | str]:
+    def snapshot(self) -> Fields:
         """Return own updates, wake-ups, the ages and the tokens of all parts."""
-        saved = self._saved
-        return {
-            "round": saved.updates,
-            "wake-ups": saved.wake_ups,
-            "ages": ",".join(map(str, saved.ages)),
-            "tokens": ",".join(map(str, saved.tokens)),
-        }
+        return self._saved.as_fields()
 
     def needed(self) -> bool:
         """Return whether some neighbour has not said that it is done; one that is down may come back for a model."""
@@ -365,63 +337,55 @@ class Push(Protocol):
         return source if parts == 1 else ctx.graft(self._model, source, Part(part, parts))
 
     def _catch_up(self, ctx: Context, part: int) -> None:
-        """Take over a model when enough neighbours are far ahead; of those, the last that so many vouch for."""
+        """Begin anew from what the run's rule makes of models far ahead, once enough have come."""
         inbox = self._inboxes[part]
-        ahead = inbox.ahead_of(self._ages[part] + self._limit())
-        if not ahead:
+        own_age = self._ages[part]
+        beginning = find_beginning(
+            inbox.ahead_of(own_age + self._limit()),
+            self._settings,
+            own_age=own_age,
+            contacts=len(self._around.contacts),
+        )
+        if beginning is None:
             return
-        witnesses = self._witnesses()
-        if self._settings.memory:
-            # Of 2 w - 1 models fewer than w, the minority, are of liars: so many a robust rule can merge.
-            if len(ahead) >= 2 * self._settings.witnesses - 1:
-                self._catch_up_with_all(ctx, part, ahead, age=ahead[-witnesses].age)
-            return
-        if len(ahead) < witnesses:
-            return
-        vouched = len(ahead) - witnesses
-        # Should that one's model be refused, the next is taken: fewer than so many lie.
-        candidates = [*reversed(ahead[: vouched + 1]), *ahead[vouched + 1 :]][:witnesses]
-        received = [Contribution(each.sender, self._whole(ctx, each.model, part), 1.0) for each in candidates]
-        self._model = ctx.adopt(self._model, received)
-        age, sender, *_ = candidates[0]
-        inbox.drop(sender)
-        self._ages[part] = age
-        ctx.emit(ModelAdopted(sender=sender, round=age))
-
-    def _catch_up_with_all(self, ctx: Context, part: int, ahead: Sequence[Kept], *, age: int) -> None:
-        """Begin from what the run's rule makes of all models far ahead; the own one counts for nothing."""
-        weight = 1 / len(ahead)
-        in_order = sorted(ahead, key=lambda each: each.sender)
         received = [
-            Contribution(each.sender, self._whole(ctx, each.model, part), weight) for each in in_order
+            Contribution(
+                each.sender, self._whole(ctx, each.model, part), weight, again=each.sender not in inbox
+            )
+            for each, weight in zip(beginning.models, beginning.weights, strict=True)
         ]
-        merged = ctx.merge(self._model, 0.0, received, round=self._updates, part=Part(part, len(self._ages)))
+        # Sums depend on the order.
+        received.sort(key=lambda each: each.sender)
+        merged = ctx.merge(
+            self._model,
+            beginning.own_weight,
+            received,
+            round=self._updates,
+            part=Part(part, len(self._ages)),
+        )
         self._model = self._whole(ctx, merged, part)
-        self._ages[part] = age
-        for each in ahead:
-            self._inboxes[part].drop(each.sender)
-        ctx.emit(ModelAdopted(sender=ahead[-self._witnesses()].sender, round=age))
+        self._ages[part] = beginning.age
+        for each in beginning.models:
+            inbox.drop(each.sender)
+        ctx.emit(ModelAdopted(sender=beginning.sender, round=beginning.age))
 
     def _witnesses(self) -> int:
         return max(1, min(self._settings.witnesses, len(self._around.contacts)))
 
     def _limit(self) -> int:
-        """L in updates: so many does a model's age rise by in L periods at most, as a rule.
-
-        What is merged after an update goes out after the next one: ages rise by one a period. Where it goes out at
-        once, whoever hears it may push it on in the same period, one older.
-        """
-        settings, degree = self._settings, len(self._around.neighbours)
-        if settings.merge_when == "wake-up" and settings.order == "update-then-merge":
-            return settings.age_limit
-        return settings.age_limit * (1 + min(settings.fanout or degree, degree))
+        return limit_updates(self._settings, degree=len(self._around.neighbours))
 
     # --- the end of an update, and of all ---
 
     def _complete(self, ctx: Context) -> None:
         heard = len(self._heard)
         self._heard.clear()
-        self._saved = self._state()
+        self._saved = Saved(
+            self._updates,
+            self._wake_ups,
+            tuple(self._ages),
+            tuple(account.balance for account in self._accounts),
+        )
         ctx.emit(
             RoundCompleted(
                 round=self._updates, model=self._model, heard=heard, expected=len(self._around.neighbours)
@@ -465,17 +429,3 @@ class Push(Protocol):
 
     def _draw(self, ctx: Context) -> float:
         return float(self._generator(ctx).random())
-
-    def _state(self) -> _Saved:
-        return _Saved(
-            self._updates,
-            self._wake_ups,
-            tuple(self._ages),
-            tuple(account.balance for account in self._accounts),
-        )
-
-
-def _numbers(saved: int | float | str | None, count: int) -> list[int]:
-    """Return the numbers of a snapshot; where models were divided otherwise, the least for all."""
-    numbers = [int(number) for number in str(saved or 0).split(",")]
-    return numbers if len(numbers) == count else [min(numbers)] * count

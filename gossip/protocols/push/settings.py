@@ -56,7 +56,8 @@ class PushSettings(Choice):
         10,
         ge=0,
         le=2**31,
-        description="L, in periods: who is so far behind takes over a model, and models so far behind are left out",
+        description="L, in periods: who is so far behind begins anew from others' models, and models so far behind are "
+        "left out",
     )
     memory: int = Field(
         0,
@@ -70,8 +71,9 @@ class PushSettings(Choice):
         2,
         ge=1,
         le=64,
-        description="neighbours that must say so before an age is believed, or a model far ahead is taken over: one "
-        "more than may lie; 1 believes everybody. Where fewer are alive, a peer far behind follows by merges only",
+        description="w, neighbours that must say so before an age is believed: one more than may lie; 1 believes "
+        "everybody. A peer far behind begins anew from 2 w - 1 models far ahead; where fewer are alive, it follows by "
+        "merges only",
     )
     parts: int = Field(
         1,
@@ -109,6 +111,11 @@ class PushSettings(Choice):
                 f"memory = {self.memory} is above age_limit = {self.age_limit}: what is so far behind is left out"
             )
         return self
+
+    @property
+    def models_to_begin_from(self) -> int:
+        """So many that fewer than half are of liars, as long as those are fewer than the witnesses."""
+        return 2 * self.witnesses - 1
 
     def share(self, degree: int) -> float:
         """Return the chance that one of `degree` neighbours, which has as many, pushes here in a period."""
