@@ -20,6 +20,10 @@ REJECTED_BURST_S = 10.0
 BYTES_PER_MESSAGE = 4096
 """A long message costs as much as several short ones, for it takes as long to unpack (64 KiB: some 1 ms)."""
 
+BREATH = 0.25
+"""The part of the burst that must have filled again for a flood to count as over. At 0 any hiccup of our own, in which
+the bucket gains a few tokens, would end it."""
+
 STEPS_PER_MESSAGE = 64
 """Pieces that the stream was read in which cost as much as a message: only who cuts a model into crumbs is charged."""
 
@@ -39,6 +43,11 @@ class Bucket:
         self._at_s = now_s
         return max(0.0, -self._level / self._per_s)
 
+    @property
+    def fullness(self) -> float:
+        """How much of the burst was left after the last spending; negative where it was overdrawn."""
+        return self._level / self._burst
+
 
 class Budget:
     """One connection's."""
@@ -57,11 +66,11 @@ class Budget:
             PeerError: the messages have left no breath for longer than is patience.
         """
         pause_s = self._messages.spend(messages, now_s)
-        if not pause_s:
+        if self._messages.fullness >= BREATH:
             self._flooded_since_s = None
         elif self._flooded_since_s is None:
-            self._flooded_since_s = now_s
-        elif now_s - self._flooded_since_s > self._settings.flood_patience_s:
+            self._flooded_since_s = now_s if pause_s else None
+        elif pause_s and now_s - self._flooded_since_s > self._settings.flood_patience_s:
             raise PeerError(
                 "flood",
                 f"has sent more than {self._settings.messages_per_s:g} messages a second "
