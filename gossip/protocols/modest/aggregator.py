@@ -22,8 +22,9 @@ AGGREGATE = "aggregate"
 KEPT_PER_SENDER = 2
 """Rounds of which a sender's model is kept: it may be needed for one while it has trained in the next."""
 
-LAST_FACTOR = 3.0
-"""The last average is what all keep, and several make it; that they have the same models is worth some time, once."""
+LONGER = 3.0
+"""So many times as long models are waited for while fewer than half have come; and in the last round, which several
+average: that all of them have the same models is worth some time, once."""
 
 BEGINNINGS_MAX = 4
 """Rounds of which it is remembered when the first model came."""
@@ -103,14 +104,16 @@ class Aggregator:
             if core.cautious and round < core.train_round:
                 del self._inboxes[round]  # others have gone on
                 continue
-            due = core.has("H2") and ctx.now() + CLOCK_S >= inbox.began_s + self._patience_s(round)
+            due = core.has("H2") and ctx.now() + CLOCK_S >= inbox.began_s + self._patience_s(
+                ctx, round, inbox
+            )
             if len(inbox.models) >= self._needed(ctx, round, inbox, due=due) and self._believed(ctx, round):
                 self._average(ctx, round)
                 continue
             if due and ctx.now() + CLOCK_S >= inbox.again_s:
                 self._wait_on(ctx, round, inbox)
             if core.has("H2") and round in self._inboxes:
-                due_s = max(inbox.began_s + self._patience_s(round), inbox.again_s)
+                due_s = max(inbox.began_s + self._patience_s(ctx, round, inbox), inbox.again_s)
                 next_s = due_s if next_s is None else min(next_s, due_s)
         if next_s is not None and not self._stopped:
             ctx.set_timer(AGGREGATE, max(0.0, next_s - ctx.now()))
@@ -155,13 +158,16 @@ class Aggregator:
             return True
         return core.outnumbered(ctx) and ctx.now() - core.since_s >= core.patience.stall_s()
 
-    def _patience_s(self, round: int) -> float:
-        """Return how long after its first model a round is averaged without the missing ones."""
+    def _patience_s(self, ctx: Context, round: int, inbox: Inbox) -> float:
+        """Return how long after its first model a round is averaged without the missing ones.
+
+        Where not even half have come, it may be the network that is slow, or this peer.
+        """
         core = self._core
         wait_s = core.patience.delivery_s()
-        if round <= core.rounds:
-            return wait_s
-        return min(LAST_FACTOR * wait_s, core.settings.aggregate_timeout_s)
+        if round > core.rounds or 2 * len(inbox.models) < self._addressed(ctx, round, inbox):
+            wait_s *= LONGER
+        return min(wait_s, core.settings.aggregate_timeout_s)
 
     def _wait_on(self, ctx: Context, round: int, inbox: Inbox) -> None:
         """The deadline has come, and what there is is not enough."""
@@ -171,7 +177,7 @@ class Aggregator:
                 del self._inboxes[round]  # nobody else knows of such a round
                 return
             self.ask(ctx, round - 1)
-        inbox.again_s = now_s + max(self._patience_s(round), now_s - inbox.began_s)
+        inbox.again_s = now_s + max(self._patience_s(ctx, round, inbox), now_s - inbox.began_s)
 
     def _keep_few(self, sender: PeerId) -> None:
         kept = [round for round, inbox in self._inboxes.items() if sender in inbox.models]

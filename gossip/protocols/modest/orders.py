@@ -55,6 +55,7 @@ class Orders:
         self._held: dict[PeerId, _Held] = {}
         self._asked: dict[int, int] = {}
         self._probed: dict[PeerId, float] = {}
+        self._rings_s = float("inf")
 
     def hear(self, ctx: Context, sender: PeerId, message: TrainMessage) -> None:
         """Begin a round, hold the order, or refuse it."""
@@ -74,6 +75,8 @@ class Orders:
                 core.suspicions.delivered(sender, AVERAGING)
         elif self._due_s(ctx, message.round, place) <= ctx.now() + CLOCK_S:
             self._follow(ctx, sender, message)
+        elif sender in self._held and self._held[sender].message.round == message.round:
+            core.rejected(ctx, sender, "duplicate")
         else:
             self._hold(ctx, sender, message, place)
 
@@ -100,6 +103,7 @@ class Orders:
     def timer(self, ctx: Context) -> None:
         """Those who were asked and have not answered are not there; ask more, and look again."""
         core, now_s = self._core, ctx.now()
+        self._rings_s = float("inf")
         for peer, asked_s in list(self._probed.items()):
             if now_s + CLOCK_S >= asked_s + core.patience.pong_s():
                 del self._probed[peer]
@@ -139,6 +143,7 @@ class Orders:
         """Nothing begins any more."""
         self._held.clear()
         self._probed.clear()
+        self._rings_s = float("inf")
         ctx.cancel_timer(HOLD)
 
     # --- ---
@@ -205,8 +210,10 @@ class Orders:
             else:
                 due.append(core.since_s + core.patience.stall_s())
         due = [due_s for due_s in due if due_s > now_s + CLOCK_S]
-        if due:
-            ctx.set_timer(HOLD, min(due) - now_s)
+        # Never later than it was: whoever says the same again and again must not put it off.
+        if due and min(due) < self._rings_s:
+            self._rings_s = min(due)
+            ctx.set_timer(HOLD, self._rings_s - now_s)
 
     def _ping(self, ctx: Context, peer: PeerId) -> None:
         nonce = int(self._core.draw(ctx, "modest-nonce").integers(NONCE_MAX))

@@ -42,6 +42,9 @@ ACK_UNKNOWN_S = 1.5
 STALL_FLOOR_S = 2.0
 """Under the margin of the time without news after which the chain counts as broken."""
 
+TURN_FLOOR_S = 1.0
+"""Between those that may begin a round after a stall."""
+
 
 class _Seen:
     """One kind of delay: what was seen of it, and how often."""
@@ -144,6 +147,13 @@ class Patience:
         cap_s = self._settings.stall_s
         news_s = self._news.wait_s(max(STALL_FLOOR_S, self._update_s), cap_s)
         return min(cap_s, 2 * (self.ack_s() + self.delivery_s()) + news_s)
+
+    def turn_s(self) -> float:
+        """Return how much later than the one before whoever may begin a round after a stall does so.
+
+        Its pings must have been answered, and its orders have come; if not, there are two orders, and one is followed.
+        """
+        return max(TURN_FLOOR_S, self.pong_s(), self._update_s / 2)
 
     def _margin_s(self) -> float:
         answer_s = self.pong_s() if self._pongs.count else PONG_FIRST_S

@@ -40,6 +40,7 @@ class Restart:
         self._blame = blame
         self._round = 0
         self._stalls = 0
+        self._watching = False
         self._again_s = 0.0
         self._jitter = 1.0
 
@@ -48,6 +49,7 @@ class Restart:
         core = self._core
         self._round, core.since_s = core.round, ctx.now()
         if core.has("H4"):
+            self._watching = True
             self._draw_jitter(ctx)
             ctx.set_timer(STALL, self._patience_s())
 
@@ -60,6 +62,8 @@ class Restart:
         core.patience.advanced(max(1, round - self._round), ctx.now() - core.since_s)
         self._round, core.since_s = round, ctx.now()
         self._stalls = 0
+        if self._watching and not core.finished:
+            ctx.set_timer(STALL, self._patience_s())
         return True
 
     def timer(self, ctx: Context) -> None:
@@ -90,6 +94,7 @@ class Restart:
 
     def stop(self, ctx: Context) -> None:
         """Nothing begins any more."""
+        self._watching = False
         ctx.cancel_timer(STALL)
 
     def _draw_jitter(self, ctx: Context) -> None:
@@ -106,7 +111,7 @@ class Restart:
             return wait_s
         if core.cautious:
             place = restart_order(core, ctx, core.round + 1).index(core.me)
-            wait_s += place * core.patience.round_s()
+            wait_s += place * core.patience.turn_s()
         # Those with the newest average come first; when none of them is left, any average is better than none.
         if core.newest + 1 < core.round - 1:
             wait_s += core.patience.stall_s()

@@ -148,10 +148,15 @@ class Sampling:
             return [peer for peer in self._ordered if peer in first]
         return [peer for peer in self._ordered[: self._next] if peer in self._answered][: self._wanted]
 
-    def hurry(self, timeout_s: float) -> None:
-        """Wait for answers only so long from now on: those that have come tell how long they take."""
-        self._timeout_s = timeout_s
-        self._again_s = min(self._again_s, timeout_s)
+    def hurry(self, timeout_s: float, *, at_most_s: float) -> None:
+        """Wait for answers only so long where half of those asked have answered; else it may be the network's fault.
+
+        Args:
+            timeout_s: what answers take, as far as is known.
+            at_most_s: the wait where few have answered.
+        """
+        asked = len(self._answered) + len(self._asked)
+        self._timeout_s = timeout_s if 2 * len(self._answered) >= asked else at_most_s
 
     def ask(self, ctx: Context, round: int) -> None:
         """Ask as many as may be under way; `round` is the newest that this peer knows."""
@@ -198,12 +203,12 @@ class Sampling:
             if waited_s >= self._timeout_s:
                 nonce = int(self._asked.pop(peer)[0])
                 self._failed(peer, nonce, waited_s, now_s)
-            elif pings < 2 and waited_s >= self._again_s:
+            elif pings < 2 and waited_s >= min(self._again_s, self._timeout_s):
                 self._asked[peer][2] = 2
                 self._ping(ctx, peer, round)
         self.ask(ctx, round)
         due_s = [
-            began_s + (self._timeout_s if pings > 1 else self._again_s)
+            began_s + (self._timeout_s if pings > 1 else min(self._again_s, self._timeout_s))
             for _, began_s, pings in self._asked.values()
         ]
         return max(0.0, min(due_s) - now_s) if due_s else None

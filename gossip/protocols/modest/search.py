@@ -55,7 +55,6 @@ class Searches:
     ) -> None:
         """Find the first `wanted` living peers of `ordered`, and call `then`; an older search for this ends."""
         settings = self._settings
-        timeout_s = self._patience.pong_s() if self._learns else settings.ping_timeout_s
         sampling = Sampling(
             ordered,
             me=ctx.peer,
@@ -63,8 +62,8 @@ class Searches:
             width=width,
             in_order=self._learns,
             nonce=nonce,
-            timeout_s=timeout_s,
-            again_s=min(settings.ping_again_s, timeout_s),
+            timeout_s=settings.ping_timeout_s,
+            again_s=settings.ping_again_s,
             failed=self._failed,
         )
         self._under_way[purpose] = (sampling, then)
@@ -112,7 +111,7 @@ class Searches:
     def _go_on(self, ctx: Context, purpose: str, round: int) -> None:
         sampling, then = self._under_way[purpose]
         if self._learns:
-            sampling.hurry(self._patience.pong_s())
+            sampling.hurry(self._patience.pong_s(), at_most_s=self._settings.ping_timeout_s)
         due_s = None if sampling.done else sampling.look(ctx, round)
         if sampling.done:
             del self._under_way[purpose]
