@@ -67,9 +67,9 @@ class Handshakes:
 
     def trust(self, peers: PeersFile) -> None:
         """Take over a peers file; see `TlsContexts.trust`."""
-        self._peers = peers
         if self._tls is not None:
             self._tls.trust(peers)
+        self._peers = peers
         self._hosts.list(entry.host for entry in peers)
         self._listed.set()
 

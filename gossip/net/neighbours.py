@@ -213,9 +213,12 @@ class NeighbourTable:
 
         That holds from the return of this call on, for connections and for handshakes at whatever stage; also for a
         peer that is in the file with another key. A goodbye may still be sent to it.
+
+        Raises:
+            SettingError: as `TlsContexts.trust`; nothing has changed.
         """
-        self._peers = peers
         self._handshakes.trust(peers)
+        self._peers = peers
         if contacts is not None:
             self._contacts = frozenset(contacts) - {self._local.name}
         for conversation in list(self._conversations):

@@ -28,16 +28,19 @@ class TlsContexts:
         """Trust those of this file and nobody else, also in handshakes that are under way.
 
         A handshake keeps the anchors that it began with; what it finds is looked up in the file as it is at its end.
+
+        Raises:
+            SettingError: TLS cannot use our identity, or a certificate of the file; nothing has changed.
         """
-        self._peers = peers
         own = self._identity.certificate_der
         anchors = b"".join(
             entry.certificate for entry in peers if entry.certificate is not None and entry.certificate != own
         )
-        self._server = _context(ssl.PROTOCOL_TLS_SERVER, self._identity, anchors)
+        server = _context(ssl.PROTOCOL_TLS_SERVER, self._identity, anchors)
         # Sessions are not resumed: a ticket would only be bytes that nobody reads.
-        self._server.num_tickets = 0
+        server.num_tickets = 0
         self._client = _context(ssl.PROTOCOL_TLS_CLIENT, self._identity, anchors)
+        self._server, self._peers = server, peers
 
     async def connect(self, transport: trio.SocketStream, name: str, *, turn: Turn = None) -> TlsStream:
         """Shake hands with the peer we dialled; it must be `name`. `turn` and errors as `TlsStream.handshake`."""
@@ -73,5 +76,8 @@ def _context(protocol: int, identity: Identity, anchors: bytes) -> ssl.SSLContex
     except (OSError, ssl.SSLError) as error:
         raise SettingError(f"{identity.path}: TLS cannot use this identity; make a new one") from error
     if anchors:
-        context.load_verify_locations(cadata=anchors)
+        try:
+            context.load_verify_locations(cadata=anchors)
+        except ssl.SSLError as error:
+            raise SettingError(f"TLS cannot use a certificate of the peers file: {error.reason}") from error
     return context

@@ -25,8 +25,8 @@ from gossip.node.quorum import Quorum
 from gossip.node.recorder import Recorder
 from gossip.node.report import status_of
 from gossip.node.services import keep_up
-from gossip.node.setup import Setup
-from gossip.node.signals import peers_read_again, watch_signals
+from gossip.node.setup import Membership, Setup
+from gossip.node.signals import PeersAgain, watch_signals
 from gossip.node.status import serve_status
 from gossip.node.work import LearningThread
 from gossip.protocols.base import (
@@ -140,12 +140,14 @@ class Node:
         """
         async with trio.open_nursery() as nursery:
             self._context = self._make_context(nursery)
+            peers_again = PeersAgain(self.setup.membership, self.setup.options, self._take_peers)
+            nursery.start_soon(peers_again.run)
             nursery.start_soon(
                 partial(
                     watch_signals,
                     leave=self._interrupt,
                     leave_at_once=self._leaving.cancel,
-                    read_again=self._read_peers_again,
+                    read_again=peers_again.ask,
                 )
             )
             nursery.start_soon(self._thread.run)
@@ -253,16 +255,16 @@ class Node:
         self.recorder.event("interrupted", signal=name)
         self._living.cancel()
 
-    def _read_peers_again(self) -> None:
-        """SIGHUP: take over a changed peers file."""
-        found = peers_read_again(self.setup)
-        if found is None:
-            return
-        peers, topology = found
-        self._context.replace_peers(peers.names, topology)
-        self.table.replace_peers(peers, self._context.contacts)
-        tell(logging.INFO, f"SIGHUP: {self.setup.options.peers} read again, {len(peers)} peers")
-        self.recorder.event("peers_read_again", peers=len(peers))
+    def _take_peers(self, found: Membership, before: Membership) -> None:
+        """SIGHUP: take over a changed peers file, all of it or, where that raises, nothing."""
+        self._context.replace_peers(found.peers.names, found.topology)
+        try:
+            self.table.replace_peers(found.peers, found.contacts)
+        except Exception:
+            self._context.replace_peers(before.peers.names, before.topology)
+            raise
+        tell(logging.INFO, f"SIGHUP: {self.setup.options.peers} read again, {len(found.peers)} peers")
+        self.recorder.event("peers_read_again", peers=len(found.peers))
 
     def _web(self, address: str) -> Web:
         from gossip.telemetry.web import Web  # costs 50 ms, seldom wanted
