@@ -95,9 +95,14 @@ class TaskSettings(Settings):
         self._origins = origins
         self._notes = tuple(notes)
 
+    def note(self, sentence: str) -> None:
+        """Add what the user should be told at the start, once."""
+        if sentence not in self._notes:
+            self._notes = (*self._notes, sentence)
+
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should be told at the start: keys that a later choice has taken away, and `cautions`."""
+        """What the user should be told at the start: keys that a later choice took away, `note` and `cautions`."""
         return (*self._notes, *cautions(self.protocol, self.merge))
 
     def where(self, section: str) -> str:

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from gossip.config import merge_sizes
 from gossip.errors import SettingError
 from gossip.merging.robust.settings import ROBUST_RULES, check_models, check_subsets
 from gossip.merging.settings import MERGES
@@ -194,3 +195,84 @@ def test_more_liars_than_witnesses_expect_are_refused(enough):
     with pytest.raises(SettingError, match="so at least 3"):
         scenario(**values).graphs()
     scenario(**values, **{"protocol.witnesses": 3}).graphs()
+
+
+# --- graphs that vary ---
+
+TRIMMED = {"merge.kind": "trimmed-mean", "merge.f": 1}
+
+
+def redrawn(kind: str, degree: int) -> dict[str, object]:
+    graph = {"topology.kind": kind, "topology.degree": degree, "topology.time_varying": True}
+    return {"scenario.algorithm": "dfedavg", "scenario.peers": 16, "stop.rounds": 100, **graph, **TRIMMED}
+
+
+@pytest.mark.parametrize("peers", [16, 11])
+def test_rows_of_one_neighbour_that_change_every_round_bear_no_f(peers):
+    values = {
+        "scenario.algorithm": "dfedavg",
+        "scenario.peers": peers,
+        "topology.kind": "one-peer-exponential",
+    }
+    sentence = r"at least 3 models .*; peer peer-\d\d with its at most 1 neighbours in each of the first"
+    with pytest.raises(SettingError, match=sentence):
+        scenario(**values, **TRIMMED).graphs()
+    scenario(**values).graphs()
+    # No merges, no models that are too few.
+    scenario(**values, **TRIMMED, **{"protocol.gossip_steps": 0}).graphs()
+
+
+@pytest.mark.parametrize("kind", ["regular", "random-neighbours"])
+def test_where_every_peer_has_enough_neighbours_in_every_round_nothing_is_said(kind):
+    chosen = scenario(**redrawn(kind, 2))
+    assert chosen.graphs().time_varying
+    assert not chosen.notes
+
+
+def test_a_degree_that_is_drawn_anew_and_always_too_small_is_refused():
+    values = {**redrawn("regular", 3), "merge.f": 2}
+    with pytest.raises(
+        SettingError, match="with its at most 3 neighbours in each of the first 32 rounds has 4"
+    ):
+        scenario(**values).graphs()
+
+
+def test_where_some_rows_are_too_small_in_some_rounds_it_is_said_once():
+    chosen = scenario(**redrawn("erdos-renyi", 4))
+    topology = chosen.graphs()
+    few = sum(any(len(topology.row(i, round)) == 1 for i in range(16)) for round in range(32))
+    assert 0 < few < 32
+    (note,) = chosen.notes
+    assert f"in {few} of the first 32 rounds some peer has fewer" in note
+
+
+@pytest.mark.parametrize("merge_when", ["wake-up", "received", "full"])
+def test_pushes_along_a_graph_that_varies_need_a_memory_of_several_of_its_rounds(merge_when):
+    values = {
+        **PUSH,
+        **TRIMMED,
+        "scenario.peers": 16,
+        "topology.kind": "one-peer-exponential",
+        "protocol.merge_when": merge_when,
+    }
+    with pytest.raises(SettingError, match="has 2 as a rule, because neighbours change and") as refused:
+        scenario(**values).graphs()
+    found = re.search(r"memory = (\d+)", str(refused.value))
+    assert found
+    assert 1 <= int(found[1]) <= 4
+    scenario(**values, **{"protocol.memory": int(found[1])}).graphs()
+
+
+def test_of_a_large_graph_fewer_rounds_are_looked_at_and_a_memory_longer_than_these_counts_all_the_same(
+    monkeypatch,
+):
+    monkeypatch.setattr(merge_sizes, "EDGES_LOOKED_AT_MAX", 1)
+    values = redrawn("erdos-renyi", 12)
+    assert not scenario(**values).notes, "in the first round everybody has enough"
+    scenario(**{**values, "scenario.algorithm": "gossip-learning"}, **{"protocol.memory": 10}).graphs()
+
+
+def test_pushes_to_fewer_contacts_than_f_needs_are_refused_whatever_the_memory():
+    values = {**PUSH, "scenario.peers": 4, "topology.kind": "one-peer-exponential", "protocol.memory": 10}
+    with pytest.raises(SettingError, match="with its 3 neighbours has 4"):
+        scenario(**values, **{"merge.kind": "trimmed-mean", "merge.f": 2, "protocol.witnesses": 3}).graphs()

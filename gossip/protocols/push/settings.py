@@ -129,13 +129,17 @@ class PushSettings(Choice):
         """
         if self.merge_when == "received" and not self.memory:
             return 1
+        absent: float = (1 - self.share(degree)) ** self.periods_seen(degree)
+        return round(degree * (1 - absent))
+
+    def periods_seen(self, degree: int) -> float:
+        """Return how many periods of its neighbours' pushes a merge looks back on, with so many neighbours."""
         periods = float(self.memory)
         if self.merge_when == "wake-up":
             periods += 1
         elif self.merge_when == "full":
             periods += self.buffer_rounds / self.share(degree)
-        absent: float = (1 - self.share(degree)) ** periods
-        return round(degree * (1 - absent))
+        return periods
 
     @property
     def why_few(self) -> str:
