@@ -10,21 +10,10 @@ from __future__ import annotations
 from gossip.net.budget import Bucket
 
 OFFENCES = frozenset(
-    {
-        "garbage",
-        "oversized",
-        "checksum",
-        "sender",
-        "replay",
-        "layout",
-        "flood",
-        "rejected",
-        "slow",
-        "run",
-        "space",
-    }
+    {"garbage", "oversized", "checksum", "sender", "replay", "layout", "flood", "rejected", "slow"}
 )
-"""Reasons of a `PeerError` that hold a peer off. A message that was cut off is none: so ends a peer that is killed."""
+"""Reasons of a `PeerError` that hold a peer off. A message that was cut off is none, for so ends a peer that is killed;
+nor is another run or model, which is put right and comes back."""
 
 ARRIVALS_BURST = 16
 ARRIVALS_PER_S = 1.0

@@ -15,9 +15,10 @@ from gossip.net.budget import MESSAGES_BURST_S
 from gossip.net.receiving import TURN_STEPS
 from gossip.net.standing import ARRIVALS_BURST, ARRIVALS_PER_S
 from gossip.protocols.base import FinishedMessage, Message, ModelMessage
+from gossip.wire.agreement import Agreement
 from gossip.wire.codecs import Float32
 from gossip.wire.messages import Heartbeat, register
-from tests.network import PATIENCE_S, ByHand, Net, Peer, free_ports, model
+from tests.network import AGREEMENT, PATIENCE_S, ByHand, Net, Peer, free_ports, model
 
 
 @register
@@ -314,6 +315,32 @@ def test_a_model_that_comes_on_may_take_as_long_as_its_size_allows(tmp_path: Pat
             await zoe.until(lambda: bool(zoe.messages))
             assert torch.equal(zoe.messages[0][1].model, torch.ones(learned))  # type: ignore[attr-defined]
             assert not zoe.rejected
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+
+
+def test_who_was_killed_or_came_with_other_settings_is_not_held_off(tmp_path: Path) -> None:
+    net = Net(tmp_path, "bob", "zoe")
+    other = Agreement(AGREEMENT.run_id, (("data", "9"), ("local", "2")), AGREEMENT.space_id)
+
+    async def main() -> None:
+        zoe = net.peer(
+            "zoe", contacts=(), learned=1_000_000, offence_wait_min_s=3600.0, offence_wait_max_s=3600.0
+        )
+        wrong, right = net.peer("bob", agreement=other), net.peer("bob", learned=1_000_000, instance="3")
+        async with trio.open_nursery() as nursery:
+            await nursery.start(zoe.table.run)
+            async with net.by_hand("bob", learned=1_000_000) as hand:
+                await hand.come_up(net.ports["zoe"], "zoe")
+                await hand.stream.send([head(hand)[:-1]])
+                await hand.stream.finish()
+                await zoe.until(lambda: "truncated" in zoe.reasons())
+            await nursery.start(wrong.table.run)
+            await zoe.until(lambda: "run" in zoe.reasons())
+            await wrong.table.close("leaving")
+            await nursery.start(right.table.run)
+            await right.until_up("zoe")
             nursery.cancel_scope.cancel()
 
     trio.run(main)
