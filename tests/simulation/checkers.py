@@ -393,6 +393,19 @@ class BothEndsAgree(Checker):
                 )
 
 
+class NobodyIsHurried(Checker):
+    """No honest peer has done more rounds than the quickest one has had time for, whatever liars claim."""
+
+    def completed(self, peer: VirtualPeer, event: RoundCompleted) -> None:
+        if peer.index in getattr(self.simulation, "liars", ()):
+            return
+        could = self.simulation.now / self.limits.training_min_s
+        self.demand(
+            event.round <= could + 1e-6,
+            f"{peer.peer} has done {event.round} rounds in the time of {could:.2f} updates",
+        )
+
+
 class ModelsStayInTheHull(Checker):
     """Averages of numbers lie between the numbers that there were at the beginning."""
 
@@ -413,6 +426,7 @@ CHECKERS: tuple[type[Checker], ...] = (
     WaitsEnd,
     SilenceIsNoticed,
     BothEndsAgree,
+    NobodyIsHurried,
     ModelsStayInTheHull,
 )
 

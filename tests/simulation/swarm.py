@@ -15,11 +15,13 @@ import math
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from gossip.protocols import FinishedMessage, Message, ModelMessage
 from gossip.protocols.settings import RoundsSettings
 from scenarios.sections import Churn, ComputeSettings, Fault, FaultSettings, NetworkSettings
 from scenarios.virtual.compute import ComputeTimes
@@ -42,6 +44,7 @@ KINDS = (
     "erdos-renyi",
     "random-neighbours",
 )
+LIES = ("ahead", "end", "mixed", "silent")
 FAULT_KINDS = ("crash", "leave", "join", "pause", "partition", "churn")
 
 
@@ -64,6 +67,8 @@ class Plan:
     detected_s: float
     heal_s: float
     """When all faults end; 0 where there are none."""
+    liars: dict[int, str]
+    """Who lies about rounds, and how."""
 
     @property
     def calm(self) -> bool:
@@ -73,12 +78,16 @@ class Plan:
     @property
     def patient(self) -> bool:
         """Whether moreover nobody is ever so late that a deadline could pass."""
-        return self.calm and not (
-            self.network.jitter_ms
-            or self.network.loss
-            or self.network.bandwidth_mbps
-            or self.compute.stragglers
-            or self.compute.spread
+        return (
+            not self.liars
+            and self.calm
+            and not (
+                self.network.jitter_ms
+                or self.network.loss
+                or self.network.bandwidth_mbps
+                or self.compute.stragglers
+                or self.compute.spread
+            )
         )
 
     def __str__(self) -> str:
@@ -89,7 +98,8 @@ class Plan:
             f"{' (varying)' if self.topology.time_varying else ''}, {self.rounds} rounds, "
             f"Q = {self.protocol.gossip_steps}, {self.seconds_per_round:.3f} s per update, "
             f"network {network or 'ideal'}, compute {self.compute.model_dump(exclude_defaults=True)}, "
-            f"faults {dict(kinds) or 'none'}, churn {self.faults.churn}, until {self.heal_s:.1f} s"
+            f"liars {self.liars or 'none'}, faults {dict(kinds) or 'none'}, churn {self.faults.churn}, "
+            f"until {self.heal_s:.1f} s"
         )
 
 
@@ -144,6 +154,7 @@ def draw(seed: int) -> Plan:
         faults=faults,
         detected_s=float(rng.uniform(0.5, 10)),
         heal_s=0.0 if calm else horizon_s,
+        liars=_draw_liars(np.random.default_rng([seed, 0x11A6]), topology),
     )
 
 
@@ -212,6 +223,41 @@ def _draw_faults(rng: np.random.Generator, peers: int, horizon_s: float) -> Faul
     return FaultSettings(list=tuple(entries), churn=churn)
 
 
+def _draw_liars(rng: np.random.Generator, topology: Topology) -> dict[int, str]:
+    """Draw liars so that no honest peer has two beside it: whoever else dies, one is no majority of three."""
+    liars: dict[int, str] = {}
+    if rng.random() < 0.5:
+        return liars
+    for candidate in rng.permutation(topology.peers).tolist():
+        beside = set(topology.contacts(candidate))
+        if len(liars) < topology.peers / 4 and not any(
+            beside & set(topology.contacts(other)) or other in beside for other in liars
+        ):
+            liars[candidate] = str(rng.choice(LIES))
+    return liars
+
+
+def _lie(how: str, rng: np.random.Generator, plan: Plan) -> Callable[[Message], Message | None]:
+    """Return what one liar sends instead of a message: its own model, of a round that it chooses."""
+    last, steps = plan.rounds, max(1, plan.protocol.gossip_steps)
+
+    def said(message: Message) -> Message | None:
+        if not isinstance(message, ModelMessage):
+            return FinishedMessage(round=last) if how == "end" else message
+        if how == "silent" or (how == "mixed" and rng.random() < 0.2):
+            return None
+        if how == "mixed" and rng.random() < 0.4:
+            return message
+        if how == "end" or rng.random() < 0.2:
+            return replace(message, round=last, step=0)
+        # Senseless ones are among them.
+        return replace(
+            message, round=int(rng.integers(message.round, last + 2)), step=int(rng.integers(steps))
+        )
+
+    return said
+
+
 def simulate(plan: Plan) -> Outcome:
     """Run a plan through both phases; raise at the first thing that is not as it must be."""
     samples = [max(1, round(1000 * plan.seconds_per_round))] * plan.topology.peers
@@ -227,6 +273,10 @@ def simulate(plan: Plan) -> Outcome:
         faults=not plan.calm,
         detected_s=plan.detected_s,
         seed=plan.seed,
+        liars={
+            peer: _lie(how, np.random.default_rng([plan.seed, 0x11A7, peer]), plan)
+            for peer, how in plan.liars.items()
+        },
     )
     FaultPlan(plan.faults, simulation, detected_s=plan.detected_s)
     if not plan.calm:
@@ -238,7 +288,7 @@ def simulate(plan: Plan) -> Outcome:
     simulation.run_checked(until_s=longest_s)
     _check_progress(plan, simulation, longest_s)
     simulation.checkers.tell("ended")
-    if plan.calm:
+    if plan.calm and not plan.liars:
         _check_calm(plan, simulation)
     return Outcome(
         plan=plan,
@@ -360,6 +410,7 @@ def _run_many(seeds: range) -> int:
         totals["adopted"] += outcome.adopted
         totals["replaced"] += outcome.replaced
         totals["without faults"] += outcome.plan.calm
+        totals.update(f"liars {how}" for how in outcome.plan.liars.values())
         totals.update({f"rejected {reason}": count for reason, count in outcome.rejected.items()})
     seconds = time.perf_counter() - began
     print(f"{len(seeds)} seeds, {events} events in {seconds:.1f} s; {len(failed)} failed {failed[:20]}")

@@ -131,8 +131,11 @@ class WatchedSimulation(Simulation):
         faults: bool = False,
         detected_s: float = 10.0,
         seed: int = 0,
+        liars: Mapping[int, Callable[[Message], Message | None]] | None = None,
     ) -> None:
         peers = topology.peers
+        self.liars = liars or {}
+        """Peer -> what it sends instead of a message; None: nothing."""
         settings = protocol or RoundsSettings()
         learning = CheckedLearning(lambda: self.checkers)
         self.calm = False
@@ -183,6 +186,12 @@ class WatchedSimulation(Simulation):
         raise AssertionError(f"no end after {events_max} events, at {self.now:.3f} s")
 
     def transmit(self, sender: VirtualPeer, name: PeerId, message: Message, connection: int) -> None:
+        lie = self.liars.get(sender.index)
+        if lie is not None:
+            said = lie(message)
+            if said is None:
+                return
+            message = said
         self.checkers.tell("sent", sender, self.by_name[name], message)
         super().transmit(sender, name, message, connection)
 
