@@ -117,9 +117,12 @@ class Among(LonePeer):
         return {name: 1 / len(self.peers) for name in self.contacts}
 
 
-def peer_among(neighbours: int, *, rounds: int = 1000, **options: object) -> tuple[Among, Rounds]:
+def peer_among(
+    neighbours: int, *, rounds: int = 1000, catch_up_rounds: int = 2, **options: object
+) -> tuple[Among, Rounds]:
     ctx = Among("me", ["me", *(f"n{k}" for k in range(neighbours))])
-    protocol = Rounds(RoundsSettings(), rounds=rounds, model=0.0, **options)  # type: ignore[arg-type]
+    chosen = RoundsSettings(catch_up_rounds=catch_up_rounds)
+    protocol = Rounds(chosen, rounds=rounds, model=0.0, **options)  # type: ignore[arg-type]
     protocol.on_start(ctx)
     return ctx, protocol
 
@@ -221,6 +224,19 @@ def test_who_keeps_in_step_with_its_only_neighbour_is_moved_nowhere():
     tell(ctx, protocol, "n0", 900)
     assert [done.round for done in ctx.completed] == [1, 2, 3, 4]
     assert moved_to(ctx) == []
+
+
+def test_who_hears_less_than_most_of_its_neighbours_is_not_in_step_and_keeps_its_credit():
+    ctx, protocol = peer_among(2, away_s=100.0, pace_s=1.0)
+    protocol._senders["n1"].suspect = True
+    for round in range(2 * SETTLED_ROUNDS):
+        ctx.time_s += 1.0
+        ctx.end_training(protocol)
+        tell(ctx, protocol, "n0", round)
+    ctx.time_s += 1.0
+    ctx.end_training(protocol)
+    tell(ctx, protocol, "n1", 900)
+    assert moved_to(ctx) == [106]
 
 
 def test_a_late_peer_that_nobody_may_move_follows_with_its_model():

@@ -140,7 +140,7 @@ def test_a_miss_is_forgiven_for_a_late_model_but_not_for_one_after_rounds_that_w
 
 
 def test_a_model_that_came_too_late_stands_in_for_the_next_one_once():
-    ctx, protocol = peer_among(2)
+    ctx, protocol = peer_among(2, catch_up_rounds=9)
     ctx.end_training(protocol)
     tell(ctx, protocol, "n0", 0)
     ctx.advance(protocol, FLOOR_S + 1)
