@@ -123,6 +123,29 @@ def test_who_comes_back_in_the_middle_of_a_step_does_not_lengthen_it():
     assert protocol.tag == (1, 0)
 
 
+def test_when_one_goes_away_those_who_have_come_may_be_most_and_the_habitually_late_are_spared():
+    ctx, protocol = peer_among(4)
+    for _ in range(3):
+        protocol._sender("n3").observe((0, 0), 30.0)
+    ctx.end_training(protocol)
+    tell(ctx, protocol, "n0", 0)
+    tell(ctx, protocol, "n1", 0)
+    assert protocol.waiting_for == {"n2", "n3"}
+    ctx.down.add("n2")
+    protocol.on_peer(ctx, "n2", False)
+    assert protocol.tag == (1, 0)
+
+
+def test_who_has_finished_does_not_send_a_late_neighbour_what_it_was_sent_before():
+    ctx, protocol = peer_among(1, rounds=1)
+    ctx.end_training(protocol)
+    ctx.advance(protocol, RoundsSettings().deadline_cap_s + 1)
+    assert ctx.finished is not None
+    assert len(ctx.take(ModelMessage)) == 1
+    tell(ctx, protocol, "n0", 0)
+    assert ctx.take(ModelMessage) == []
+
+
 def test_a_miss_is_forgiven_for_a_late_model_but_not_for_one_after_rounds_that_were_passed_over():
     ctx, protocol = peer_among(2)
     ctx.end_training(protocol)
