@@ -53,6 +53,13 @@ class NodeSettings(Settings):
     linger_s: float = Field(
         30.0, ge=0, description="after the last round, answer slower neighbours for at most so long"
     )
+    linger_down_s: float = Field(
+        10.0,
+        ge=0,
+        description="of these, wait for one that is down only so long from when it went, linger_s at most: a process "
+        "that is started again is back in 5 to 10 s; larger serves slower restarts, and a death near the end "
+        "then costs every neighbour as much",
+    )
     neighbours_min: int = Field(
         1, ge=0, description="fewer live neighbours than this: exit 3 at the start, 6 after quorum_timeout_s"
     )

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import trio
 
 from gossip.telemetry.containment import Containment
 
+if TYPE_CHECKING:
+    from gossip.telemetry.web import Web
+
 PAUSE_S = 1.0
 PAUSE_S_MAX = 60.0
 """Between two beginnings: whoever has moved the obstacle away waits a minute at most."""
+
+METRICS_S = 1.0
+"""How fresh exported metrics are; Prometheus asks every 15 s or so."""
 
 
 async def keep_up(
@@ -35,3 +42,11 @@ async def keep_up(
             contained.failed(what, error)
         await trio.sleep(pause_s)
         pause_s = min(2 * pause_s, PAUSE_S_MAX)
+
+
+async def publish(web: Web, status: Callable[[], Mapping[str, Any]], contained: Containment) -> None:
+    """Give the page the newest status, until cancelled."""
+    while True:
+        with contained("metrics not exported"):
+            web.publish(status())
+        await trio.sleep(METRICS_S)

@@ -20,11 +20,12 @@ from gossip.merging.sanitise import MUTED, Refusal
 from gossip.net.neighbours import Agreement, NeighbourTable
 from gossip.node.context import NodeContext
 from gossip.node.handles import Deferred
+from gossip.node.lingering import Lingering
 from gossip.node.phases import Phases
 from gossip.node.quorum import Quorum
 from gossip.node.recorder import Recorder
 from gossip.node.report import status_of
-from gossip.node.services import keep_up
+from gossip.node.services import keep_up, publish
 from gossip.node.setup import Membership, Setup
 from gossip.node.signals import PeersAgain, watch_signals
 from gossip.node.status import serve_status
@@ -52,9 +53,6 @@ logger = logging.getLogger("gossip.node")
 
 TICK_S = 0.5
 """How often conditions with a deadline (start, quorum, linger) are looked at when nothing happens."""
-
-METRICS_S = 1.0
-"""How fresh exported metrics are; Prometheus asks every 15 s or so."""
 
 
 class Node:
@@ -129,6 +127,9 @@ class Node:
             listen=setup.options.listen,
         )
         self.quorum = Quorum(settings.node, self.table, lambda: self._context.contacts)
+        self._lingering = Lingering(
+            settings.node, is_up=self.table.is_up, finished=self.quorum.finished, clock=time.monotonic
+        )
 
     # --- the life of the node ---
 
@@ -162,7 +163,7 @@ class Node:
             )
             if self.setup.options.metrics is not None:
                 self.web = self._web(self.setup.options.metrics)
-                nursery.start_soon(self._publish, self.web)
+                nursery.start_soon(publish, self.web, self.status, self.contained)
             self.recorder.started(self.rounds_done)
             if self.setup.checkpoint is None:
                 self.recorder.save(self._start, self.protocol.snapshot())
@@ -225,10 +226,10 @@ class Node:
         return self.setup.membership.everybody and (self.setup.checkpoint is not None or self._spoken_to)
 
     async def _linger(self) -> None:
-        """Answer slower neighbours until none can need it, at most `linger_s`."""
-        deadline_s = trio.current_time() + self._settings.node.linger_s
-        while self.protocol.needed() and trio.current_time() < deadline_s:
-            await self._wait_for_activity(until_s=deadline_s)
+        """Answer slower neighbours until none can need it, see `Lingering`."""
+        self._lingering.begin()
+        while self.protocol.needed() and self._lingering.awaited(self._context.contacts):
+            await self._wait_for_activity()
 
     async def _leave(self) -> None:
         """Save what is done, tell the neighbours, close."""
@@ -271,12 +272,6 @@ class Node:
 
         return Web(address, version=__version__)
 
-    async def _publish(self, web: Web) -> None:
-        while True:
-            with self.contained("metrics not exported"):
-                web.publish(self.status())
-            await trio.sleep(METRICS_S)
-
     # --- events for the protocol ---
 
     def _handle(self, handler: Callable[[], None]) -> None:
@@ -304,6 +299,8 @@ class Node:
     def _on_peer(self, peer: PeerId, up: bool) -> None:
         if up:
             self.quorum.finished.discard(peer)
+        else:
+            self._lingering.went(peer)
         self.recorder.event("peer_up" if up else "peer_down", other=peer)
         if self.state in ("starting", "waiting"):
             self._activity.set()

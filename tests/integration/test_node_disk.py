@@ -382,7 +382,7 @@ def test_a_disk_that_hangs_keeps_neither_the_node_from_leaving_nor_its_neighbour
 def test_metrics_are_served_while_a_node_learns_and_their_failure_ends_nothing(
     options: NodeOptions, monkeypatch: pytest.MonkeyPatch, trouble: str
 ) -> None:
-    monkeypatch.setattr("gossip.node.shell.METRICS_S", 0.01)
+    monkeypatch.setattr("gossip.node.services.METRICS_S", 0.01)
     answers: dict[str, int] = {}
 
     def ask(port: int, path: str) -> int:

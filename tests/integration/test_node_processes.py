@@ -12,7 +12,16 @@ from gossip.storage.run_record import read_lines
 from tests.integration.homes import Running, all_ended, eventually, make_homes
 
 NAMES = ("alice", "bob", "carol")
-TASK = ("--rounds", "120", "--set", "local.epochs=2", "--set", "node.linger_s=20.0")
+TASK = (
+    "--rounds",
+    "120",
+    "--set",
+    "local.epochs=2",
+    "--set",
+    "node.linger_s=20.0",
+    "--set",
+    "node.linger_down_s=20.0",
+)
 
 
 def test_three_processes_learn_through_a_kill_and_an_interrupt(tmp_path):
@@ -81,3 +90,15 @@ def test_insecure_is_loud_and_needs_no_certificates(tmp_path):
     with all_ended(nodes):
         assert [node.process.wait(60) for node in nodes] == [0, 0]
     assert all("INSECURE" in line for line in nodes[0].said().splitlines())
+
+
+def test_a_death_near_the_end_does_not_hold_up_who_is_finished(tmp_path):
+    make_homes(tmp_path, ("alice", "bob"))
+    task = ("--rounds", "30", "--set", "local.epochs=2", "--set", "node.neighbours_min=0")
+    task = (*task, "--set", "node.linger_s=100000.0", "--set", "node.linger_down_s=0.5")
+    nodes = [Running(tmp_path, name, *task) for name in ("alice", "bob")]
+    with all_ended(nodes):
+        eventually(lambda: nodes[0].round() >= 3, "they learn")
+        nodes[1].signal(signal.SIGKILL)
+        assert nodes[0].process.wait(60) == 0, nodes[0].said()
+    assert read_lines(tmp_path / "alice" / "metrics.jsonl")[-1]["round"] == 30

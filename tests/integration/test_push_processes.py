@@ -19,6 +19,7 @@ SMALL = {
     "topology.kind": "ring",
     "stop.rounds": 30,
     "node.linger_s": 60.0,
+    "node.linger_down_s": 60.0,
     "evaluate.every": 10,
 }
 

@@ -81,7 +81,7 @@ class Run:
         task = ["--algorithm", "dfedsam-mgs", "--topology", "ring", "--rounds", str(rounds)]
         for setting in (
             "model.hidden=[32]", "local.epochs=1", "data.partition.kind=iid", "node.start_timeout_s=20.0",
-            "protocol.deadline_floor_s=0.5", "node.linger_s=30.0", "net.backoff_max_s=1.0",
+            "protocol.deadline_floor_s=0.5", "node.linger_s=30.0", "node.linger_down_s=30.0", "net.backoff_max_s=1.0",
         ):  # fmt: skip
             task += ["--set", setting]
         self.arena = Arena(started, names, task=task, orders={"pace_s": 0.1})
