@@ -129,6 +129,23 @@ def test_fewer_liars_than_witnesses_never_have_the_most_of_what_a_peer_begins_fr
     assert (beginning.age, beginning.sender) in {(each.age, each.sender) for each in kept}
 
 
+@given(st.integers(100, 10_000), st.integers(100, 2**53), st.integers(1, 50), st.booleans())
+def test_with_two_contacts_the_larger_claim_weighs_no_more_and_the_own_model_counts(
+    age, lie, own_age, by_age
+):
+    settings = PushSettings(weighting="age" if by_age else "uniform")
+    ahead = sorted([Kept(age, "p1", 1, None), Kept(lie, "p2", 1, None)], key=lambda each: each.age)
+    beginning = find_beginning(ahead, settings, own_age=own_age, contacts=2)
+    assert beginning is not None
+    first, second = beginning.weights
+    assert first == pytest.approx(second)
+    assert 0 < beginning.own_weight <= 1 / 3 + 1e-9
+    assert beginning.age == min(age, lie)
+    assert find_beginning(ahead, settings, own_age=0, contacts=2) is None, "an untrained model counts as none"
+    assert find_beginning(ahead, settings, own_age=own_age, contacts=3) is None, "a third may come"
+    assert find_beginning(ahead[:1], settings, own_age=own_age, contacts=1) is None
+
+
 @given(ages, st.lists(ages, min_size=2, max_size=8), st.integers(0, 2**53))
 def test_one_liar_among_honest_neighbours_moves_an_age_by_one_at_most(own, honest, lie):
     oldest = max(own, *honest)
