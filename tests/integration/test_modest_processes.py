@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -126,3 +129,51 @@ def test_fedavg_has_a_central_peer_which_no_node_is(tmp_path):
             out=tmp_path / "run",
             overrides={"scenario.algorithm": "fedavg", "protocol.kind": "fedavg"},
         )
+
+
+LIED_TO = """
+algorithm = "modest"
+[data]
+source = "digits"
+partition = { kind = "iid" }
+[model]
+name = "mlp"
+hidden = [16]
+[local]
+steps = 20
+[protocol]
+kind = "modest"
+aggregators = 3
+[evaluate]
+every = 25
+[stop]
+rounds = 25
+"""
+
+
+def test_five_nodes_learn_to_the_end_with_one_that_tells_all_lies_at_once(tmp_path):
+    """Of rounds, of the end, of numbers, of others, and with false models, ten times a second."""
+    names = ["alice", "bob", "carol", "dave", "erin"]
+    peers = homes.make_homes(tmp_path, [*names, "mallory"])
+    task = tmp_path / "task.toml"
+    task.write_text(LIED_TO)
+    liar = [sys.executable, "-m", "tests.integration.modest_liar", "lies"]
+    with (tmp_path / "mallory.log").open("w") as log:
+        mallory = subprocess.Popen(
+            [*liar, str(peers), str(tmp_path / "mallory"), str(task)],
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+    try:
+        nodes = [homes.Running(tmp_path, name, "--task", str(task)) for name in names]
+        with homes.all_ended(nodes):
+            for node in nodes:
+                assert node.process.wait(homes.PATIENCE_S) == 0, node.said()
+    finally:
+        mallory.kill()
+        mallory.wait()
+    for name in names:
+        said = json.loads((tmp_path / name / "summary.json").read_text())
+        assert (said["state"], said["rounds"]) == ("finished", 25)
+        assert said["accuracy"] > 0.85

@@ -112,6 +112,37 @@ def test_what_one_peer_says_of_the_last_round_moves_nobody(lie):
     assert [model for _, model, _ in ctx.training] == [8.0]
 
 
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("lie", LIES)
+def test_whoever_has_no_connection_but_to_a_liar_believes_it_no_more(lie, begun):
+    """Before it has begun, too: others may begin, and speak, earlier."""
+    ctx, protocol = six()
+    ctx.time_s = 1000.0
+    ctx.down.update(SIX[1:5])
+    if begun:
+        protocol.on_start(ctx)
+    protocol._core.since_s = 1000.0 if begun else protocol._core.since_s
+    for _ in range(40):
+        protocol.on_message(ctx, "p05", LIES[lie]())
+        ctx.advance(protocol, 1.0)
+    assert protocol.round <= 2
+    assert ctx.finished is None
+    assert max([0, *ctx.trained]) <= 2
+
+
+def test_whoever_can_reach_at_most_f_others_goes_on_with_its_own_models():
+    ctx, protocol = six(stall_s=5.0, aggregate_timeout_s=2.0)
+    ctx.down.update(SIX[1:5])
+    protocol.on_start(ctx)
+    for _ in range(400):
+        ctx.advance(protocol, 0.5)
+        if ctx.training:
+            ctx.end_training(protocol)
+        answer_pings(ctx, protocol)
+    assert ctx.finished is not None or protocol.round > 10
+    assert all(not received for _, _, received in ctx.merged)
+
+
 def test_an_order_out_of_turn_waits_until_those_before_it_have_had_their_time():
     round = turn_of_others(3)
     ctx, protocol = at_round(round)

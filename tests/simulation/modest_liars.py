@@ -77,6 +77,9 @@ IDLE = (AggregateMessage, TrainMessage, NewestMessage)
 KINDS = ("idle", "silent", "lies", *LIES)
 """`lies`: all of them."""
 
+POISONER = "false"
+"""Begins the rounds that are its turn with a false model; there have to be several aggregators against it."""
+
 
 class Villain:
     """One peer's misbehaviour."""
@@ -91,6 +94,8 @@ class Villain:
         """Return what leaves the peer in place of a message of its protocol, or None."""
         if self._kind == "silent" or (self._kind == "idle" and isinstance(message, IDLE)):
             return None
+        if self._kind == POISONER and isinstance(message, TrainMessage | NewestMessage):
+            return replace(message, model=POISON)
         if self._lies and isinstance(message, NewestMessage):
             return replace(message, model=POISON)
         if self._lies and isinstance(message, AggregateMessage | TrainMessage):

@@ -9,7 +9,7 @@ import pytest
 from gossip.protocols.modest.settings import ModestSettings
 from scenarios.sections import NetworkSettings
 from tests.simulation import modest_swarm
-from tests.simulation.modest_liars import KINDS
+from tests.simulation.modest_liars import KINDS, POISONER
 from tests.simulation.modest_swarm import ModestWorld
 
 ROUNDS = 100
@@ -67,6 +67,27 @@ def test_with_f_of_two_two_of_eight_may(kinds):
     world.run(until_s=600)
     assert all(peer.finished for peer in world.peers if peer.index not in (2, 5))
     world.honesty.check_end()
+
+
+def poisoned(aggregators: int, *, silent: bool = False) -> list[float]:
+    """Return the models that each average was, of honest peers among whom one begins its rounds with a false model."""
+    world = ModestWorld(
+        8,
+        ModestSettings(aggregators=aggregators, liars=2 if silent else 1),
+        rounds=40,
+        villains={2: POISONER, **({5: "idle"} if silent else {})},
+        update=lambda model, peer, round: 0.9 * model + 0.1 * (peer % 2),
+    )
+    world.start()
+    world.run(until_s=600)
+    assert all(peer.finished for peer in world.peers if peer.index not in world.villains)
+    return [event.model for _, peer, event in world.completed if int(peer[1:]) not in world.villains]
+
+
+def test_what_a_single_aggregator_begins_a_round_with_is_trusted_and_of_three_it_is_what_most_say():
+    assert max(poisoned(1)) > 1
+    assert max(poisoned(3)) <= 1
+    assert max(poisoned(5, silent=True)) <= 1
 
 
 @pytest.mark.parametrize("seeds", [range(8), range(8, 16)], ids=str)

@@ -107,7 +107,7 @@ class Aggregator:
             due = core.has("H2") and ctx.now() + CLOCK_S >= inbox.began_s + self._patience_s(
                 ctx, round, inbox
             )
-            if len(inbox.models) >= self._needed(ctx, round, inbox, due=due) and self._believed(ctx, round):
+            if len(inbox.models) >= self._needed(ctx, round, inbox, due=due) and self._believed(round):
                 self._average(ctx, round)
                 continue
             if due and ctx.now() + CLOCK_S >= inbox.again_s:
@@ -147,16 +147,15 @@ class Aggregator:
         core, settings = self._core, self._core.settings
         addressed = self._addressed(ctx, round, inbox)
         least = min(core.liars + 1, len(core.addressed(ctx, round - 1)))
+        if due and core.me in inbox.models and core.outnumbered(ctx):
+            return settings.models_min  # it is its own, which it knows to be honest
         if due:
             return max(settings.models_min, least)
         return max(round_up(settings.success_fraction * addressed), least)
 
-    def _believed(self, ctx: Context, round: int) -> bool:
+    def _believed(self, round: int) -> bool:
         """Whether the round before may have been trained, for all that this peer knows."""
-        core = self._core
-        if not core.cautious or round <= core.round + 1:
-            return True
-        return core.outnumbered(ctx) and ctx.now() - core.since_s >= core.patience.stall_s()
+        return not self._core.cautious or round <= self._core.round + 1
 
     def _patience_s(self, ctx: Context, round: int, inbox: Inbox) -> float:
         """Return how long after its first model a round is averaged without the missing ones.

@@ -104,6 +104,7 @@ class Core:
                     (str(p), int(c), bool(left), int(a)) for p, c, left, a in json.loads(self._remembered)
                 )
                 self.me = ctx.peer
+                self.since_s = ctx.now()  # others may speak to us before we begin
             if self._server_place is not None:
                 self._server = ctx.peers[self._server_place]
             elif self.cautious:
@@ -293,7 +294,7 @@ class Core:
         return self.living(ctx, round)[: self.settings.sample_size]
 
     def outnumbered(self, ctx: Context) -> bool:
-        """Return whether so few others can be reached that f + 1 can never say the same."""
+        """Return whether so few others can be reached that all of them may lie: then a peer goes on alone."""
         return sum(ctx.is_up(peer) for peer in ctx.contacts) <= self.liars
 
     def draw(self, ctx: Context, purpose: str) -> np.random.Generator:

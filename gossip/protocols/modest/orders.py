@@ -20,11 +20,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from gossip.protocols.base import Context, PeerId
+from gossip.protocols.base import Context, Model, PeerId
 from gossip.protocols.modest.core import NONCE_MAX, Core
 from gossip.protocols.modest.messages import PingMessage, TrainMessage
 from gossip.protocols.modest.sampling import CLOCK_S
 from gossip.protocols.modest.suspicion import AVERAGING
+from gossip.protocols.modest.votes import Votes
 
 HOLD = "hold"
 
@@ -47,15 +48,24 @@ class Orders:
     Args:
         core: what the roles share.
         begin: trains; returns whether the order was new.
+        train: trains (round, how many do, model).
     """
 
-    def __init__(self, core: Core, begin: Callable[[Context, PeerId, TrainMessage], bool]) -> None:
+    def __init__(
+        self,
+        core: Core,
+        *,
+        begin: Callable[[Context, PeerId, TrainMessage], bool],
+        train: Callable[[Context, int, int, Model], None],
+    ) -> None:
         self._core = core
         self._begin = begin
+        self._train = train
         self._held: dict[PeerId, _Held] = {}
         self._asked: dict[int, int] = {}
         self._probed: dict[PeerId, float] = {}
         self._rings_s = float("inf")
+        self._votes = Votes(core)
 
     def hear(self, ctx: Context, sender: PeerId, message: TrainMessage) -> None:
         """Begin a round, hold the order, or refuse it."""
@@ -80,8 +90,18 @@ class Orders:
         else:
             self._hold(ctx, sender, message, place)
 
+    def vote(self, ctx: Context, sender: PeerId, *, round: int, expected: int, model: Model) -> None:
+        """Compare an average with the others of its round, where several are made; else begin with it."""
+        if not self._votes.matter:
+            self._core.prove(round)
+            self._train(ctx, round, expected, model)
+            return
+        self._votes.cast(ctx, sender, round=round, expected=expected, model=model)
+        self._count_votes(ctx)
+
     def look(self, ctx: Context) -> None:
         """Follow what may be followed now. Called whenever more is known."""
+        self._count_votes(ctx)
         if not self._held:
             return
         core, now_s = self._core, ctx.now()
@@ -142,18 +162,34 @@ class Orders:
     def stop(self, ctx: Context) -> None:
         """Nothing begins any more."""
         self._held.clear()
+        self._votes.clear()
         self._probed.clear()
         self._rings_s = float("inf")
         ctx.cancel_timer(HOLD)
 
     # --- ---
 
+    def _count_votes(self, ctx: Context) -> None:
+        decided = self._votes.decided(ctx)
+        if decided is not None:
+            self._core.prove(decided[0])
+            self._train(ctx, *decided)
+        due_s = self._votes.due_s()
+        if due_s is not None and due_s < self._rings_s:
+            self._rings_s = due_s
+            ctx.set_timer(HOLD, max(0.0, due_s - ctx.now()))
+
     def _follow(self, ctx: Context, sender: PeerId, message: TrainMessage) -> None:
         core = self._core
         if core.cautious:
-            core.prove(message.round)
+            if not self._votes.matter:
+                core.prove(message.round)
             core.merge_view(sender, message)
             core.suspicions.delivered(sender, AVERAGING)
+            if self._votes.matter:
+                expected = min(message.expected, core.settings.sample_size)
+                self.vote(ctx, sender, round=message.round, expected=expected, model=message.model)
+                return
         if not self._begin(ctx, sender, message) and message.round < core.train_round:
             core.rejected(ctx, sender, "stale")
 
@@ -176,8 +212,7 @@ class Orders:
         """Return when an order may be followed: infinite where its round is not believed."""
         core = self._core
         if round > core.round + 1:
-            alone = core.outnumbered(ctx) and ctx.now() - core.since_s >= core.patience.stall_s()
-            return ctx.now() if alone else float("inf")
+            return float("inf")
         if not place or round <= core.round:
             return ctx.now()
         return core.since_s + place * core.patience.round_s()

@@ -14,8 +14,9 @@ of them say so (`claims`), and what time has passed (`orders`, `patience`). A pe
 alone (`membership`), counts are never taken from a message (`aggregator`), and the end is believed when more than f
 say so (`ending`). So f peers that lie about rounds, numbers, others or the end, or keep silent, cost some time and
 change no model. What they still can do: a liar that is in a sample sends a false model, which is one of s in an
-average, as under any protocol (`[merge]` is for that); and with a = 1 a liar that is a round's aggregator, as it is in
-one round of n/f, is trusted with that round's average, except the last.
+average, as under any protocol (`[merge]` is for that); and with a ≤ 2·f a liar that is a round's aggregator, as it is
+in one round of n/f with a = 1, is trusted with what that round begins from – if it is one of the last rounds, so is the
+result. With a > 2·f participants train what most aggregators agree on (`votes`), and that is not so.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class Modest(Protocol):
         self._trainer = Trainer(core, self._aggregator)
         self._membership = Membership(core)
         self._ending = Ending(core)
-        self._orders = Orders(core, self._begin)
+        self._orders = Orders(core, begin=self._begin, train=self._train)
         self._restart = Restart(core, deliver=self._deliver, final=self._final, blame=self._trainer.blame)
         self._aggregator.ask = self._trainer.ask = self._orders.ask
         self._aggregator.deliver = self._deliver
@@ -161,7 +162,8 @@ class Modest(Protocol):
         if self._fresh and core.round == 0:
             first = core.order(1)[: core.settings.sample_size]
             if core.me in first:
-                self._deliver(ctx, 1, len(first), core.model)
+                core.prove(1)
+                self._train(ctx, 1, len(first), core.model)
 
     def on_leave(self, ctx: Context) -> None:
         """Say so, and do nothing any more: whoever still writes to us must not bring us back."""
@@ -331,7 +333,10 @@ class Modest(Protocol):
 
     def _deliver(self, ctx: Context, round: int, expected: int, model: Model) -> None:
         """What we send to ourselves."""
-        self._core.prove(round)
+        self._orders.vote(ctx, self._core.me, round=round, expected=expected, model=model)
+
+    def _train(self, ctx: Context, round: int, expected: int, model: Model) -> None:
+        """Train what has been decided."""
         self._trainer.begin(ctx, self._core.me, round=round, expected=expected, model=model)
 
     # --- the end ---
