@@ -95,9 +95,12 @@ class Recorder:
         self._round_began_s = time.monotonic()
 
     def _put_back(self, round: int) -> None:
-        nonsense = self._record.resume_at(round)
-        if nonsense:
-            logger.warning("%d lines of metrics.jsonl were no measurements and are dropped", nonsense)
+        found = self._record.resume_at(round)
+        if found.nonsense:
+            logger.warning("%d lines of metrics.jsonl were no measurements and are dropped", found.nonsense)
+        if round:
+            # A kill between a checkpoint and its line leaves a gap, which is nowhere else to be seen.
+            self._record.event("records_put_back", round=round, measured=found.measured)
 
     def event(self, name: str, **details: Any) -> None:
         """Add a line to events.jsonl."""

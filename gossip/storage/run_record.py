@@ -10,6 +10,7 @@ import stat
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,16 @@ OWN_FILES = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class PutBack:
+    """What a resume has found in metrics.jsonl."""
+
+    measured: int = 0
+    """The newest round that has a line, 0 where none has."""
+    nonsense: int = 0
+    """Lines before the last one that were no measurements, and were dropped."""
+
+
 class RunRecord:
     """Appends one JSON object per line; a line is written whole."""
 
@@ -32,25 +43,22 @@ class RunRecord:
         self._home = home
         self._peer = peer
 
-    def resume_at(self, round: int) -> int:
-        """Drop what is told of rounds after `round`: they will be done again. A torn last line goes, too.
-
-        Returns:
-            How many lines before the last one were nonsense, and went as well.
-        """
+    def resume_at(self, round: int) -> PutBack:
+        """Drop what is told of rounds after `round`: they will be done again. A torn last line goes, too."""
         (self._home / "summary.json").unlink(missing_ok=True)
         path = self._home / "metrics.jsonl"
         if not path.exists():
-            return 0
+            return PutBack()
         lines = _lines(path)
         entries = [_parsed(line) for line in lines]
         kept = [entry for entry in entries if entry is not None and _is_of(entry, round)]
         write_atomically(path, "".join(_line(entry) for entry in kept).encode())
-        return sum(
+        nonsense = sum(
             1
             for line, entry in zip(lines[:-1], entries[:-1], strict=True)
             if line.strip() and (entry is None or not isinstance(entry.get("round"), int))
         )
+        return PutBack(measured=max((entry["round"] for entry in kept), default=0), nonsense=nonsense)
 
     def metrics(self, entry: Mapping[str, Any]) -> None:
         """Add one evaluated round."""

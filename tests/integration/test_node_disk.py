@@ -268,6 +268,18 @@ def test_nonsense_among_the_measurements_is_dropped_with_a_sentence_on_resume(
     assert f"{len(NONSENSE)} lines of metrics.jsonl were no measurements and are dropped" in caplog.text
 
 
+def test_a_measurement_that_a_kill_took_is_a_gap_that_the_next_start_tells(options: NodeOptions) -> None:
+    assert run(options, "stop.rounds=3") == ExitCode.DONE
+    path = options.home / "metrics.jsonl"
+    path.write_bytes(
+        b"".join(path.read_bytes().splitlines(keepends=True)[:2])
+    )  # the third's checkpoint is there
+    assert run(options, "stop.rounds=5") == ExitCode.DONE
+    assert rounds_told(options.home) == [1, 2, 4, 5]
+    told = [e for e in read_lines(options.home / "events.jsonl") if e["event"] == "records_put_back"]
+    assert [(each["round"], each["measured"]) for each in told] == [(3, 2)]
+
+
 def test_a_home_in_which_nothing_can_be_written_is_refused_before_the_run(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").write_text("a file")
     with pytest.raises(SettingError, match=r"cannot be used: .*checkpoints is no folder"):
