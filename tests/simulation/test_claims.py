@@ -136,6 +136,17 @@ def moved_to(ctx: LonePeer) -> list[int]:
     return [event.round for event in ctx.events if isinstance(event, ModelAdopted)]
 
 
+def wait_out(ctx: Among, protocol: Rounds, seconds: float) -> None:
+    """Let time pass until the present step has ended without those who keep silent, and train."""
+    for _ in range(100):
+        if ctx.training:
+            break
+        ctx.time_s += seconds
+        protocol.on_timer(ctx, "deadline")
+    ctx.time_s += 1.0
+    ctx.end_training(protocol)
+
+
 tags = st.tuples(st.integers(-1, 30), st.integers(0, 3))
 
 
@@ -190,9 +201,10 @@ def test_no_claim_spares_a_peer_its_own_last_round(neighbours):
     assert ctx.finished is None
     assert ctx.trained == [0, 9]
     ctx.end_training(protocol)
-    # The final models stand in for those of the last round, which will not be sent.
+    # The final models are merged in place of those of the last round, which will not be sent.
     assert ctx.finished is not None
-    assert [each.model for each in ctx.merged[-1][2]] == [8.0] * neighbours
+    assert {each.sender for merge in ctx.merged for each in merge[2]} == set(ctx.contacts)
+    assert {each.model for merge in ctx.merged for each in merge[2]} == {8.0}
     assert ctx.completed[-1].heard == 0
 
 
@@ -226,17 +238,19 @@ def test_who_keeps_in_step_with_its_only_neighbour_is_moved_nowhere():
     assert moved_to(ctx) == []
 
 
-def test_who_hears_less_than_most_of_its_neighbours_is_not_in_step_and_keeps_its_credit():
+def test_who_hears_neither_of_two_neighbours_is_not_in_step_and_keeps_its_credit():
     ctx, protocol = peer_among(2, away_s=100.0, pace_s=1.0)
-    protocol._senders["n1"].suspect = True
-    for round in range(2 * SETTLED_ROUNDS):
+    for known in protocol._senders.values():
+        known.suspect = True
+    for _ in range(2 * SETTLED_ROUNDS):
         ctx.time_s += 1.0
         ctx.end_training(protocol)
-        tell(ctx, protocol, "n0", round)
     ctx.time_s += 1.0
     ctx.end_training(protocol)
     tell(ctx, protocol, "n1", 900)
-    assert moved_to(ctx) == [106]
+    ctx.time_s += 1.0
+    ctx.end_training(protocol)
+    assert moved_to(ctx) == [107]
 
 
 def test_a_late_peer_that_nobody_may_move_follows_with_its_model():
@@ -249,6 +263,67 @@ def test_a_late_peer_that_nobody_may_move_follows_with_its_model():
     assert ctx.merged[-1][2][0].weight == 0.5
     assert ctx.completed[-1].model == pytest.approx(100.0, abs=2.0)
     assert {done.heard for done in ctx.completed} == {0}
+
+
+def test_one_message_of_one_far_ahead_changes_one_step_and_the_next_one_another():
+    ctx, protocol = peer_among(3, rounds=100)
+    tell(ctx, protocol, "n0", 50, model=100.0)
+    for _ in range(5):
+        ctx.end_training(protocol)
+        for name in ("n1", "n2"):
+            tell(ctx, protocol, name, protocol.tag[0], model=0.0)
+    zeros_aside = [each.model for merge in ctx.merged for each in merge[2] if each.sender == "n0"]
+    assert zeros_aside == [100.0]
+    tell(ctx, protocol, "n0", 50, model=200.0)
+    ctx.end_training(protocol)
+    for name in ("n1", "n2"):
+        tell(ctx, protocol, name, protocol.tag[0], model=0.0)
+    assert [each.model for each in ctx.merged[-1][2] if each.sender == "n0"] == [200.0]
+
+
+def test_one_message_of_one_alone_moves_a_peer_once_however_much_time_it_loses():
+    ctx, protocol = peer_among(1, away_s=4.0, pace_s=1.0)
+    wait_out(ctx, protocol, 30.0)
+    tell(ctx, protocol, "n0", 900, model=100.0)
+    (first,) = moved_to(ctx)
+    for _ in range(5):
+        ctx.time_s += 30.0
+        wait_out(ctx, protocol, 30.0)
+    assert moved_to(ctx) == [first]
+    assert len(ctx.merged) == 1
+    tell(ctx, protocol, "n0", 901, model=100.0)
+    wait_out(ctx, protocol, 30.0)
+    assert len(moved_to(ctx)) == 2, "by the next one it is"
+
+
+@pytest.mark.parametrize("silent_s", [0.5, 5.0, 50.0])
+def test_of_two_neighbours_one_in_step_is_enough_for_the_other_to_move_nobody(silent_s):
+    ctx, protocol = peer_among(2, pace_s=1.0)
+    wait_out(ctx, protocol, silent_s)
+    for _ in range(3 * SETTLED_ROUNDS):
+        # The other one keeps silent, and is waited for until the deadline.
+        tell(ctx, protocol, "n0", protocol.tag[0])
+        wait_out(ctx, protocol, silent_s)
+    for _ in range(3):
+        tell(ctx, protocol, "n1", 900)
+        tell(ctx, protocol, "n0", protocol.tag[0])
+        wait_out(ctx, protocol, silent_s)
+    assert moved_to(ctx) == []
+    assert len(ctx.completed) > 3 * SETTLED_ROUNDS
+
+
+def test_whoever_waits_beside_a_neighbour_in_step_is_not_moved_by_whom_it_waits_for():
+    ctx, protocol = peer_among(2, pace_s=1.0)
+    wait_out(ctx, protocol, 1.0)
+    for _ in range(2 * SETTLED_ROUNDS):
+        here = protocol.tag[0]
+        for name in ctx.contacts:
+            tell(ctx, protocol, name, here)
+        wait_out(ctx, protocol, 1.0)
+    tell(ctx, protocol, "n0", protocol.tag[0])
+    ctx.time_s += 50.0
+    tell(ctx, protocol, "n1", 900)
+    assert moved_to(ctx) == []
 
 
 def test_a_neighbour_that_is_gone_or_hardly_ahead_has_nobody_stand_in_for_it():

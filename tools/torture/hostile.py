@@ -213,7 +213,8 @@ HARMLESS = "none"
 
 CASES: tuple[Case, ...] = (
     # What a claim may do.
-    _case("one model of the last round", RING, "claim", round="last", targets=("n0",)),
+    # n2, whom the enemy does not call, begins some seconds after the others, and rightly catches up.
+    _case("one model of the last round", RING, "claim", round="last", targets=("n0",), adopts=True),
     _case("models of the last round, to all", RING_MEDIAN, "claim", round="last", every_s=0.5),
     _case("three rounds ahead, always", RING_MEDIAN, "claim", round=3, every_s=0.2),
     _case("finished at once", RING, "finished"),

@@ -7,7 +7,8 @@ than that without moving it, and fewer than m cannot move it at all.
 That demand cannot be made where there is nobody to ask: one neighbour alone, or two of whom one is late as well (two
 late neighbours would hold each other back for good). Then a claim is believed as far as the own clock allows: a peer
 that has lost time, because it was stopped, cut off or killed, can know how many rounds it could have done in it, and
-is moved by so many at most. Who keeps in step loses no time.
+is moved by so many at most, and once for each model that it is sent. Who keeps in step loses no time; of two neighbours
+one is enough for that, since the other one may keep silent and then claim to be ahead.
 """
 
 from __future__ import annotations
@@ -35,12 +36,19 @@ def reached_by_most(tags: Sequence[Tag]) -> Tag:
     return sorted(tags, reverse=True)[most_of(len(tags)) - 1]
 
 
+def enough_in_step(live: int) -> int:
+    """Return how many of `live` neighbours must be in step with a peer for it to have lost no time."""
+    return 1 if live == 2 else most_of(live)
+
+
 class Move(NamedTuple):
     """Where a peer that is behind may go, and by whose word."""
 
     target: Tag
     witnesses: list[Sender]
     """Live neighbours whose newest model is of the target or later, by name."""
+    by_one_word: bool
+    """Most of the neighbours do not say so, and each model counts once."""
 
 
 def find_move(
@@ -60,12 +68,15 @@ def find_move(
     tags = [max(known.kept, default=NOTHING) for known in live]
     target = reached_by_most(tags)
     far = here[0] + catch_up_rounds
-    if len(live) == 1 or (len(live) == 2 and target[0] < far):
-        target = min(max(tags), (here[0] + credit_rounds, 0))
+    in_step = any(here <= known.newest < (far, 0) for known in live)
+    by_one_word = len(live) == 1 or (len(live) == 2 and target[0] < far and not in_step)
+    if by_one_word:
+        fresh = [tag for known, tag in zip(live, tags, strict=True) if not known.stood_in]
+        target = min(max(fresh, default=NOTHING), (here[0] + credit_rounds, 0))
     target = min(target, (last_round, 0))
     if target[0] < far:
         return None
-    return Move(target, [known for known, tag in zip(live, tags, strict=True) if tag >= target])
+    return Move(target, [known for known, tag in zip(live, tags, strict=True) if tag >= target], by_one_word)
 
 
 class LostTime:

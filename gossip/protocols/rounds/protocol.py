@@ -18,7 +18,8 @@ What the paper leaves open, and what is done here:
   models with its own by the run's own rule, W_ii and W_ij renormalised over those that are there. What it merges has
   passed the sanitiser, as in every gossip step.
 * A neighbour far ahead will never send its model of the present step. Its newest one stands in for it, with its
-  ordinary weight: so the model of a late peer that nobody may move follows all the same. It does not count as heard.
+  ordinary weight and once for each time that it is sent: so the model of a late peer that nobody may move follows all
+  the same, and one message changes one step. It does not count as heard.
 * A model that comes after its step has ended stands in for the next one of its sender, if that does not come in time
   either: so the data of a machine that is too slow to be waited for are not lost to the others.
 * Nobody is finished by what others say. The last round begins with an own local update, and those who have finished
@@ -28,11 +29,11 @@ What f liars among d live neighbours can do, beside sending models, which is for
 
 * d >= 3, f <= d/2: nothing. The peer goes where an honest neighbour has been at least, and not before an honest one
   is far ahead. Silence can keep it from catching up where the liars and those who are as late as it are half of d.
-* d = 2, f = 1: a peer that has lost time is moved by as many rounds as it could have done meanwhile, by its own
-  fastest update, and not by the honest neighbour's leave; one that keeps in step is not moved.
+* d = 2, f = 1: a peer that has lost time, and hears nothing of the present step from the honest neighbour, is moved by
+  as many rounds as it could have done meanwhile, by its own fastest update; one in step with the honest one is not.
 * d = 1, f = 1: the same; and as its only neighbour, the liar is all that it hears.
 * f > d/2: it is moved to the beginning of the last round at once, and merges what the liars say.
-* Any f: a liar that claims to be far ahead is not waited for, and has one model merged in every step.
+* Any f: a liar that claims to be far ahead is not waited for, and has each model that it sends merged in one step.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ from gossip.protocols.base import (
     Ticket,
     TimerKey,
 )
-from gossip.protocols.rounds.catching_up import LostTime, Move, find_move, most_of
+from gossip.protocols.rounds.catching_up import LostTime, Move, enough_in_step, find_move
 from gossip.protocols.rounds.patience import Patience
 from gossip.protocols.rounds.sender import NO_MODELS, NOTHING, Sender, Tag
 from gossip.protocols.settings import RoundsSettings
@@ -412,11 +413,12 @@ class Rounds(Protocol):
         far_rounds = self._settings.catch_up_rounds
         if known.kept:
             newest = max(known.kept)
-            return (
-                known.kept[newest]
-                if newest[0] - self._round >= far_rounds or newest[0] == self._rounds
-                else None
-            )
+            far = newest[0] - self._round >= far_rounds or newest[0] == self._rounds
+            if known.stood_in or not far:
+                return None
+            # Once for each time that it is sent: else one message would be merged in every step until its round.
+            known.stood_in = True
+            return known.kept[newest]
         if known.late is not None and self._round - known.late[0][0] < far_rounds:
             return known.late[1]
         return None
@@ -425,7 +427,7 @@ class Rounds(Protocol):
         self._round += 1
         live = sum(1 for known in self._row_senders if ctx.is_up(known.peer))
         heard = len(self._row) - self._unheard
-        self._lost.round_done(ctx.now(), in_step=live > 0 and heard >= most_of(live))
+        self._lost.round_done(ctx.now(), in_step=live > 0 and heard >= enough_in_step(live))
         ctx.emit(
             RoundCompleted(
                 round=self._round,
@@ -468,7 +470,8 @@ class Rounds(Protocol):
             self._receive_late(ctx, known, tag, model)
             ctx.emit(MessageRejected(sender=sender, reason="stale"))
             return
-        if tag in known.kept or (tag == here and known.awaited is not None):
+        again = known.stood_in and tag == max(known.kept, default=NOTHING)
+        if not again and (tag in known.kept or (tag == here and known.awaited is not None)):
             ctx.emit(MessageRejected(sender=sender, reason="duplicate"))
             return
         known.keep(tag, model)
@@ -528,7 +531,7 @@ class Rounds(Protocol):
             ctx.cancel_timer(DEADLINE)
             self._patience.end(ctx.now())
             self._wait_for_nobody()
-        (round, step), witnesses = move
+        (round, step), witnesses, _ = move
         own_weight = 1.0 - sum(known.weight for known in self._row_senders)
         total = own_weight + sum(known.weight for known in witnesses)
         received = [
@@ -540,6 +543,9 @@ class Rounds(Protocol):
             self._model, own_weight, received, round=round if step else round - 1, step=0, last=step == 0
         )
         ctx.emit(ModelAdopted(sender=witnesses[0].peer, round=round))
+        if move.by_one_word:
+            for known in witnesses:
+                known.stood_in = True
         self._lost.moved(round - self._round)
         self._patience.begin_round(0.0)
         self._round = round

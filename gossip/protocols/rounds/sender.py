@@ -31,6 +31,7 @@ class Sender:
         "newest",
         "peer",
         "served",
+        "stood_in",
         "suspect",
         "unheard",
         "weight",
@@ -48,6 +49,8 @@ class Sender:
         """Its model of this step, where it came while it was waited for."""
         self.kept: dict[Tag, Model] = NO_MODELS
         """Its other models of this step and later ones; most peers in step never send one."""
+        self.stood_in = False
+        """The newest of these has been merged in place of another one; it is not, again, until it is sent again."""
         self.late: tuple[Tag, Model] | None = None
         """Its newest model that came after its step had ended, until the next merge."""
         self.newest: Tag = NOTHING
@@ -65,6 +68,7 @@ class Sender:
         if self.kept is NO_MODELS:
             self.kept = {}
         self.kept[tag] = model
+        self.stood_in = False
 
     def observe(self, tag: Tag, delay_s: float) -> None:
         """Note how long a model came after the wait for it began."""
