@@ -9,6 +9,7 @@ import numpy as np
 import trio
 
 from gossip import seeding
+from gossip.merging.blocks import fresh_like
 from gossip.merging.sanitise import MUTED
 from gossip.node.handles import Deferred, is_only_held_by_a_job, travelled
 from gossip.protocols.base import WHOLE, Contribution, Event, Message, Part, PeerId, Ticket, TimerKey
@@ -38,7 +39,7 @@ class TrainingJob:
         # What others still read is freed when they have, not when training ends.
         del model
         if not (spent and self._learner.trains_in_place):
-            vector = vector.clone()
+            vector = fresh_like(vector).copy_(vector)
         return self._learner.train(vector, round=self._round, in_place=True)
 
 
