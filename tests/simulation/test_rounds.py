@@ -271,6 +271,7 @@ def test_peers_added_while_running_are_contacts_from_then_on():
     protocol.on_message(ctx, "p002", FinishedMessage(round=5))
     world.contacts = [["p001", "p002"], *world.contacts[1:]]
     protocol.on_message(ctx, "p002", FinishedMessage(round=5))
+    assert protocol.needed(), "one of them has not said so"
     protocol.on_message(ctx, "p001", FinishedMessage(round=5))
     assert not protocol.needed()
 
