@@ -245,7 +245,7 @@ class QueuesAreBounded(Checker):
 
     def delivered(self, receiver: VirtualPeer, sender: VirtualPeer, message: Message) -> None:
         protocol = rounds_of(receiver)
-        most = max((len(known.kept) for known in protocol._senders.values()), default=0)
+        most = max((len(known.kept) for known in protocol._near.senders.values()), default=0)
         self.demand(most <= KEPT_PER_SENDER_MAX, f"{receiver.peer} keeps {most} models of one sender")
         self.demand(len(receiver.timers) <= 1, f"{receiver.peer} has {len(receiver.timers)} timers")
 

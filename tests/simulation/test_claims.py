@@ -240,7 +240,7 @@ def test_who_keeps_in_step_with_its_only_neighbour_is_moved_nowhere():
 
 def test_who_hears_neither_of_two_neighbours_is_not_in_step_and_keeps_its_credit():
     ctx, protocol = peer_among(2, away_s=100.0, pace_s=1.0)
-    for known in protocol._senders.values():
+    for known in protocol._near.senders.values():
         known.suspect = True
     for _ in range(2 * SETTLED_ROUNDS):
         ctx.time_s += 1.0
@@ -346,7 +346,7 @@ def test_no_claims_make_a_peer_keep_more_than_two_models_of_a_neighbour(claims):
     ctx.end_training(protocol)
     for who, round in claims:
         tell(ctx, protocol, f"n{who}", round)
-        assert all(len(known.kept) <= KEPT_PER_SENDER_MAX for known in protocol._senders.values())
+        assert all(len(known.kept) <= KEPT_PER_SENDER_MAX for known in protocol._near.senders.values())
         if ctx.training:
             ctx.end_training(protocol)
 

@@ -126,7 +126,7 @@ def test_who_comes_back_in_the_middle_of_a_step_does_not_lengthen_it():
 def test_when_one_goes_away_those_who_have_come_may_be_most_and_the_habitually_late_are_spared():
     ctx, protocol = peer_among(4)
     for _ in range(3):
-        protocol._sender("n3").observe((0, 0), 30.0)
+        protocol._near.sender("n3").observe((0, 0), 30.0)
     ctx.end_training(protocol)
     tell(ctx, protocol, "n0", 0)
     tell(ctx, protocol, "n1", 0)
@@ -151,15 +151,15 @@ def test_a_miss_is_forgiven_for_a_late_model_but_not_for_one_after_rounds_that_w
     ctx.end_training(protocol)
     tell(ctx, protocol, "n0", 0)
     ctx.advance(protocol, FLOOR_S + 1)
-    assert (protocol.tag, protocol._senders["n1"].suspect) == ((1, 0), True)
+    assert (protocol.tag, protocol._near.senders["n1"].suspect) == ((1, 0), True)
     tell(ctx, protocol, "n1", 0)
-    assert not protocol._senders["n1"].suspect
-    protocol._senders["n1"].suspect = True
+    assert not protocol._near.senders["n1"].suspect
+    protocol._near.senders["n1"].suspect = True
     for round in range(1, 6):
         ctx.end_training(protocol)
         tell(ctx, protocol, "n0", round)
     tell(ctx, protocol, "n1", 5)
-    assert protocol._senders["n1"].suspect
+    assert protocol._near.senders["n1"].suspect
 
 
 def test_a_model_that_came_too_late_stands_in_for_the_next_one_once():
@@ -168,7 +168,7 @@ def test_a_model_that_came_too_late_stands_in_for_the_next_one_once():
     tell(ctx, protocol, "n0", 0)
     ctx.advance(protocol, FLOOR_S + 1)
     tell(ctx, protocol, "n1", 0, model=7.0)
-    protocol._senders["n1"].suspect = True
+    protocol._near.senders["n1"].suspect = True
     for round in (1, 2):
         ctx.end_training(protocol)
         tell(ctx, protocol, "n0", round)

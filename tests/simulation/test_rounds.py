@@ -112,7 +112,7 @@ def test_under_loss_duplication_and_reordering_all_finish_within_the_convex_hull
     assert final.min() >= start.min() - 1e-9
     assert final.max() <= start.max() + 1e-9
     for peer in world.peers.values():
-        assert all(len(known.kept) <= KEPT_PER_SENDER_MAX for known in peer.protocol._senders.values())
+        assert all(len(known.kept) <= KEPT_PER_SENDER_MAX for known in peer.protocol._near.senders.values())
 
 
 @given(connected_graphs(), st.integers(0, 2**16))

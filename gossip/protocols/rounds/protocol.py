@@ -58,6 +58,7 @@ from gossip.protocols.base import (
     TimerKey,
 )
 from gossip.protocols.rounds.catching_up import LostTime, Move, enough_in_step, find_move
+from gossip.protocols.rounds.neighbourhood import Neighbourhood
 from gossip.protocols.rounds.patience import Patience
 from gossip.protocols.rounds.sender import NO_MODELS, NOTHING, Sender, Tag
 from gossip.protocols.settings import RoundsSettings
@@ -65,8 +66,6 @@ from gossip.protocols.settings import RoundsSettings
 KEPT_PER_SENDER_MAX = 2
 """Models kept from one sender: that of the present step, and its newest, by which it says how far it is. In step with
 us it has sent no other."""
-
-NO_ROW: Mapping[PeerId, float] = {}
 
 DEADLINE = "deadline"
 
@@ -96,29 +95,23 @@ class Rounds(Protocol):
     """
 
     __slots__ = (
-        "_contacts",
-        "_contacts_given",
         "_gossip_steps",
         "_here",
         "_lost",
         "_merged",
-        "_missing",
         "_model",
+        "_near",
         "_newest_round",
         "_patience",
         "_phase",
         "_rings_s",
         "_round",
         "_rounds",
-        "_row",
-        "_row_senders",
-        "_senders",
         "_settings",
         "_step",
         "_steps_began",
         "_ticket",
         "_training_began_s",
-        "_unheard",
     )
 
     def __init__(
@@ -139,18 +132,10 @@ class Rounds(Protocol):
         self._step = 0
         self._phase = Phase.READY
         self._ticket: Ticket | None = None
-        self._row: Mapping[PeerId, float] = NO_ROW
-        self._row_senders: list[Sender] = []
-        """Those of the row, by name: sums depend on their order, which must be the same in every world."""
-        self._missing = 0
-        """How many of them the present step waits for."""
-        self._unheard = 0
+        self._near = Neighbourhood()
         self._here: Tag = NOTHING
         self._merged = False
-        self._senders: dict[PeerId, Sender] = {}
         self._newest_round = -1
-        self._contacts: frozenset[PeerId] | None = None
-        self._contacts_given: Sequence[PeerId] = ()
         self._steps_began: list[tuple[Tag, float]] = []
         """When the latest steps began, in their order."""
         self._patience = Patience(settings)
@@ -189,7 +174,7 @@ class Rounds(Protocol):
     @property
     def waiting_for(self) -> frozenset[PeerId]:
         """The neighbours whose models the present step still waits for."""
-        return frozenset(known.peer for known in self._row_senders if known.missing)
+        return frozenset(known.peer for known in self._near.in_row if known.missing)
 
     def snapshot(self) -> Mapping[str, int | float | str]:
         """Return the rounds done and the own pace; every other state is rebuilt from the neighbours."""
@@ -198,9 +183,7 @@ class Rounds(Protocol):
 
     def needed(self) -> bool:
         """Return whether some neighbour has not said that it is finished."""
-        if self._contacts is None:
-            return True
-        return not all(peer in self._senders and self._senders[peer].finished for peer in self._contacts)
+        return not self._near.all_finished()
 
     # --- upon … ---
 
@@ -227,21 +210,21 @@ class Rounds(Protocol):
             round, step = message.round, message.step
             if round == self._round and step == self._step:
                 # By far the most frequent case: a model that this step waits for.
-                known = self._senders.get(sender)
+                known = self._near.senders.get(sender)
                 if known is not None and known.missing:
                     known.missing = False
                     known.awaited = message.model
                     known.newest = self._here
                     now_s = ctx.now()
                     known.observe(self._here, now_s - self._patience.began_s)
-                    self._missing -= 1
+                    self._near.missing -= 1
                     most_have_come = self._patience.come(now_s)
-                    if not self._missing:
+                    if not self._near.missing:
                         self._close_step(ctx)
                     elif most_have_come:
                         self._spare(ctx)
                     return
-            if round != self._round or sender not in self._row or not 0 <= step < self._gossip_steps:
+            if round != self._round or sender not in self._near.row or not 0 <= step < self._gossip_steps:
                 reason = self._reason_to_refuse(ctx, sender, message)
                 if reason is not None:
                     ctx.emit(MessageRejected(sender=sender, reason=reason))
@@ -251,8 +234,8 @@ class Rounds(Protocol):
             else:
                 self._receive(ctx, sender, (round, step), message.model)
         elif isinstance(message, FinishedMessage):
-            if sender in self._contacts_of(ctx):
-                self._sender(sender).finished = True
+            if sender in self._near.contacts(ctx):
+                self._near.sender(sender).finished = True
         else:
             ctx.emit(MessageRejected(sender=sender, reason="unexpected"))
 
@@ -266,16 +249,16 @@ class Rounds(Protocol):
         if left_s > CLOCK_S:
             self._ring_in(ctx, left_s)
             return
-        for known in self._row_senders:
+        for known in self._near.in_row:
             if known.missing:
                 known.suspect = True
         self._close_step(ctx)
 
     def on_peer(self, ctx: Context, peer: PeerId, up: bool) -> None:
         """Wait for nobody who is gone; tell somebody who came (back) where we are."""
-        if peer not in self._contacts_of(ctx):
+        if peer not in self._near.contacts(ctx):
             return
-        known = self._sender(peer)
+        known = self._near.sender(peer)
         if not up:
             if known.missing:
                 known.suspect = True
@@ -288,7 +271,7 @@ class Rounds(Protocol):
         known.finished = False
         if self._phase is Phase.FINISHED:
             ctx.send(peer, FinishedMessage(round=self._rounds))
-        elif self._phase is Phase.GOSSIPING and peer in self._row:
+        elif self._phase is Phase.GOSSIPING and peer in self._near.row:
             self._send_model(ctx, [peer], self.tag)
 
     # --- a round ---
@@ -317,7 +300,7 @@ class Rounds(Protocol):
         self._note_step_began(tag, now_s)
         message = ModelMessage(round=tag[0], step=step, model=self._model)
         come = 0
-        for known in self._row_senders:
+        for known in self._near.in_row:
             peer = known.peer
             if not ctx.is_up(peer):
                 continue
@@ -325,13 +308,13 @@ class Rounds(Protocol):
             ctx.send(peer, message)
             if known.newest < tag:
                 if not known.suspect:
-                    self._wait_for(known)
+                    self._near.wait_for(known)
             elif tag in known.kept:
                 # Otherwise it has sent later models only, and will not send this one any more.
                 known.observe(tag, 0.0)
                 come += 1
-        self._patience.begin(now_s, counted=self._missing + come, come=come, after_update=step == 0)
-        if self._missing:
+        self._patience.begin(now_s, counted=self._near.missing + come, come=come, after_update=step == 0)
+        if self._near.missing:
             # Hardly any deadline is shorter than the floor, and most steps end before it: the rest is worked out then.
             self._ring_in(ctx, self._settings.deadline_floor_s)
             if self._patience.most_have_come:
@@ -341,11 +324,11 @@ class Rounds(Protocol):
 
     def _spare(self, ctx: Context) -> None:
         """Most have come: wait no more for whom the account cannot pay, and for the others no longer than it can."""
-        for known in self._row_senders:
+        for known in self._near.in_row:
             if known.missing and not self._patience.can_afford(known.arrivals(self._here)):
                 known.missing = False
-                self._missing -= 1
-        if not self._missing:
+                self._near.missing -= 1
+        if not self._near.missing:
             self._close_step(ctx)
             return
         waited_s = ctx.now() - self._patience.began_s
@@ -354,9 +337,9 @@ class Rounds(Protocol):
 
     def _go_on_without(self, ctx: Context, known: Sender) -> None:
         """Wait no more for one that will not send this step's model."""
-        if self._waits_no_more(known):
+        if self._near.waits_no_more(known):
             self._close_step(ctx)
-        elif self._missing and self._patience.lost(ctx.now()):
+        elif self._near.missing and self._patience.lost(ctx.now()):
             self._spare(ctx)
 
     def _ring_in(self, ctx: Context, left_s: float) -> None:
@@ -365,7 +348,7 @@ class Rounds(Protocol):
 
     def _deadline_s(self) -> float:
         """Return how long this step may last, as far as is known now."""
-        counted = [known for known in self._row_senders if not known.suspect]
+        counted = [known for known in self._near.in_row if not known.suspect]
         return self._patience.deadline_s(
             [known.arrivals(self._here) for known in counted if known.missing],
             [known.arrivals(self._here) for known in counted],
@@ -375,20 +358,21 @@ class Rounds(Protocol):
         """z_i^(q+1) = Σ_j W_ij z_j^(q) over those that came; the weight of the others goes to z_i^(q)."""
         ctx.cancel_timer(DEADLINE)
         self._patience.end(ctx.now())
-        if self._missing:
-            self._wait_for_nobody()
+        if self._near.missing:
+            self._near.wait_for_nobody()
         tag = self._here
         received = []
         own_weight = 1.0
-        for known in self._row_senders:
+        for known in self._near.in_row:
             model, known.awaited = known.awaited, None
             if model is None:
                 model = known.kept.pop(tag, None)
                 if model is None:
-                    if not known.unheard:
-                        known.unheard = True
-                        self._unheard += 1
-                    model = self._stand_in(ctx, known)
+                    self._near.note_unheard(known)
+                    if ctx.is_up(known.peer):
+                        model = known.stand_in(
+                            self._round, last=self._rounds, far=self._settings.catch_up_rounds
+                        )
             known.late = None
             if model is not None:
                 weight = known.weight
@@ -403,49 +387,28 @@ class Rounds(Protocol):
             )
         self._enter_step(ctx, self._step + 1)
 
-    def _stand_in(self, ctx: Context, known: Sender) -> Model | None:
-        """Return a model of a neighbour that sends none of this step, or that comes too late; None: there is none.
-
-        Who is far ahead, or has finished, has its newest one; who is a little behind, one that came after its step.
-        """
-        if not ctx.is_up(known.peer):
-            return None
-        far_rounds = self._settings.catch_up_rounds
-        if known.kept:
-            newest = max(known.kept)
-            far = newest[0] - self._round >= far_rounds or newest[0] == self._rounds
-            if known.stood_in or not far:
-                return None
-            # Once for each time that it is sent: else one message would be merged in every step until its round.
-            known.stood_in = True
-            return known.kept[newest]
-        if known.late is not None and self._round - known.late[0][0] < far_rounds:
-            return known.late[1]
-        return None
-
     def _complete_round(self, ctx: Context) -> None:
         self._round += 1
-        live = sum(1 for known in self._row_senders if ctx.is_up(known.peer))
-        heard = len(self._row) - self._unheard
+        live, heard = len(self._near.live(ctx)), self._near.heard
         self._lost.round_done(ctx.now(), in_step=live > 0 and heard >= enough_in_step(live))
         ctx.emit(
             RoundCompleted(
                 round=self._round,
                 model=self._model,
                 heard=heard,
-                expected=len(self._row),
+                expected=len(self._near.row),
             )
         )
         self._begin_round(ctx)
 
     def _finish(self, ctx: Context) -> None:
         self._phase = Phase.FINISHED
-        self._wait_for_nobody()
-        for known in self._senders.values():
+        self._near.wait_for_nobody()
+        for known in self._near.senders.values():
             known.kept = NO_MODELS
             known.awaited = known.late = None
         message = FinishedMessage(round=self._rounds)
-        for peer in sorted(self._contacts_of(ctx)):
+        for peer in sorted(self._near.contacts(ctx)):
             if ctx.is_up(peer):
                 ctx.send(peer, message)
         ctx.finish(self._model)
@@ -457,7 +420,7 @@ class Rounds(Protocol):
         final = (message.round, message.step) == (self._rounds, 0)
         if not final and not (0 <= message.round < self._rounds and 0 <= message.step < self._gossip_steps):
             return "invalid-tag"
-        if sender not in self._contacts_of(ctx):
+        if sender not in self._near.contacts(ctx):
             return "not-a-neighbour"
         if final or sender in ctx.neighbours(message.round):
             return None
@@ -465,7 +428,7 @@ class Rounds(Protocol):
 
     def _receive(self, ctx: Context, sender: PeerId, tag: Tag, model: Model) -> None:
         here = (self._round, self._step)
-        known = self._sender(sender)
+        known = self._near.sender(sender)
         if tag < here:
             self._receive_late(ctx, known, tag, model)
             ctx.emit(MessageRejected(sender=sender, reason="stale"))
@@ -498,7 +461,7 @@ class Rounds(Protocol):
         # Who has passed over rounds, to catch up, tells nothing of how long one takes it, and will be late again.
         in_turn = tag[0] <= known.newest[0] + 1
         known.newest = tag
-        if known.peer in self._row:
+        if known.peer in self._near.row:
             known.late = (tag, model)
         if not in_turn:
             return
@@ -515,7 +478,7 @@ class Rounds(Protocol):
         # rounds ahead in ordinary operation. One that has left has no voice any more.
         move = find_move(
             (self._round, self._step),
-            [known for known in self._row_senders if ctx.is_up(known.peer)],
+            self._near.live(ctx),
             catch_up_rounds=self._settings.catch_up_rounds,
             last_round=self._rounds - 1,
             credit_rounds=self._lost.credit_rounds(ctx.now()),
@@ -530,9 +493,9 @@ class Rounds(Protocol):
         if self._phase is Phase.GOSSIPING:
             ctx.cancel_timer(DEADLINE)
             self._patience.end(ctx.now())
-            self._wait_for_nobody()
+            self._near.wait_for_nobody()
         (round, step), witnesses, _ = move
-        own_weight = 1.0 - sum(known.weight for known in self._row_senders)
+        own_weight = 1.0 - sum(known.weight for known in self._near.in_row)
         total = own_weight + sum(known.weight for known in witnesses)
         received = [
             Contribution(known.peer, known.kept[max(known.kept)], known.weight / total) for known in witnesses
@@ -549,7 +512,7 @@ class Rounds(Protocol):
         self._lost.moved(round - self._round)
         self._patience.begin_round(0.0)
         self._round = round
-        for known in self._senders.values():
+        for known in self._near.senders.values():
             known.awaited = known.late = None
             for old in [other for other in known.kept if other < move.target]:
                 del known.kept[old]
@@ -561,7 +524,7 @@ class Rounds(Protocol):
 
     def _answer(self, ctx: Context, sender: PeerId, tag: Tag) -> None:
         """Give a slower neighbour the final model, unless it has had ours for this step already."""
-        if tag[0] >= self._rounds or self._sender(sender).served >= tag:
+        if tag[0] >= self._rounds or self._near.sender(sender).served >= tag:
             return
         if self._rounds - tag[0] >= self._settings.catch_up_rounds:
             tag = (self._rounds, 0)
@@ -570,60 +533,14 @@ class Rounds(Protocol):
     def _send_model(self, ctx: Context, peers: Sequence[PeerId], tag: Tag) -> None:
         message = ModelMessage(round=tag[0], step=tag[1], model=self._model)
         for peer in peers:
-            self._sender(peer).served = tag
+            self._near.sender(peer).served = tag
             ctx.send(peer, message)
 
     # --- bookkeeping ---
 
     def _take_row(self, ctx: Context) -> None:
-        """Take row i of the round's W. Sums depend on their order, which must be the same in every world."""
-        row = ctx.neighbours(self._round)
-        if row is not self._row:
-            self._row = row
-            self._row_senders = [self._sender(peer) for peer in sorted(row)]
-            for known in self._row_senders:
-                known.weight = row[known.peer]
-                known.unheard = False
-            self._unheard = 0
-        elif self._unheard:
-            self._unheard = 0
-            for known in self._row_senders:
-                known.unheard = False
+        self._near.take_row(ctx.neighbours(self._round))
         self._merged = False
-
-    # Who is waited for is noted with each neighbour, and how many they are: every message asks.
-
-    def _wait_for(self, known: Sender) -> None:
-        if not known.missing:
-            known.missing = True
-            self._missing += 1
-
-    def _waits_no_more(self, known: Sender) -> bool:
-        """Stop waiting for one; return whether it was the last."""
-        if not known.missing:
-            return False
-        known.missing = False
-        self._missing -= 1
-        return self._missing == 0
-
-    def _wait_for_nobody(self) -> None:
-        self._missing = 0
-        for known in self._row_senders:
-            known.missing = False
-
-    def _contacts_of(self, ctx: Context) -> frozenset[PeerId]:
-        # A faster neighbour's models come before our own start, hence not in on_start.
-        # The peers file may be read again while we run; the world then gives another sequence.
-        if self._contacts is None or ctx.contacts is not self._contacts_given:
-            self._contacts_given = ctx.contacts
-            self._contacts = frozenset(ctx.contacts)
-        return self._contacts
-
-    def _sender(self, peer: PeerId) -> Sender:
-        known = self._senders.get(peer)
-        if known is None:
-            known = self._senders[peer] = Sender(peer)
-        return known
 
     def _note_step_began(self, tag: Tag, now_s: float) -> None:
         self._steps_began.append((tag, now_s))

@@ -84,3 +84,20 @@ class Sender:
         if self.after_training is None:
             self.after_training = ArrivalDeadline()
         return self.after_training
+
+    def stand_in(self, round: int, *, last: int, far: int) -> Model | None:
+        """Return a model for a step of `round` of which it sends none, or too late; None: there is none.
+
+        Who is `far` ahead, or has done the `last` round, has its newest one; who is less than that behind, one that
+        came after its step.
+        """
+        if self.kept:
+            newest = max(self.kept)
+            if self.stood_in or not (newest[0] - round >= far or newest[0] == last):
+                return None
+            # Once for each time that it is sent: else one message would be merged in every step until its round.
+            self.stood_in = True
+            return self.kept[newest]
+        if self.late is not None and round - self.late[0][0] < far:
+            return self.late[1]
+        return None

@@ -1,0 +1,98 @@
+"""Who may send to a peer, who of them is in the present row of W, and who of those the present step waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from gossip.protocols.base import Context, PeerId
+from gossip.protocols.rounds.sender import Sender
+
+NO_ROW: Mapping[PeerId, float] = {}
+
+
+class Neighbourhood:
+    """One peer's. Who is waited for is noted with each neighbour, and how many they are here: every message asks."""
+
+    __slots__ = ("_contacts", "_contacts_given", "_unheard", "in_row", "missing", "row", "senders")
+
+    def __init__(self) -> None:
+        self.senders: dict[PeerId, Sender] = {}
+        self.row: Mapping[PeerId, float] = NO_ROW
+        self.in_row: list[Sender] = []
+        """Those of the row, by name: sums depend on their order, which must be the same in every world."""
+        self.missing = 0
+        """How many of them the present step waits for."""
+        self._unheard = 0
+        self._contacts: frozenset[PeerId] | None = None
+        self._contacts_given: Sequence[PeerId] = ()
+
+    def contacts(self, ctx: Context) -> frozenset[PeerId]:
+        """Return those that may ever be neighbours."""
+        # A faster neighbour's models come before our own start, hence not in on_start.
+        # The peers file may be read again while we run; the world then gives another sequence.
+        if self._contacts is None or ctx.contacts is not self._contacts_given:
+            self._contacts_given = ctx.contacts
+            self._contacts = frozenset(ctx.contacts)
+        return self._contacts
+
+    def all_finished(self) -> bool:
+        """Return whether all contacts have said that they are finished."""
+        if self._contacts is None:
+            return False
+        return all(peer in self.senders and self.senders[peer].finished for peer in self._contacts)
+
+    def sender(self, peer: PeerId) -> Sender:
+        """Return what is known of a contact."""
+        known = self.senders.get(peer)
+        if known is None:
+            known = self.senders[peer] = Sender(peer)
+        return known
+
+    def take_row(self, row: Mapping[PeerId, float]) -> None:
+        """Begin a round with this row."""
+        if row is not self.row:
+            self.row = row
+            self.in_row = [self.sender(peer) for peer in sorted(row)]
+            for known in self.in_row:
+                known.weight = row[known.peer]
+                known.unheard = False
+            self._unheard = 0
+        elif self._unheard:
+            self._unheard = 0
+            for known in self.in_row:
+                known.unheard = False
+
+    def live(self, ctx: Context) -> list[Sender]:
+        """Return those of the row that can be reached now."""
+        return [known for known in self.in_row if ctx.is_up(known.peer)]
+
+    @property
+    def heard(self) -> int:
+        """How many of the row were heard in all steps of the round so far."""
+        return len(self.row) - self._unheard
+
+    def note_unheard(self, known: Sender) -> None:
+        """Note that a step went without a model that one sent for it."""
+        if not known.unheard:
+            known.unheard = True
+            self._unheard += 1
+
+    def wait_for(self, known: Sender) -> None:
+        """Wait for one in this step."""
+        if not known.missing:
+            known.missing = True
+            self.missing += 1
+
+    def waits_no_more(self, known: Sender) -> bool:
+        """Stop waiting for one; return whether it was the last."""
+        if not known.missing:
+            return False
+        known.missing = False
+        self.missing -= 1
+        return self.missing == 0
+
+    def wait_for_nobody(self) -> None:
+        """Stop waiting."""
+        self.missing = 0
+        for known in self.in_row:
+            known.missing = False
