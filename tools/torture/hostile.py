@@ -62,6 +62,8 @@ _MEDIAN = "merge.kind=median"
 RING_MEDIAN = World("ring, median", 3, "ring", "dfedsam-mgs", (*RING.settings, _MEDIAN))
 FULL_MEDIAN = World("full, median", 4, "full", "dfedavg", (*FULL.settings, _MEDIAN))
 """Where an enemy sends models all the time: no average bears those, whatever round they are said to be of."""
+FULL_LONG = replace(FULL_MEDIAN, name="full, median, longer", rounds=90)
+"""Where an honest peer is held up in the middle: what that costs it is made good by the end."""
 _MODEST = (
     "local.steps=5", "protocol.sample_size=3", "protocol.aggregators=2", "protocol.ping_timeout_s=1.0",
     "protocol.ping_again_s=0.3", "protocol.aggregate_timeout_s=3.0", "protocol.send_again_s=4.0",
@@ -218,7 +220,7 @@ CASES: tuple[Case, ...] = (
     _case("models of the last round, to all", RING_MEDIAN, "claim", round="last", every_s=0.5),
     _case("three rounds ahead, always", RING_MEDIAN, "claim", round=3, every_s=0.2),
     _case("finished at once", RING, "finished"),
-    _case("the largest claim, one really behind", FULL_MEDIAN, "claim", round="last", every_s=0.5, during=_paused,
+    _case("the largest claim, one really behind", FULL_LONG, "claim", round="last", every_s=0.5, during=_paused,
           pace=False, adopts=True),
     _case("three ahead, full graph", FULL_MEDIAN, "claim", round=3, every_s=0.2),
     # A neighbour that does not deliver.
