@@ -23,6 +23,7 @@ class PlainContext:
     seed: int = 0
     round: int = 0
     step: int = 0
+    spent: frozenset[str] = frozenset()
     x: torch.Tensor = field(default_factory=lambda: torch.eye(2, dtype=torch.float64))
     y: torch.Tensor = field(default_factory=lambda: torch.tensor([0, 1]))
     verdicts: list[Verdict] = field(default_factory=list)
