@@ -151,7 +151,7 @@ def test_an_order_out_of_turn_waits_until_those_before_it_have_had_their_time():
     place = order(following, SIX).index(second)
     protocol.on_message(ctx, second, train(following, 9.0))
     assert not ctx.training
-    waits_s = protocol._core.patience.round_s() * place
+    waits_s = protocol._core.patience.round_s() * (1 + place)
     pass_time(ctx, protocol, waits_s - 1.0)
     assert not ctx.training
     pass_time(ctx, protocol, 2.0)
@@ -171,18 +171,51 @@ def test_an_order_out_of_turn_is_followed_when_those_before_it_do_not_answer():
     assert [model for _, model, _ in ctx.training] == [10.0] or order(following, SIX)[0] == "p00"
 
 
-def test_whose_turn_it_is_has_the_better_claim_when_both_wait():
-    ctx, protocol = six()
-    protocol.on_start(ctx)
-    round = turn_of_others(9)
-    first, second = [peer for peer in order(round, SIX) if peer != "p00"][:2]
-    protocol.on_message(ctx, second, train(round, 1.0))
-    protocol.on_message(ctx, first, train(round, 2.0))
-    ctx.training.clear()
-    for peer in SIX[1:4]:
-        protocol.on_message(ctx, peer, PingMessage(nonce=1, round=round))
-    assert [model for _, model, _ in ctx.training] in ([3.0], [])
-    assert protocol._core.model == 2.0
+def test_an_aggregator_says_that_a_round_has_begun_when_its_orders_are_under_way_and_not_before():
+    """Else whoever has a false order waiting would take its pings for a confirmation of that."""
+    round = next(round for round in range(2, 99) if in_turn(round + 1) == "p00" and in_turn(round) != "p05")
+    ctx, protocol = at_round(round)
+    for peer in SIX[1:]:
+        protocol.on_message(ctx, peer, trained(round + 1, 1.0, expected=6))
+    assert len(ctx.merged) == 1
+    kinds = []
+    for _ in range(10):
+        for _, message in ctx.sent:
+            kinds.append((type(message).__name__, message.round))
+        answer_pings(ctx, protocol)
+    said = [number for kind, number in kinds if kind == "PingMessage"]
+    assert said
+    assert max(said) == round
+    assert protocol.round == round + 1
+
+
+def test_an_order_out_of_turn_gives_the_rightful_one_time_though_the_round_is_known_to_have_begun():
+    ctx, protocol = at_round(turn_of_others(3))
+    following = turn_of_others(protocol.round + 1)
+    ordered = [peer for peer in order(following, SIX) if peer != "p00"]
+    for peer in SIX[1:]:
+        protocol.on_message(ctx, peer, PingMessage(nonce=0, round=following - 1))
+    protocol.on_message(ctx, ordered[1], train(following, 9.0))
+    protocol.on_message(ctx, ordered[2], PingMessage(nonce=1, round=following))
+    assert protocol.round == following
+    assert not ctx.training
+    protocol.on_message(ctx, ordered[0], train(following, 2.0))
+    assert [model for _, model, _ in ctx.training] == [3.0]
+
+
+def test_an_order_out_of_turn_is_followed_when_others_have_begun_the_round():
+    ctx, protocol = at_round(turn_of_others(3))
+    following = turn_of_others(protocol.round + 1)
+    ordered = [peer for peer in order(following, SIX) if peer != "p00"]
+    for peer in SIX[1:]:
+        protocol.on_message(ctx, peer, PingMessage(nonce=0, round=following - 1))
+    protocol.on_message(ctx, ordered[1], train(following, 9.0))
+    for peer in ordered[2:4]:
+        protocol.on_message(ctx, peer, PingMessage(nonce=1, round=following))
+    answer_pings(ctx, protocol)
+    waits_s = protocol._core.patience.round_s()
+    pass_time(ctx, protocol, min(3.0, waits_s))
+    assert [model for _, model, _ in ctx.training] == [10.0]
 
 
 def test_whoever_was_not_in_a_sample_for_long_asks_whether_the_round_before_has_begun():

@@ -170,7 +170,7 @@ def test_an_unconfirmed_model_goes_to_the_next_aggregator_when_the_first_is_gone
     assert peer == first
     ctx.down.add(first)
     protocol.on_peer(ctx, first, False)
-    pass_time(ctx, protocol, 3.0)
+    pass_time(ctx, protocol, 2.0)
     ((peer, again),) = ctx.take(AggregateMessage)
     assert peer not in (first, "p00")
     assert again.model == message.model

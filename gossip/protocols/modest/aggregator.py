@@ -219,7 +219,6 @@ class Aggregator:
         for older in [other for other in self._inboxes if other <= round]:
             del self._inboxes[older]
         core.aggregate_round = self._averaged_round = round
-        core.prove(round)
         weight = 1 / len(models)
         own = models.get(core.me)
         # Sums depend on their order, which must be the same in every world.
@@ -239,6 +238,7 @@ class Aggregator:
             expected = max(len(models), addressed)
             ctx.emit(RoundCompleted(round=trained, model=model, heard=len(models), expected=expected))
         if trained >= core.rounds:
+            core.prove(round)
             self._acknowledge(ctx, senders, round)
             self.final(ctx, model)
             return
@@ -254,6 +254,8 @@ class Aggregator:
         core = self._core
         if core.aggregate_round > round or core.finished:
             return
+        # Not before: whoever hears from us that the round has begun has our order then, and takes no false one for it.
+        core.prove(round)
         for peer in sample:
             if peer != core.me:
                 core.send_model(ctx, TrainMessage, peer, round=round, expected=len(sample), model=model)

@@ -68,6 +68,9 @@ class Core:
         """Joins that are not to be seen before this peer's next models are sent."""
         self.asked: set[PeerId] = set()
         """Peers that owe us their newest model; nobody else may give us one."""
+        self.given_round = 0
+        self.given_to: set[PeerId] = set()
+        """Whom this peer found to be a round's aggregators, by its own search, and gave its model."""
         self.liars = 0
         """f, the peers that may lie or be silent."""
         self.now_s = 0.0

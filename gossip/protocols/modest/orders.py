@@ -3,11 +3,12 @@
 An order for round k is followed when
 
 * round k - 1 is believed to have begun (`claims`): nobody is led into a round that no honest peer is next to; and
-* its sender may average for k: among the first a living peers of the round's order it may at once. Whoever stands
-  m places behind them may when round k - 1 has been known of for m times as long as a round takes, or f + 1 peers say
-  that they have begun k. So a peer that is next but one waits for the next, and whoever wants to begin a round out of
-  turn waits longer than those whose turn it is. After a stall (H4) those that trained in round k - 1, and so hold the
-  newest average, come right after the a.
+* its sender may average for k: among the first a living peers of the round's order it may at once, and so may
+  whoever this peer has itself found to be the aggregator, and given its model. Whoever else stands
+  m places behind them may when round k - 1 has been known of for m + 1 times as long as a round takes at most, or a
+  little after f + 1 have said that they have begun k. So a peer that is next but one waits for the next, and
+  whoever wants to begin a round out of turn waits longer than those whose turn it is. After a stall (H4) those that
+  trained in round k - 1, and so hold the newest average, come right after the a.
 
 Views differ a little, and a peer that has not been in a sample for long knows of an old round. So an order that is not
 to be followed yet is held, and the peer asks: those who should have trained in round k - 1 whether they know of it,
@@ -196,6 +197,8 @@ class Orders:
     def _place(self, ctx: Context, sender: PeerId, round: int) -> int | None:
         """Return by how many places a sender comes too early, 0 where it is its turn; None: it may not at all."""
         core = self._core
+        if round == core.given_round and sender in core.given_to:
+            return 0
         place = core.place(ctx, sender, round)
         if place is None:
             return None
@@ -209,13 +212,19 @@ class Orders:
         return behind if behind <= core.slack(len(core.view)) else None
 
     def _due_s(self, ctx: Context, round: int, place: int) -> float:
-        """Return when an order may be followed: infinite where its round is not believed."""
+        """Return when an order may be followed: infinite where its round is not believed.
+
+        That another has begun the round says that its aggregator has done its part, not that this order is that one's:
+        the rightful one, which is sent to all at once, is given the time to come first.
+        """
         core = self._core
         if round > core.round + 1:
             return float("inf")
-        if not place or round <= core.round:
+        if not place:
             return ctx.now()
-        return core.since_s + place * core.patience.round_s()
+        if round <= core.round:
+            return core.since_s + core.patience.pong_s()
+        return core.since_s + (1 + place) * core.patience.round_s()
 
     def _hold(self, ctx: Context, sender: PeerId, message: TrainMessage, place: int) -> None:
         core = self._core

@@ -36,8 +36,8 @@ PONG_FIRST_S = 0.5
 DELIVERY_UNKNOWN_S = 0.6
 """Before enough models have ever come; or two local updates, where these are longer."""
 
-ACK_UNKNOWN_S = 1.5
-"""Before an aggregator has ever confirmed anything; or five local updates, where these are longer."""
+ACK_UNKNOWN_S = 1.0
+"""Before an aggregator has ever confirmed anything; or three local updates, where these are longer."""
 
 STALL_FLOOR_S = 2.0
 """Under the margin of the time without news after which the chain counts as broken."""
@@ -132,7 +132,7 @@ class Patience:
         """
         cap_s = self._settings.send_again_s
         if self._acks.count < SEEN_MIN:
-            return min(cap_s, max(ACK_UNKNOWN_S, 5 * self._update_s))
+            return min(cap_s, max(ACK_UNKNOWN_S, 3 * self._update_s))
         return self._acks.wait_s(2 * self._margin_s(), cap_s)
 
     def round_s(self) -> float:

@@ -86,6 +86,7 @@ class Trainer:
         if self._core.finished:
             return
         self._kept = job._replace(model=model)
+        self._core.given_round, self._core.given_to = job.round + 1, set()
         self._sent_to.clear()
         self._attempts = 0
         self._core.find_aggregators(ctx, "aggregators", job.round + 1, self._send)
@@ -198,6 +199,7 @@ class Trainer:
         # Only those that lack it. Ours comes last, because it may end the round and with it `kept`.
         missing = [peer for peer in aggregators if peer not in self._sent_to]
         self._sent_to.update(missing)
+        core.given_to.update(missing)
         self._sent_s = ctx.now()
         for peer in missing:
             if peer != core.me:
