@@ -161,6 +161,7 @@ def test_who_is_late_as_a_rule_is_waited_for_as_far_as_the_round_pays_and_by_lit
     while late_round(patience, at_s, little_s, *usually_s) == [True, True, False, False]:
         rounds += 1
         at_s += 10.0
+        assert rounds < 1000, "nothing is paid"
     # Half of what is there is spent and earned again at the end, when it is less than is asked for.
     assert (rounds + 1) * (little_s - SHARE) >= (OPENING_FLOORS - LAST_FLOORS - 1) * FLOOR_S
     assert late_round(patience, at_s + 10.0, 0.0, *usually_s) == [True, False, False, False]
