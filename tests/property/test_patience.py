@@ -14,6 +14,7 @@ from gossip.protocols.rounds.patience import (
     LAST_FLOORS,
     LITTLE_FLOORS,
     OPENING_FLOORS,
+    SAVED_ROUNDS,
     Account,
     Patience,
     counted_as_most,
@@ -107,6 +108,7 @@ def test_who_is_late_by_a_round_can_be_paid_for_once_enough_is_saved(round_s, fl
     for _ in range(100):
         account.earn(round_s)
     assert account.balance_s / 2 >= round_s
+    assert account.balance_s <= OPENING_FLOORS * floor_s + SAVED_ROUNDS * round_s
 
 
 @given(st.integers(3, 100))

@@ -172,11 +172,13 @@ def test_a_model_that_came_too_late_stands_in_for_the_next_one_once():
     for round in (1, 2):
         ctx.end_training(protocol)
         tell(ctx, protocol, "n0", round)
+        tell(ctx, protocol, "n1", 0, model=7.0)
     senders = [[each.sender for each in received] for _, _, received in ctx.merged]
     assert senders == [["n0"], ["n0", "n1"], ["n0"]]
     assert ctx.merged[1][2][1][:3] == ("n1", 7.0, pytest.approx(1 / 3))
     assert [done.heard for done in ctx.completed] == [1, 1, 1]
-    assert ctx.rejected == ["stale"]
+    assert ctx.rejected == ["stale"] * 3
+    assert not protocol._near.senders["n1"].arrivals((0, 0)).known, "it counts as late once"
 
 
 def test_what_is_waited_for_at_the_beginning_is_bounded_by_what_the_others_take_and_not_by_the_cap():
