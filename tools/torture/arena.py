@@ -89,6 +89,10 @@ class Peer:
         """What the present life printed: a JSON line per round."""
         return self.home.parent / f"{self.name}.{self.lives}.out"
 
+    def said(self) -> str:
+        """Return the log of the present life, "" where it ended before it had one."""
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
     def logs(self) -> str:
         """Return the logs of all lives."""
         paths = [self.home.parent / f"{self.name}.{life}.log" for life in range(1, self.lives + 1)]

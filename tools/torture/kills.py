@@ -81,7 +81,7 @@ class Run:
         task = ["--algorithm", "dfedsam-mgs", "--topology", "ring", "--rounds", str(rounds)]
         for setting in (
             "model.hidden=[32]", "local.epochs=1", "data.partition.kind=iid", "node.start_timeout_s=20.0",
-            "protocol.deadline_floor_s=0.5", "node.linger_s=30.0", "node.linger_down_s=30.0", "net.backoff_max_s=1.0",
+            "protocol.deadline_floor_s=0.5", "node.linger_s=300.0", "node.linger_down_s=300.0", "net.backoff_max_s=1.0",
         ):  # fmt: skip
             task += ["--set", setting]
         self.arena = Arena(started, names, task=task, orders={"pace_s": 0.1})
@@ -176,7 +176,7 @@ class Run:
             self._note(life.stage, f"unsaid: {name} had printed round {printed}, the disk has {saved}")
         if saved < life.saved_before:
             self._note(life.stage, f"lost: {name} had {life.saved_before} on the disk, and now {saved}")
-        resumed = re.search(r"resuming after round (\d+)", peer.log.read_text(errors="replace"))
+        resumed = re.search(r"resuming after round (\d+)", peer.said())
         if resumed and int(resumed[1]) != life.saved_before:
             self._note(
                 life.stage, f"damaged: {name} resumed after {resumed[1]}, the disk had {life.saved_before}"
@@ -204,6 +204,8 @@ class Run:
 def _printed(peer: Peer) -> int:
     """Return the last round that the node's own progress lines of this life tell of."""
     rounds = [-1]
+    if not peer.printed.exists():
+        return -1  # it died before it had opened its files
     for line in peer.printed.read_text(errors="replace").splitlines():
         try:
             rounds.append(int(json.loads(line)["round"]))
@@ -213,7 +215,7 @@ def _printed(peer: Peer) -> int:
 
 
 def _last_line(peer: Peer) -> str:
-    lines = peer.log.read_text(errors="replace").strip().splitlines()
+    lines = peer.said().strip().splitlines()
     return lines[-1][-200:] if lines else "it says nothing"
 
 
