@@ -17,7 +17,7 @@ demo: $(VENV)/.installed
 	$(BIN)/gossip-scenario run quickstart --engine processes --force
 
 test: $(VENV)/.installed-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

@@ -235,23 +235,23 @@ class _Processes:
         path = self._homes[name] / "summary.json"
         if name in self._deaths.now:
             death = self._deaths.now[name]
-            lost = _lost(name, self._watch.latest.get(name))
+            lost = _lost(name, self._watch.latest.get(name), started=True)
             return replace(lost, state="died", last_words=f"ended {death.how}: {death.words}")
         if name in self._faults.down | self._faults.absent and not path.exists():
             last = self._watch.latest.get(name)
-            return _lost(name, last)
+            return _lost(name, last, started=name not in self._faults.absent)
         outcome = _outcome(name, path)
         # A model that its peer took away with it is none of the end of the run.
         return replace(outcome, accuracy=None, state="left") if name in self._faults.down else outcome
 
 
-def _lost(name: str, last: Mapping[str, Any] | None) -> PeerOutcome:
-    """Return what is known of a peer that was killed: its last measurement."""
+def _lost(name: str, last: Mapping[str, Any] | None, *, started: bool) -> PeerOutcome:
+    """Return what is known of a peer that was killed: its last measurement, if it came to tell of one."""
     sent = 0 if last is None else last["bytes_sent"]
     received = 0 if last is None else last["bytes_received"]
     return PeerOutcome(
         peer=name,
-        state="crashed" if last is not None else "absent",
+        state="crashed" if started else "absent",
         rounds=0 if last is None else last["round"],
         accuracy=None,
         test_loss=None,
