@@ -74,6 +74,14 @@ def test_one_that_is_late_by_a_fixed_time_leaves_the_others_four_fifths_of_their
     assert pace(world, {"p000"}) >= 0.8
 
 
+@pytest.mark.parametrize("late_s", [0.8, 0.9, 1.0])
+def test_one_late_by_most_of_a_round_does_not_hold_back_two_that_are_behind_their_other_neighbour(late_s):
+    # Both fall behind in the first steps, and what the other neighbour sent for the present one is not kept any more.
+    world = world_of(GRAPHS["ring"], np.arange(9.0), rounds=ROUNDS, gossip_steps=4)
+    late(world, "p000", late_s)
+    assert pace(world, {"p000"}) >= 0.8
+
+
 @pytest.mark.parametrize("graph", GRAPHS)
 @pytest.mark.parametrize("late_s", LATE_S)
 def test_all_three_together_leave_the_others_four_fifths_of_their_pace(graph, late_s):

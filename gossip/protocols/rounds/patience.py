@@ -130,7 +130,7 @@ class Patience:
         Args:
             now_s: the time.
             counted: neighbours that can be reached and are no suspects.
-            come: those of them whose models of this step need not be waited for.
+            come: those of them whose models of this step need not be waited for: who is ahead has come.
             after_update: the others, too, train before they send what is waited for.
         """
         self.began_s = now_s

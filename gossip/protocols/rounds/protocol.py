@@ -309,10 +309,12 @@ class Rounds(Protocol):
             if known.newest < tag:
                 if not known.suspect:
                     self._near.wait_for(known)
-            elif tag in known.kept:
-                # Otherwise it has sent later models only, and will not send this one any more.
-                known.observe(tag, 0.0)
+            else:
+                # Who is ahead has come, too: if it did not count, waiting for those who are behind would be no extra.
                 come += 1
+                if tag in known.kept:
+                    # Otherwise it has sent later models only, and will not send this one any more.
+                    known.observe(tag, 0.0)
         self._patience.begin(now_s, counted=self._near.missing + come, come=come, after_update=step == 0)
         if self._near.missing:
             # Hardly any deadline is shorter than the floor, and most steps end before it: the rest is worked out then.
