@@ -12,7 +12,17 @@ from gossip import seeding
 from gossip.merging.blocks import fresh_like
 from gossip.merging.sanitise import MUTED
 from gossip.node.handles import Deferred, is_only_held_by_a_job, travelled
-from gossip.protocols.base import WHOLE, Contribution, Event, Message, Part, PeerId, Ticket, TimerKey
+from gossip.protocols.base import (
+    WHOLE,
+    Contribution,
+    Event,
+    FinishedMessage,
+    Message,
+    Part,
+    PeerId,
+    Ticket,
+    TimerKey,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,6 +92,8 @@ class NodeContext:
         """The classes of which each sender last said that it has samples, where models tell of them."""
         self._timers: dict[TimerKey, trio.CancelScope] = {}
         self._tickets = 0
+        self._finished: list[tuple[PeerId, Message]] | None = []
+        """What says that we have finished, until that may be said."""
         self.replace_peers(peers, topology)
 
     def replace_peers(self, peers: Sequence[PeerId], topology: Topology) -> None:
@@ -118,8 +130,20 @@ class NodeContext:
         return self._table.is_up(peer)
 
     def send(self, peer: PeerId, message: Message) -> None:
-        """Put the message into the peer's outbox."""
-        self._table.send(peer, message)
+        """Put the message into the peer's outbox; that we have finished waits for `tell_finished`."""
+        if self._finished is not None and isinstance(message, FinishedMessage):
+            self._finished.append((peer, message))
+        else:
+            self._table.send(peer, message)
+
+    def tell_finished(self) -> None:
+        """Let neighbours know of the end: whoever hears it may leave, and is not there for one that must do it again.
+
+        So not before the last round is on the disk, or cannot be.
+        """
+        told, self._finished = self._finished or [], None
+        for peer, message in told:
+            self._table.send(peer, message)
 
     def set_timer(self, key: TimerKey, delay_s: float) -> None:
         """Start (or replace) a timer."""

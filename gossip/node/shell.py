@@ -190,6 +190,7 @@ class Node:
             self.quorum.check(self.recorder.saver.round)
         self._finished = True
         self.state = "lingering" if await self.recorder.finish(self._final, self._thread) else "unsaved"
+        self._context.tell_finished()
         self.recorder.summary(self._ending())
         await self._linger()
         if not await self.recorder.finish(self._final, self._thread):

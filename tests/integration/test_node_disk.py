@@ -139,6 +139,43 @@ def test_on_a_slow_disk_nothing_is_told_before_its_checkpoint_is_written(
     assert json.loads((options.home / "summary.json").read_text())["rounds"] == rounds
 
 
+def test_neighbours_hear_of_the_end_when_the_last_round_is_on_the_disk(
+    options: NodeOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else they leave, and one that is killed before it has saved its last rounds has nobody to do them again with."""
+    make_homes(options.home.parent / "two", ("alice", "bob"))
+    options = replace(
+        options, peers=options.home.parent / "two" / "peers.txt", home=options.home.parent / "two" / "alice"
+    )
+    rounds, nodes, written = 12, [], [0]
+    told: list[tuple[str, int]] = []
+    save = CheckpointStore.save
+
+    def slow_save(store: CheckpointStore, checkpoint: Any) -> Path:
+        deadline_s = time.monotonic() + PATIENCE_S
+        while nodes[0].rounds_done < min(rounds, checkpoint.round + 2) and time.monotonic() < deadline_s:
+            threading.Event().wait(0.001)
+        path = save(store, checkpoint)
+        written.append(checkpoint.round)
+        return path
+
+    class Noted(Node):
+        async def _live(self) -> None:
+            nodes.append(self)
+            await super()._live()
+
+    monkeypatch.setattr(CheckpointStore, "save", slow_save)
+    # A neighbour that is there, and says nothing.
+    monkeypatch.setattr(NeighbourTable, "is_up", lambda table, peer: True)
+    monkeypatch.setattr(
+        NeighbourTable, "send", lambda table, peer, message: told.append((message.kind, written[-1]))
+    )
+    settings = (f"stop.rounds={rounds}", "protocol.deadline_floor_s=0.001", "protocol.deadline_cap_s=0.01")
+    assert run(options, "algorithm=dfedsam", *settings, make=Noted) == ExitCode.DONE
+    assert [entry for entry in told if entry[0] == "finished"] == [("finished", rounds)]
+    assert sum(kind == "model" for kind, _ in told) == rounds
+
+
 def test_a_disk_that_is_full_for_a_while_gets_the_newest_round_when_it_has_room_again(
     options: NodeOptions, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
