@@ -8,6 +8,7 @@ import pytest
 
 import scenarios
 from gossip.protocols.base import Context
+from gossip.protocols.push.ages import AGE_MAX
 from gossip.protocols.push.messages import PushMessage
 from gossip.protocols.push.protocol import Push
 from scenarios import scenario as scenario_files
@@ -107,7 +108,7 @@ class SignFlipper(Push):
         assert isinstance(honest, Push)
         model = self.run.learning.craft(self._model, [honest._model], lambda models: -models[0])
         for peer in ctx.contacts:
-            ctx.send(peer, PushMessage(round=2**53, age=2**53, model=model))
+            ctx.send(peer, PushMessage(round=2**53, age=AGE_MAX, model=model))
         if not honest._finished:
             ctx.set_timer("lie", 1.0)
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from gossip.protocols import Contribution, Message, Protocol, RoundCompleted
 from gossip.protocols.base import Context, FinishedMessage, Part, Ticket
+from gossip.protocols.push.ages import AGE_MAX
 from gossip.protocols.push.inbox import Kept
 from gossip.protocols.push.messages import PushMessage
 from gossip.protocols.push.protocol import Push
@@ -120,7 +121,7 @@ class Liar(Push):
 
     def on_timer(self, ctx: Context, key: str) -> None:
         draws, oldest = self.claims, self.world.oldest
-        said = [2**53, oldest + 1, max(1, oldest), int(draws.integers(1, oldest + 2)), 1]
+        said = [AGE_MAX + 1, AGE_MAX, oldest + 1, max(1, oldest), int(draws.integers(1, oldest + 2)), 1]
         parts = self._settings.parts
         for peer in ctx.contacts:
             if draws.random() < 0.1:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 
-from gossip.protocols.base import Context
+from gossip.protocols.base import Context, Part
+from gossip.protocols.push.ages import AGE_MAX
 from gossip.protocols.push.arrivals import Arrivals
 from gossip.protocols.push.catching_up import Beginning, find_beginning
 from gossip.protocols.push.inbox import Inbox, Kept
@@ -17,7 +19,9 @@ from gossip.protocols.push.messages import PushMessage
 from gossip.protocols.push.protocol import Push
 from gossip.protocols.push.settings import PushSettings
 from gossip.protocols.push.tokens import TokenAccount
+from gossip.wire.messages import INTEGER_MAX
 from tests.simulation import push_swarm
+from tests.simulation.lone_peer import LonePeer
 from tests.simulation.world import Ctx, Links, World
 
 ROUNDS = 20
@@ -159,12 +163,12 @@ def test_a_model_far_ahead_is_begun_from_with_two_others_and_the_same_one_twice_
     run.run(until=5.0)
     age = protocol(run, 0).ages[0]
     assert age > 0
-    for sender, claim in (("p004", 2**53), ("p004", 2**53), ("p003", 2**53 - 1), ("p003", 2**53 - 1)):
+    for sender, claim in (("p004", AGE_MAX), ("p004", AGE_MAX), ("p003", AGE_MAX - 1), ("p003", AGE_MAX - 1)):
         _push(run, "p000", sender, claim)
         assert run.adopted == 0
-    _push(run, "p000", "p002", 2**53 - 2)
+    _push(run, "p000", "p002", AGE_MAX - 2)
     assert run.adopted == 1
-    assert protocol(run, 0).ages[0] == 2**53 - 1
+    assert protocol(run, 0).ages[0] == AGE_MAX - 1
 
 
 @pytest.mark.parametrize("memory", [0, 10])
@@ -177,10 +181,10 @@ def test_whoever_is_far_behind_begins_from_models_of_use_whoever_of_fewer_than_t
     run.run(until=2.05)
     for place in range(5):
         assert run.adopted == 0
-        _push(run, "p000", f"p{place + 1:03d}", 2**40 + place, float("nan") if place in bad else 7.0)
+        _push(run, "p000", f"p{place + 1:03d}", AGE_MAX - 9 + place, float("nan") if place in bad else 7.0)
     assert run.adopted == 1
     assert protocol(run, 0)._model == pytest.approx(7.0), "models that are not finite are left out"
-    assert protocol(run, 0).ages[0] == 2**40 + 2
+    assert protocol(run, 0).ages[0] == AGE_MAX - 7
 
 
 class Liar(Push):
@@ -191,7 +195,7 @@ class Liar(Push):
 
     def on_timer(self, ctx: Context, key: str) -> None:
         for peer in ctx.contacts:
-            ctx.send(peer, PushMessage(round=1, age=2**53, model=-1e6))
+            ctx.send(peer, PushMessage(round=1, age=AGE_MAX, model=-1e6))
         ctx.set_timer("lie", 0.4)
 
     def on_message(self, ctx: Context, sender: str, message: object) -> None:
@@ -366,7 +370,7 @@ def test_what_is_remembered_of_a_liar_is_no_news(monkeypatch):
     run.run(until=5.0)
     told.clear()
     age = protocol(run, 0).ages[0]
-    _push(run, "p000", "p001", 2**53, 1.0)
+    _push(run, "p000", "p001", AGE_MAX, 1.0)
     _push(run, "p000", "p002", age - 1, 1.0)
     assert told == [True, False]
 
@@ -470,6 +474,48 @@ def test_models_that_were_never_trained_and_strangers_are_refused():
     assert run.rejected == {"untrained": 2, "not-a-neighbour": 1}
 
 
+@pytest.mark.parametrize("settings", [{}, {"witnesses": 1}, {"merge_when": "received"}, {"parts": 2}])
+@pytest.mark.parametrize("contacts", [1, 5])
+def test_no_claimed_age_makes_an_own_one_that_cannot_travel(contacts, settings):
+    """What is sent is checked by the context, as the wire does."""
+    ctx = Beside("me", ["me", *(f"n{index}" for index in range(contacts))])
+    peer = Push(PushSettings(**settings), rounds=100, model=0.0)
+    peer.on_start(ctx)
+    parts = settings.get("parts", 1)
+    for update in range(1, 12):
+        for age in (AGE_MAX, AGE_MAX + 1, INTEGER_MAX):
+            for part in range(parts):
+                message = PushMessage(round=update, age=age, part=part, parts=parts, model=5.0)
+                peer.on_message(ctx, "n0", message)
+        peer.on_timer(ctx, "wake-up")
+        ctx.end_training(peer)
+    assert max(peer.ages) <= AGE_MAX
+    assert peer.updates == 11
+    assert len(ctx.sent) == 11
+    refused = [each for each in ctx.events if getattr(each, "reason", "") == "impossible-age"]
+    assert len(refused) == 2 * parts * 11
+    # Others take what it sends then.
+    other = Push(PushSettings(**settings), rounds=100, model=0.0)
+    there = Beside("n0", ["me", "n0"])
+    other.on_start(there)
+    for _, message in ctx.sent:
+        other.on_message(there, "me", message)
+    assert not any(getattr(each, "reason", "") == "impossible-age" for each in there.events)
+
+
+def test_an_age_of_a_checkpoint_that_cannot_travel_is_taken_as_the_oldest_there_is():
+    ctx = Beside("me", ["me", "n0"])
+    state = {"round": 3, "wake-ups": 3, "ages": f"{INTEGER_MAX + 1},7", "tokens": "0,0"}
+    peer = Push.resume(PushSettings(parts=2), rounds=100, model=0.0, state=state)
+    assert peer.ages == (AGE_MAX, 7)
+    peer.on_start(ctx)
+    for _ in range(4):
+        peer.on_timer(ctx, "wake-up")
+        ctx.end_training(peer)
+    assert peer.ages == (AGE_MAX, 11)
+    assert len(ctx.sent) == 4
+
+
 def test_of_a_sender_the_newest_model_counts_though_an_older_one_comes_last():
     run = world(3, fanout=0)
     inbox = Inbox()
@@ -501,6 +547,16 @@ def test_a_sender_that_comes_back_with_fewer_updates_is_heard_at_once():
     receiver.on_peer(ctx, "p001", True)
     receiver.on_message(ctx, "p001", PushMessage(round=2, age=2, model=0.0))
     assert run.rejected["stale"] == 0
+
+
+class Beside(LonePeer):
+    """All contacts are neighbours."""
+
+    def neighbours(self, round: int) -> Mapping[str, float]:
+        return dict.fromkeys(self.contacts, 1 / len(self.contacts))
+
+    def graft(self, own: float, source: float, part: Part) -> float:
+        return source
 
 
 class Flood(Push):

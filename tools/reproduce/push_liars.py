@@ -7,7 +7,7 @@ neighbour in a period (`fanout` 1), unless a row says otherwise. One of them lie
 peers' models, and pushes to all of them in each period, which is five times as often as they hear each other. Columns:
 
     none                nobody lies; the sixth peer is as honest as the others
-    sign-flip, huge     the opposite of an honest model; huge: and says that it is 2^53 updates old, its 2^53th
+    sign-flip, huge     the opposite of an honest model; huge: and says that it is 2^40 updates old, its 2^53th
     gaussian            N(0, 1) noise
     ipm                 minus a tenth of the honest mean, or minus the mean (ipm 1)
     alie                the honest mean less 1.5 standard deviations
@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 
 from gossip.protocols.base import Context, Message, PeerId
+from gossip.protocols.push.ages import AGE_MAX
 from gossip.protocols.push.messages import PushMessage
 from gossip.protocols.push.protocol import Push
 from scenarios import scenario as scenario_files
@@ -99,7 +100,9 @@ class Liar(Push):
         model = self._model_to_send([peer._model for peer in honest], age)  # type: ignore[attr-defined]
         if model is not None:
             huge = self.attack == "huge"
-            message = PushMessage(round=HUGE if huge else self.lies, age=HUGE if huge else age, model=model)
+            message = PushMessage(
+                round=HUGE if huge else self.lies, age=AGE_MAX if huge else age, model=model
+            )
             for victim in sorted(ctx.contacts):
                 ctx.send(victim, message)
         ctx.set_timer("lie", self._settings.period_s)

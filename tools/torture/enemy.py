@@ -273,7 +273,7 @@ def member(enemy: Enemy) -> None:
 
 
 def push(enemy: Enemy) -> None:
-    """Pushes at its own pace: the newest model it got with its sign flipped, or one with an age of 2^53."""
+    """Pushes at its own pace: the newest model it got with its sign flipped, or one as old as is believed possible."""
     period_s = float(enemy.options.get("period_s", 0.2))
     flip = bool(enemy.options.get("flip", True))
 

@@ -237,9 +237,9 @@ CASES: tuple[Case, ...] = (
         "silent-aggregator")),
     *(_case(f"modest: {lie}", MODEST, "member", lie=lie) for lie in ("never-trains", "dead")),
     # Push.
-    _case("push: age 2^53, median", PUSH_MEDIAN, "push", age=2**53),
+    _case("push: age 2^40, median", PUSH_MEDIAN, "push", age=2**40),
     _case("push: sign flips, median", PUSH_MEDIAN, "push"),
-    _case("push: age 2^53", PUSH_MEMORY, "push", age=2**53, lost_max=0.02),
+    _case("push: age 2^40", PUSH_MEMORY, "push", age=2**40, lost_max=0.02),
     _case("push: sign flips", PUSH_MEMORY, "push", lost_max=0.02),
     # That one liar ruins an average is said where it is chosen.
     _case("push: sign flips, average", PUSH, "push", accuracy=False),

@@ -19,6 +19,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+AGE_MAX = 2**40
+"""An update in every millisecond for 34 years: no model is as old. Whoever says more is refused, and no age rises above
+it: whatever a liar says, others' ages can equal it, and travel. The wire ends at 2^53."""
+
 
 class Weights(NamedTuple):
     """A row of weights that sums to one."""

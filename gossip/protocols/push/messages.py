@@ -17,7 +17,8 @@ class PushMessage(Message):
     round: int
     """Own updates that the sender has done: which of its models is the newest."""
     age: int
-    """Local updates on the longest way that led to what has come, through whichever peers; a liar says anything."""
+    """Local updates on the longest way that led to what has come, through whichever peers; a liar says anything up to
+    `AGE_MAX`, beyond which it is refused."""
     part: int = 0
     parts: int = 1
     """Into so many a model is divided; 1: all of it has come."""

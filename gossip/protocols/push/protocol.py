@@ -15,8 +15,8 @@ What the papers leave open, and what is done here:
   others as they are. Rules see whole models, the own one with the part received in its place, and are told which
   part that is.
 * Ages are what strangers say, and w - 1 neighbours of a peer may lie, w being `witnesses`. An age is believed as far as
-  w claim it, and one update beyond (`ages.py`); a liar with the age 10^18 is heard like anybody else. It makes nobody
-  begin from its model, nor leave out others'.
+  w claim it, and one update beyond (`ages.py`); a liar with the age 10^12 is heard like anybody else. It makes nobody
+  begin from its model, nor leave out others'. An age that no run reaches (`AGE_MAX`) is refused.
 * One model at a time is too few for any rule to tell which one lies. With a `memory` (`memory.py`) a merge sees the
   last model of every neighbour.
 * What w - 1 liars among a peer's neighbours can do: raise ages, by one in each merge of theirs; be heard in each merge
@@ -49,7 +49,7 @@ from gossip.protocols.base import (
     Ticket,
     TimerKey,
 )
-from gossip.protocols.push.ages import believed, merge_weights
+from gossip.protocols.push.ages import AGE_MAX, believed, merge_weights
 from gossip.protocols.push.arrivals import Arrivals
 from gossip.protocols.push.catching_up import find_beginning, limit_updates
 from gossip.protocols.push.inbox import Inbox, Kept
@@ -190,7 +190,7 @@ class Push(Protocol):
         self._ticket = None
         self._model = model
         self._updates += 1
-        self._ages = [age + 1 for age in self._ages]
+        self._ages = [min(age + 1, AGE_MAX) for age in self._ages]
         for part in range(len(self._ages)):
             self._catch_up(ctx, part)
         part = self._next_part(ctx)
@@ -415,6 +415,8 @@ class Push(Protocol):
             return "not-a-neighbour"
         if message.parts != len(self._ages) or not 0 <= message.part < message.parts:
             return "no-such-part"
+        if message.age > AGE_MAX:
+            return "impossible-age"
         return None if message.age > 0 else "untrained"
 
     def _set_alarm(self, ctx: Context) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple, Self
 
+from gossip.protocols.push.ages import AGE_MAX
+
 Fields = Mapping[str, int | float | str]
 """As a checkpoint holds them."""
 
@@ -25,7 +27,7 @@ class Saved(NamedTuple):
         return cls(
             int(fields.get("round", 0)),
             int(fields.get("wake-ups", 0)),
-            _numbers(fields.get("ages"), parts),
+            tuple(min(age, AGE_MAX) for age in _numbers(fields.get("ages"), parts)),
             _numbers(fields.get("tokens"), parts),
         )
 
