@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from gossip.protocols import FinishedMessage, Message, ModelAdopted, ModelMessage, Rounds, RoundsSettings
 from gossip.protocols.rounds.catching_up import SETTLED_ROUNDS, LostTime, most_of, reached_by_most
+from gossip.protocols.rounds.neighbourhood import ROWS_LOOKED_UP
 from gossip.protocols.rounds.protocol import KEPT_PER_SENDER_MAX
 from tests.simulation.lone_peer import LonePeer
 from tests.simulation.test_rounds import world_of
@@ -378,3 +379,50 @@ def test_a_resumed_peer_knows_its_pace_and_how_long_it_was_away():
     again.on_start(ctx)
     ctx.end_training(again)
     assert again.snapshot()["pace_s"] < 2.5
+
+
+# --- graphs that vary ---
+
+
+class Varying(LonePeer):
+    """A lone peer that has every other peer in turn as its only neighbour; counts how often it asks for a row."""
+
+    asked = 0
+
+    def neighbours(self, round: int) -> Mapping[str, float]:
+        self.asked += 1
+        return {self.contacts[round % len(self.contacts)]: 0.5}
+
+
+def varying(neighbours: int, **options: object) -> tuple[Varying, Rounds]:
+    ctx = Varying("me", ["me", *(f"n{k}" for k in range(neighbours))])
+    protocol = Rounds(RoundsSettings(), rounds=100_000, model=0.0, **options)  # type: ignore[arg-type]
+    protocol.on_start(ctx)
+    return ctx, protocol
+
+
+def test_made_up_rounds_build_no_graphs():
+    ctx, protocol = varying(3, start_round=500)
+    for tag in [*range(0, 99_999, 7), *range(480, 520), *range(480, 520)]:
+        for name in ctx.contacts:
+            tell(ctx, protocol, name, tag)
+    assert 1 < ctx.asked <= 2 * ROWS_LOOKED_UP + 1
+
+
+def test_near_rounds_are_refused_from_those_who_are_no_neighbours_in_them():
+    ctx, protocol = varying(3, start_round=300)
+    tell(ctx, protocol, "n0", 301)
+    assert ctx.rejected == ["not-a-neighbour"]
+    tell(ctx, protocol, "n1", 301)
+    assert ctx.rejected == ["not-a-neighbour"]
+    assert set(protocol._near.senders) == {"n0", "n1"}, (
+        "the one of the own row, and the one that was believed"
+    )
+
+
+@pytest.mark.parametrize("round", [0, 1, 40, 999, 1000])
+def test_who_is_no_contact_is_refused_whatever_the_round(round):
+    ctx, protocol = peer_among(2)
+    tell(ctx, protocol, "stranger", round)
+    assert ctx.rejected == ["not-a-neighbour"]
+    assert "stranger" not in protocol._near.senders

@@ -9,11 +9,15 @@ from gossip.protocols.rounds.sender import Sender
 
 NO_ROW: Mapping[PeerId, float] = {}
 
+ROWS_LOOKED_UP = 4
+"""Rounds before and after the own one of which is asked who is in the row, once each. Where the graph varies, a row
+costs the whole graph of its round, milliseconds to tenths of a second: a message must not choose it at will."""
+
 
 class Neighbourhood:
     """One peer's. Who is waited for is noted with each neighbour, and how many they are here: every message asks."""
 
-    __slots__ = ("_contacts", "_contacts_given", "_unheard", "in_row", "missing", "row", "senders")
+    __slots__ = ("_contacts", "_contacts_given", "_rows", "_unheard", "in_row", "missing", "row", "senders")
 
     def __init__(self) -> None:
         self.senders: dict[PeerId, Sender] = {}
@@ -25,6 +29,8 @@ class Neighbourhood:
         self._unheard = 0
         self._contacts: frozenset[PeerId] | None = None
         self._contacts_given: Sequence[PeerId] = ()
+        self._rows: dict[int, Mapping[PeerId, float]] = {}
+        """Of rounds near the own one."""
 
     def contacts(self, ctx: Context) -> frozenset[PeerId]:
         """Return those that may ever be neighbours."""
@@ -33,7 +39,18 @@ class Neighbourhood:
         if self._contacts is None or ctx.contacts is not self._contacts_given:
             self._contacts_given = ctx.contacts
             self._contacts = frozenset(ctx.contacts)
+            self._rows.clear()
         return self._contacts
+
+    def row_of(self, ctx: Context, round: int, *, own: int) -> Mapping[PeerId, float]:
+        """Return the row of a round that is near the own one."""
+        self.contacts(ctx)
+        row = self._rows.get(round)
+        if row is None:
+            for other in [known for known in self._rows if abs(known - own) > ROWS_LOOKED_UP]:
+                del self._rows[other]
+            row = self._rows[round] = ctx.neighbours(round)
+        return row
 
     def all_finished(self) -> bool:
         """Return whether all contacts have said that they are finished."""

@@ -58,7 +58,7 @@ from gossip.protocols.base import (
     TimerKey,
 )
 from gossip.protocols.rounds.catching_up import LostTime, Move, enough_in_step, find_move
-from gossip.protocols.rounds.neighbourhood import Neighbourhood
+from gossip.protocols.rounds.neighbourhood import ROWS_LOOKED_UP, Neighbourhood
 from gossip.protocols.rounds.patience import Patience
 from gossip.protocols.rounds.sender import NO_MODELS, NOTHING, Sender, Tag
 from gossip.protocols.settings import RoundsSettings
@@ -419,14 +419,15 @@ class Rounds(Protocol):
 
     def _reason_to_refuse(self, ctx: Context, sender: PeerId, message: ModelMessage) -> str | None:
         """Return why a model cannot be used, or None. Tags come from the peer and may be nonsense."""
+        if sender not in self._near.contacts(ctx):
+            return "not-a-neighbour"
         final = (message.round, message.step) == (self._rounds, 0)
         if not final and not (0 <= message.round < self._rounds and 0 <= message.step < self._gossip_steps):
             return "invalid-tag"
-        if sender not in self._near.contacts(ctx):
-            return "not-a-neighbour"
-        if final or sender in ctx.neighbours(message.round):
+        # Who is farther away says how far it is, which is believed or not (`catching_up`), or comes too late.
+        if final or abs(message.round - self._round) > ROWS_LOOKED_UP:
             return None
-        return "not-a-neighbour"
+        return None if sender in self._near.row_of(ctx, message.round, own=self._round) else "not-a-neighbour"
 
     def _receive(self, ctx: Context, sender: PeerId, tag: Tag, model: Model) -> None:
         here = (self._round, self._step)
@@ -541,7 +542,7 @@ class Rounds(Protocol):
     # --- bookkeeping ---
 
     def _take_row(self, ctx: Context) -> None:
-        self._near.take_row(ctx.neighbours(self._round))
+        self._near.take_row(self._near.row_of(ctx, self._round, own=self._round))
         self._merged = False
 
     def _note_step_began(self, tag: Tag, now_s: float) -> None:
