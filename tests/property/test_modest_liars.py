@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from gossip.protocols import FinishedMessage
+from gossip.protocols import FinishedMessage, MessageRejected
 from gossip.protocols.modest.core import COUNTER_MAX
 from gossip.protocols.modest.messages import (
     AckMessage,
@@ -23,6 +23,7 @@ from gossip.protocols.modest.messages import (
 )
 from gossip.protocols.modest.protocol import Modest
 from gossip.protocols.modest.sampling import order
+from gossip.protocols.modest.suspicion import AVERAGING, TRAINING
 from tests.property.test_modest_roles import (
     NAMES,
     ROUNDS,
@@ -451,6 +452,80 @@ def test_of_two_the_other_one_is_all_there_is():
     protocol.on_message(ctx, "p01", FinishedMessage(round=ROUNDS))
     protocol.on_message(ctx, "p01", final(3.0))
     assert ctx.finished == 3.0
+
+
+# --- work that is of no use ---------------------------------------------------------------------------
+
+
+def test_a_model_that_is_sent_again_teaches_nothing_and_is_refused():
+    round = turn_of_others()
+    ctx, protocol = at_round(round)
+    learnt = protocol._core.patience._deliveries
+    for again in range(20):
+        for number in (round, round + 1):
+            protocol.on_message(ctx, "p05", trained(number, 5.0, expected=6))
+        ctx.time_s += 1.0
+        assert learnt.count == 2
+        reasons = [event.reason for event in ctx.events if isinstance(event, MessageRejected)]
+        assert reasons == ["duplicate"] * 2 * again
+    protocol.on_message(ctx, "p05", trained(round - 1, 5.0, expected=6))
+    assert learnt.count == 2
+
+
+def suspected(protocol: Modest, task: str = "") -> bool:
+    """Return whether p05 is passed over; for lack of an answer, or of work."""
+    suspicions = protocol._core.suspicions
+    return ("p05", task) in suspicions._idle if task else "p05" in suspicions._silent
+
+
+def test_only_a_model_that_enters_an_average_ends_the_suspicion_of_not_training():
+    round = next(number for number in range(2, ROUNDS) if in_turn(number + 1) == "p00")
+    ctx, protocol = at_round(round)
+    protocol._core.suspicions.undelivered("p05", TRAINING, 1.0, now_s=ctx.now(), round=round)
+    protocol.on_message(ctx, "p05", trained(round + 1, 5.0, expected=6))
+    assert suspected(protocol, TRAINING)
+    for peer in SIX[1:5]:
+        protocol.on_message(ctx, peer, trained(round + 1, 5.0, expected=6))
+    assert protocol._aggregator.averaged == 1
+    assert not suspected(protocol, TRAINING)
+
+
+def test_only_an_order_that_is_followed_ends_the_suspicion_of_not_averaging():
+    round = turn_of_others()
+    ctx, protocol = at_round(round)
+    for _ in range(3):
+        protocol._core.suspicions.undelivered("p05", AVERAGING, 1.0, now_s=ctx.now(), round=round)
+        protocol.on_message(ctx, "p05", train(round, 5.0, expected=6))
+        assert suspected(protocol, AVERAGING)
+    following = next(number for number in range(round + 1, ROUNDS) if in_turn(number) == "p05")
+    for peer in SIX[1:5]:
+        protocol.on_message(ctx, peer, PingMessage(nonce=0, round=following - 1))
+    protocol.on_message(ctx, "p05", train(following, 5.0, expected=6))
+    assert protocol._core.train_round == following
+    assert not suspected(protocol, AVERAGING)
+
+
+def test_only_an_answer_to_what_was_asked_ends_the_suspicion_of_keeping_silent():
+    ctx, protocol = at_round(turn_of_others())
+    core = protocol._core
+    for _ in range(2):
+        core.unanswered("p05", 1.0)
+    protocol.on_message(ctx, "p05", PongMessage(nonce=0, round=0, version=0))
+    assert suspected(protocol)
+    core.searches.begin(
+        ctx,
+        "again",
+        ["p05"],
+        wanted=1,
+        width=1,
+        nonce=7,
+        round=core.round,
+        then=lambda ctx, sample: None,
+    )
+    protocol.on_message(ctx, "p05", PongMessage(nonce=8, round=0, version=0))
+    assert suspected(protocol)
+    protocol.on_message(ctx, "p05", PongMessage(nonce=7, round=0, version=0))
+    assert not suspected(protocol)
 
 
 # --- any number of lies -------------------------------------------------------------------------------

@@ -77,6 +77,19 @@ IDLE = (AggregateMessage, TrainMessage, NewestMessage)
 KINDS = ("idle", "silent", "lies", *LIES)
 """`lies`: all of them."""
 
+WORTHLESS = ("again", "late-order", "elsewhere", "unasked")
+"""Work that is of no use to anybody, and is to pass for work: `again` sends old models and no new ones, `late-order`
+averages nothing, and tells all to begin the round that others have begun, `elsewhere` gives its model to all but who
+averages, and `unasked` answers no ping, and says that it answers."""
+
+WITHHELD: dict[str, type[Message]] = {
+    "again": AggregateMessage,
+    "late-order": TrainMessage,
+    "elsewhere": AggregateMessage,
+    "unasked": PongMessage,
+}
+WORTHLESS_EVERY_S = 0.1
+
 POISONER = "false"
 """Begins the rounds that are its turn with a false model; there have to be several aggregators against it."""
 
@@ -94,6 +107,8 @@ class Villain:
         """Return what leaves the peer in place of a message of its protocol, or None."""
         if self._kind == "silent" or (self._kind == "idle" and isinstance(message, IDLE)):
             return None
+        if isinstance(message, WITHHELD.get(self._kind, ())):
+            return None
         if self._kind == POISONER and isinstance(message, TrainMessage | NewestMessage):
             return replace(message, model=POISON)
         if self._lies and isinstance(message, NewestMessage):
@@ -108,13 +123,34 @@ class Villain:
         peer = world.by_name[self._name]
         if peer.alive and peer.started and not peer.paused:
             for kind in self._lies:
-                message = LIES[kind](world, self._name)
-                for other in world.peers:
-                    connection = peer.links.get(other.peer, 0)
-                    if other is not peer and connection >= 0:
-                        world.send_unchanged(peer, other.peer, message, connection)
+                self._tell(LIES[kind](world, self._name))
+            self._pretend()
         if world.now < world.lie_until_s:
-            world.schedule(world.now + LIE_EVERY_S, self.lie)
+            every_s = WORTHLESS_EVERY_S if self._kind in WORTHLESS else LIE_EVERY_S
+            world.schedule(world.now + every_s, self.lie)
+
+    def _tell(self, message: Message, *, but: str = "") -> None:
+        world, peer = self._world, self._world.by_name[self._name]
+        for other in world.peers:
+            connection = peer.links.get(other.peer, 0)
+            if other is not peer and other.peer != but and connection >= 0:
+                world.send_unchanged(peer, other.peer, message, connection)
+
+    def _pretend(self) -> None:
+        """Send what is of no use; models of the round after the one that is being trained, and of the last."""
+        world, here = self._world, self._world.fastest
+        count = len(world.peers)
+        match self._kind:
+            case "unasked":
+                self._tell(PongMessage(nonce=0, round=0, version=0))
+            case "late-order" if here >= 1:
+                self._tell(TrainMessage(round=here, expected=count, view=(), version=0, model=0.5))
+            case "again" if 3 <= here < world.rounds:
+                self._tell(AggregateMessage(round=here - 1, expected=count, view=(), version=0, model=0.5))
+            case "elsewhere" if 1 <= here < world.rounds:
+                names = [each.peer for each in world.peers]
+                message = AggregateMessage(round=here + 1, expected=count, view=(), version=0, model=0.5)
+                self._tell(message, but=order(here + 1, names)[0])
 
 
 class Honesty:

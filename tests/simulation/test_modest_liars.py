@@ -9,7 +9,7 @@ import pytest
 from gossip.protocols.modest.settings import ModestSettings
 from scenarios.sections import NetworkSettings
 from tests.simulation import modest_swarm
-from tests.simulation.modest_liars import KINDS, POISONER
+from tests.simulation.modest_liars import KINDS, POISONER, WORTHLESS
 from tests.simulation.modest_swarm import ModestWorld
 
 ROUNDS = 100
@@ -51,6 +51,16 @@ def test_one_of_six_that_lies_or_keeps_silent_costs_less_than_a_fifth_of_the_pac
     honest = [peer for peer in world.peers if peer.index != villain]
     assert all(peer.finished and peer.round == ROUNDS for peer in honest)
     assert world.honesty.began_s[ROUNDS] <= clean_s(6, training_s) / 0.8
+    world.honesty.check_end()
+
+
+@pytest.mark.parametrize("kind", WORTHLESS)
+def test_work_that_is_of_no_use_does_not_pass_for_work(kind):
+    world = world_of({4: kind})
+    world.run(until_s=10 * clean_s(6, 1.0))
+    honest = [peer for peer in world.peers if peer.index != 4]
+    assert all(peer.finished and peer.round == ROUNDS for peer in honest)
+    assert world.honesty.began_s[ROUNDS] <= clean_s(6, 1.0) / 0.8
     world.honesty.check_end()
 
 

@@ -55,6 +55,7 @@ class Aggregator:
         self._core = core
         self._inboxes: dict[int, Inbox] = {}
         self._began_s: dict[int, float] = {}
+        self._heard: dict[int, set[PeerId]] = {}
         self._averaged_round = 0
         self._stopped = False
         self.deliver: Callable[[Context, int, int, Model], None]
@@ -72,24 +73,26 @@ class Aggregator:
     def take(self, ctx: Context, sender: PeerId, *, round: int, expected: int, model: Model) -> None:
         """Count a model once; with enough of them, average."""
         core = self._core
-        self._learn(ctx, round)
+        again = not self._learn(ctx, sender, round)
         if not core.cautious and round > core.aggregate_round:
             core.aggregate_round = round
             self._inboxes.clear()
         if self._stopped or self._is_over(round):
-            core.suspicions.delivered_late(sender, TRAINING, now_s=ctx.now())
-            self._answer(ctx, sender, round)
+            self._answer(ctx, sender, round)  # even if it is sent again: our confirmation may have been lost
+            if again:
+                self._reject_again(ctx, sender)
+            else:
+                core.suspicions.delivered_late(sender, TRAINING, now_s=ctx.now())
             return
         inbox = self._inboxes.get(round)
         if inbox is None:
             inbox = self._inboxes[round] = Inbox(ctx.now())
         if sender in inbox.models:
+            self._reject_again(ctx, sender)
             return
         inbox.models[sender] = model
         inbox.expected[sender] = expected
         inbox.last_s = ctx.now()
-        if round <= core.round + 1:
-            core.suspicions.delivered(sender, TRAINING)
         self._keep_few(sender)
         self.look(ctx)
 
@@ -185,15 +188,29 @@ class Aggregator:
             if not self._inboxes[round].models:
                 del self._inboxes[round]
 
-    def _learn(self, ctx: Context, round: int) -> None:
-        """Note how late a model is, be it of use or not; one of a made-up round teaches nothing."""
+    def _learn(self, ctx: Context, sender: PeerId, round: int) -> bool:
+        """Note how late a model is, be it of use or not; return False if it is outdated, or came before.
+
+        One of a made-up round teaches nothing, and a sender teaches once in a round: by sending again it would decide
+        how long everybody is waited for.
+        """
         core = self._core
         if not core.round - 1 <= round <= core.round + 1:
-            return
+            return round > core.round
+        heard = self._heard.setdefault(round, set())
+        if sender in heard:
+            return False
+        heard.add(sender)
         began_s = self._began_s.setdefault(round, ctx.now())
         while len(self._began_s) > BEGINNINGS_MAX:
-            del self._began_s[min(self._began_s)]
+            oldest = min(self._began_s)
+            del self._began_s[oldest], self._heard[oldest]
         core.patience.delivered(min(ctx.now() - began_s, core.settings.aggregate_timeout_s))
+        return True
+
+    def _reject_again(self, ctx: Context, sender: PeerId) -> None:
+        if sender != self._core.me:
+            self._core.rejected(ctx, sender, "duplicate")
 
     def _blame(self, ctx: Context, round: int, inbox: Inbox, addressed: int) -> None:
         """Pass over for a while who was waited for in vain, where that is certain."""
@@ -232,6 +249,9 @@ class Aggregator:
         )
         self.averaged += 1
         senders = sorted(models)
+        for peer in senders:
+            # Not before: whoever gives its model to all but those that wait for it does not deliver.
+            core.suspicions.delivered(peer, TRAINING)
         if trained > core.newest:
             core.take_model(model, newest=trained)
             core.note_saved()

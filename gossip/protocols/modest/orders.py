@@ -64,7 +64,8 @@ class Orders:
         self._train = train
         self._held: dict[PeerId, _Held] = {}
         self._asked: dict[int, int] = {}
-        self._probed: dict[PeerId, float] = {}
+        # When they were asked, and with which nonce.
+        self._probed: dict[PeerId, tuple[float, int]] = {}
         self._rings_s = float("inf")
         self._votes = Votes(core)
 
@@ -82,8 +83,11 @@ class Orders:
             core.merge_view(sender, message)
             if message.round < core.train_round:
                 core.rejected(ctx, sender, "stale")
-            else:
+            elif core.settings.aggregators > 1 and not place:
                 core.suspicions.delivered(sender, AVERAGING)
+            elif not place:
+                # Others have begun the round: whoever waits for that each time averages nothing.
+                core.suspicions.delivered_late(sender, AVERAGING, now_s=ctx.now())
         elif self._due_s(ctx, message.round, place) <= ctx.now() + CLOCK_S:
             self._follow(ctx, sender, message)
         elif sender in self._held and self._held[sender].message.round == message.round:
@@ -125,7 +129,7 @@ class Orders:
         """Those who were asked and have not answered are not there; ask more, and look again."""
         core, now_s = self._core, ctx.now()
         self._rings_s = float("inf")
-        for peer, asked_s in list(self._probed.items()):
+        for peer, (asked_s, _) in list(self._probed.items()):
             if now_s + CLOCK_S >= asked_s + core.patience.pong_s():
                 del self._probed[peer]
                 core.unanswered(peer, now_s - asked_s)
@@ -136,9 +140,13 @@ class Orders:
                 self.ask(ctx, held.message.round)
         self._set_timer(ctx)
 
-    def answered(self, peer: PeerId) -> None:
-        """A peer has answered a ping."""
-        self._probed.pop(peer, None)
+    def answered(self, peer: PeerId, nonce: int) -> bool:
+        """Note a pong; return whether it answers what was asked here."""
+        asked = self._probed.get(peer)
+        if asked is None or asked[1] != nonce:
+            return False
+        del self._probed[peer]
+        return True
 
     def connection_lost(self, peer: PeerId) -> None:
         """Who cannot be asked owes no answer."""
@@ -238,13 +246,12 @@ class Orders:
             living = core.living(ctx, message.round, also=sender)
             for peer in living[: living.index(sender)]:
                 if peer != core.me and peer not in self._probed:
-                    self._probed[peer] = ctx.now()
-                    self._ping(ctx, peer)
+                    self._probed[peer] = (ctx.now(), self._ping(ctx, peer))
         self._set_timer(ctx)
 
     def _set_timer(self, ctx: Context) -> None:
         core, now_s = self._core, ctx.now()
-        due = [asked_s + core.patience.pong_s() for asked_s in self._probed.values()]
+        due = [asked_s + core.patience.pong_s() for asked_s, _ in self._probed.values()]
         for held in self._held.values():
             due_s = self._due_s(ctx, held.message.round, held.place)
             if due_s < float("inf"):
@@ -259,9 +266,10 @@ class Orders:
             self._rings_s = min(due)
             ctx.set_timer(HOLD, self._rings_s - now_s)
 
-    def _ping(self, ctx: Context, peer: PeerId) -> None:
+    def _ping(self, ctx: Context, peer: PeerId) -> int:
         nonce = int(self._core.draw(ctx, "modest-nonce").integers(NONCE_MAX))
         ctx.send(peer, PingMessage(nonce=nonce, round=self._core.round))
+        return nonce
 
 
 def restart_order(core: Core, ctx: Context, round: int, *, also: PeerId | None = None) -> list[PeerId]:

@@ -262,10 +262,11 @@ class Modest(Protocol):
     def _pong(self, ctx: Context, sender: PeerId, message: PongMessage) -> None:
         core = self._core
         core.heard(sender, message.round)
-        core.suspicions.answered(sender)
         core.news.note_known(sender, message.version)
-        core.searches.pong(ctx, sender, message.nonce, core.round)
-        self._orders.answered(sender)
+        # One that nobody asked for says nothing of whether the peer answers.
+        asked = self._orders.answered(sender, message.nonce)
+        if core.searches.pong(ctx, sender, message.nonce, core.round) or asked:
+            core.suspicions.answered(sender)
 
     def _bulk(self, ctx: Context, sender: PeerId, message: BulkMessage) -> None:
         core = self._core

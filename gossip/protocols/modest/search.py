@@ -70,10 +70,11 @@ class Searches:
         sampling.ask(ctx, round)
         self._go_on(ctx, purpose, round)
 
-    def pong(self, ctx: Context, peer: PeerId, nonce: int, round: int) -> None:
-        """Pass an answer to the search that asked."""
+    def pong(self, ctx: Context, peer: PeerId, nonce: int, round: int) -> bool:
+        """Pass an answer to the search that asked; return whether one did."""
         late = self._given_up.get(peer)
-        if late is not None and late[0] == nonce:
+        known = late is not None and late[0] == nonce
+        if late is not None and known:
             del self._given_up[peer]
             self._patience.answered(ctx.now() - late[1])
         for purpose, (sampling, _) in list(self._under_way.items()):
@@ -81,7 +82,8 @@ class Searches:
             if sampling.answered(ctx, peer, nonce, round):
                 self._patience.answered(ctx.now() - began_s)
                 self._go_on(ctx, purpose, round)
-                return
+                return True
+        return known
 
     def timer(self, ctx: Context, purpose: str, round: int) -> None:
         """Repeat pings, and give up peers."""
