@@ -188,9 +188,17 @@ class NeighbourTable:
         return self._connection(peer) is not None
 
     def status(self) -> list[dict[str, Any]]:
-        """Return one entry for each contact and each other peer that was ever connected, by name."""
+        """Return one entry for each contact and each other peer that was ever connected, by name.
+
+        Who was taken out of the peers file is told of no longer than it takes to say goodbye.
+        """
         names = sorted(self._contacts | self._neighbours.keys())
-        return [self._neighbour(name).as_dict(trio.current_time()) for name in names]
+        known = (self._neighbour(name) for name in names)
+        return [
+            each.as_dict(trio.current_time())
+            for each in known
+            if each.connection is not None or each.name in self._peers
+        ]
 
     async def close(self, reason: str) -> None:
         """Say goodbye to all, let messages in hand finish, and end `run`; bounded by `close_timeout_s`."""

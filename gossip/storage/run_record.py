@@ -107,6 +107,9 @@ def clean_home(home: Path) -> int:
 def put_aside(home: Path) -> bool:
     """Move an earlier run to HOME/previous (replacing the one before it); return whether there was one.
 
+    A run that came to no round leaves nothing worth keeping, and takes nobody's place: who starts over twice, because
+    nobody was there the first time, would lose a finished model by it.
+
     Raises:
         OSError: the home cannot be written.
     """
@@ -114,11 +117,28 @@ def put_aside(home: Path) -> bool:
     if not found:
         return False
     previous = home / "previous"
+    if previous.exists() and not _did_something(home):
+        for path in found:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        return False
     shutil.rmtree(previous, ignore_errors=True)
     previous.mkdir(exist_ok=True)
     for path in found:
         path.rename(previous / path.name)
     return True
+
+
+def _did_something(home: Path) -> bool:
+    """Whether there is a model, a measurement, or a checkpoint that is not that of the start."""
+    rounds = [path.stem.removeprefix("round-") for path in home.glob("checkpoints/round-*")]
+    return (
+        (home / "model.safetensors").exists()
+        or any(round.strip("0") for round in rounds)
+        or bool(read_lines(home / "metrics.jsonl"))
+    )
 
 
 @contextmanager

@@ -31,6 +31,8 @@ class _Told:
 
     at_s: float
     crowd: str | None
+    last_s: float = 0.0
+    """When the last one came that is not told yet."""
     interval_s: float = INTERVAL_MIN_S
     untold: int = 0
     level: int = logging.DEBUG
@@ -75,6 +77,7 @@ class OffenceLog:
             self._logger.log(level, "%s", sentence, exc_info=error)
             return
         told.untold += 1
+        told.last_s = now_s
         told.level, told.sentence = max(level, told.level), sentence
         if now_s - told.at_s >= told.interval_s:
             self._tell(told, now_s)
@@ -97,7 +100,10 @@ class OffenceLog:
         minutes = max(1, round((now_s - told.at_s) / 60))
         period = "minute" if minutes == 1 else f"{minutes} minutes"
         count = f" … and {more} more like it in the last {period}" if more else ""
-        self._logger.log(told.level, "%s%s", told.sentence, count)
+        # A line that comes late must not be taken for what is: by now the peer may be up again.
+        late_s = round(now_s - told.last_s)
+        late = f" ({late_s} s ago)" if late_s else ""
+        self._logger.log(told.level, "%s%s%s", told.sentence, count, late)
         lasting = now_s - told.at_s < 2 * told.interval_s
         told.interval_s = min(INTERVAL_MAX_S, 2 * told.interval_s) if lasting else INTERVAL_MIN_S
         told.at_s, told.untold, told.level = now_s, 0, logging.DEBUG

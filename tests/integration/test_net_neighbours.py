@@ -609,7 +609,7 @@ def test_187_offences_of_a_stranger_and_of_a_peer_are_a_line_each_and_one_with_t
         trio.run(main)
     told = [record.getMessage() for record in caplog.records if "not TLS" in record.getMessage()]
     assert len(told) == 2
-    assert told[1].endswith(" … and 185 more like it in the last minute")
+    assert told[1].endswith(" … and 185 more like it in the last minute (61 s ago)")
     told = [record.getMessage() for record in caplog.records if "before the hello" in record.getMessage()]
     assert len(told) == 2
-    assert told[1].endswith(" … and 10 more like it in the last minute")
+    assert told[1].endswith(" … and 10 more like it in the last minute (61 s ago)")

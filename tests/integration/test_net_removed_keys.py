@@ -178,6 +178,9 @@ def test_a_removed_peer_that_listens_is_told_why(tmp_path: Path) -> None:
             await zoe.until_up("bob")
             zoe.table.replace_peers(changed(net, "bob", "removed"))
             assert await hand.hear_the_end() == "removed"
+            # A dead neighbour is told of, one that is none any more is not.
+            await zoe.until(lambda: not zoe.table.is_up("bob"))
+            assert [entry["name"] for entry in zoe.table.status()] == []
             nursery.cancel_scope.cancel()
 
     trio.run(main)

@@ -39,7 +39,7 @@ class Lines(logging.Handler):
 
 def told(line: str) -> int:
     """Return how many offences a line stands for."""
-    more = re.search(r" … and (\d+) more like it in the last (minute|\d+ minutes)$", line)
+    more = re.search(r" … and (\d+) more like it in the last (minute|\d+ minutes)( \(\d+ s ago\))?$", line)
     return 1 + (int(more[1]) if more else 0)
 
 
@@ -81,7 +81,7 @@ def test_187_offences_in_a_minute_are_two_lines() -> None:
         heard.log.tell()
         assert [line for _, line in heard.lines] == [
             "from 10.0.0.9:40000: nonsense",
-            "from 10.0.0.9:40186: nonsense … and 185 more like it in the last minute",
+            "from 10.0.0.9:40186: nonsense … and 185 more like it in the last minute (41 s ago)",
         ]
 
 

@@ -119,6 +119,25 @@ def test_starting_over_loses_nothing(tmp_path):
     assert CheckpointStore(tmp_path / "previous").load_newest(BELONGS, protocol="rounds").round == 7
 
 
+def test_starting_over_twice_does_not_cost_the_run_before_where_the_first_came_to_no_round(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"finished")
+    CheckpointStore(tmp_path).save(checkpoint(7))
+    assert put_aside(tmp_path)
+    for _ in range(2):
+        # As a node leaves it that found nobody: the checkpoint of its start, events, a summary.
+        CheckpointStore(tmp_path).save(checkpoint(0))
+        record = RunRecord(tmp_path, "alice")
+        record.event("started")
+        record.summary({"state": "interrupted"})
+        assert not put_aside(tmp_path)
+        assert not (tmp_path / "summary.json").exists()
+        assert CheckpointStore(tmp_path).load_newest(BELONGS, protocol="rounds") is None
+    assert (tmp_path / "previous" / "model.safetensors").read_bytes() == b"finished"
+    CheckpointStore(tmp_path).save(checkpoint(1))
+    assert put_aside(tmp_path)
+    assert not (tmp_path / "previous" / "model.safetensors").exists()
+
+
 # --- power cuts, full disks ---
 
 

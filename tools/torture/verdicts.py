@@ -42,7 +42,10 @@ class Verdicts:
         return [f"{row.name}: {what}" for row in self.rows for what in row.broken]
 
     def show(self, *, as_json: bool = False) -> int:
-        """Print the table, or JSON; return the exit code."""
+        """Print the table, or JSON; return the exit code: 1 where a promise broke, 2 where nothing was tried."""
+        if not self.rows:
+            print(f"{self.title}: nothing was tried, no row has a name like that", file=sys.stderr)
+            return 2
         if as_json:
             rows: list[dict[str, Any]] = [
                 {"name": row.name, "figures": dict(row.figures), "broken": list(row.broken)}
