@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from gossip.protocols.push.ages import believed, merge_weights
+from gossip.protocols.push.arrivals import SAVED_MAX, Arrivals
 from gossip.protocols.push.catching_up import find_beginning
 from gossip.protocols.push.inbox import Kept
 from gossip.protocols.push.memory import Memory
@@ -287,3 +288,28 @@ def test_half_of_all_merges_have_as_many_models_as_is_usual(degree, fanout, memo
 def test_more_memory_than_models_may_be_old_is_refused():
     with pytest.raises(ValidationError, match="memory = 11 is above age_limit = 10"):
         PushSettings(memory=11)
+
+
+# --- how often one is heard ---
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 200), st.integers(1, 60)), min_size=1, max_size=10),
+    st.integers(1, 30),
+    st.sampled_from(["proactive", "simple"]),
+)
+def test_silence_saves_a_sender_no_more_than_one_burst(times, capacity, tokens):
+    """After a long silence, or again and again after many, a burst counts at once and then one a period."""
+    settings = PushSettings(tokens=tokens, token_capacity=capacity)
+    assert SAVED_MAX <= 10, "a few periods' worth"
+    burst = SAVED_MAX + (capacity if tokens == "simple" else 0)
+    arrivals, wake_ups, counted = Arrivals(settings), 0, 0
+    for number, (silent, pushes) in enumerate(times):
+        wake_ups += silent
+        now = sum(arrivals.came("p1", wake_ups) for _ in range(pushes))
+        counted += now
+        assert now <= burst
+        assert counted <= burst + wake_ups
+        if number == 0 or silent >= burst:
+            assert now == min(pushes, burst), "an honest one's burst counts"
+    assert arrivals.count == counted
