@@ -26,12 +26,24 @@ class Neighbour:
         self.up = trio.Event()
         self.down = trio.Event()
         self.backoff = Backoff(min_s=settings.backoff_min_s, max_s=settings.backoff_max_s, rng=rng)
-        self.standing = Standing(
-            min_s=settings.offence_wait_min_s, max_s=settings.offence_wait_max_s, now_s=trio.current_time()
-        )
+        self._settings = settings
+        self._key: bytes | None = None
+        self.standing = self._new_standing()
         self._worked_s = settings.heartbeat_timeout_s
         self._dial_scope = trio.CancelScope()
         self._bytes_before = {"sent": 0, "received": 0}
+
+    def identify(self, certificate: bytes | None) -> None:
+        """Note whose key the file has under the name: what another key's owner did wrong is not held against it."""
+        if certificate != self._key:
+            self._key = certificate
+            self.standing = self._new_standing()
+
+    def _new_standing(self) -> Standing:
+        settings = self._settings
+        return Standing(
+            min_s=settings.offence_wait_min_s, max_s=settings.offence_wait_max_s, now_s=trio.current_time()
+        )
 
     def attach(self, connection: Connection) -> None:
         """Take a connection into use."""

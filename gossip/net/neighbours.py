@@ -234,6 +234,8 @@ class NeighbourTable:
                 self._cut_off(conversation)
         for name, neighbour in list(self._neighbours.items()):
             now = peers.find(name)
+            if now is not None:
+                neighbour.identify(now.certificate)
             if now is None or name not in self._contacts:
                 neighbour.stop_dialling()
             else:
@@ -262,6 +264,8 @@ class NeighbourTable:
             entry = self._peers.find(name)
             address = "" if entry is None else entry.address
             neighbour = self._neighbours[name] = Neighbour(name, address, self._settings, self._rng)
+            if entry is not None:
+                neighbour.identify(entry.certificate)
         return neighbour
 
     def _connection(self, peer: PeerId) -> Connection | None:

@@ -1,4 +1,5 @@
 """How one peer stands with us, whatever connection it comes by: may it come in now, or is it held off for a while?
+A peer is who has one key: another key in the peers file under the same name begins anew.
 
 Two things hold a peer off. What it did wrong: each offence doubles the time, and a time of peace makes it short again.
 And coming too often: a process that restarts, or two that were given one key and drive each other out, may do so at a

@@ -167,6 +167,39 @@ def test_a_connected_peer_is_not_heard_any_more_though_it_ignores_the_goodbye(
     trio.run(main)
 
 
+@pytest.mark.parametrize("first", ["rotated", "removed"])
+def test_what_was_done_with_the_old_key_does_not_keep_out_who_has_the_new_one(
+    tmp_path: Path, first: str
+) -> None:
+    net = Net(tmp_path, "bob", "zoe")
+
+    async def main() -> None:
+        zoe = net.peer("zoe", contacts=(), offence_wait_min_s=3600.0, offence_wait_max_s=3600.0, **PATIENT)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(zoe.table.run)
+            async with net.by_hand("bob") as thief:
+                await thief.come_up(net.ports["zoe"], "zoe")
+                thief.seq -= 1
+                await thief.say(FinishedMessage(round=1))
+                await zoe.until(lambda: "replay" in zoe.reasons())
+            # The same key is held off, whatever else is in the file.
+            zoe.table.replace_peers(net.peers)
+            async with net.by_hand("bob") as thief:
+                await thief.dial(net.ports["zoe"], "zoe")
+                assert await thief.hear_the_end() == "refused"
+                assert "held off" in zoe.reasons()
+            if first == "removed":
+                zoe.table.replace_peers(changed(net, "bob", "removed"))
+            file = changed(net, "bob", "rotated")
+            zoe.table.replace_peers(file)
+            bob = net.peer("bob", identity=Identity.load(net.folder / "new-key"), peers=file)
+            await nursery.start(bob.table.run)
+            await bob.until_up("zoe")
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+
+
 def test_a_removed_peer_that_listens_is_told_why(tmp_path: Path) -> None:
     net = Net(tmp_path, "bob", "zoe")
 
