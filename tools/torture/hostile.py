@@ -245,7 +245,7 @@ CASES: tuple[Case, ...] = (
     _case("push: sign flips, average", PUSH, "push", accuracy=False),
     # Keys.
     _case("a key rotated in its handshake", RING, "half_handshake", targets=("n0",), during=_rotated),
-    _case("a removed key that goes on", RING, "deaf_to_goodbye", targets=("n0",), during=_removed),
+    _case("a removed key that goes on", RING, "deaf_to_goodbye", targets=("n0",), during=_removed, adopts=True),
     _case("strangers", RING, "strangers", targets=("n0",), during=_strangers),
     # Starvation; `flood.py` looks at it more closely.
     _case("3,000 messages a second", RING, "messages", per_s=3000),
