@@ -185,8 +185,28 @@ def test_a_model_that_came_too_late_stands_in_for_the_next_one_once():
     assert senders == [["n0"], ["n0", "n1"], ["n0"]]
     assert ctx.merged[1][2][1][:3] == ("n1", 7.0, pytest.approx(1 / 3))
     assert [done.heard for done in ctx.completed] == [1, 1, 1]
-    assert ctx.rejected == ["stale"] * 3
+    assert ctx.rejected == ["stale"] * 2, "it is no offence the first time, when it stands in"
     assert not protocol._near.senders["n1"].arrivals((0, 0)).known, "it counts as late once"
+
+
+def test_a_neighbour_late_in_every_step_is_merged_and_offends_nobody_unless_it_is_far_behind():
+    ctx, protocol = peer_among(3)
+    for round in range(10):
+        ctx.end_training(protocol)
+        if round:
+            tell(ctx, protocol, "n2", round - 1)
+        tell(ctx, protocol, "n0", round)
+        tell(ctx, protocol, "n1", round)
+        ctx.advance(protocol, 60.0)
+    assert sum(each.sender == "n2" for _, _, received in ctx.merged for each in received) == 9
+    assert not ctx.rejected
+    for round in (10, 11):
+        ctx.end_training(protocol)
+        tell(ctx, protocol, "n0", round)
+        tell(ctx, protocol, "n1", round)
+        ctx.advance(protocol, 60.0)
+    tell(ctx, protocol, "n2", 9)
+    assert ctx.rejected == ["stale"], "nobody merges it any more"
 
 
 def test_what_is_waited_for_at_the_beginning_is_bounded_by_what_the_others_take_and_not_by_the_cap():

@@ -433,8 +433,9 @@ class Rounds(Protocol):
         here = (self._round, self._step)
         known = self._near.sender(sender)
         if tag < here:
-            self._receive_late(ctx, known, tag, model)
-            ctx.emit(MessageRejected(sender=sender, reason="stale"))
+            # No offence where it stands in: an honest machine may be late in every step.
+            if not self._receive_late(ctx, known, tag, model):
+                ctx.emit(MessageRejected(sender=sender, reason="stale"))
             return
         again = known.stood_in and tag == max(known.kept, default=NOTHING)
         if not again and (tag in known.kept or (tag == here and known.awaited is not None)):
@@ -457,21 +458,22 @@ class Rounds(Protocol):
         elif not self._catch_up(ctx) and known.missing:
             self._go_on_without(ctx, known)
 
-    def _receive_late(self, ctx: Context, known: Sender, tag: Tag, model: Model) -> None:
-        """A model that just missed its deadline stands in for the next one, and teaches how late its sender is."""
+    def _receive_late(self, ctx: Context, known: Sender, tag: Tag, model: Model) -> bool:
+        """Learn from a model that missed its step how late its sender is; return whether it stands in for the next."""
         if tag <= known.newest:
-            return
+            return False
         # Who has passed over rounds, to catch up, tells nothing of how long one takes it, and will be late again.
         in_turn = tag[0] <= known.newest[0] + 1
         known.newest = tag
-        if known.peer in self._near.row:
+        stands_in = known.peer in self._near.row and self._round - tag[0] < self._settings.catch_up_rounds
+        if stands_in:
             known.late = (tag, model)
-        if not in_turn:
-            return
-        for began, began_s in self._steps_began:
-            if began == tag:
-                known.observe(tag, ctx.now() - began_s)
-                known.suspect = False
+        if in_turn:
+            for began, began_s in self._steps_began:
+                if began == tag:
+                    known.observe(tag, ctx.now() - began_s)
+                    known.suspect = False
+        return stands_in
 
     def _catch_up(self, ctx: Context) -> bool:
         """Go where most live neighbours have been, if that is far ahead; return whether that was done."""
