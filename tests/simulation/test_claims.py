@@ -384,6 +384,43 @@ def test_a_resumed_peer_knows_its_pace_and_how_long_it_was_away():
 # --- graphs that vary ---
 
 
+def one_peer_rows(round: int) -> list[dict[str, float]]:
+    """One neighbour a round, along the axes of a cube in turn."""
+    return [{f"p{i ^ 1 << round % 3:03d}": 0.5} for i in range(8)]
+
+
+def world_of_one_peer_rounds() -> World:
+    return World(
+        one_peer_rows,
+        lambda name, round: Rounds(RoundsSettings(), rounds=ROUNDS, model=0.0, start_round=round),
+        8,
+        # Updates that differ: who has lost time could be told that it is behind.
+        train_s=lambda name, round: 1.0 if (int(name[1:]) + round) % 3 else 1.5,
+        contacts=[[f"p{i ^ 1 << axis:03d}" for axis in range(3)] for i in range(8)],
+    )
+
+
+@pytest.mark.parametrize("victim_stops", [False, True])
+def test_where_each_round_has_one_neighbour_a_liar_moves_nobody_who_is_not_behind(victim_stops):
+    world = world_of_one_peer_rounds()
+    world.says["p007"] = lambda receiver, message: tuple(
+        ModelMessage(round=round, step=0, model=1e3)
+        for round in (*range(ROUNDS - 3, ROUNDS), ROUNDS)
+        if round == ROUNDS or receiver in one_peer_rows(round)[7]
+    )
+    world.start()
+    if victim_stops:
+        world.at(3.5, lambda: world.crash("p003"))
+        world.at(20.0, lambda: world.restart("p003", 3))
+    world.run()
+    for name in honest_of(world):
+        peer = world.peers[name]
+        assert own_rounds(world, name)[-1] == ROUNDS
+        assert all(done.round <= at_s for done, at_s in zip(peer.completed, peer.completed_at, strict=True))
+        moved = max(np.diff(own_rounds(world, name))) > 1
+        assert moved == (victim_stops and name == "p003"), "only who is really behind is moved"
+
+
 class Varying(LonePeer):
     """A lone peer that has every other peer in turn as its only neighbour; counts how often it asks for a row."""
 

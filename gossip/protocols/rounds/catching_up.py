@@ -9,11 +9,15 @@ late neighbours would hold each other back for good). Then a claim is believed a
 that has lost time, because it was stopped, cut off or killed, can know how many rounds it could have done in it, and
 is moved by so many at most, and once for each model that it is sent. Who keeps in step loses no time; of two neighbours
 one is enough for that, since the other one may keep silent and then claim to be ahead.
+
+Where the graph varies, and a row is of one or two, the next row's may lie, and the next one's: so many alone would soon
+have moved everybody. But there are others to ask, all contacts, by what each has said at its turn: a peer goes no
+farther than most of those that are up have been. Who has begun again waits until most of them have spoken.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from gossip.protocols.rounds.sender import NOTHING, Sender, Tag
@@ -52,7 +56,13 @@ class Move(NamedTuple):
 
 
 def find_move(
-    here: Tag, live: Sequence[Sender], *, catch_up_rounds: int, last_round: int, credit_rounds: int
+    here: Tag,
+    live: Sequence[Sender],
+    *,
+    catch_up_rounds: int,
+    last_round: int,
+    credit_rounds: int,
+    contacts: Callable[[], Sequence[Tag]] | None = None,
 ) -> Move | None:
     """Return the move that is due, or None.
 
@@ -62,6 +72,7 @@ def find_move(
         catch_up_rounds: no move is shorter.
         last_round: nobody is moved beyond its beginning, so that every peer ends by its own update and merges.
         credit_rounds: rounds that the peer could have done in the time that it lost.
+        contacts: where the graph varies, returns the newest tag of each contact that can be reached.
     """
     if not live:
         return None
@@ -70,6 +81,11 @@ def find_move(
     far = here[0] + catch_up_rounds
     in_step = any(here <= known.newest < (far, 0) for known in live)
     by_one_word = len(live) == 1 or (len(live) == 2 and target[0] < far and not in_step)
+    if by_one_word and contacts is not None:
+        by_one_word = False
+        target = max(tags)
+        if target[0] >= far:
+            target = min(target, reached_by_most(contacts()))
     if by_one_word:
         fresh = [tag for known, tag in zip(live, tags, strict=True) if not known.stood_in]
         target = min(max(fresh, default=NOTHING), (here[0] + credit_rounds, 0))

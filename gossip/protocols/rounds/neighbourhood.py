@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from gossip.protocols.base import Context, PeerId
-from gossip.protocols.rounds.sender import Sender
+from gossip.protocols.rounds.sender import NOTHING, Sender, Tag
 
 NO_ROW: Mapping[PeerId, float] = {}
 
@@ -82,6 +82,15 @@ class Neighbourhood:
     def live(self, ctx: Context) -> list[Sender]:
         """Return those of the row that can be reached now."""
         return [known for known in self.in_row if ctx.is_up(known.peer)]
+
+    def varies(self, ctx: Context) -> bool:
+        """Return whether others than those of the row may be neighbours in other rounds."""
+        return len(self.contacts(ctx)) > len(self.row)
+
+    def newest_of_contacts(self, ctx: Context) -> list[Tag]:
+        """Return how far each contact that can be reached has said that it is, NOTHING where it has not."""
+        up = [peer for peer in self.contacts(ctx) if ctx.is_up(peer)]
+        return [self.senders[peer].newest if peer in self.senders else NOTHING for peer in up]
 
     @property
     def heard(self) -> int:

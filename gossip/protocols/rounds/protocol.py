@@ -32,6 +32,7 @@ What f liars among d live neighbours can do, beside sending models, which is for
 * d = 2, f = 1: a peer that has lost time, and hears nothing of the present step from the honest neighbour, is moved by
   as many rounds as it could have done meanwhile, by its own fastest update; one in step with the honest one is not.
 * d = 1, f = 1: the same; and as its only neighbour, the liar is all that it hears.
+* Where the graph varies and d <= 2: a peer is moved no farther than most of its live contacts say that they have been.
 * f > d/2: it is moved to the beginning of the last round at once, and merges what the liars say.
 * Any f: a liar that claims to be far ahead is not waited for, and has each model that it sends merged in one step.
 """
@@ -487,6 +488,7 @@ class Rounds(Protocol):
             catch_up_rounds=self._settings.catch_up_rounds,
             last_round=self._rounds - 1,
             credit_rounds=self._lost.credit_rounds(ctx.now()),
+            contacts=(lambda: self._near.newest_of_contacts(ctx)) if self._near.varies(ctx) else None,
         )
         if move is None:
             return False
