@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gossip.merging.settings import AverageSettings, VarianceCorrectedSettings
+from gossip.protocols.modest.claims import liars_max
+from gossip.protocols.modest.settings import FedAvgSettings, ModestSettings
 from gossip.protocols.push.settings import PushSettings
 from gossip.settings import Choice
 
@@ -16,4 +18,21 @@ def cautions(protocol: Choice, merge: Choice) -> Iterator[str]:
             f"[merge] kind = '{merge.kind}' with protocol '{protocol.kind}': one neighbour that lies can ruin the "
             "model; where not all can be trusted, set [protocol] memory and a robust rule, such as "
             "nnm+trimmed-mean with f = 1"
+        )
+
+
+def cautions_of_numbers(protocol: Choice, peers: int) -> Iterator[str]:
+    """Yield what should be known of a protocol among so many peers."""
+    if not isinstance(protocol, ModestSettings) or isinstance(protocol, FedAvgSettings):
+        return
+    borne = liars_max(protocol.liars, peers=peers, sample_size=protocol.sample_size)
+    if "H7" in protocol.hardening and borne < protocol.liars:
+        what = (
+            "one peer that lies can end the run with a model of its choice"
+            if not borne
+            else "more can end the run"
+        )
+        yield (
+            f"[protocol] liars = {protocol.liars}: {peers} peers, in samples of {protocol.sample_size}, "
+            f"bear {borne}, and {what}; f of them take 2·f + 2 peers and samples of 2·f + 1"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from gossip.config.cautions import cautions_of_numbers
 from gossip.config.merge_sizes import check_merges
 from gossip.config.task import TaskSettings
 from gossip.errors import SettingError
@@ -34,6 +35,6 @@ def build_topology(task: TaskSettings, *, names: Sequence[str], folder: Path = P
         )
     except TopologyError as error:
         raise SettingError(f"{task.where('topology')} {error}") from None
-    for caution in check_merges(task, topology, names):
+    for caution in (*check_merges(task, topology, names), *cautions_of_numbers(task.protocol, len(names))):
         task.note(caution)
     return topology

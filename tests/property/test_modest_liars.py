@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from gossip.protocols import FinishedMessage, MessageRejected
-from gossip.protocols.modest.core import COUNTER_MAX
+from gossip.protocols.modest.core import COUNTER_MAX, GIVEN_MAX
 from gossip.protocols.modest.messages import (
     AckMessage,
     AggregateMessage,
@@ -21,8 +21,10 @@ from gossip.protocols.modest.messages import (
     PongMessage,
     StatusMessage,
 )
+from gossip.protocols.modest.orders import HELD_MAX
 from gossip.protocols.modest.protocol import Modest
 from gossip.protocols.modest.sampling import order
+from gossip.protocols.modest.settings import ModestSettings
 from gossip.protocols.modest.suspicion import AVERAGING, TRAINING
 from tests.property.test_modest_roles import (
     NAMES,
@@ -526,6 +528,74 @@ def test_only_an_answer_to_what_was_asked_ends_the_suspicion_of_keeping_silent()
     assert suspected(protocol)
     protocol.on_message(ctx, "p05", PongMessage(nonce=7, round=0, version=0))
     assert not suspected(protocol)
+
+
+def test_the_same_model_is_given_a_few_times_over_one_connection_and_a_newer_one_again():
+    ctx, protocol = at_round(3)
+    for newest in (3, 4):
+        protocol._core.take_model(5.0, newest=newest)
+        for _ in range(100):
+            protocol.on_message(ctx, "p05", FetchMessage(round=0))
+        assert [model.round for _, model in ctx.take(NewestMessage)] == [newest] * GIVEN_MAX
+        assert ctx.rejected[-1] == "asked-again"
+    protocol.on_peer(ctx, "p05", False)
+    protocol.on_message(ctx, "p05", FetchMessage(round=0))
+    assert len(ctx.take(NewestMessage)) == 1
+
+
+def test_the_final_model_is_given_a_few_times_over_one_connection():
+    ctx, protocol = at_round(3)
+    protocol._final(ctx, 5.0)
+    for _ in range(100):
+        protocol.on_message(ctx, "p05", FetchMessage(round=ROUNDS - 1))
+    assert len(ctx.take(NewestMessage)) == GIVEN_MAX
+
+
+def test_what_one_peer_says_all_the_time_does_not_keep_another_from_saying_hello():
+    def hellos(speakers: tuple[str, ...]) -> int:
+        ctx, protocol = six(refresh_s=10.0)
+        protocol.on_start(ctx)
+        ctx.training.clear()
+        for peer in SIX[1:]:
+            protocol.on_message(ctx, peer, PingMessage(nonce=0, round=0))
+        ctx.sent.clear()
+        for _ in range(30):
+            for peer in speakers:
+                protocol.on_message(ctx, peer, PingMessage(nonce=0, round=0))
+            ctx.advance(protocol, 0.9)
+        return sum(message.change == "hello" for _, message in ctx.take(MemberMessage))
+
+    assert hellos(("p05",)) == hellos(()) > 0
+    assert hellos(("p04", "p05")) == 0
+
+
+# --- what is kept of what cannot be followed yet -------------------------------------------------------
+
+
+def test_few_orders_are_held_of_those_that_come_first():
+    names = tuple(f"p{number:02d}" for number in range(30))
+    ctx, protocol = LonePeer("p00", names), Modest(ModestSettings(), rounds=ROUNDS, model=0.0)
+    protocol.on_start(ctx)
+    for peer in names[1:3]:
+        protocol.on_message(ctx, peer, PingMessage(nonce=0, round=3))
+    early = [peer for peer in order(4, names) if peer != "p00"][1 : HELD_MAX + 4]
+    for peer in reversed(early):
+        protocol.on_message(ctx, peer, train(4, 5.0, expected=10))
+    assert set(protocol._orders._held) == set(early[:HELD_MAX])
+
+
+def test_votes_are_kept_for_two_rounds():
+    ctx, protocol = six(aggregators=3)
+    for round in range(2, 9):
+        protocol._orders._votes.cast(ctx, "p05", round=round, expected=6, model=5.0)
+    assert sorted(protocol._orders._votes._ballots) == [2, 3]
+
+
+def test_a_claim_of_a_round_too_far_ahead_is_not_noted():
+    ctx, protocol = six(rounds_ahead_max=5)
+    for claimed, noted in ((6, -1), (5, 5)):
+        protocol.on_message(ctx, "p05", PingMessage(nonce=0, round=claimed))
+        assert protocol._core.claims.of("p05") == noted
 
 
 # --- any number of lies -------------------------------------------------------------------------------

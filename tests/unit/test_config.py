@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gossip.config import PRESETS, load_task
+from gossip.config.graphs import build_topology
 from gossip.errors import SettingError
 
 TASK = """\
@@ -113,6 +114,22 @@ def test_an_average_of_what_neighbours_push_is_accepted_with_a_word_of_caution()
     robust = ["merge.kind=nnm+trimmed-mean", "merge.f=1", "protocol.memory=10"]
     assert not load_task(overrides=["algorithm=gossip-learning", *robust]).notes
     assert not load_task(overrides=["algorithm=d-psgd"]).notes
+
+
+@pytest.mark.parametrize(
+    ("peers", "options", "borne"),
+    [(3, [], 0), (6, ["sample_size=2"], 0), (5, ["liars=2"], 1), (4, [], None), (3, ["liars=0"], None)],
+)
+def test_too_few_peers_to_bear_the_liars_that_are_asked_for_are_accepted_with_a_word_of_caution(
+    peers, options, borne
+):
+    task = load_task(overrides=["algorithm=modest", *(f"protocol.{option}" for option in options)])
+    build_topology(task, names=[f"p{number}" for number in range(peers)])
+    said = [note for note in task.notes if f"bear {borne}, and" in note]
+    assert len(said) == len(task.notes) == (borne is not None)
+    fedavg = load_task(overrides=["algorithm=fedavg"])
+    build_topology(fedavg, names=["p0", "p1", "p2"])
+    assert not fedavg.notes
 
 
 def test_what_is_written_with_a_choice_stays_and_what_a_preset_said_is_no_news(tmp_path):

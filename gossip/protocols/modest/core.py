@@ -9,7 +9,7 @@ import numpy as np
 
 from gossip.protocols.base import Context, Model, ModelSaved, PeerId
 from gossip.protocols.modest.claims import Claims, liars_max
-from gossip.protocols.modest.messages import BulkMessage, FetchMessage
+from gossip.protocols.modest.messages import BulkMessage, FetchMessage, NewestMessage
 from gossip.protocols.modest.news import News
 from gossip.protocols.modest.patience import Patience
 from gossip.protocols.modest.sampling import order, turn
@@ -28,6 +28,10 @@ SLACK_SHARE = 3
 
 TOMBSTONE_WINDOWS = 10
 """Who left so many activity windows ago is not told of any more: by then nobody takes it for a candidate."""
+
+
+GIVEN_MAX = 3
+"""So often a peer is given the same model over one connection: asking costs it a hundred bytes, answering megabytes."""
 
 
 class Core:
@@ -68,6 +72,8 @@ class Core:
         """Joins that are not to be seen before this peer's next models are sent."""
         self.asked: set[PeerId] = set()
         """Peers that owe us their newest model; nobody else may give us one."""
+        self._handed: dict[PeerId, tuple[int, int]] = {}
+        # The newest round whose model a peer was handed, and how often.
         self.given_round = 0
         self.given_to: set[PeerId] = set()
         """Whom this peer found to be a round's aggregators, by its own search, and gave its model."""
@@ -215,6 +221,7 @@ class Core:
     def connection_lost(self, ctx: Context, peer: PeerId) -> None:
         """Forget what was agreed with a process that may be gone."""
         self.asked.discard(peer)
+        self._handed.pop(peer, None)
         self.news.connection_lost(peer)
         self.searches.lost(ctx, peer, self.round)
 
@@ -222,6 +229,16 @@ class Core:
         """Ask a peer for its newest average, if it contains more than `round` rounds."""
         self.asked.add(peer)
         ctx.send(peer, FetchMessage(round=round))
+
+    def hand(self, ctx: Context, peer: PeerId) -> None:
+        """Give our newest average to whoever asks for it."""
+        round, times = self._handed.get(peer, (-1, 0))
+        times = times + 1 if round == self.newest else 1
+        if times > GIVEN_MAX:
+            self.rejected(ctx, peer, "asked-again")
+            return
+        self._handed[peer] = (self.newest, times)
+        self.send_model(ctx, NewestMessage, peer, round=self.newest, expected=0, model=self.model)
 
     # --- samples ---
 

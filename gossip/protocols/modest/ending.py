@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from gossip.protocols.base import Context, Contribution, FinishedMessage, Model, PeerId, RoundCompleted
 from gossip.protocols.modest.core import Core
-from gossip.protocols.modest.messages import NewestMessage
 from gossip.protocols.modest.sampling import order
 
 FINAL = "final"
@@ -123,7 +122,7 @@ class Ending:
         if not core.finished:
             self._waiting.add(peer)
             return
-        core.send_model(ctx, NewestMessage, peer, round=core.rounds, expected=0, model=core.model)
+        core.hand(ctx, peer)
         self._told.add(peer)
 
     def say(self, ctx: Context, peer: PeerId) -> None:

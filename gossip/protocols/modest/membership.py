@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 
 from gossip.protocols.base import Context, Contribution, Model, ModelAdopted, PeerId
@@ -45,6 +46,7 @@ class Membership:
         self._began_s = 0.0
         self._began_round = 0
         self._contacted_s = 0.0
+        self._contacts_s: dict[PeerId, float] = {}
 
     # --- what this peer says of itself ---
 
@@ -69,8 +71,15 @@ class Membership:
         self._tell(ctx, LEFT, len(ctx.peers) if core.cautious else core.settings.sample_size)
         core.save(ctx)
 
-    def contacted(self, ctx: Context) -> None:
-        """Somebody counts on us."""
+    def contacted(self, ctx: Context, peer: PeerId) -> None:
+        """Somebody counts on us: one of f + 1, so that liars that speak to us do not keep us from saying hello."""
+        self._contacts_s[peer] = ctx.now()
+        if len(self._contacts_s) > self._core.liars:
+            latest_s = heapq.nlargest(self._core.liars + 1, self._contacts_s.values())[-1]
+            self._contacted_s = max(self._contacted_s, latest_s)
+
+    def sampled(self, ctx: Context) -> None:
+        """We train in a round: whoever counts on us for that has found us."""
         self._contacted_s = ctx.now()
 
     def timer(self, ctx: Context) -> None:
@@ -187,7 +196,7 @@ class Membership:
         """Give our newest average to whoever has an older one."""
         core = self._core
         if core.newest > message.round:
-            core.send_model(ctx, NewestMessage, sender, round=core.newest, expected=0, model=core.model)
+            core.hand(ctx, sender)
 
     def newest(self, ctx: Context, sender: PeerId, message: NewestMessage) -> None:
         """Note a newer average that was asked for; with enough of them, take over what they agree on."""

@@ -252,7 +252,7 @@ class Modest(Protocol):
     def _ping(self, ctx: Context, sender: PeerId, message: PingMessage) -> None:
         core = self._core
         core.heard(sender, message.round)
-        self._membership.contacted(ctx)
+        self._membership.contacted(ctx, sender)
         ctx.send(
             sender, PongMessage(nonce=message.nonce, round=core.round, version=core.news.merged_of(sender))
         )
@@ -276,7 +276,7 @@ class Modest(Protocol):
         if not (1 + later <= message.round <= core.rounds + later) or not (newest or message.expected >= 1):
             self._reject(ctx, sender, "invalid-round")
             return
-        self._membership.contacted(ctx)
+        self._membership.contacted(ctx, sender)
         if core.finished and not newest:
             self._ending.say(ctx, sender)
         elif isinstance(message, AggregateMessage):
@@ -330,7 +330,10 @@ class Modest(Protocol):
     def _begin(self, ctx: Context, sender: PeerId, message: TrainMessage) -> bool:
         """Train what an order says."""
         expected = min(message.expected, self._core.settings.sample_size)
-        return self._trainer.begin(ctx, sender, round=message.round, expected=expected, model=message.model)
+        begun = self._trainer.begin(ctx, sender, round=message.round, expected=expected, model=message.model)
+        if begun:
+            self._membership.sampled(ctx)
+        return begun
 
     def _deliver(self, ctx: Context, round: int, expected: int, model: Model) -> None:
         """What we send to ourselves."""
@@ -338,6 +341,7 @@ class Modest(Protocol):
 
     def _train(self, ctx: Context, round: int, expected: int, model: Model) -> None:
         """Train what has been decided."""
+        self._membership.sampled(ctx)
         self._trainer.begin(ctx, self._core.me, round=round, expected=expected, model=model)
 
     # --- the end ---
