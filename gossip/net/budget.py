@@ -1,7 +1,9 @@
 """What one connection may bring: messages, bytes and rejected messages a second. No sockets, no clock of its own.
 
 A budget is a token bucket: it fills steadily up to a burst, may be overdrawn once, and then reading pauses until it is
-level again. A neighbour that is paused notices nothing but a slow link; one that keeps it spent for long is cut off.
+level again. A neighbour that is paused notices nothing but a slow link. However long it goes on, that is no offence: on
+a stream nobody brings more than is read, so one that means harm looks like one with small models and much to say, and
+does no more. What was of no use, none of the honest send so much of: it is counted apart, and ends the connection.
 """
 
 from __future__ import annotations
@@ -19,10 +21,6 @@ REJECTED_BURST_S = 10.0
 
 BYTES_PER_MESSAGE = 4096
 """A long message costs as much as several short ones, for it takes as long to unpack (64 KiB: some 1 ms)."""
-
-BREATH = 0.25
-"""The part of the burst that must have filled again for a flood to count as over. At 0 any hiccup of our own, in which
-the bucket gains a few tokens, would end it."""
 
 STEPS_PER_MESSAGE = 64
 """Pieces that the stream was read in which cost as much as a message: only who cuts a model into crumbs is charged."""
@@ -43,11 +41,6 @@ class Bucket:
         self._at_s = now_s
         return max(0.0, -self._level / self._per_s)
 
-    @property
-    def fullness(self) -> float:
-        """How much of the burst was left after the last spending; negative where it was overdrawn."""
-        return self._level / self._burst
-
 
 class Budget:
     """One connection's."""
@@ -57,26 +50,10 @@ class Budget:
         self._messages = _bucket(settings.messages_per_s, MESSAGES_BURST_S, now_s)
         self._bytes = _bucket(settings.receive_bytes_per_s, BYTES_BURST_S, now_s)
         self._rejected = _bucket(settings.rejected_per_s, REJECTED_BURST_S, now_s)
-        self._flooded_since_s: float | None = None
 
     def spend(self, *, messages: float, nbytes: int, now_s: float) -> float:
-        """Note what has come; return for how many seconds nothing more should be read.
-
-        Raises:
-            PeerError: the messages have left no breath for longer than is patience.
-        """
-        pause_s = self._messages.spend(messages, now_s)
-        if self._messages.fullness >= BREATH:
-            self._flooded_since_s = None
-        elif self._flooded_since_s is None:
-            self._flooded_since_s = now_s if pause_s else None
-        elif pause_s and now_s - self._flooded_since_s > self._settings.flood_patience_s:
-            raise PeerError(
-                "flood",
-                f"has sent more than {self._settings.messages_per_s:g} messages a second "
-                f"for {self._settings.flood_patience_s:g} s",
-            )
-        return max(pause_s, self._bytes.spend(nbytes, now_s))
+        """Note what has come; return for how many seconds nothing more should be read."""
+        return max(self._messages.spend(messages, now_s), self._bytes.spend(nbytes, now_s))
 
     def note_rejected(self, now_s: float) -> None:
         """Note a message that was of no use.

@@ -74,11 +74,6 @@ class NetSettings(Settings):
         description="messages of one neighbour that the protocol or [sanitise] rejects, beyond a burst of ten seconds' "
         "worth; more end the connection. An honest straggler's are out of date, one for each of the others' rounds",
     )
-    flood_patience_s: float = Field(
-        10.0,
-        gt=0,
-        description="a neighbour that keeps messages_per_s spent without a break for so long is cut off",
-    )
     model_bytes_per_s_min: int = Field(
         64 * 1024,
         ge=1,

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 from gossip.net.budget import Bucket
 
-OFFENCES = frozenset(
-    {"garbage", "oversized", "checksum", "sender", "replay", "layout", "flood", "rejected", "slow"}
-)
+OFFENCES = frozenset({"garbage", "oversized", "checksum", "sender", "replay", "layout", "rejected", "slow"})
 """Reasons of a `PeerError` that hold a peer off. A message that was cut off is none, for so ends a peer that is killed;
 nor is another run or model, which is put right and comes back."""
 
