@@ -320,6 +320,22 @@ def test_a_peer_comes_back_whatever_one_says_of_its_counter_and_as_f_plus_one_sa
     assert {(message.change, message.counter) for _, message in ctx.take(MemberMessage)} == {("joined", 8)}
 
 
+def test_no_claim_about_the_own_counter_makes_it_one_that_others_refuse():
+    """Of two peers nobody is cautious: the other one's word counts."""
+    state: dict[str, Any] = {}
+    for counter in (COUNTER_MAX - 1, COUNTER_MAX, COUNTER_MAX + 1, HUGE):
+        for _ in range(3):
+            ctx = LonePeer("p00", ("p00", "p01"))
+            protocol = Modest(ModestSettings(), rounds=ROUNDS, model=0.0, state=state)
+            protocol.on_start(ctx)
+            protocol.on_message(ctx, "p01", StatusMessage(round=0, newest=0, counter=counter, left=True))
+            protocol.on_leave(ctx)
+            state = dict(protocol.snapshot())
+            said = [message.counter for _, message in ctx.take(MemberMessage)]
+            assert said
+            assert max(said) <= COUNTER_MAX
+
+
 def test_whoever_leaves_or_comes_back_tells_all_that_it_can_reach():
     ctx, protocol = six()
     protocol.on_start(ctx)

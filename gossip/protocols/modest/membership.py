@@ -23,6 +23,9 @@ JOINING_S = 10.0
 GATHER_S = 1.0
 """Whoever comes late hears so long who has the newest model before it asks for it."""
 FETCH_AGAIN_S = 10.0
+OUTDONE_MAX = COUNTER_MAX // 2
+"""Of what others make of our events. No peer has so many; and whoever is outdone there can still leave and come back as
+often as it likes before others refuse its counter."""
 CLAIMS_MAX = 64
 GREETERS = 8
 """How many of a large network, about, tell a newcomer that they have begun."""
@@ -228,7 +231,7 @@ class Membership:
 
     def _outdo(self, ctx: Context, counter: int, left: bool) -> None:
         core = self._core
-        if counter < core.counter or (counter == core.counter and not left) or counter > COUNTER_MAX:
+        if counter < core.counter or (counter == core.counter and not left) or counter > OUTDONE_MAX:
             return
         core.counter = counter + 1
         self._said.clear()
