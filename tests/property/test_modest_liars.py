@@ -585,6 +585,36 @@ def test_what_one_peer_says_all_the_time_does_not_keep_another_from_saying_hello
     assert hellos(("p04", "p05")) == 0
 
 
+def test_whoever_is_in_a_sample_need_not_say_hello():
+    settings = ModestSettings(hardening=("H1", "H2", "H3", "H5", "H6", "H7"), refresh_s=10.0)
+    me = next(name for name in SIX if name != in_turn(2))
+    ctx, protocol = LonePeer(me, SIX), Modest(settings, rounds=ROUNDS, model=0.0)
+    protocol.on_start(ctx)
+    ctx.advance(protocol, 9.0)
+    protocol.on_message(ctx, in_turn(2), train(2, 5.0, expected=6))
+    assert protocol._core.train_round == 2
+    ctx.advance(protocol, 9.0)
+    assert "hello" not in {message.change for _, message in ctx.take(MemberMessage)}
+    ctx.advance(protocol, 2.0)
+    assert "hello" in {message.change for _, message in ctx.take(MemberMessage)}
+
+
+@pytest.mark.parametrize("answers", [False, True])
+def test_whoever_stands_before_the_sender_of_an_order_has_to_answer_what_it_was_asked(answers):
+    names = tuple(f"p{number:02d}" for number in range(30))
+    ctx, protocol = LonePeer("p00", names), Modest(ModestSettings(), rounds=ROUNDS, model=0.0)
+    protocol.on_start(ctx)
+    for peer in names[1:3]:
+        protocol.on_message(ctx, peer, PingMessage(nonce=0, round=3))
+    first, second = [peer for peer in order(4, names) if peer != "p00"][:2]
+    ctx.sent.clear()
+    protocol.on_message(ctx, second, train(4, 5.0, expected=10))
+    asked = [ping.nonce for peer, ping in ctx.take(PingMessage) if peer == first]
+    protocol.on_message(ctx, first, PongMessage(nonce=asked[-1] if answers else 1, round=3, version=0))
+    ctx.advance(protocol, 2.1)  # as long as an answer may take before any has come
+    assert (first in protocol._core.suspicions._silent) == (not answers)
+
+
 # --- what is kept of what cannot be followed yet -------------------------------------------------------
 
 
