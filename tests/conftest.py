@@ -16,9 +16,12 @@ settings.load_profile("laws")
 
 @pytest.fixture(autouse=True)
 def the_log_as_it_was() -> Iterator[None]:
-    """A test that runs the command line in this process sets up its log; the next one must not find it so."""
+    """The next test must not find what one has left: the command line's log, or loggers that import-linter disabled."""
     logger = logging.getLogger("gossip")
     before = (logger.handlers[:], logger.level, logger.propagate)
     yield
     logger.handlers[:], level, logger.propagate = before
     logger.setLevel(level)
+    for name, each in logging.root.manager.loggerDict.items():
+        if isinstance(each, logging.Logger) and name.partition(".")[0] in ("gossip", "scenarios"):
+            each.disabled = False
