@@ -3,9 +3,9 @@
     python tools/torture/hostile.py [--only NAME …] [--list] [--rounds 40] [--json] [--smoke]
 
 The enemy (`enemy.py`, a process of its own that imports nothing of the node) holds a key of the peers file. Every case
-is held against the same run in the same session with the enemy's seat empty: honest accuracy within one point, honest
-pace at least 80 %, every honest node at its end with exit code 0, no traceback in any log. `VmHWM` is the most memory
-any honest node had resident; what it shares with the process that it was forked from is in it.
+is held against the same run, made by the same command, with the enemy's seat empty: honest accuracy within one point,
+honest pace at least 80 %, every honest node at its end with exit code 0, no traceback in any log. `VmHWM` is the most
+memory any honest node had resident; what it shares with the process that it was forked from is in it.
 
 Rounds are short here (`--pace-s` of training instead of minutes), and so is the margin over the usual arrival
 (`protocol.deadline_floor_s`); the cap is the default.
