@@ -173,6 +173,13 @@ def topology(
     probability: Annotated[
         float | None, typer.Option(help="For the kinds that take it.", metavar="P")
     ] = None,
+    communities: Annotated[int | None, typer.Option(help="kind community: how many.", metavar="C")] = None,
+    degree_between: Annotated[
+        float | None, typer.Option(help="kind community: mean neighbours in others.", metavar="X")
+    ] = None,
+    probability_between: Annotated[
+        float | None, typer.Option(help="kind community: of an edge to another.", metavar="P")
+    ] = None,
     path: Annotated[
         Path | None, typer.Option(help="kind file: edge list or GraphML.", metavar="FILE")
     ] = None,
@@ -198,6 +205,9 @@ def topology(
                 peers,
                 degree=degree,
                 probability=probability,
+                communities=communities,
+                degree_between=degree_between,
+                probability_between=probability_between,
                 path=None if path is None else str(path),
                 weights=weights,
                 time_varying=time_varying,

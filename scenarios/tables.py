@@ -130,9 +130,21 @@ def print_topology(console: Console, seen: Mapping[str, Any]) -> None:
         "λ": _number(seen["lambda"], "too many peers to compute") + (" per round" if over else ""),
         "spectral gap 1-λ": _number(seen["spectral_gap"], "too many peers to compute"),
     }
+    if "communities" in seen:
+        rows |= _communities(seen["communities"], per_round=bool(over))
     for name, value in rows.items():
         table.add_row(f"[dim]{name}", value)
     console.print(table)
+
+
+def _communities(seen: Mapping[str, Any], *, per_round: bool) -> dict[str, str]:
+    sizes = seen["sizes"]
+    of = f"{min(sizes)} to {max(sizes)}" if min(sizes) < max(sizes) else f"{sizes[0]}"
+    return {
+        "communities": f"{len(sizes)} of {of} peers",
+        "edges between": f"{seen['bridges']:g}" + (" per round" if per_round else ""),
+        "modularity": _number(seen["modularity"]),
+    }
 
 
 def percent(value: float | None) -> str:

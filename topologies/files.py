@@ -9,12 +9,27 @@ from xml.etree.ElementTree import ParseError
 import networkx as nx
 
 from topologies.errors import TopologyError
+from topologies.request import Request
 
 FILE_BYTES_MAX = 256 << 20
 """Larger is a wrong path, not a topology."""
 
 Edge = tuple[str, str, str]
 """Two labels, and where they stand."""
+
+
+def from_file(request: Request) -> nx.Graph[int]:
+    """An edge list or GraphML file; nodes are the peers' names or their positions."""
+    if request.path is None:
+        raise TopologyError("kind = file needs a path to an edge list or a GraphML file")
+    graph: nx.Graph[int] = nx.empty_graph(request.peers)
+    graph.add_edges_from(read_edges(request.path, peers=request.peers, names=request.names))
+    if not nx.is_connected(graph):
+        alone = min(set(graph) - set(nx.single_source_shortest_path_length(graph, 0)))
+        label = request.names[alone] if request.names else str(alone)
+        first = request.names[0] if request.names else "0"
+        raise TopologyError(f"{request.path}: no path leads from peer {first} to peer {label}; connect them")
+    return graph
 
 
 def read_edges(path: str, *, peers: int, names: Sequence[str] | None) -> list[tuple[int, int]]:

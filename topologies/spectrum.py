@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import networkx as nx
@@ -61,7 +63,8 @@ def describe(topology: Topology) -> dict[str, Any]:
     """Return what `gossip-scenario topology` tells, ready for JSON.
 
     A time-varying topology is described over `rounds` rounds: edges and degrees of all of them, diameter and
-    connectedness of their union, and λ as the mean factor per round, ‖W_{T-1} … W_0 - J‖₂^{1/T}.
+    connectedness of their union, and λ as the mean factor per round, ‖W_{T-1} … W_0 - J‖₂^{1/T}. Bridges are the edges
+    between communities; modularity is Newman's, of the graph divided into them.
     """
     rounds = min(topology.period or ROUNDS_OBSERVED, 64) if topology.time_varying else 1
     graphs = [topology.graph(round) for round in range(rounds)]
@@ -87,6 +90,26 @@ def describe(topology: Topology) -> dict[str, Any]:
         "doubly_stochastic": stochastic,
         "time_varying": topology.time_varying,
         "rounds": rounds,
+        **_communities(topology, graphs),
+    }
+
+
+def _communities(topology: Topology, graphs: Sequence[nx.Graph[int]]) -> dict[str, Any]:
+    """Return what is told of a graph with communities: how large they are, and what joins them, a round."""
+    communities = topology.communities
+    if communities is None:
+        return {}
+    place = np.repeat(np.arange(len(communities)), [len(block) for block in communities])  # (peers,)
+    bridges = fmean(sum(place[i] != place[j] for i, j in graph.edges) for graph in graphs)
+    members = [set(block) for block in communities]
+    # Of no edges there is none.
+    modularities = [nx.community.modularity(graph, members) for graph in graphs if graph.number_of_edges()]
+    return {
+        "communities": {
+            "sizes": [len(block) for block in communities],
+            "bridges": round(float(bridges), 3),
+            "modularity": round(fmean(modularities), 6) if modularities else None,
+        }
     }
 
 

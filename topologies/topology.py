@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 
 import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
 from topologies.errors import TopologyError
-from topologies.families import FAMILIES, KINDS, build, family, hops
+from topologies.families import FAMILIES, KINDS, draw, family
+from topologies.fixed_graphs import hops
 from topologies.mixing import SparseRows, check_weights, sparse_rows
+from topologies.request import Request
 
 ROUNDS_KEPT = 8
 """Graphs of past rounds that are kept: peers are seldom further apart than that."""
@@ -28,6 +31,9 @@ class Topology:
         peers: how many there are; a peer is its position in their sorted list.
         degree: see `topologies.build`.
         probability: see `topologies.build`.
+        communities: see `topologies.build`.
+        degree_between: see `topologies.build`.
+        probability_between: see `topologies.build`.
         path: see `topologies.build`.
         weights: "metropolis-hastings" or "uniform".
         time_varying: draw a random kind anew in every round; one-peer-exponential and random-neighbours always vary.
@@ -45,6 +51,9 @@ class Topology:
         *,
         degree: int | None = None,
         probability: float | None = None,
+        communities: int | None = None,
+        degree_between: float | None = None,
+        probability_between: float | None = None,
         path: str | None = None,
         weights: str = "metropolis-hastings",
         time_varying: bool = False,
@@ -62,23 +71,30 @@ class Topology:
         self.peers = peers
         self.weights = weights
         self.time_varying = time_varying or chosen.every_round
-        self._degree, self._probability, self._path = degree, probability, path
-        self._seed, self._names = seed, names
+        self._request = Request(
+            kind=kind,
+            peers=peers,
+            degree=degree,
+            probability=probability,
+            communities=communities,
+            degree_between=degree_between,
+            probability_between=probability_between,
+            path=path,
+            names=names,
+            seed=seed,
+        )
         self._kept: OrderedDict[int, SparseRows] = OrderedDict()
         self._rows(0)
 
     def graph(self, round: int = 0) -> nx.Graph[int]:
         """Return the round's graph on nodes 0 … peers-1."""
-        return build(
-            self.kind,
-            self.peers,
-            degree=self._degree,
-            probability=self._probability,
-            path=self._path,
-            seed=self._seed,
-            round=round if self.time_varying else 0,
-            names=self._names,
-        )
+        return draw(replace(self._request, round=round if self.time_varying else 0))
+
+    @property
+    def communities(self) -> tuple[range, ...] | None:
+        """The positions of each community's peers, for a kind that has communities."""
+        found = family(self.kind).communities
+        return None if found is None else found(self._request)
 
     def row(self, i: int, round: int = 0) -> dict[int, float]:
         """Return W_ij of the round by neighbour j, without W_ii = 1 - Σ_j W_ij; O(degree)."""

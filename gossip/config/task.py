@@ -24,8 +24,29 @@ class TopologySettings(Settings):
     """`[topology]`: who are my neighbours, and with which weights."""
 
     kind: str = Field("exponential", description="a topology's name; `gossip-scenario topology` describes it")
-    degree: int | None = Field(None, ge=1, description="neighbours per peer, for the kinds that take it")
-    probability: float | None = Field(None, ge=0, le=1, description="of an edge, for the kinds that take it")
+    degree: int | None = Field(
+        None,
+        ge=1,
+        description="neighbours per peer, for the kinds that take it; kind = community: in its own",
+    )
+    probability: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="of an edge, for the kinds that take it; kind = community: of one inside",
+    )
+    communities: int | None = Field(None, ge=2, description="kind = community: how many; default 4")
+    degree_between: float | None = Field(
+        None,
+        gt=0,
+        description="kind = community: mean number of neighbours in others than the own; default 1",
+    )
+    probability_between: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="kind = community: the same as a probability, of each such pair of peers",
+    )
     path: str | None = Field(None, description="kind = file: an edge list or GraphML")
     weights: Literal["metropolis-hastings", "uniform"] = "metropolis-hastings"
     time_varying: bool = Field(False, description="draw the random kinds anew in every round")

@@ -179,7 +179,9 @@ def test_rows_are_those_of_the_matrix(wish: tuple[str, int, int], round: int, we
 
 
 @given(
-    st.sampled_from(["regular", "erdos-renyi", "small-world", "barabasi-albert", "random-neighbours"]),
+    st.sampled_from(
+        ["regular", "erdos-renyi", "community", "small-world", "barabasi-albert", "random-neighbours"]
+    ),
     st.integers(0, 1000),
     st.integers(0, 1000),
 )

@@ -218,6 +218,7 @@ def test_peers_agree_where_only_paths_and_timings_differ_and_disagree_by_section
     for override, section in [
         ("local.sam_rho=0.1", "local"),
         ("topology.kind=ring", "topology"),
+        ("topology.communities=3", "topology"),
         ("seed=1", "seed"),
         ("stop.rounds=9", "stop"),
         ("data.partition.kind=shards", "data.partition"),

@@ -50,6 +50,19 @@ def test_topology_answers_in_json_and_in_words(capsys: pytest.CaptureFixture[str
     assert "per round" in capsys.readouterr().out
 
 
+def test_topology_tells_communities_and_what_joins_them(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["topology", "community", "--peers", "30", "--communities", "3", "--degree-between", "0.5"]
+    assert cli.call([*asked, "--json"]) == 0
+    seen = json.loads(capsys.readouterr().out)
+    assert (seen["communities"]["sizes"], seen["connected"]) == ([10, 10, 10], True)
+    assert cli.call(asked) == 0
+    told = capsys.readouterr().out
+    assert "3 of 10 peers" in told
+    assert f"{seen['communities']['bridges']:g}" in told
+    assert cli.call([*asked, "--probability-between", "0.1"]) == 2
+    assert "not both" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -14,6 +14,7 @@ import pytest
 
 import topologies
 from topologies import Topology, TopologyError, build, describe, mixing_matrix, spectrum
+from topologies.families import SETTINGS
 
 LAMBDA = {
     ("ring", 16): 0.9493,
@@ -140,7 +141,7 @@ def test_ten_thousand_peers_need_no_square_matrix(monkeypatch: pytest.MonkeyPatc
 
 DRAWN = """
 import sys, topologies
-for kind in ("regular", "erdos-renyi", "small-world", "barabasi-albert", "random-neighbours"):
+for kind in ("regular", "erdos-renyi", "community", "small-world", "barabasi-albert", "random-neighbours"):
     print(topologies.Topology(kind, 30, seed=7, time_varying=True).digest(3))
 """
 
@@ -158,7 +159,7 @@ def test_every_process_draws_the_same_graphs_whatever_its_hash_seed() -> None:
         return done.stdout
 
     assert printed("1") == printed("2")
-    assert len(set(printed("1").split())) == 5
+    assert len(set(printed("1").split())) == 6
 
 
 def test_time_varying_random_graphs_are_redrawn_and_static_ones_are_not() -> None:
@@ -245,6 +246,27 @@ def test_a_bad_graphml_is_one_sentence(tmp_path: Path) -> None:
         ({"kind": "erdos-renyi", "peers": 9, "probability": 1.5}, "between 0 and 1"),
         ({"kind": "erdos-renyi", "peers": 9, "probability": 0.5, "degree": 3}, "not both"),
         ({"kind": "full", "peers": 10_000}, "at most 8000000 are built"),
+        ({"kind": "ring", "peers": 4, "communities": 2}, "these kinds do: community"),
+        ({"kind": "ring", "peers": 4, "degree_between": 2}, "'ring' takes no degree_between"),
+        ({"kind": "community", "peers": 9, "communities": 1}, "2 to 9; one alone is kind = erdos-renyi"),
+        ({"kind": "community", "peers": 9, "communities": 10}, "9 peers make 2 to 9"),
+        (
+            {"kind": "community", "peers": 9, "communities": 3, "degree": 3},
+            "a community of 3 peers; at most 2",
+        ),
+        ({"kind": "community", "peers": 9, "degree": 1, "probability": 0.5}, "inside, not both"),
+        ({"kind": "community", "peers": 9, "degree_between": 1, "probability_between": 0.5}, "not both"),
+        ({"kind": "community", "peers": 9, "probability_between": 0.0}, "nothing joins the communities"),
+        ({"kind": "community", "peers": 9, "degree_between": 0.0}, "nothing joins the communities"),
+        (
+            {"kind": "community", "peers": 8, "communities": 2, "degree_between": 5},
+            "at most 4, the mean number",
+        ),
+        ({"kind": "community", "peers": 40, "degree": 1, "degree_between": 0.1}, "more neighbours inside"),
+        (
+            {"kind": "community", "peers": 10_000, "probability": 1.0, "communities": 2},
+            "at most 8000000 are built",
+        ),
         ({"kind": "file", "peers": 4}, "needs a path"),
         ({"kind": "ring", "peers": 3, "names": ["a"]}, "1 names were given for 3 peers"),
     ],
@@ -269,3 +291,9 @@ def test_mixing_needs_positions() -> None:
     graph: nx.Graph[str] = nx.Graph([("a", "b")])
     with pytest.raises(TopologyError, match="nodes 0 to 1"):
         mixing_matrix(graph)  # type: ignore[arg-type]
+
+
+def test_the_readme_tells_every_kind_and_what_it_takes() -> None:
+    readme = (Path(topologies.__file__).parent / "README.md").read_text(encoding="utf-8")
+    for word in (*topologies.KINDS, *SETTINGS):
+        assert f"`{word}`" in readme, word
