@@ -31,6 +31,7 @@ def list_scenarios(as_json: AsJson = False) -> None:
     """Show the ready scenarios."""
     from rich.console import Console
 
+    from gossip.config.presets import SEEN
     from scenarios import scenario, tables
 
     entries = []
@@ -42,6 +43,7 @@ def list_scenarios(as_json: AsJson = False) -> None:
                 "peers": table.peers,
                 "algorithm": table.algorithm,
                 "description": table.description,
+                "seen": SEEN.get(table.algorithm),
             }
         )
     if as_json:

@@ -110,6 +110,9 @@ def print_library(console: Console, scenarios: Sequence[Mapping[str, Any]]) -> N
     for entry in scenarios:
         table.add_row(entry["name"], str(entry["peers"]), entry["algorithm"], entry["description"])
     console.print(table)
+    for algorithm, seen in {entry["algorithm"]: entry["seen"] for entry in scenarios}.items():
+        if seen is not None:
+            console.print(f"{algorithm}: {seen}", markup=False, highlight=False)
 
 
 def print_topology(console: Console, seen: Mapping[str, Any]) -> None:

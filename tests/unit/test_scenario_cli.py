@@ -12,6 +12,7 @@ import typer
 from rich.text import Text
 
 from gossip import cli as node_cli
+from gossip.config.presets import PRESETS, SEEN
 from scenarios import cli, scenario
 
 
@@ -39,6 +40,19 @@ def test_list_names_every_ready_scenario(capsys: pytest.CaptureFixture[str]) -> 
     assert [entry["name"] for entry in listed] == list(scenario.library())
     assert cli.call(["list"]) == 0
     assert "quickstart" in capsys.readouterr().out
+
+
+def test_list_says_what_a_preset_was_chosen_on_and_what_was_seen_elsewhere(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert set(SEEN) == {name for name, sections in PRESETS.items() if "sam_rho" in sections.get("local", {})}
+    assert cli.call(["list", "--json"]) == 0
+    for entry in json.loads(capsys.readouterr().out):
+        assert entry["seen"] == SEEN.get(entry["algorithm"])
+    assert cli.call(["list"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for algorithm, seen in SEEN.items():
+        assert f"{algorithm}: {seen}" in shown
 
 
 def test_topology_answers_in_json_and_in_words(capsys: pytest.CaptureFixture[str]) -> None:
