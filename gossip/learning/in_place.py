@@ -7,6 +7,8 @@ line of it changes a vector where it lies. Beside the model [P] there are, at mo
     v with momentum
     y + δ with SAM, in the memory that first held g as one vector; it is read only while g~ is computed
 
+Adaptive SAM's |y| + η is never there as a whole: it is made anew, block by block, where it is multiplied by.
+
 A gradient never lies beside a copy of itself: where one norm over all slots is wanted to the bit (SAM, clipping), g is
 joined in the memory that y + δ has anyway; elsewhere only whether it is finite matters, and norms of slots tell that.
 """
@@ -24,6 +26,10 @@ from gossip.learning.settings import LocalSettings
 
 NORM_FLOOR = 1e-12
 """Added to the gradient's norm so that g = 0 gives δ = 0. Underflows in float16; vectors are float32."""
+
+
+BLOCK = 1 << 18
+"""Entries of |y| + η at a time: a megabyte, which stays in the cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +82,7 @@ class InPlaceTraining:
         if settings.sam_rho:
             perturbed = self._join(gradients)
             del gradients
-            perturbed.mul_(settings.sam_rho / (norm_of(perturbed) + NORM_FLOOR)).add_(self._trained)
+            self._perturb(perturbed)
             # The same dropout mask; the second pass' statistics were measured at perturbed weights and are dropped.
             _, _, gradients = self._gradients(_leaves(self._forward.pieces(perturbed)), x, y, seed)
         if settings.clip_norm is None:
@@ -99,6 +105,21 @@ class InPlaceTraining:
         if self._forward.updates_rest:
             self._rest.copy_(rest)
         return Done(loss, True)
+
+    def _perturb(self, g: Tensor) -> None:
+        """Turn g [T] into y + δ where it lies."""
+        settings = self._settings
+        if settings.sam == "adaptive":
+            self._scale(g)
+        norm = norm_of(g)
+        if settings.sam == "adaptive":
+            self._scale(g)
+        g.mul_(settings.sam_rho / (norm + NORM_FLOOR)).add_(self._trained)
+
+    def _scale(self, g: Tensor) -> None:
+        """Multiply g [T] by |y| + η."""
+        for part, weights in zip(torch.split(g, BLOCK), torch.split(self._trained, BLOCK), strict=True):
+            part.mul_(weights.abs().add_(self._settings.sam_eta))
 
     def _gradients(
         self, leaves: list[Tensor], x: Tensor, y: Tensor, seed: int | None

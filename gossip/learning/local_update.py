@@ -4,11 +4,20 @@ One step of DFedSAM's local loop (Shi et al., ICML 2023; SAM: Foret et al., ICLR
 mini-batch ξ:
 
     g  = ∇F(y; ξ)
-    δ  = ρ · g / (‖g‖₂ + 1e-12)         one norm over all trained slots
+    δ  = ρ · g / (‖g‖₂ + 1e-12)         one norm over all trained slots; or, adaptive, see below
     g~ = ∇F(y + δ; ξ)                   the same mini-batch and dropout mask; ρ = 0: g~ = g, no second pass
     g~ ← clip(g~) + weight_decay · y
     v  ← μ v + g~
     y  ← y − η v                        at y, not at y + δ
+
+Adaptive SAM (Kwon et al., ICML 2021, element-wise, p = 2). A ball around y is no measure of flatness: a network whose
+one layer is made a times larger and whose next a times smaller computes the same, and has other losses within the same
+ball. With ``[local] sam = "adaptive"`` the ball is measured in the weights' own sizes, T = |y| + η entry by entry:
+
+    δ  = ρ · T² g / (‖T g‖₂ + 1e-12)
+
+With η = 0, y + δ scales as y does, so that the loss there stays what it was. All trained slots are scaled, biases too:
+they scale with their layer.
 
 Consolidation. A peer that has samples of a few classes only trains a softmax over all of them, which pushes the
 others down at every step. With ``[local] consolidate = "familiar"`` it trains a scratch copy of the output layer and
@@ -226,7 +235,7 @@ class LocalUpdate:
         if settings.sam_rho:
             reseed(seed, trained)  # the same dropout mask as in the first pass
             # The second pass' statistics are dropped: they were measured at perturbed weights.
-            g, _, _ = gradient(trained + sam_perturbation(g, settings.sam_rho), rest, x, y)
+            g, _, _ = gradient(trained + perturbation(settings, g, trained), rest, x, y)
         norm = norm_of(g)
         applied = norm < torch.inf  # false for NaN, too
         if settings.clip_norm is not None:
@@ -272,6 +281,23 @@ class LocalUpdate:
 def sam_perturbation(g: Tensor, rho: float) -> Tensor:
     """Return SAM's δ = ρ · g / (‖g‖₂ + 1e-12) for gradients [T] or [n, T]: of norm ρ, or zero where g is."""
     return torch.mul(g, rho / (norm_of(g) + NORM_FLOOR))
+
+
+def asam_perturbation(g: Tensor, w: Tensor, rho: float, eta: float) -> Tensor:
+    """Return adaptive SAM's δ = ρ · T² g / (‖T g‖₂ + 1e-12) with T = |w| + η, for g and w [T] or [n, T].
+
+    ‖T⁻¹ δ‖₂ is ρ, or zero where T g is.
+    """
+    size = w.abs().add_(eta)
+    scaled = g * size
+    return scaled.mul(size).mul_(rho / (norm_of(scaled) + NORM_FLOOR))
+
+
+def perturbation(settings: LocalSettings, g: Tensor, w: Tensor) -> Tensor:
+    """Return the δ of `[local] sam` for gradients g at the weights w, [T] or [n, T]."""
+    if settings.sam == "adaptive":
+        return asam_perturbation(g, w, settings.sam_rho, settings.sam_eta)
+    return sam_perturbation(g, settings.sam_rho)
 
 
 def _devices(tensor: Tensor) -> list[torch.device]:

@@ -23,6 +23,7 @@ VARIANTS = {
     "sgd": {},
     "momentum": {"momentum": 0.9},
     "sam": {"sam_rho": 0.05},
+    "adaptive-sam": {"sam": "adaptive", "sam_rho": 0.5},
     "everything": {"momentum": 0.5, "sam_rho": 0.1, "weight_decay": 0.01, "clip_norm": 0.5},
 }
 

@@ -24,6 +24,7 @@ VARIANTS = {
     "momentum": {"momentum": 0.9},
     "kept-momentum": {"momentum": 0.9, "keep_momentum": True, "weight_decay": 0.01},
     "sam": {"sam_rho": 0.05},
+    "adaptive-sam": {"sam": "adaptive", "sam_rho": 0.5},
     "clipped": {"clip_norm": 0.5},
     "everything": {"momentum": 0.5, "sam_rho": 0.1, "weight_decay": 0.01, "clip_norm": 0.5},
 }
@@ -150,7 +151,15 @@ def test_memory_is_flat_in_the_number_of_steps(variant) -> None:
 
 @pytest.mark.parametrize(
     ("variant", "vectors"),
-    [("sgd", 1), ("decay", 1), ("momentum", 2), ("sam", 2), ("clipped", 2), ("everything", 3)],
+    [
+        ("sgd", 1),
+        ("decay", 1),
+        ("momentum", 2),
+        ("sam", 2),
+        ("adaptive-sam", 2),
+        ("clipped", 2),
+        ("everything", 3),
+    ],
 )
 def test_training_in_place_takes_no_more_vectors_than_the_step_has(variant, vectors) -> None:
     """The gradient; v; and y + δ, or the one vector whose norm clips: beside the model itself."""
