@@ -166,6 +166,8 @@ class TaskSettings(Settings):
         common["data.partition"] = data["partition"]
         if "class_subset" in data:
             common["data.class_subset"] = data["class_subset"]
+        if "test_from_train" in data:
+            common["data.test_from_train"] = data["test_from_train"]
         common["seed"] = tables["seed"]
         return {name: _digest(value) for name, value in common.items()}
 

@@ -45,7 +45,7 @@ def load(settings: DataSettings, *, seed: int, folder: Path) -> Dataset:
     """Load and check what `[data]` names; paths are relative to `folder`.
 
     uint8 values are divided by 255; samples of two dimensions (height, width) get a channel axis. `seed` only
-    enters where `train_max` or `test_max` draw a subset, and a user's function that draws.
+    enters where `train_max`, `test_max` or `test_from_train` draw a subset, and a user's function that draws.
 
     Raises:
         DataError: one sentence naming the source and the key.
@@ -156,6 +156,10 @@ def _checked(arrays: Mapping[str, Array], settings: DataSettings, *, seed: int) 
         x_train, y_train = _only(x_train, y_train, settings.class_subset, classes, source=source)
         x_test, y_test = _only(x_test, y_test, settings.class_subset, classes, source=source)
         classes = len(settings.class_subset)
+    if settings.test_from_train is not None:
+        aside = _aside(y_train, settings.test_from_train, source=source, seed=seed)
+        x_test, y_test = x_train[aside], y_train[aside]
+        x_train, y_train = x_train[~aside], y_train[~aside]
     x_train, y_train = _subset(x_train, y_train, settings.train_max, seed=seed, purpose="train_max")
     x_test, y_test = _subset(x_test, y_test, settings.test_max, seed=seed, purpose="test_max")
     return Dataset(
@@ -236,6 +240,21 @@ def _only(
     if not chosen.any():
         raise DataError(f"{source}: no sample has a class of [data] class_subset = {list(kept)}")
     return x[chosen], numbers[y[chosen]]
+
+
+def _aside(y: npt.NDArray[np.int64], share: float, *, source: str, seed: int) -> npt.NDArray[np.bool_]:
+    """Return which samples are drawn to be tested on: the share of each class, of which one at least stays."""
+    generator = seeding.generator(seed, "test_from_train")
+    aside = np.zeros(len(y), dtype=np.bool_)
+    for label in np.unique(y):
+        members = np.flatnonzero(y == label)
+        count = min(round(share * len(members)), len(members) - 1)
+        aside[generator.permutation(members)[:count]] = True
+    if not aside.any():
+        raise DataError(
+            f"[data] test_from_train = {share}: no class of {source} has training samples enough to set one aside"
+        )
+    return aside
 
 
 def _subset(

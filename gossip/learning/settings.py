@@ -106,6 +106,13 @@ class DataSettings(Settings):
     )
     train_max: int | None = Field(None, ge=1, description="use only this many training samples (seeded draw)")
     test_max: int | None = Field(None, ge=1, description="use only this many test samples (seeded draw)")
+    test_from_train: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="instead of the test samples: this share of each class's training samples, drawn by the seed, on "
+        "which nobody trains then; for choosing settings by, so that the test samples stay unseen",
+    )
     validation_per_class: int = Field(
         0,
         ge=0,

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gossip.errors import DataError, ExitCode
 from gossip.learning.data import KEYS, load
@@ -82,6 +84,49 @@ def test_maxima_draw_the_same_subset_for_one_seed(tmp_path):
 
 
 NAN = np.where(np.arange(60).reshape(12, 5) == 17, np.nan, 1.0)
+
+
+def rows(*parts: torch.Tensor) -> list[tuple[float, ...]]:
+    return sorted(tuple(row) for part in parts for row in part.flatten(1).tolist())
+
+
+@given(st.floats(0.01, 0.99), st.integers(0, 5))
+@settings(max_examples=15)
+def test_what_is_tested_on_instead_is_taken_from_the_training_samples_and_no_test_sample_is_left(share, seed):
+    whole = load(DataSettings(), seed=seed, folder=Path())
+    data = load(DataSettings(test_from_train=share), seed=seed, folder=Path())
+    assert rows(data.x_train, data.x_test) == rows(whole.x_train)
+    for label in range(10):
+        kept, aside = (int((y == label).sum()) for y in (data.y_train, data.y_test))
+        assert kept >= 1
+        assert aside == min(round(share * (kept + aside)), kept + aside - 1)
+    other = load(DataSettings(test_from_train=share), seed=seed + 1, folder=Path())
+    assert torch.equal(
+        data.x_test, load(DataSettings(test_from_train=share), seed=seed, folder=Path()).x_test
+    )
+    assert not torch.equal(data.x_test, other.x_test)
+
+
+def test_what_is_set_aside_for_testing_has_the_labels_and_the_maxima_that_the_settings_say():
+    digits = load(DataSettings(), seed=0, folder=Path())
+    data = load(DataSettings(test_from_train=0.5, train_max=300, test_max=100), seed=0, folder=Path())
+    assert (len(data.y_train), len(data.y_test)) == (300, 100)
+    samples = (tuple(x) for x in digits.x_train.flatten(1).tolist())
+    labels = dict(zip(samples, digits.y_train.tolist(), strict=True))
+    assert len(labels) == 1397
+    for x, y in ((data.x_train, data.y_train), (data.x_test, data.y_test)):
+        assert [labels[tuple(row)] for row in x.flatten(1).tolist()] == y.tolist()
+    assert not set(rows(data.x_train)) & set(rows(data.x_test))
+
+
+def test_where_no_class_has_two_samples_none_can_be_set_aside(tmp_path):
+    few = saved(tmp_path, x_train=np.eye(3, 5), y_train=np.arange(3)).model_copy(
+        update={"test_from_train": 0.5}
+    )
+    with pytest.raises(
+        DataError, match=r"test_from_train = 0.5: no class of data.npz has training samples enough"
+    ):
+        load(few, seed=0, folder=tmp_path)
 
 
 @pytest.mark.parametrize(

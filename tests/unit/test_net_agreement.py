@@ -15,6 +15,7 @@ COMMON = {
     "seed": {"seed": 1},
     "data.partition": {"data": {"partition": {"kind": "dirichlet", "alpha": 0.3}}},
     "data.class_subset": {"data": {"class_subset": [0, 1]}},
+    "data.test_from_train": {"data": {"test_from_train": 0.2}},
     "model": {"model": {"hidden": [7]}},
     "local": {"local": {"lr": 0.123}},
     "protocol": {"protocol": {"kind": "push"}},
@@ -54,7 +55,9 @@ def greet(ours: Agreement, theirs: Agreement) -> None:
 def test_every_section_is_common_to_a_run_or_ones_own_affair() -> None:
     """A new section has to be put on one of the two sides, and one that is dropped from the agreement shows here."""
     assert {name.partition(".")[0] for name in COMMON} | OWN_AFFAIRS == set(TaskSettings.model_fields)
-    compared = set(TaskSettings().agreement()) | set(settings_of("data.class_subset").agreement())
+    compared = set(TaskSettings().agreement())
+    for written in ("data.class_subset", "data.test_from_train"):
+        compared |= set(settings_of(written).agreement())
     assert compared == set(COMMON)
 
 
