@@ -7,13 +7,21 @@ from collections.abc import Iterator
 from gossip.merging.settings import AverageSettings, VarianceCorrectedSettings
 from gossip.protocols.modest.claims import liars_max
 from gossip.protocols.modest.settings import FedAvgSettings, ModestSettings
-from gossip.protocols.push.settings import PushSettings
+from gossip.protocols.push.settings import WALKS, PushSettings
 from gossip.settings import Choice
 
 
 def cautions(protocol: Choice, merge: Choice) -> Iterator[str]:
     """Yield what should be known of a protocol with a merge rule."""
-    if isinstance(protocol, PushSettings) and isinstance(merge, AverageSettings | VarianceCorrectedSettings):
+    if isinstance(protocol, PushSettings) and protocol.variant in WALKS:
+        yield (
+            f"[protocol] variant = '{protocol.variant}': the model of the neighbour that pushed last is taken over, so "
+            "one that lies can ruin the model; where not all can be trusted, use variant = 'merge-update' with memory "
+            "and a robust rule, such as nnm+trimmed-mean with f = 1"
+        )
+    elif isinstance(protocol, PushSettings) and isinstance(
+        merge, AverageSettings | VarianceCorrectedSettings
+    ):
         yield (
             f"[merge] kind = '{merge.kind}' with protocol '{protocol.kind}': one neighbour that lies can ruin the "
             "model; where not all can be trusted, set [protocol] memory and a robust rule, such as "

@@ -8,6 +8,7 @@ from pathlib import Path
 from gossip.config.cautions import cautions_of_numbers
 from gossip.config.merge_sizes import check_merges
 from gossip.config.task import TaskSettings
+from gossip.config.variants import check_variant
 from gossip.errors import SettingError
 from topologies import Topology, TopologyError
 
@@ -38,6 +39,7 @@ def build_topology(task: TaskSettings, *, names: Sequence[str], folder: Path = P
         )
     except TopologyError as error:
         raise SettingError(f"{task.where('topology')} {error}") from None
+    check_variant(task)
     for caution in (*check_merges(task, topology, names), *cautions_of_numbers(task.protocol, len(names))):
         task.note(caution)
     return topology

@@ -157,6 +157,7 @@ class TaskSettings(Settings):
             for name in ("model", "local", "protocol", "merge", "codec", "topology", "stop")
         }
         common["local"] = self.local.compared()
+        common["protocol"] = self.protocol.compared()
         # A user's model file, an extractor and a topology file lie where they lie on each machine; what they say is
         # compared through `space_id` and by the graph itself.
         common["model"] = {

@@ -106,7 +106,7 @@ class SignFlipper(Push):
     def on_timer(self, ctx: Context, key: str) -> None:
         honest = self.run.simulation.peers[0].protocol
         assert isinstance(honest, Push)
-        model = self.run.learning.craft(self._model, [honest._model], lambda models: -models[0])
+        model = self.run.learning.craft(self.model, [honest.model], lambda models: -models[0])
         for peer in ctx.contacts:
             ctx.send(peer, PushMessage(round=2**53, age=AGE_MAX, model=model))
         if not honest._finished:
@@ -132,13 +132,13 @@ def test_one_liar_of_six_does_no_harm_with_a_memory_and_a_robust_rule_and_ruins_
         )
         run = VirtualRun(settings, load_task(settings))
         *honest, last = run.simulation.peers
-        liar = SignFlipper(settings.protocol, rounds=80, model=last.protocol._model)
+        liar = SignFlipper(settings.protocol, rounds=80, model=last.protocol.model)
         liar.run, last.protocol = run, liar
         run.simulation.start()
         run.simulation.run(until_s=120.0)
         assert all(peer.finished and peer.adopted == 0 for peer in honest)
         return fmean(
-            each.accuracy for each in run.learning.evaluate([peer.protocol._model for peer in honest])
+            each.accuracy for each in run.learning.evaluate([peer.protocol.model for peer in honest])
         )
 
     assert accuracy() < 0.5

@@ -50,6 +50,22 @@ def test_both_engines_count_the_same_bytes_for_each_message(tmp_path):
     assert of_one == {engine: pytest.approx(4 * learned / 4, rel=0.01) for engine in of_one}
 
 
+@pytest.mark.parametrize(("variant", "killed"), [("random-walk", [3]), ("update-merge", [])])
+def test_models_that_walk_learn_in_both_engines_and_a_node_that_is_killed_goes_on_with_them(
+    tmp_path, variant, killed
+):
+    faults = [{"at": 0.5, "do": "crash", "peers": killed}, {"at": 1.0, "do": "restart", "peers": killed}]
+    peers = 4 if killed else 2
+    chosen = {"scenario__peers": peers, "topology__kind": "full", "protocol__fanout": 1, "stop__rounds": 20}
+    for engine in ("virtual", "processes"):
+        result = run(
+            tmp_path, engine, protocol__variant=variant, faults__list=faults if killed else [], **chosen
+        )
+        assert {(peer["state"], peer["rounds"]) for peer in result.peers} == {("finished", 20)}
+        assert result.summary["accuracy"]["min"] > 0.4
+        assert result.summary["faults"]["restarted"] == len(killed)
+
+
 def test_nodes_that_are_killed_and_come_back_hold_nobody_up(tmp_path):
     faults = [
         {"at": 0.5, "do": "crash", "peers": [3, 4]},

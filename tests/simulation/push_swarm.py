@@ -1,7 +1,7 @@
 """Seeded runs of gossip learning on numbers: one number decides graph, network, settings, and who is killed when.
 
     python -m tests.simulation.push_swarm --seed 17       one run, told in detail
-    python -m tests.simulation.push_swarm --seeds 0-999   many
+    python -m tests.simulation.push_swarm --seeds 0-999   many; from 10000 on, with models that walk
 
 What must never happen is looked for at every event. At some time all faults end; then everybody must finish, and no
 later than its own period allows, because nobody waits for anybody.
@@ -16,7 +16,7 @@ import argparse
 import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +25,12 @@ from gossip.protocols import Contribution, Message, Protocol, RoundCompleted
 from gossip.protocols.base import Context, FinishedMessage, Part, Ticket
 from gossip.protocols.push.ages import AGE_MAX
 from gossip.protocols.push.inbox import Kept
+from gossip.protocols.push.merge_update import MergeUpdate
 from gossip.protocols.push.messages import PushMessage
 from gossip.protocols.push.protocol import Push
 from gossip.protocols.push.settings import PushSettings
+from gossip.protocols.push.variant import News, Variant
+from gossip.protocols.push.walks import RandomWalk, UpdateMerge
 from gossip.wire.messages import type_of
 from scenarios.sections import Fault, FaultSettings, NetworkSettings
 from scenarios.virtual.faults import FaultPlan
@@ -39,6 +42,12 @@ from topologies import Topology, TopologyError
 Vector = NDArray[np.float64]
 
 MODEL_BYTES, SMALL_BYTES = 20_000, 120
+WALKS_FROM = 10_000
+"""From this seed on models walk: random walks under even numbers, and under odd ones they are updated and merged."""
+KNOWN_TO_WALKS = (
+    *("period_s", "jitter", "fanout", "age_limit", "witnesses"),
+    *("tokens", "token_reach", "token_capacity"),
+)
 KINDS = ("ring", "regular", "full", "star", "exponential", "erdos-renyi", "random-neighbours")
 
 
@@ -139,37 +148,63 @@ class Liar(Push):
         ctx.set_timer("lie", self._settings.period_s * draws.random())
 
 
-class Watched(Push):
+class Watching(Variant):
     """An honest peer in the presence of liars: no age that it comes to is more than they can make of it."""
 
     world: PushWorld
 
-    def on_trained(self, ctx: Context, ticket: Ticket, model: Vector) -> None:
-        # The update is counted within; what is merged after it is looked at by itself.
-        self.world.note_age(max(self.ages) + 1)
-        super().on_trained(ctx, ticket, model)
+    def look(self, ages: Sequence[int]) -> None:
+        """Look at ages that a peer has come to: by an update of its own, or by others' words."""
+        assert max(ages) <= self.world.oldest + 1, "one update more than vouched for"
+        self.world.note_age(max(ages))
 
-    def _merge_part(self, ctx: Context, part: int, fresh: Sequence[Kept]) -> bool:
-        before = self._ages[part]
-        news = super()._merge_part(ctx, part, fresh)
-        if self._ages[part] > before:
-            assert self._ages[part] <= self.world.oldest + 1, (
-                "a merge believes one update more than vouched for"
-            )
-            self.world.note_age(self._ages[part])
-        return news
+    def trained(self, ctx: Context, model: Vector) -> bool:
+        done = super().trained(ctx, model)  # type: ignore[safe-super]
+        self.look(self.ages)
+        return done
 
-    def _catch_up(self, ctx: Context, part: int) -> None:
-        ahead = self._inboxes[part].ahead_of(self._ages[part] + self._limit())
-        before = self._ages[part]
-        super()._catch_up(ctx, part)
-        if self._ages[part] == before:
+    def catch_up(self, ctx: Context, part: int) -> None:
+        ahead = self.inboxes[part].ahead_of(self.ages[part] + self.limit())
+        before = self.ages[part]
+        super().catch_up(ctx, part)
+        if self.ages[part] == before:
             return
-        assert self._ages[part] <= self.world.oldest, "nobody catches up beyond the oldest honest model"
+        assert self.ages[part] <= self.world.oldest, "nobody catches up beyond the oldest honest model"
         lies = sum(each.sender in self.world.names_of_liars for each in ahead)
         with_own = len(ahead) < self._settings.models_to_begin_from
         assert 2 * lies < len(ahead) + with_own, "no liars have the most of what a peer begins from"
         self.world.begun_with_lies += bool(lies)
+
+
+class WatchedMergeUpdate(Watching, MergeUpdate):
+    def _merge_part(self, ctx: Context, part: int, fresh: Sequence[Kept]) -> bool:
+        news = super()._merge_part(ctx, part, fresh)
+        self.look(self.ages)
+        return news
+
+
+class WatchedRandomWalk(Watching, RandomWalk):
+    def prepare(self, ctx: Context) -> News:
+        news = super().prepare(ctx)
+        self.look(self.ages)
+        return news
+
+
+class WatchedUpdateMerge(Watching, UpdateMerge):
+    def prepare(self, ctx: Context) -> News:
+        news = super().prepare(ctx)
+        self.look([age for _, age in self._pair])
+        return news
+
+
+class Watched(Push):
+    """An honest peer in the presence of liars."""
+
+    variants: ClassVar[Mapping[str, type[Variant]]] = {
+        "merge-update": WatchedMergeUpdate,
+        "update-merge": WatchedUpdateMerge,
+        "random-walk": WatchedRandomWalk,
+    }
 
 
 class PushWorld(Simulation):
@@ -210,8 +245,8 @@ class PushWorld(Simulation):
         def make_protocol(model: Vector, state: Mapping[str, int | float | str]) -> Protocol:
             kind = Watched if self.liars else Push
             made = kind.resume(settings, rounds=rounds, model=model, state=state)
-            if isinstance(made, Watched):
-                made.world = self
+            if isinstance(made.variant, Watching):
+                made.variant.world = self
             return made
 
         super().__init__(
@@ -326,6 +361,13 @@ def draw(seed: int) -> tuple[PushWorld, float, float, str]:
         settings = settings.model_copy(
             update={"memory": min(settings.age_limit, int(hostile.integers(1, 12)))}
         )
+    if seed >= WALKS_FROM:
+        # Nothing that only merges know.
+        settings = PushSettings(
+            variant="update-merge" if seed % 2 else "random-walk",
+            weighting=settings.weighting if seed % 2 else "age",
+            **{key: getattr(settings, key) for key in KNOWN_TO_WALKS},
+        )
     topology = _draw_topology(rng, seed)
     rounds = int(rng.integers(2, 25))
     network = NetworkSettings(
@@ -352,7 +394,8 @@ def draw(seed: int) -> tuple[PushWorld, float, float, str]:
     faults = _draw_faults(rng, heal_s)
     FaultPlan(FaultSettings(list=faults), world, detected_s=3.0)
     # Each update takes one period, or as many as it lasts, and its wake-up.
-    update_s = max(training_s) + 2 * settings.period_s * (1 + settings.jitter)
+    updates_at_once = 2 if settings.variant == "update-merge" else 1
+    update_s = updates_at_once * max(training_s) + 2 * settings.period_s * (1 + settings.jitter)
     end_s = heal_s + 30 + (rounds + 1) * update_s
     words = (
         f"seed {seed}: {topology.peers} peers ({sorted(world.liars)} lie), {topology.kind}, {rounds} updates, "

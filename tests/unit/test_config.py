@@ -116,6 +116,45 @@ def test_an_average_of_what_neighbours_push_is_accepted_with_a_word_of_caution()
     assert not load_task(overrides=["algorithm=d-psgd"]).notes
 
 
+@pytest.mark.parametrize("variant", ["random-walk", "update-merge"])
+def test_models_that_walk_are_accepted_with_a_word_of_caution_and_go_with_no_rule_that_would_bear_a_liar(
+    variant,
+):
+    walks = ["algorithm=gossip-learning", f"protocol.variant={variant}"]
+    task = load_task(overrides=walks)
+    build_topology(task, names=["p0", "p1", "p2", "p3"])
+    (note,) = task.notes
+    assert f"variant = '{variant}': the model of the neighbour that pushed last is taken over" in note
+    for choice in (["merge.kind=nnm+trimmed-mean", "merge.f=1"], ["merge.kind=median"], ["merge.kind=ubar"]):
+        with pytest.raises(SettingError, match=rf"\[merge\] kind = .*{variant}.* variant = 'merge-update'"):
+            build_topology(load_task(overrides=[*walks, *choice]), names=["p0", "p1", "p2", "p3"])
+    with pytest.raises(SettingError, match=r"keep_momentum = true means nothing .* valid: false"):
+        build_topology(
+            load_task(overrides=[*walks, "local.momentum=0.9", "local.keep_momentum=true"]),
+            names=["p0", "p1"],
+        )
+
+
+def test_a_random_walk_asks_no_rule_and_update_merge_any_average():
+    corrected = ["algorithm=gossip-learning-vc", "protocol.variant="]
+    build_topology(load_task(overrides=[corrected[0], corrected[1] + "update-merge"]), names=["p0", "p1"])
+    with pytest.raises(
+        SettingError, match="kind = 'variance-corrected' would never be asked with variant = 'random-walk'"
+    ):
+        build_topology(load_task(overrides=[corrected[0], corrected[1] + "random-walk"]), names=["p0", "p1"])
+
+
+def test_peers_of_the_usual_variant_agree_with_those_that_know_no_other():
+    usual, walk = (
+        load_task(overrides=["algorithm=gossip-learning", f"protocol.variant={variant}"])
+        for variant in ("merge-update", "random-walk")
+    )
+    assert usual.run_id() == load_task(overrides=["algorithm=gossip-learning"]).run_id()
+    assert usual.agreement()["protocol"] == "8c6fc43cd1244228", "as before there were variants"
+    differing = {name for name, digest in walk.agreement().items() if usual.agreement()[name] != digest}
+    assert differing == {"protocol"}
+
+
 @pytest.mark.parametrize(
     ("peers", "options", "borne"),
     [(3, [], 0), (6, ["sample_size=2"], 0), (5, ["liars=2"], 1), (4, [], None), (3, ["liars=0"], None)],

@@ -97,7 +97,7 @@ class Liar(Push):
         if all(peer._finished for peer in honest):  # type: ignore[attr-defined]
             return
         self.lies += 1
-        model = self._model_to_send([peer._model for peer in honest], age)  # type: ignore[attr-defined]
+        model = self._model_to_send([peer.model for peer in honest], age)  # type: ignore[attr-defined]
         if model is not None:
             huge = self.attack == "huge"
             message = PushMessage(
@@ -114,7 +114,7 @@ class Liar(Push):
             self.old = self.old or models[0]
             return self.old
         # The own model only lends what never travels.
-        return self.run.learning.craft(self._model, models, self._crafted())
+        return self.run.learning.craft(self.model, models, self._crafted())
 
     def _crafted(self) -> Callable[[Tensor], Tensor]:
         """Return the function of the honest models (5, L)."""
@@ -140,14 +140,14 @@ def measure(values: dict[str, Any], attack: str, seed: int) -> list[float]:
     *honest, last = run.simulation.peers
     if attack != "none":
         assert isinstance(last.protocol, Push)
-        liar = Liar(settings.protocol, rounds=settings.stop.rounds, model=last.protocol._model)
+        liar = Liar(settings.protocol, rounds=settings.stop.rounds, model=last.protocol.model)
         liar.run, liar.attack, liar.rng = run, attack, np.random.default_rng(seed)
         last.protocol = liar
     with quiet_collector():
         run.simulation.start()
         run.simulation.run(until_s=2.0 * (settings.stop.rounds + 10) * settings.protocol.period_s)
         assert all(peer.finished for peer in honest)
-        evaluations = run.learning.evaluate([peer.protocol._model for peer in honest])  # type: ignore[attr-defined]
+        evaluations = run.learning.evaluate([peer.protocol.model for peer in honest])  # type: ignore[attr-defined]
     return [evaluation.accuracy for evaluation in evaluations]
 
 

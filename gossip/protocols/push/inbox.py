@@ -23,6 +23,7 @@ class Inbox:
 
     def __init__(self) -> None:
         self._kept: dict[PeerId, Kept] = {}
+        """In the order of arrival."""
         self._remembered: dict[PeerId, Kept] = {}
         """Models far ahead that were merged already, but may still be begun from."""
         self._newest: dict[PeerId, int] = {}
@@ -36,6 +37,7 @@ class Inbox:
         """
         if model.round < self._newest.get(model.sender, model.round):
             return False
+        self._kept.pop(model.sender, None)
         self._kept[model.sender] = model
         self._newest[model.sender] = model.round
         return True
@@ -52,6 +54,10 @@ class Inbox:
         return sorted(
             (kept for kept in both.values() if kept.age > age), key=lambda kept: (kept.age, kept.sender)
         )
+
+    def in_order(self) -> list[Kept]:
+        """Return all models in the order in which they came."""
+        return list(self._kept.values())
 
     def drop(self, sender: PeerId) -> None:
         """Forget a sender's model."""

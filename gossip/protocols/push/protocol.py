@@ -1,8 +1,8 @@
 """Asynchronous gossip learning (Ormándi, Hegedűs and Jelasity 2013; Hegedűs, Danner and Jelasity 2021).
 
 A peer wakes up once in a period of its own, trains its model, pushes it to some neighbours, and merges what it was
-sent. There are no rounds in common: nothing here waits for a message, so a neighbour that is slow, hangs or is dead
-costs nobody anything.
+sent, or does with it what another `variant` wants (`variant.py`). There are no rounds in common: nothing here waits for
+a message, so a neighbour that is slow, hangs or is dead costs nobody anything.
 
 What the papers leave open, and what is done here:
 
@@ -29,36 +29,32 @@ What the papers leave open, and what is done here:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Self
+from collections.abc import Mapping
+from typing import ClassVar, Self
 
 import numpy as np
 
 from gossip.protocols.base import (
     Context,
-    Contribution,
     FinishedMessage,
     Message,
     MessageRejected,
     Model,
-    ModelAdopted,
-    Part,
     PeerId,
     Protocol,
     RoundCompleted,
     Ticket,
     TimerKey,
 )
-from gossip.protocols.push.ages import AGE_MAX, believed, merge_weights
-from gossip.protocols.push.arrivals import Arrivals
-from gossip.protocols.push.catching_up import find_beginning, limit_updates
-from gossip.protocols.push.inbox import Inbox, Kept
-from gossip.protocols.push.memory import Memory
+from gossip.protocols.push.ages import AGE_MAX
+from gossip.protocols.push.merge_update import MergeUpdate
 from gossip.protocols.push.messages import PushMessage
 from gossip.protocols.push.neighbourhood import Neighbourhood
 from gossip.protocols.push.saved import Fields, Saved
 from gossip.protocols.push.settings import PushSettings
 from gossip.protocols.push.tokens import TokenAccount
+from gossip.protocols.push.variant import Counts, News, Variant
+from gossip.protocols.push.walks import RandomWalk, UpdateMerge
 
 WAKE_UP = "wake-up"
 
@@ -73,6 +69,12 @@ class Push(Protocol):
         state: what `snapshot` returned before a restart.
     """
 
+    variants: ClassVar[Mapping[str, type[Variant]]] = {
+        "merge-update": MergeUpdate,
+        "update-merge": UpdateMerge,
+        "random-walk": RandomWalk,
+    }
+
     def __init__(
         self,
         settings: PushSettings,
@@ -83,24 +85,18 @@ class Push(Protocol):
     ) -> None:
         self._settings = settings
         self._rounds = rounds
-        self._model = model
         self._saved = Saved.read(state or {}, parts=settings.parts)
-        self._updates = self._saved.updates
-        self._wake_ups = self._saved.wake_ups
-        self._ages = list(self._saved.ages)
+        self._counts = Counts(self._saved.updates, self._saved.wake_ups)
+        self._around = Neighbourhood()
+        make = self.variants[settings.variant]
+        self.variant = make(settings, self._around, self._counts, model=model, ages=self._saved.ages)
         self._accounts = [TokenAccount(settings, saved) for saved in self._saved.tokens]
-        self._inboxes = [Inbox() for _ in range(settings.parts)]
-        self._memories = [Memory(settings.memory) for _ in range(settings.parts)]
-        self._arrivals = Arrivals(settings)
         self._parts_left: list[int] = []
         self._ticket: Ticket | None = None
         self._started = False
         self._finished = False
         self._rng: np.random.Generator | None = None
-        self._around = Neighbourhood()
-        self._heard: set[PeerId] = set()
         self._missed = 0
-        self._merges = 0
         self._pushes = 0
 
     @staticmethod
@@ -123,12 +119,17 @@ class Push(Protocol):
     @property
     def ages(self) -> tuple[int, ...]:
         """Of the parts of the own model."""
-        return tuple(self._ages)
+        return tuple(self.variant.ages)
+
+    @property
+    def model(self) -> Model:
+        """The handle of the own model."""
+        return self.variant.model
 
     @property
     def updates(self) -> int:
         """Own updates done."""
-        return self._updates
+        return self._counts.updates
 
     def snapshot(self) -> Fields:
         """Return own updates, wake-ups, the ages and the tokens of all parts."""
@@ -142,13 +143,13 @@ class Push(Protocol):
         """Return the model's age, what waits to be merged, and counts of this process."""
         return {
             "role": "finished" if self._finished else "idle" if self._ticket is None else "training",
-            "age": max(self._ages),
-            "buffered": sum(map(len, self._inboxes)),
-            "remembered": sum(map(len, self._memories)),
-            "merges": self._merges,
+            "age": max(self.variant.ages),
+            "buffered": self.variant.buffered,
+            "remembered": self.variant.remembered,
+            "merges": self.variant.merges,
             "pushes": self._pushes,
             "tokens": sum(account.balance for account in self._accounts),
-            "wake_ups": self._wake_ups,
+            "wake_ups": self._counts.wake_ups,
             "missed_wake_ups": self._missed,
         }
 
@@ -158,7 +159,7 @@ class Push(Protocol):
         """Wake up first at some moment of the first period, so that peers started together are not in step."""
         self._started = True
         self._meet(ctx)
-        if self._updates >= self._rounds:
+        if self._counts.updates >= self._rounds:
             self._finish(ctx)
         settings = self._settings
         ctx.set_timer(WAKE_UP, settings.period_s * settings.start_spread * self._draw(ctx))
@@ -168,7 +169,7 @@ class Push(Protocol):
         if key != WAKE_UP:
             return
         self._meet(ctx)
-        self._wake_ups += 1
+        self._counts.wake_ups += 1
         self._rng = None
         if self._finished:
             self._push_on(ctx)
@@ -177,10 +178,8 @@ class Push(Protocol):
         if self._ticket is not None:
             self._missed += 1
             return
-        settings = self._settings
-        if settings.merge_when == "wake-up" and settings.order == "merge-then-update":
-            self._merge(ctx)
-        self._ticket = ctx.train(self._model, round=self._updates)
+        self._react(ctx, self.variant.prepare(ctx))
+        self._train(ctx)
 
     def on_trained(self, ctx: Context, ticket: Ticket, model: Model) -> None:
         """Push what was trained, and merge what came meanwhile if it is time."""
@@ -188,20 +187,15 @@ class Push(Protocol):
             return
         self._meet(ctx)
         self._ticket = None
-        self._model = model
-        self._updates += 1
-        self._ages = [min(age + 1, AGE_MAX) for age in self._ages]
-        for part in range(len(self._ages)):
-            self._catch_up(ctx, part)
+        if not self.variant.trained(ctx, model):
+            self._train(ctx)
+            return
+        for part in range(len(self._accounts)):
+            self.variant.catch_up(ctx, part)
         part = self._next_part(ctx)
         if self._accounts[part].tick(lambda: self._draw(ctx)):
             self._push(ctx, part)
-        settings = self._settings
-        if settings.merge_when == "wake-up":
-            if settings.order == "update-then-merge":
-                self._merge(ctx)
-        elif self._full():
-            self._merge(ctx)
+        self._react(ctx, self.variant.after_push(ctx))
         self._complete(ctx)
 
     def on_message(self, ctx: Context, sender: PeerId, message: Message) -> None:
@@ -211,8 +205,9 @@ class Push(Protocol):
             reason = self._reason_to_refuse(sender, message)
             if reason is not None:
                 ctx.emit(MessageRejected(sender=sender, reason=reason))
-            elif not self._finished:
-                self._keep(ctx, sender, message)
+            elif not self._finished and self.variant.keep(ctx, sender, message) and self._idle:
+                self.variant.catch_up(ctx, message.part)
+                self._react(ctx, self.variant.arrived(ctx))
         elif isinstance(message, FinishedMessage) and sender in self._around.contacts:
             self._around.finished(sender)
         else:
@@ -220,7 +215,7 @@ class Push(Protocol):
 
     def on_peer(self, ctx: Context, peer: PeerId, up: bool) -> None:
         """Whoever comes (back) may be far behind: the next push goes there."""
-        for inbox in self._inboxes:
+        for inbox in self.variant.inboxes:
             inbox.begin_anew(peer)
         self._meet(ctx)
         if peer not in self._around.contacts:
@@ -228,25 +223,25 @@ class Push(Protocol):
         if not up:
             self._around.went(peer)
             return
-        self._around.came(peer, wake_ups=self._wake_ups, again_after=max(1, self._settings.age_limit))
+        self._around.came(peer, wake_ups=self._counts.wake_ups, again_after=max(1, self._settings.age_limit))
         if self._finished:
             ctx.send(peer, FinishedMessage(round=self._rounds))
             self._set_alarm(ctx)
 
-    def _keep(self, ctx: Context, sender: PeerId, message: PushMessage) -> None:
-        """Keep a model and see what is due then."""
-        inbox, by_wake_ups = self._inboxes[message.part], self._settings.merge_when == "wake-up"
-        # What is merged with all others' arrivals must not come back for each of them: a place is taken once a period.
-        if not by_wake_ups and not self._arrivals.came(sender, self._wake_ups) and sender not in inbox:
-            ctx.emit(MessageRejected(sender=sender, reason="too-often"))
-        elif not inbox.put(Kept(message.age, sender, message.round, message.model)):
-            ctx.emit(MessageRejected(sender=sender, reason="stale"))
-        elif self._started and self._ticket is None:
-            self._catch_up(ctx, message.part)
-            if not by_wake_ups and self._full():
-                self._merge(ctx)
+    # --- training and pushing ---
 
-    # --- pushing ---
+    @property
+    def _idle(self) -> bool:
+        return self._started and self._ticket is None
+
+    def _train(self, ctx: Context) -> None:
+        self._ticket = ctx.train(self.variant.to_train, round=self._counts.updates)
+
+    def _react(self, ctx: Context, news: News) -> None:
+        """Push in answer to what was used, as far as tokens go."""
+        for part, useful in news:
+            for _ in range(self._accounts[part].react(useful=useful, draw=lambda: self._draw(ctx))):
+                self._push(ctx, part)
 
     def _push(self, ctx: Context, part: int) -> None:
         targets = self._around.targets(ctx, self._settings.fanout, self._generator(ctx))
@@ -254,7 +249,11 @@ class Push(Protocol):
             return
         self._pushes += 1
         message = PushMessage(
-            round=self._updates, age=self._ages[part], part=part, parts=len(self._ages), model=self._model
+            round=self._counts.updates,
+            age=self.variant.ages[part],
+            part=part,
+            parts=len(self._accounts),
+            model=self.variant.model,
         )
         for peer in targets:
             ctx.send(peer, message)
@@ -267,153 +266,52 @@ class Push(Protocol):
 
     def _next_part(self, ctx: Context) -> int:
         """Return every part once, in an order drawn anew each time."""
-        parts = len(self._ages)
+        parts = len(self._accounts)
         if parts == 1:
             return 0
         if not self._parts_left:
             self._parts_left = self._generator(ctx).permutation(parts).tolist()
         return self._parts_left.pop()
 
-    # --- merging ---
-
-    def _full(self) -> bool:
-        if self._settings.merge_when == "received":
-            return self._arrivals.count > 0
-        # Messages count, not senders: a dead neighbour's place is filled by the others' next ones.
-        return self._arrivals.count >= max(1, self._settings.buffer_rounds * len(self._around.neighbours))
-
-    def _merge(self, ctx: Context) -> None:
-        self._arrivals.begin_anew()
-        merged = [
-            (part, self._merge_part(ctx, part, inbox.take(remember_above=self._ages[part] + self._limit())))
-            for part, inbox in enumerate(self._inboxes)
-            if inbox
-        ]
-        for part, useful in merged:
-            for _ in range(self._accounts[part].react(useful=useful, draw=lambda: self._draw(ctx))):
-                self._push(ctx, part)
-
-    def _merge_part(self, ctx: Context, part: int, fresh: Sequence[Kept]) -> bool:
-        """Merge what has come of a part, and what is remembered; return whether there was news in it."""
-        settings, own_age = self._settings, self._ages[part]
-        recalled = self._memories[part].recall(
-            fresh,
-            wake_ups=self._wake_ups,
-            age_min=own_age - self._limit(),
-            contacts=self._around.contacts,
-        )
-        # Sums depend on the order.
-        kept = sorted([*fresh, *recalled], key=lambda each: each.sender) if recalled else fresh
-        again = {each.sender for each in recalled}
-        ages = believed(own_age, [each.age for each in kept], witnesses=self._witnesses())
-        weights = merge_weights(
-            own_age,
-            ages,
-            by_age=settings.weighting == "age",
-            self_weight=settings.self_weight,
-            limit=self._limit(),
-        )
-        received = []
-        for each, weight in zip(kept, weights.received if weights else [0.0] * len(kept), strict=True):
-            if weight:
-                model = self._whole(ctx, each.model, part)
-                received.append(Contribution(each.sender, model, weight, again=each.sender in again))
-            else:
-                ctx.emit(MessageRejected(sender=each.sender, reason="behind"))
-        if weights is None or not received:
-            return False
-        piece = Part(part, len(self._ages))
-        merged = ctx.merge(self._model, weights.own, received, round=self._updates, part=piece)
-        # A rule may change what was equal, too: of the other parts nothing is taken over.
-        self._model = self._whole(ctx, merged, part)
-        self._ages[part] = weights.age
-        self._merges += 1
-        self._heard.update(each.sender for each in received if not each.again)
-        return any(each.age >= own_age for each in fresh)
-
-    def _whole(self, ctx: Context, source: Model, part: int) -> Model:
-        """Return the own model with a part of another; where models are not divided, that is the other."""
-        parts = len(self._ages)
-        return source if parts == 1 else ctx.graft(self._model, source, Part(part, parts))
-
-    def _catch_up(self, ctx: Context, part: int) -> None:
-        """Begin anew from what the run's rule makes of models far ahead, once enough have come."""
-        inbox = self._inboxes[part]
-        own_age = self._ages[part]
-        beginning = find_beginning(
-            inbox.ahead_of(own_age + self._limit()),
-            self._settings,
-            own_age=own_age,
-            contacts=len(self._around.contacts),
-        )
-        if beginning is None:
-            return
-        received = [
-            Contribution(
-                each.sender, self._whole(ctx, each.model, part), weight, again=each.sender not in inbox
-            )
-            for each, weight in zip(beginning.models, beginning.weights, strict=True)
-        ]
-        # Sums depend on the order.
-        received.sort(key=lambda each: each.sender)
-        merged = ctx.merge(
-            self._model,
-            beginning.own_weight,
-            received,
-            round=self._updates,
-            part=Part(part, len(self._ages)),
-        )
-        self._model = self._whole(ctx, merged, part)
-        self._ages[part] = beginning.age
-        for each in beginning.models:
-            inbox.drop(each.sender)
-        ctx.emit(ModelAdopted(sender=beginning.sender, round=beginning.age))
-
-    def _witnesses(self) -> int:
-        return max(1, min(self._settings.witnesses, len(self._around.contacts)))
-
-    def _limit(self) -> int:
-        return limit_updates(self._settings, degree=len(self._around.neighbours))
-
     # --- the end of an update, and of all ---
 
     def _complete(self, ctx: Context) -> None:
-        heard = len(self._heard)
-        self._heard.clear()
+        counts, model = self._counts, self.variant.model
         self._saved = Saved(
-            self._updates,
-            self._wake_ups,
-            tuple(self._ages),
+            counts.updates,
+            counts.wake_ups,
+            self.ages,
             tuple(account.balance for account in self._accounts),
         )
         ctx.emit(
             RoundCompleted(
-                round=self._updates, model=self._model, heard=heard, expected=len(self._around.neighbours)
+                round=counts.updates,
+                model=model,
+                heard=self.variant.take_heard(),
+                expected=len(self._around.neighbours),
             )
         )
-        if self._updates >= self._rounds:
+        if counts.updates >= self._rounds:
             self._finish(ctx)
 
     def _finish(self, ctx: Context) -> None:
         self._finished = True
-        for inbox, memory in zip(self._inboxes, self._memories, strict=True):
-            inbox.clear()
-            memory.clear()
+        self.variant.clear()
         message = FinishedMessage(round=self._rounds)
         for peer in sorted(self._around.contacts):
             if ctx.is_up(peer):
                 ctx.send(peer, message)
-        ctx.finish(self._model)
+        ctx.finish(self.variant.model)
 
     # --- bookkeeping ---
 
     def _meet(self, ctx: Context) -> None:
-        self._around.meet(ctx, self._updates)
+        self._around.meet(ctx, self._counts.updates)
 
     def _reason_to_refuse(self, sender: PeerId, message: PushMessage) -> str | None:
         if sender not in self._around.contacts:
             return "not-a-neighbour"
-        if message.parts != len(self._ages) or not 0 <= message.part < message.parts:
+        if message.parts != len(self._accounts) or not 0 <= message.part < message.parts:
             return "no-such-part"
         if message.age > AGE_MAX:
             return "impossible-age"
@@ -426,7 +324,7 @@ class Push(Protocol):
     def _generator(self, ctx: Context) -> np.random.Generator:
         """Return this wake-up's own generator."""
         if self._rng is None:
-            self._rng = ctx.rng("push", self._wake_ups)
+            self._rng = ctx.rng("push", self._counts.wake_ups)
         return self._rng
 
     def _draw(self, ctx: Context) -> float:

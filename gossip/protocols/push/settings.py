@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from gossip.settings import Choice
+
+WALKS = {
+    "random-walk": "which trains the latest model that came, whole, and merges nothing",
+    "update-merge": "which trains and merges the two models that came last, whole",
+}
+"""What the variants do that are not the usual one."""
 
 
 class PushSettings(Choice):
@@ -16,6 +23,7 @@ class PushSettings(Choice):
     """
 
     implementation = "gossip.protocols.push.protocol:Push"
+    implied: ClassVar[Mapping[str, Any]] = {"variant": "merge-update"}
     kind: str = "push"
     period_s: float = Field(
         1.0, gt=0, description="Δ, between wake-ups; one that comes while still training is skipped"
@@ -26,6 +34,12 @@ class PushSettings(Choice):
         ge=0,
         le=1,
         description="the first wake-up comes at a random moment of so much of a period; 0: at once, all in step",
+    )
+    variant: Literal["merge-update", "update-merge", "random-walk"] = Field(
+        "merge-update",
+        description="what becomes of a received model: merged with the own one, which is trained then; trained itself, "
+        "as the one that came before it, and merged with that (two updates a period); or trained in the own one's "
+        "place, and never merged. With merge-update alone a rule can bear a liar",
     )
     fanout: int = Field(
         1, ge=0, le=4096, description="random neighbours that a push goes to; 0: all, degree times the bytes"
@@ -110,6 +124,24 @@ class PushSettings(Choice):
             raise ValueError(
                 f"memory = {self.memory} is above age_limit = {self.age_limit}: what is so far behind is left out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_without_effect(self) -> PushSettings:
+        """Refuse what means nothing where models walk."""
+        if self.variant == "merge-update":
+            return self
+        meant_for_merges: tuple[str, ...] = ("memory", "merge_when", "order", "self_weight", "parts")
+        if self.variant == "random-walk":
+            meant_for_merges += ("weighting",)
+        for key in meant_for_merges:
+            value, default = getattr(self, key), type(self).model_fields[key].default
+            if value != default:
+                valid = "nothing" if default is None else repr(default)
+                raise ValueError(
+                    f"{key} = {value!r} means nothing with variant = '{self.variant}', {WALKS[self.variant]}; "
+                    f"valid: {valid}"
+                )
         return self
 
     @property
