@@ -247,6 +247,11 @@ def _run_node(options: Any) -> int:
         for note in membership.settings.notes:
             logging.getLogger("gossip.config").warning("%s", note)
         setup = load_learning(options, membership)
+        from gossip.learning.scales import caution
+
+        doubt = caution(setup.learner.scales, membership.settings.model)
+        if doubt is not None:
+            logging.getLogger("gossip.config").warning("%s", doubt)
         if setup.checkpoint is not None and setup.checkpoint.round >= membership.settings.stop.rounds:
             from gossip.node.recorder import Recorder
             from gossip.telemetry.accounting import Accounting

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from gossip.errors import ProtocolMisuse, SettingError
 from gossip.learning.local_update import Trained
+from gossip.learning.scales import Scales, scales_of
 from gossip.learning.task import Evaluation, Shard, Task
 from gossip.merging import sanitise
 from gossip.merging.agreement import agreed
@@ -228,6 +230,11 @@ class Learner:
         if self.task.model_settings.batch_norm != "reestimate":
             return model
         return self.task.reestimated(model.to(self.device), self._x).cpu()
+
+    @cached_property
+    def scales(self) -> Scales:
+        """How large own samples are, as the network takes them."""
+        return scales_of(self.shard.x)
 
     @property
     def declares_classes(self) -> bool:

@@ -49,6 +49,10 @@ class PeerOutcome:
     """Sender -> mean weight of those models."""
     verdicts_on_others: Counts = field(default_factory=dict)
     """Those on the models of senders of whom there were too many to name."""
+    skipped: int = 0
+    """Mini-batches that gave a gradient that was not finite; of a real process those of its last life."""
+    divergence: Mapping[str, Any] | None = None
+    """What showed that its model has diverged, when, and the likely cause; see `gossip.learning.divergence`."""
     last_words: str | None = None
     """How one that died has ended, and the last line of its log."""
 
@@ -83,6 +87,8 @@ class Records:
     faults: Counts = field(default_factory=dict)
     attack: Mapping[str, Any] | None = None
     """What the engine measured of the attack's own aim."""
+    warnings: Sequence[str] = ()
+    """What was said at the start of what may be a mistake."""
     event_digest: str | None = None
     model_digest: str | None = None
 

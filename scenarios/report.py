@@ -27,6 +27,9 @@ PEERS_LISTED_MAX = 500
 BARS_MAX = 6
 """More bars for each type of message are no chart."""
 
+DIVERGED_NAMED_MAX = 8
+"""Mostly they have all diverged of one thing."""
+
 RUNS_MAX = 5000
 """A page of more would be slow to open."""
 
@@ -134,6 +137,7 @@ def render(runs: Sequence[Run]) -> str:
         if 0 < len(rows) <= BARS_MAX
         else None,
         attack=attack,
+        warnings=_warnings(runs),
         received=_received(only, attackers),
         unnamed=_unnamed(only),
         weights=verdict_figures.weights(told, attackers),
@@ -146,6 +150,22 @@ def render(runs: Sequence[Run]) -> str:
         peers_listed_max=PEERS_LISTED_MAX,
         curves_max=CURVES_MAX,
     )
+
+
+def _warnings(runs: Sequence[Run]) -> list[str]:
+    """Return what was said of a run that may have gone wrong, or which of many have diverged."""
+    if len(runs) == 1:
+        return list(runs[0].summary.get("warnings", ()))
+    diverged = [
+        f"{run.folder.parent.name}/{run.folder.name}" for run in runs if run.summary.get("divergence")
+    ]
+    if not diverged:
+        return []
+    more = f" and {len(diverged) - DIVERGED_NAMED_MAX} more" if len(diverged) > DIVERGED_NAMED_MAX else ""
+    return [
+        f"In {len(diverged)} of {len(runs)} runs models diverged: {', '.join(diverged[:DIVERGED_NAMED_MAX])}{more}; "
+        "each run’s own report says why."
+    ]
 
 
 def _common(runs: Sequence[Run]) -> str:

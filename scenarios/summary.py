@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gossip.merging.sanitise import NON_FINITE
 from scenarios.records import Counts, PeerOutcome, Records, point_of
 from scenarios.scenario import ScenarioSettings
 
@@ -22,6 +23,7 @@ def summarise(
     honest = [peer for peer in records.peers if peer.honest]
     points = curve(records)
     target = reached(points, scenario.stop.target_accuracy)
+    diverged = divergence(honest)
     return {
         "scenario": scenario.scenario.name,
         "engine": engine,
@@ -48,6 +50,9 @@ def summarise(
             "adopted": sum(peer.adopted for peer in records.peers),
             "rejected_messages": _added(peer.rejected_messages for peer in honest),
         },
+        "skipped": sum(peer.skipped for peer in honest),
+        "divergence": diverged,
+        "warnings": [*records.warnings, *([diverged["sentence"]] if diverged else [])],
         "merge": scenario.merge.kind,
         "verdicts": _added(counts for peer in honest for counts in peer.verdicts.values()),
         "attack": _attack(scenario, records, honest),
@@ -80,6 +85,30 @@ def _attack(
         "honest_weight": weight[False] / of[False].total() if of[False] else None,
         **(records.attack or {}),
     }
+
+
+def divergence(honest: Sequence[PeerOutcome]) -> dict[str, Any] | None:
+    """Return which honest peers' models have diverged, and what was said of the first; null for none.
+
+    One may show it to others only: whoever trains with few and is told nothing of what it sent.
+    """
+    told = {peer.peer: peer.divergence for peer in honest if peer.divergence is not None}
+    refused = {
+        sender
+        for peer in honest
+        for sender, counts in peer.verdicts.items()
+        if counts.get(NON_FINITE) and sender in {each.peer for each in honest}
+    }
+    peers = sorted({*told, *refused})
+    if not peers:
+        return None
+    first = min(told.values(), key=lambda entry: (entry["round"], entry["peer"]), default=None)
+    count = f"{len(peers)} of {len(honest)} peers diverged"
+    if first is None:
+        sentence = f"{count}: others have refused models of {peers[0]} whose values are not finite"
+    else:
+        sentence = f"{count}; {'the first' if len(peers) > 1 else 'it was so'}: {first['sentence']}"
+    return {"peers": peers, "first": first, "sentence": sentence}
 
 
 def spread(values: Sequence[float]) -> dict[str, float | None]:

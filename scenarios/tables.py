@@ -86,6 +86,11 @@ def print_result(
     if rejected:
         told = ", ".join(f"{reason} {count}" for reason, count in rejected.items())
         console.print(f"  rejected messages  {told}", highlight=False)
+    for warning in summary["warnings"]:
+        # A user's file may be named in it, in brackets.
+        console.print(
+            f"  warning            {warning}", style="red", markup=False, highlight=False, soft_wrap=True
+        )
     for peer in [peer for peer in peers if peer["state"] == "died"][:DEAD_SHOWN]:
         # What a process said last is no markup.
         line = f"  died               {peer['peer']} {peer['last_words']}"

@@ -75,8 +75,11 @@ class Trained:
     """The outcome of one local update."""
 
     model: Tensor  # (P,)
+    round: int
     loss: float
     """Mean over the samples of the applied mini-batches; NaN where every one was skipped."""
+    first_loss: float
+    """Of the first mini-batch, and so of the model that the update began with."""
     samples: int
     """Samples seen, repetitions counted, skipped mini-batches not."""
     steps: int
@@ -214,7 +217,8 @@ class LocalUpdate:
         if self.layer is not None:
             split = self.forward.space.trained_size
             model[:split] = self.consolidated(before, model[:split], self.layer.familiar(y))
-        return _summary(model, done, sizes, velocity=training.velocity if self.keeps_velocity else None)
+        velocity = training.velocity if self.keeps_velocity else None
+        return _summary(model, done, sizes, round=round, velocity=velocity)
 
     def consolidated(self, before: Tensor, trained: Tensor, familiar: Tensor) -> Tensor:
         """Return the trained slots (…, T) with the columns of foreign classes as in the models `before` (…, P).
@@ -304,14 +308,18 @@ def _devices(tensor: Tensor) -> list[torch.device]:
     return [tensor.device] if tensor.is_cuda else []
 
 
-def _summary(model: Tensor, done: list[Done], sizes: list[int], *, velocity: Tensor | None) -> Trained:
+def _summary(
+    model: Tensor, done: list[Done], sizes: list[int], *, round: int, velocity: Tensor | None
+) -> Trained:
     applied = torch.tensor([step.applied for step in done])
     losses = torch.tensor([step.loss for step in done], dtype=torch.float64).where(applied, 0.0)
     weights = torch.tensor(sizes) * applied
     samples = int(weights.sum())
     return Trained(
         model=model,
+        round=round,
         loss=float((losses * weights).sum()) / samples if samples else float("nan"),
+        first_loss=done[0].loss,
         samples=samples,
         steps=len(sizes),
         skipped=len(sizes) - int(applied.sum()),

@@ -106,8 +106,11 @@ async def _reach(entry: PeerEntry, contexts: TlsContexts | None) -> Reached:
 
 
 def _print(setup: Setup, port: str, reached: list[Reached], *, as_json: bool) -> None:
+    from gossip.learning.scales import caution
+
     membership, task = setup.membership, setup.task
     resume = setup.checkpoint.round if setup.checkpoint else 0
+    doubt = caution(setup.learner.scales, membership.settings.model)
     if as_json:
         about = {
             "name": membership.me.name,
@@ -116,6 +119,7 @@ def _print(setup: Setup, port: str, reached: list[Reached], *, as_json: bool) ->
             "samples": len(setup.learner.shard.y),
             "parameters": task.space.size,
             "resume_round": resume,
+            "warnings": [] if doubt is None else [doubt],
             "neighbours": [asdict(each) for each in reached],
         }
         print(json.dumps(about))
@@ -124,6 +128,8 @@ def _print(setup: Setup, port: str, reached: list[Reached], *, as_json: bool) ->
     print(f"{membership.me.name}: one of {len(membership.peers)} peers, run {settings.run_id()}")
     print(f"  learns      {settings.model.name}, {task.space.size} parameters, by {settings.algorithm}")
     print(f"  data        {len(setup.learner.shard.y)} own samples of {settings.data.source}")
+    if doubt is not None:
+        print(f"  WARNING     {doubt}")
     print(f"  starts at   round {resume} of {settings.stop.rounds}")
     print(f"  {port}")
     for each in reached:

@@ -17,6 +17,8 @@ import torch
 import trio
 
 from gossip.errors import SettingError
+from gossip.learning.divergence import EVENT, is_told, rms_of
+from gossip.node.alarm import Alarm
 from gossip.node.held import Held, Measured
 from gossip.node.report import counts, finite
 from gossip.node.saver import Due, Saver
@@ -62,6 +64,7 @@ class Recorder:
         self._disk = Scribe(self._contained)
         self._terminal = Scribe(self._contained)
         round = setup.checkpoint.round if setup.checkpoint else 0
+        self.alarm = Alarm(setup, self.event, self._contained)
         self.saver = Saver(self._checkpoint, self._checkpoints.save, round=round, on_saved=self._saved)
         self._held = Held(self._tell, round=round)
         self._round_began_s = time.monotonic()
@@ -96,6 +99,9 @@ class Recorder:
 
     def _put_back(self, round: int) -> None:
         found = self._record.resume_at(round)
+        diverged = self._record.first_event(EVENT)
+        if diverged is not None and is_told(diverged):
+            self.alarm.resumed(diverged)
         if found.nonsense:
             logger.warning("%d lines of metrics.jsonl were no measurements and are dropped", found.nonsense)
         if round:
@@ -154,14 +160,15 @@ class Recorder:
             "seconds": seconds,
         }
 
-        def evaluated(evaluation: Evaluation) -> None:
+        def evaluated(outcome: tuple[Evaluation, float]) -> None:
             phases.evaluated()
-            self._evaluated(entry, evaluation)
+            self.alarm.evaluated(event.round, *outcome)
+            self._evaluated(entry, outcome[0])
 
         thread.submit(lambda: self._evaluate(event), evaluated)
 
-    def _evaluate(self, event: RoundCompleted) -> Evaluation:
-        """In the learning thread: test the model, and keep a snapshot if asked."""
+    def _evaluate(self, event: RoundCompleted) -> tuple[Evaluation, float]:
+        """In the learning thread: test the model and measure its weights, and keep a snapshot if asked."""
         vector = event.model.vector
         if self._settings.evaluate.snapshots:
             folder = self._home / "snapshots"
@@ -170,7 +177,7 @@ class Recorder:
                 write_atomically(
                     folder / f"round-{event.round:08d}.safetensors", snapshot_pieces(vector), durable=False
                 )
-        return self._setup.learner.evaluate(vector)
+        return self._setup.learner.evaluate(vector), rms_of(vector[: self._setup.task.space.learned_size])
 
     def _evaluated(self, entry: dict[str, Any], evaluation: Evaluation) -> None:
         entry |= {"accuracy": evaluation.accuracy, "test_loss": finite(evaluation.loss)}
@@ -256,6 +263,8 @@ class Recorder:
             "run_id": self._settings.run_id(),
             "space_id": self._setup.task.space.space_id,
             "adopted": self._adopted,
+            "skipped": self.alarm.skipped,
+            "divergence": self.alarm.said,
             "verdicts": self.verdicts.as_dict(),
             "verdicts_on_others": self.verdicts.others_as_dict(),
             "weights": self.verdicts.weights(),

@@ -33,6 +33,7 @@ def status_of(node: Node) -> Mapping[str, Any]:
         "test_loss": None if last is None else finite(last.evaluation.loss),
         "training_loss": None if last is None else last.entry.get("loss"),
         "waiting_for": sorted(getattr(node.protocol, "waiting_for", ())),
+        "divergence": recorder.alarm.said,
         "protocol": dict(node.protocol.status()),
         "neighbours": list(node.table.status()),
         "quorum": {"up": node.quorum.up, "needed": node.quorum.needed, "there": node.quorum.there},

@@ -85,11 +85,11 @@ class Node:
         self._final: Deferred | None = None
         self.web: Web | None = None
         self._finished = False
-        self._skipping = False
         self._last_trained: Trained | None = None
         vector = (
             torch.from_numpy(setup.checkpoint.take_vector()) if setup.checkpoint else setup.learner.initial()
         )
+        self.recorder.alarm.begin(vector)
         # The network's own copy of its first values is of no use any more.
         setup.task.forget_initial()
         self._start = Deferred(setup.task.space.learned_size, vector)
@@ -334,16 +334,7 @@ class Node:
     def _on_trained(self, ticket: Ticket, model: Deferred, trained: Trained) -> None:
         self._last_trained = trained
         self.phases.trained()
-        if trained.skipped:
-            # Once it has begun it mostly goes on: a line per round for weeks would help nobody.
-            logger.log(
-                logging.DEBUG if self._skipping else logging.WARNING,
-                "%d of %d batches gave gradients that are not finite and were skipped; is the learning rate "
-                "too large, or are the data?",
-                trained.skipped,
-                trained.steps,
-            )
-        self._skipping = trained.skipped > 0
+        self.recorder.alarm.trained(trained)
         self._handle(lambda: self.protocol.on_trained(self._context, ticket, model))
 
     def _on_timer(self, key: TimerKey) -> None:

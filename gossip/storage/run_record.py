@@ -69,6 +69,14 @@ class RunRecord:
         said = {"time": time.time() if time_s is None else time_s, "peer": self._peer, "event": name}
         self._append("events.jsonl", {**said, **details})
 
+    def first_event(self, name: str) -> dict[str, Any] | None:
+        """Return the first line of events.jsonl that tells of `name`, which earlier processes may have written."""
+        path = self._home / "events.jsonl"
+        # Of a hundred thousand lines few are worth parsing.
+        lines = [line for line in _lines(path) if name.encode() in line] if path.exists() else []
+        entries = (_parsed(line) for line in lines)
+        return next((entry for entry in entries if entry is not None and entry.get("event") == name), None)
+
     def summary(self, entry: Mapping[str, Any]) -> None:
         """Write the end of the run."""
         write_atomically(self._home / "summary.json", (json.dumps(entry, indent=1) + "\n").encode())

@@ -43,7 +43,9 @@ def print_status(status: Mapping[str, Any]) -> None:
 
 
 def _print_trouble(console: Console, status: Mapping[str, Any]) -> None:
-    """Say what is being done beyond the disk, and what fails."""
+    """Say what is being done beyond the disk, and what fails or has gone wrong."""
+    if status.get("divergence"):
+        console.print(status["divergence"]["sentence"], style="red", markup=False, highlight=False)
     checkpoint = status.get("checkpoint") or {}
     if checkpoint.get("error") is not None:
         console.print(

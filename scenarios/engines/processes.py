@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,13 +53,15 @@ def run(scenario: ScenarioSettings, folder: Path, progress: Progress) -> Records
     try:
         with Launcher(folder / "launcher.log") as launcher:
             # Imports torch while the launcher does the same on another core.
+            from scenarios.divergences import look_at_inputs
             from scenarios.engines.averages import load_task
 
             task = load_task(scenario)
+            _, warnings = look_at_inputs(task)
             for attempt in range(PORT_ATTEMPTS_MAX):
                 processes = _Processes(scenario, folder, launcher, progress)
                 try:
-                    return processes.run(task)
+                    return processes.run(task, warnings)
                 except PortTaken as taken:
                     if attempt == PORT_ATTEMPTS_MAX - 1:
                         raise RunFailed(str(taken)) from None
@@ -89,9 +91,12 @@ class _Processes:
         self._deaths = Deaths(self._honest, strict=scenario.scenario.strict)
         self._ended_well: set[str] = set()
 
-    def run(self, task: Any) -> Records:
+    def run(self, task: Any, warnings: Sequence[str]) -> Records:
+        from scenarios.divergences import Divergences
         from scenarios.engines.averages import Averages
 
+        scenario = self._scenario
+        self._divergences = Divergences(self._honest, attackers=len(scenario.attackers), lr=scenario.local.lr)
         averages = Averages(task, self._honest, keep=self._scenario.evaluate.snapshots)
         try:
             for name in self._homes:
@@ -105,7 +110,7 @@ class _Processes:
         averages.finish()
         for name in self._homes.keys() - self._honest.keys():
             shutil.rmtree(self._homes[name] / "snapshots", ignore_errors=True)
-        return self._records(averages)
+        return self._records(averages, warnings)
 
     def _start(self, name: str, fresh: bool) -> None:
         home = self._homes[name]
@@ -135,6 +140,7 @@ class _Processes:
                 if self._first_round_s is None:
                     self._first_round_s = moved_s
                 averages.advance(self._passed())
+                self._look_for_divergence()
             if self._first_round_s is not None:
                 self._faults.apply(time.monotonic() - self._first_round_s)
             self._progress.update(self._state(averages))
@@ -143,7 +149,12 @@ class _Processes:
         self._deaths.check(self._ended_well)
         self._watch.look()
         averages.advance(self._passed())
+        self._look_for_divergence()
         self._progress.update(self._state(averages))
+
+    def _look_for_divergence(self) -> None:
+        for event in self._watch.events():
+            self._divergences.note(event)
 
     def _ended(self, exit: Exit) -> None:
         """Note how a process has ended.
@@ -196,7 +207,7 @@ class _Processes:
             bytes_sent=sum(entry["bytes_sent"] for entry in latest.values()),
         )
 
-    def _records(self, averages: Averages) -> Records:
+    def _records(self, averages: Averages, warnings: Sequence[str]) -> Records:
         metrics = sorted(self._watch.metrics, key=lambda entry: (entry["round"], entry["peer"]))
         events = [event for home in self._homes.values() for event in read_all(home / "events.jsonl")]
         for event in events:
@@ -213,6 +224,7 @@ class _Processes:
             final=None if final is None else _finite(final),
             seconds=max((entry["time"] for entry in metrics), default=0.0),
             attack=self._success(averages),
+            warnings=warnings,
             model_digest=digest,
             faults={**self._faults.counts, "died": len(self._deaths.all)},
         )
@@ -229,7 +241,8 @@ class _Processes:
         return success_rate(attack, averages.final_models())
 
     def _outcome(self, name: str) -> PeerOutcome:
-        return replace(self._said_by(name), honest=name in self._honest)
+        divergence = self._divergences.of.get(name)
+        return replace(self._said_by(name), honest=name in self._honest, divergence=divergence)
 
     def _said_by(self, name: str) -> PeerOutcome:
         path = self._homes[name] / "summary.json"
@@ -289,6 +302,7 @@ def _outcome(name: str, path: Path) -> PeerOutcome:
         messages={kind: n for kind, n in said["messages"]["by_type"].items() if not is_transport(kind)},
         rejected_messages=said["rejected_messages"],
         adopted=said["adopted"],
+        skipped=said["skipped"],
         verdicts=said["verdicts"],
         weights=said["weights"],
         verdicts_on_others=said["verdicts_on_others"],

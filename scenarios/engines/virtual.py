@@ -15,12 +15,14 @@ import numpy as np
 import torch
 
 from gossip.learner import Judged
+from gossip.learning.divergence import EVENT, Sign, cause_of, told
 from gossip.learning.task import Shard, Task
 from gossip.merging.sanitise import Refusal
 from gossip.protocols.base import Model, Protocol
 from gossip.storage.atomic import write_atomically
 from gossip.storage.models import encode_model
 from scenarios.attacks.base import Attack, poisoned_shard, success_rate
+from scenarios.divergences import Divergences, look_at_inputs
 from scenarios.engines.averages import load_task
 from scenarios.progress import Progress, State
 from scenarios.records import Average, PeerOutcome, Records, Traffic
@@ -157,6 +159,11 @@ class VirtualRun:
             seed=seed,
         )
         self.learning.on_judged = self._judged
+        self.learning.watches.on_sign = self._diverged
+        self.divergences = Divergences(
+            scenario.honest_names, attackers=len(scenario.attackers), lr=scenario.local.lr
+        )
+        self._scales, self._warnings = look_at_inputs(task)
         for peer in scenario.attackers if self.learning.declares else ():
             # Whatever it has: who is asked about more is heard more.
             self.learning.declared[names[peer]] = frozenset(range(task.dataset.classes))
@@ -203,6 +210,15 @@ class VirtualRun:
             rejected[verdict.reason] = rejected.get(verdict.reason, 0) + 1
         self.measurements.verdicts[peer].note(round, verdict.sender, verdict.weight, verdict.reason)
 
+    def _diverged(self, index: int, sign: Sign) -> None:
+        """Note the first sign of a peer's divergence; attackers' models are nobody's concern."""
+        scenario, peer = self.scenario, self.simulation.peers[index]
+        if index in scenario.attackers:
+            return
+        said = told(peer.peer, sign, cause_of(sign, lr=scenario.local.lr, scales=self._scales))
+        self.simulation.note(EVENT, peer, **said)
+        self.divergences.note(self.simulation.notes[-1])
+
     def _state(self) -> State:
         latest = self.measurements.latest.values()
         peers = self.simulation.peers
@@ -234,6 +250,7 @@ class VirtualRun:
             seconds=max((entry["time"] for entry in metrics), default=0.0),
             faults=self.simulation.faults,
             attack=self._success(honest),
+            warnings=self._warnings,
             event_digest=self.simulation.log.hexdigest(),
             model_digest=digest,
         )
@@ -295,6 +312,8 @@ class VirtualRun:
             verdicts=self.measurements.verdicts[peer.index].as_dict(),
             weights=self.measurements.verdicts[peer.index].weights(),
             verdicts_on_others=self.measurements.verdicts[peer.index].others_as_dict(),
+            skipped=self.learning.watches.skipped[peer.index],
+            divergence=self.divergences.of.get(peer.peer),
         )
 
 

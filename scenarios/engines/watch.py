@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ class Watch:
     def __init__(self, homes: Mapping[str, Path], *, began: float) -> None:
         """`began` is the run's start in seconds of the wall clock; measurements count from there."""
         self._files = {name: GrowingLines(home / "metrics.jsonl") for name, home in homes.items()}
+        self._events = {name: GrowingLines(home / "events.jsonl") for name, home in homes.items()}
         self._homes = homes
         self._began = began
         self._checkpoints: dict[str, int] = {}
@@ -72,6 +73,12 @@ class Watch:
                 moved = True
             moved = self._checkpointed(name) or moved
         return moved
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """Yield what is new in all events.jsonl, each with its peer's name."""
+        for name, file in self._events.items():
+            for entry in file.new():
+                yield {**entry, "peer": name}
 
     def rounds(self) -> dict[str, int]:
         """Return the last evaluated round of each peer that has one."""

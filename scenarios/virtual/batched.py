@@ -18,6 +18,7 @@ from torch import Tensor
 from gossip.errors import ProtocolMisuse, SettingError
 from gossip.learner import Judged, Learner, check_merge
 from gossip.learning import user_code
+from gossip.learning.divergence import rms_of
 from gossip.learning.models import MODELS
 from gossip.learning.task import Evaluation, Shard, Task
 from gossip.merging.base import Merge
@@ -26,6 +27,7 @@ from gossip.protocols.base import WHOLE, Contribution, Part, PeerId
 from gossip.settings import Choice
 from scenarios.virtual import requests, training
 from scenarios.virtual.changed_averages import ChangedAverages
+from scenarios.virtual.divergence import Watches
 from scenarios.virtual.evaluation import StackedEvaluation
 from scenarios.virtual.exchanges import Exchanges
 from scenarios.virtual.linear_stack import LinearStack
@@ -77,8 +79,6 @@ class BatchedLearning:
         self.task = task
         self.names = tuple(names)
         self.device = _usable_device(device)
-        self.skipped = 0
-        """Mini-batches whose gradient was not finite, so far."""
         sizes = [len(shard) for shard in task.partition(len(names))]
         task.shard(sizes.index(min(sizes)), len(names))  # says so where it is too small
         self._merge_choice = merge
@@ -114,6 +114,12 @@ class BatchedLearning:
             pad=stack is not None or task.model_settings.name in MODELS,
             device=self.device,
             shards=self._shards,
+        )
+        self.watches = Watches(
+            len(names),
+            classes=task.dataset.classes,
+            rms=rms_of(task.initial()[: task.space.learned_size]),
+            steps_of=lambda peer: len(self._minibatches.plans[peer].sizes),
         )
         self._training: StackedTraining | None = None
         if self.method != "loop":
@@ -215,6 +221,11 @@ class BatchedLearning:
         """Return ``function(learned slots of the inputs (n, L)) -> [L]``, with all other slots of `own`."""
         return self._noted(own.peer, requests.Craft(own, inputs, function))
 
+    @property
+    def skipped(self) -> int:
+        """Mini-batches of all peers whose gradient was not finite, so far."""
+        return sum(self.watches.skipped)
+
     def samples(self, peer: int) -> int:
         """Return how many samples a local update of `peer` sees, repetitions counted."""
         return self._minibatches.samples(peer)
@@ -305,17 +316,18 @@ class BatchedLearning:
         rows = self._arena.take(len(handles))
         for start in range(0, len(handles), self._chunk):
             part = handles[start : start + self._chunk]
+            peers, rounds = [handle.peer for handle in part], [handle.request.round for handle in part]
             outcome = self._training.run(
                 self._arena.at([handle.request.own.row for handle in part]),
-                [handle.peer for handle in part],
-                [handle.request.round for handle in part],
-                None if self._velocities is None else self._velocities[[handle.peer for handle in part]],
+                peers,
+                rounds,
+                None if self._velocities is None else self._velocities[peers],
             )
             self._arena.put(rows[start : start + len(part)], outcome.models)
-            self.skipped += outcome.skipped
+            self.watches.trained(peers, rounds, outcome)
             if self._velocities is not None and outcome.velocities is not None:
-                peers = torch.tensor([handle.peer for handle in part], device=self.device)
-                self._velocities.index_copy_(0, peers, outcome.velocities)
+                places = torch.tensor(peers, device=self.device)
+                self._velocities.index_copy_(0, places, outcome.velocities)
             for handle, row, loss in zip(part, rows[start : start + len(part)], outcome.losses, strict=True):
                 handle.loss = loss
                 handle.place(row)
@@ -326,7 +338,7 @@ class BatchedLearning:
             own, round = handle.request
             outcome = self._learner(handle.peer).train(self._arena.vectors[own.row], round=round)
             self._arena.vectors[row] = outcome.model
-            self.skipped += outcome.skipped
+            self.watches.trained_alone(handle.peer, outcome)
             handle.loss = outcome.loss
             handle.place(row)
 

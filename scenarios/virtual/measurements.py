@@ -153,7 +153,10 @@ class Measurements:
         models = [each.model for each in chunk]
         evaluations = self._learning.evaluate(models)
         vectors = self._learning.stack(models).cpu().numpy()
-        for each, evaluation in zip(chunk, evaluations, strict=True):
+        for each, evaluation, rms in zip(chunk, evaluations, _rms(vectors[:, : self._learned]), strict=True):
+            self._learning.watches.evaluated(
+                each.peer, round=each.entry["round"], loss=evaluation.loss, rms=rms
+            )
             each.entry["accuracy"] = evaluation.accuracy
             each.entry["test_loss"] = finite(evaluation.loss)
             each.entry["loss"] = None if each.trained is None else finite(self._learning.loss(each.trained))
@@ -200,6 +203,12 @@ class Measurements:
                 else None
             ),
         )
+
+
+def _rms(learned: NDArray[np.float32]) -> list[float]:
+    """Return each model's root mean square (n, L); infinite or NaN where float32 cannot hold the squares."""
+    means: list[float] = (np.einsum("nl,nl->n", learned, learned) / max(1, learned.shape[1])).tolist()
+    return [math.sqrt(mean) if mean >= 0 else mean for mean in means]
 
 
 def finite(value: float | None) -> float | None:

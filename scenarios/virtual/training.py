@@ -48,8 +48,10 @@ class StackedOutcome(NamedTuple):
 
     models: Tensor  # (n, P)
     losses: list[float]
-    skipped: int
-    """Mini-batches, of all models."""
+    first_losses: list[float]
+    """Of the first mini-batches."""
+    skipped: list[int]
+    """Mini-batches, of each model."""
     velocities: Tensor | None  # (n, T) where they are kept
 
 
@@ -117,18 +119,24 @@ class _Losses:
     def __init__(self, count: int, device: torch.device) -> None:
         self._sums = torch.zeros(count, dtype=torch.float64, device=device)
         self._samples = torch.zeros(count, dtype=torch.float64, device=device)
-        self._skipped = torch.zeros((), dtype=torch.int64, device=device)
+        self._first = torch.zeros(count, device=device)
+        self._begun = 0
+        """How many models have done a step: all have their turn in the first."""
+        self._skipped = torch.zeros(count, dtype=torch.int64, device=device)
 
     def add(self, piece: Piece, result: StepResult) -> None:
         part = slice(piece.start, piece.stop)
         weights = piece.sizes * result.applied
         self._sums[part] += torch.where(result.applied, result.loss, 0.0).double() * weights
         self._samples[part] += weights
-        self._skipped += (~result.applied).sum()
+        self._skipped[part] += ~result.applied
+        if piece.start == self._begun:
+            self._first[part] = result.loss
+            self._begun = piece.stop
 
-    def result(self) -> tuple[list[float], int]:
+    def result(self) -> tuple[list[float], list[float], list[int]]:
         means: list[float] = (self._sums / self._samples).tolist()  # 0 / 0 is the NaN that is meant
-        return means, int(self._skipped)
+        return means, self._first.tolist(), self._skipped.tolist()
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:

@@ -37,3 +37,14 @@ def test_a_disk_that_takes_nothing_and_what_else_fails_are_shown(capsys):
     shown = capsys.readouterr().out
     assert "checkpoints cannot be written: No space left on device; round 6 is in progress" in shown
     assert "metrics not written: [full]" in shown
+
+
+def test_a_model_that_has_diverged_is_shown(capsys):
+    traffic = {"total": 1}
+    print_status(
+        {"name": "alice", "state": "running", "round": 1, "rounds": 9, "accuracy": None, "insecure": False}
+        | {"algorithm": "local", "topology": "full", "run_id": "0", "neighbours": []}
+        | {"bytes": traffic, "bytes_received": traffic}
+        | {"divergence": {"sentence": "alice diverges in round 1: [local] lr = 10"}}
+    )
+    assert "alice diverges in round 1: [local] lr = 10" in capsys.readouterr().out

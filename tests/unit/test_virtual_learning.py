@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from torch import nn
 
 from gossip.errors import ProtocolMisuse, SettingError
 from gossip.learner import Learner
+from gossip.learning.divergence import Watch, rms_of
 from gossip.learning.local_update import PADDING
 from gossip.learning.settings import (
     DataSettings,
@@ -284,6 +286,31 @@ def test_losses_are_those_that_each_peer_would_report(folder):
         learning.loss(learning.initial(0))
 
 
+@pytest.mark.parametrize("method", ["linear-stack", "vmap", "loop"])
+def test_a_peers_divergence_shows_as_on_its_node(folder, method):
+    task = task_of(folder, steps=None, epochs=2, lr=50.0)
+    learning = batched(task, method)
+    signs = {}
+    learning.watches.on_sign = lambda peer, sign: signs.setdefault(peer, []).append(sign)
+    for round in range(2):
+        for k in range(PEERS):
+            learning.train(learning.initial(k), k, round=round)
+    learning.flush()
+    for k, learner in enumerate(learners(task)):
+        watch = Watch(classes=task.dataset.classes, rms=rms_of(task.initial()))
+        trained = learner.train(learner.initial(), round=0)
+        sign = watch.trained(
+            round=0,
+            loss=trained.loss,
+            first_loss=trained.first_loss,
+            steps=trained.steps,
+            skipped=trained.skipped,
+        )
+        (found,) = signs[k]  # the first is the last
+        assert replace(found, loss=0, limit=0) == replace(sign, loss=0, limit=0)
+        assert (found.loss, found.limit) == pytest.approx((sign.loss, sign.limit), rel=1e-3)
+
+
 @pytest.mark.parametrize("model", ["mlp", "python:user.py:with_batch_norm"])
 def test_trainings_of_different_rounds_in_one_stack_have_their_own_step_size_and_order(folder, model):
     task = task_of(folder, model, lr_decay=0.5, steps=None, epochs=2)
@@ -304,6 +331,7 @@ def test_a_step_with_an_infinite_gradient_is_skipped_for_that_peer_alone(folder,
     assert torch.equal(learning.vector(one), broken)
     assert math.isnan(learning.loss(one))
     assert learning.skipped == 5
+    assert learning.watches.skipped[:2] == [5, 0]
     own = learners(task)[1]
     assert_close(learning.vector(other), own.train(own.initial(), round=0).model)
 

@@ -1,0 +1,81 @@
+"""Tells that the node's own model has diverged: once in the log and events.jsonl, and in what it says of itself."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from gossip.learning.divergence import EVENT, Sign, Watch, cause_of, rms_of, told
+from gossip.telemetry.containment import Containment
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gossip.learner import Evaluation, Trained
+    from gossip.node.setup import Setup
+
+logger = logging.getLogger("gossip.node")
+
+
+class Alarm:
+    """Watches local updates and evaluations.
+
+    Args:
+        setup: of the node.
+        event: adds a line to events.jsonl.
+        contained: whatever fails here ends nothing.
+    """
+
+    def __init__(self, setup: Setup, event: Callable[..., None], contained: Containment) -> None:
+        self._setup = setup
+        self._event = event
+        self._contained = contained
+        self._watch: Watch | None = None
+        self.said: Mapping[str, Any] | None = None
+        """What this process said first, or the one that it resumes."""
+        self.skipped = 0
+        """Mini-batches of this process whose gradient was not finite."""
+
+    def begin(self, model: Tensor) -> None:
+        """Begin with `model` [P], the start's or the checkpoint's."""
+        task = self._setup.task
+        rms = rms_of(model[: task.space.learned_size])
+        self._watch = Watch(classes=task.dataset.classes, rms=rms)
+
+    def resumed(self, said: Mapping[str, Any]) -> None:
+        """Take over what an earlier process has said."""
+        self.said = said
+
+    def trained(self, trained: Trained) -> None:
+        """Look at a local update."""
+        with self._contained("divergence not told"):
+            self.skipped += trained.skipped
+            if self._watch is not None:
+                self._note(
+                    self._watch.trained(
+                        round=trained.round,
+                        loss=trained.loss,
+                        first_loss=trained.first_loss,
+                        steps=trained.steps,
+                        skipped=trained.skipped,
+                    )
+                )
+
+    def evaluated(self, round: int, evaluation: Evaluation, rms: float) -> None:
+        """Look at an evaluation after `round` rounds; `rms` as `rms_of` says."""
+        with self._contained("divergence not told"):
+            if self._watch is not None:
+                self._note(self._watch.evaluated(round=round, loss=evaluation.loss, rms=rms))
+
+    def _note(self, sign: Sign | None) -> None:
+        if sign is None:
+            return
+        # What comes later follows from it: a line per round for weeks would help nobody.
+        self._watch = None
+        setup = self._setup
+        cause = cause_of(sign, lr=setup.membership.settings.local.lr, scales=setup.learner.scales)
+        said = told(setup.membership.me.name, sign, cause)
+        logger.warning("%s", said["sentence"])
+        self._event(EVENT, **said)
+        self.said = self.said or said
