@@ -225,6 +225,52 @@ def topology(
 
 
 @app.command()
+def trace(
+    path: Annotated[Path, typer.Argument(help="The file to write.", metavar="FILE.csv")],
+    peers: Annotated[int, typer.Option(help="How many machines.", metavar="N", min=1)],
+    seed: Annotated[int, typer.Option(help="Of everything that is drawn.", metavar="N", min=0)] = 0,
+    up: Annotated[float, typer.Option(help="Median, Mbit/s.", metavar="X")] = 10.0,
+    down: Annotated[float, typer.Option(help="Median, Mbit/s.", metavar="X")] = 30.0,
+    bandwidth_spread: Annotated[
+        float, typer.Option(help="Standard deviation of the logarithm of up and down.", metavar="X")
+    ] = 0.8,
+    seconds_per_sample: Annotated[
+        float, typer.Option(help="Median, of one pass over one training sample.", metavar="X")
+    ] = 0.02,
+    speed_spread: Annotated[
+        float, typer.Option(help="Standard deviation of its logarithm.", metavar="X")
+    ] = 0.6,
+    online_s: Annotated[
+        float | None, typer.Option(help="Mean length of a session; default: always there.", metavar="S")
+    ] = None,
+    offline_s: Annotated[float | None, typer.Option(help="Mean time between sessions.", metavar="S")] = None,
+    until_s: Annotated[float, typer.Option(help="Whoever is there then stays.", metavar="S")] = 7200.0,
+    as_json: AsJson = False,
+) -> None:
+    """Make up machines that differ, one a line, for `\\[peers] trace`: log-normal bandwidths and speeds, sessions."""
+    from scenarios.synthetic_traces import make
+
+    made = make(
+        path,
+        peers=peers,
+        seed=seed,
+        up=up,
+        down=down,
+        bandwidth_spread=bandwidth_spread,
+        seconds_per_sample=seconds_per_sample,
+        speed_spread=speed_spread,
+        online_s=online_s,
+        offline_s=offline_s,
+        until_s=until_s,
+    )
+    if as_json:
+        print(json.dumps(made))
+    else:
+        print(f'[peers]\ntrace = "{path}"')
+        print(f"{peers} peers: {', '.join(made['columns'])}", file=sys.stderr)
+
+
+@app.command()
 def pretrain(
     path: Annotated[Path, typer.Argument(help="The file to write.", metavar="FILE.safetensors")],
     model: Annotated[

@@ -15,9 +15,11 @@ from gossip.config.loading import resolve
 from gossip.config.presets import DEFAULT_ALGORITHM
 from gossip.errors import SettingError, nearest
 from gossip.settings import Settings
+from scenarios import traces
 from scenarios.attacks.choice import Circumstances
 from scenarios.attacks.settings import AttackChoice, AttackSettings, NoAttack
-from scenarios.sections import ComputeSettings, FaultSettings, NetworkSettings, ScenarioStop
+from scenarios.sections import ComputeSettings, FaultSettings, NetworkSettings, PeersSettings, ScenarioStop
+from scenarios.traces import Trace
 from topologies import Topology
 
 LIBRARY = Path(__file__).parent / "library"
@@ -72,6 +74,7 @@ class ScenarioSettings(TaskSettings):
     stop: ScenarioStop = ScenarioStop()
     network: NetworkSettings = NetworkSettings()
     compute: ComputeSettings = ComputeSettings()
+    peers: PeersSettings = PeersSettings()
     faults: FaultSettings = FaultSettings()
     attack: AttackChoice = NoAttack(count=0)
     virtual: VirtualSettings = VirtualSettings()
@@ -101,6 +104,14 @@ class ScenarioSettings(TaskSettings):
             SettingError: there is none with so many peers.
         """
         return build_topology(self, names=self.peer_names)
+
+    def trace(self) -> Trace:
+        """Return what is known of each peer's machine.
+
+        Raises:
+            SettingError: the file of `[peers]` is not as it must be; one sentence.
+        """
+        return traces.read(self.peers, peers=self.scenario.peers)
 
     def task(self) -> TaskSettings:
         """Return what a single peer is told."""
@@ -175,6 +186,7 @@ def load(
     settings = resolve([*layers, _hoisted(layers)], ScenarioSettings)
     _check_positions(settings, layers)
     _check_attack(settings)
+    _check_trace(settings)
     settings.graphs()
     return settings
 
@@ -188,6 +200,32 @@ def _check_positions(settings: ScenarioSettings, layers: Sequence[Layer]) -> Non
                     f"{origin(layers, ('faults', 'list', str(number), 'peers'))}: [faults] list.{number}.peers: there "
                     f"is no peer {position}; positions are 0 to {peers - 1}"
                 )
+
+
+def _check_trace(settings: ScenarioSettings) -> None:
+    """Look at the file, and whether another section says the same of all peers."""
+    trace = settings.trace()
+    said: list[tuple[str, str, object]] = []
+    if trace.up is not None and settings.network.bandwidth_mbps is not None:
+        said.append(("up and down", "[network] bandwidth_mbps", settings.network.bandwidth_mbps))
+    if trace.seconds_per_sample is not None:
+        for key in ("seconds_per_sample", "spread", "stragglers"):
+            value = getattr(settings.compute, key)
+            if value != ComputeSettings.model_fields[key].default:
+                said.append(("seconds_per_sample", f"[compute] {key}", value))
+    if trace.online is not None and settings.faults.churn is not None:
+        said.append(("online", "[faults] churn", "…"))
+    for column, key, value in said:
+        raise SettingError(
+            f"{settings.where('peers')} the trace says '{column}' of each peer, and {key} = {value} of all; leave one "
+            "out ([peers] columns says which columns are used)"
+        )
+    peers = settings.scenario.peers
+    if 0 < trace.lines < peers:
+        settings.note(
+            f"[peers] trace: {trace.lines} machines for {peers} peers are taken in turn (repeat = true): peer "
+            f"{trace.lines} is like peer 0"
+        )
 
 
 def _check_attack(settings: ScenarioSettings) -> None:
@@ -256,10 +294,11 @@ def _absolute(layer: Layer, folder: Path) -> Layer:
         ("model", "extractor"),
         ("topology", "path"),
         ("network", "cities_path"),
+        ("peers", "trace"),
     ):
         table = tables.get(section)
         if isinstance(table, dict) and isinstance(table.get(key), str):
-            table[key] = _absolute_path(table[key], folder, bare=section in ("topology", "network"))
+            table[key] = _absolute_path(table[key], folder, bare=section in ("topology", "network", "peers"))
     churn = tables.get("faults", {}).get("churn") if isinstance(tables.get("faults"), dict) else None
     if isinstance(churn, Mapping) and isinstance(churn.get("trace_path"), str):
         trace_path = _absolute_path(churn["trace_path"], folder, bare=True)

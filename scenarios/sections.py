@@ -1,10 +1,10 @@
-"""What a scenario may say of the world around its peers: `[network]`, `[compute]`, `[faults]`, `[stop]`."""
+"""What a scenario may say of the world around its peers: `[network]`, `[compute]`, `[peers]`, `[faults]`, `[stop]`."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import BeforeValidator, Field, Strict, StrictFloat, StrictInt, model_validator
 
@@ -75,6 +75,35 @@ class ComputeSettings(Settings):
     slowdown: float = Field(10.0, ge=1, description="how many times slower a straggler is")
 
 
+TraceColumn: TypeAlias = Literal["up", "down", "seconds_per_sample", "online"]
+
+TRACE_COLUMNS: tuple[str, ...] = get_args(TraceColumn)
+
+
+class PeersSettings(Settings):
+    """`[peers]`: what each peer's machine is like, from a file with a line for each (`scenarios/traces.py`)."""
+
+    trace: str | None = Field(
+        None,
+        description="CSV with the columns up, down (Mbit/s), seconds_per_sample, online (0-120;300-600), or some of "
+        "them; `gossip-scenario trace` makes one",
+    )
+    columns: Annotated[tuple[TraceColumn, ...], Strict(False)] | None = Field(
+        None, min_length=1, description="those of the file that are used; default: all"
+    )
+    repeat: bool = Field(
+        False, description="if the file has fewer lines than there are peers, take them in turn"
+    )
+
+    @model_validator(mode="after")
+    def _of_a_trace(self) -> PeersSettings:
+        if self.trace is None and (self.columns is not None or self.repeat):
+            raise ValueError(
+                f"{'repeat' if self.repeat else 'columns'} belongs to a trace, and none is named"
+            )
+        return self
+
+
 class Fault(Settings):
     """One entry of `[faults] list`."""
 
@@ -119,6 +148,10 @@ class FaultSettings(Settings):
 
     list: Annotated[tuple[Fault, ...], Strict(False)] = ()
     churn: Churn | None = None
+
+    def with_more(self, faults: Sequence[Fault]) -> FaultSettings:
+        """Return the same with more entries in the list, behind those that are there."""
+        return self.model_copy(update={"list": (*self.list, *faults)}) if faults else self
 
 
 class ScenarioStop(StopSettings):

@@ -45,7 +45,15 @@ class ProcessFaults:
         self.down: set[str] = set()
         """Peers whose process was ended on purpose; its exit is no failure."""
         self.counts: Counter[str] = Counter()
-        numbered = sorted(enumerate(scenario.faults.list), key=lambda entry: entry[1].at)
+        trace = scenario.trace()
+        for column in ("up", "down", "seconds_per_sample"):
+            if getattr(trace, column) is not None:
+                raise SettingError(
+                    f"{scenario.where('peers')} the trace says '{column}', and real processes have the links and the "
+                    'speed of this machine; use --engine virtual, or say columns = ["online"]'
+                )
+        faults = scenario.faults.with_more(trace.faults())
+        numbered = sorted(enumerate(faults.list), key=lambda entry: entry[1].at)
         for number, fault in numbered:
             if fault.do in UNSUPPORTED:
                 raise SettingError(

@@ -93,7 +93,7 @@ class VirtualRun:
         seed = scenario.seed
         self.scenario = scenario
         self.task = task
-        topology = scenario.graphs()
+        topology, trace = scenario.graphs(), scenario.trace()
         self.attack: Attack[Any] | None = None
         poisoned: dict[int, Shard] = {}
         if scenario.attackers:
@@ -142,9 +142,14 @@ class VirtualRun:
                 seed=seed,
                 schedule=schedule,
                 queue_models_max=scenario.net.queue_models_max,
+                trace=trace,
             ),
             training_s=ComputeTimes(
-                scenario.compute, samples=per_round, sam=bool(scenario.local.sam_rho), seed=seed
+                scenario.compute,
+                samples=per_round,
+                sam=bool(scenario.local.sam_rho),
+                seed=seed,
+                seconds_per_sample=trace.seconds_per_sample,
             ),
             frame_bytes=FrameSizes(
                 names,
@@ -169,7 +174,8 @@ class VirtualRun:
             self.learning.declared[names[peer]] = frozenset(range(task.dataset.classes))
         if make.everybody:
             self.measurements.sent_by_all = self.simulation.bytes_sent
-        FaultPlan(scenario.faults, self.simulation, detected_s=scenario.net.heartbeat_timeout_s)
+        faults = scenario.faults.with_more(trace.faults())
+        FaultPlan(faults, self.simulation, detected_s=scenario.net.heartbeat_timeout_s)
         if measure is None and isinstance(self.measurements, TimedMeasurements):
             self.measurements.attend(self.simulation)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from gossip import seeding
 from scenarios.sections import ComputeSettings
@@ -16,9 +17,18 @@ class ComputeTimes:
         samples: per peer, how many samples one local update passes over.
         sam: sharpness-aware: two passes per sample.
         seed: of the draws.
+        seconds_per_sample: of each peer, where a trace says it, instead of `[compute]`'s with its spread.
     """
 
-    def __init__(self, settings: ComputeSettings, *, samples: list[int], sam: bool, seed: int) -> None:
+    def __init__(
+        self,
+        settings: ComputeSettings,
+        *,
+        samples: list[int],
+        sam: bool,
+        seed: int,
+        seconds_per_sample: Sequence[float] | None = None,
+    ) -> None:
         rng = seeding.generator(seed, "compute")
         passes = 2 if sam else 1
         factors = [
@@ -28,8 +38,9 @@ class ComputeTimes:
         slow = set(
             rng.choice(len(samples), size=round(settings.stragglers * len(samples)), replace=False).tolist()
         )
+        each_s = seconds_per_sample or [settings.seconds_per_sample] * len(samples)
         self._seconds = [
-            settings.seconds_per_sample * count * passes * factor * (settings.slowdown if i in slow else 1.0)
+            each_s[i] * count * passes * factor * (settings.slowdown if i in slow else 1.0)
             for i, (count, factor) in enumerate(zip(samples, factors, strict=True))
         ]
         self.stragglers = sorted(slow)

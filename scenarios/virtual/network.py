@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import csv
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from gossip.net.settings import NetSettings
 from gossip.protocols.base import Message
 from gossip.wire.messages import type_of
 from scenarios.sections import NetworkSettings, bounds
+from scenarios.traces import Trace
 
 Schedule: TypeAlias = Callable[..., None]
 """``schedule(time_s, function, *arguments)`` of the simulation."""
@@ -120,6 +121,23 @@ class _Queue:
     waiting: deque[Transfer] = field(default_factory=deque)
 
 
+class _Rates(NamedTuple):
+    """Bytes per second of each peer."""
+
+    up: Sequence[float]
+    down: Sequence[float]
+
+
+def _rates(settings: NetworkSettings, peers: int, trace: Trace | None) -> _Rates | None:
+    """Return what each peer has, or None where it is without limit."""
+    if trace is not None and trace.up is not None and trace.down is not None:
+        return _Rates(*([mbps * 1e6 / 8 for mbps in column] for column in (trace.up, trace.down)))
+    if settings.bandwidth_mbps is None:
+        return None
+    rate = settings.bandwidth_mbps * 1e6 / 8
+    return _Rates([rate] * peers, [rate] * peers)
+
+
 class Network:
     """Decides when messages arrive. Draws depend on the seed and the order of sends, which the seed decides too."""
 
@@ -131,12 +149,13 @@ class Network:
         seed: int,
         schedule: Schedule,
         queue_models_max: int | None = None,
+        trace: Trace | None = None,
     ) -> None:
         self._queue_models_max = queue_models_max or WAITING_MODELS_MAX
         self.latency = Latency(settings, peers=peers, seed=seed)
         self._jitter_s = settings.jitter_ms / 1000
         self._loss = settings.loss
-        self._rate = None if settings.bandwidth_mbps is None else settings.bandwidth_mbps * 1e6 / 8
+        self._rates = _rates(settings, peers, trace)
         self._rng = seeding.generator(seed, "network")
         self._schedule = schedule
         self._last_arrival_s: dict[tuple[int, int], float] = {}
@@ -145,7 +164,7 @@ class Network:
         self._up: dict[int, dict[Transfer, None]] = {}
         self._down: dict[int, dict[Transfer, None]] = {}
         self.replaced = 0
-        self.ideal = self._rate is None and self.latency.constant and not self._jitter_s and not self._loss
+        self.ideal = self._rates is None and self.latency.constant and not self._jitter_s and not self._loss
         """Every message takes the same time, so the simulation need not ask."""
 
     def send(
@@ -158,12 +177,13 @@ class Network:
         deliver: Callable[[float], None],
     ) -> None:
         """Call ``deliver(time_s)`` once the arrival is known: at once, or when the transfer has ended."""
-        if self._rate is None:
+        if self._rates is None:
             deliver(self._arrival(sender, receiver, now_s, nbytes))
             return
         registered = type_of(message.kind)
         if not message.carries_model and not (registered is not None and registered.in_order):
-            deliver(self._arrival(sender, receiver, now_s + nbytes / self._rate, nbytes, ordered=False))
+            rate = min(self._rates.up[sender], self._rates.down[receiver])
+            deliver(self._arrival(sender, receiver, now_s + nbytes / rate, nbytes, ordered=False))
             return
         queue = self._queues.setdefault((sender, receiver), _Queue())
         transfer = Transfer(sender, receiver, message, nbytes / (1 - self._loss), deliver)
@@ -228,10 +248,12 @@ class Network:
 
     def _share(self, changed: Transfer, now_s: float) -> None:
         """Give every transfer that shares an end with one that began or ended its new share."""
-        assert self._rate is not None
+        assert self._rates is not None
         for transfer in (*self._up[changed.sender], *self._down[changed.receiver]):
-            share = max(len(self._up[transfer.sender]), len(self._down[transfer.receiver]))
-            rate = self._rate / share
+            rate = min(
+                self._rates.up[transfer.sender] / len(self._up[transfer.sender]),
+                self._rates.down[transfer.receiver] / len(self._down[transfer.receiver]),
+            )
             if rate == transfer.rate:
                 continue
             transfer.remaining_bytes -= transfer.rate * (now_s - transfer.updated_s)

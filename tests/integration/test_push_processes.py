@@ -7,6 +7,7 @@ import json
 import pytest
 
 import scenarios
+from gossip.errors import SettingError
 
 SMALL = {
     "scenario.peers": 6,
@@ -64,6 +65,20 @@ def test_models_that_walk_learn_in_both_engines_and_a_node_that_is_killed_goes_o
         assert {(peer["state"], peer["rounds"]) for peer in result.peers} == {("finished", 20)}
         assert result.summary["accuracy"]["min"] > 0.4
         assert result.summary["faults"]["restarted"] == len(killed)
+
+
+def test_real_processes_come_and_go_as_a_trace_says_and_obey_no_speeds(tmp_path):
+    path = tmp_path / "machines.csv"
+    path.write_text('up,down,online\n1,1,""\n1,1,0-0.5;1-\n1,1,""\n1,1,0.8-\n')
+    chosen = {"scenario__peers": 4, "topology__kind": "full", "stop__rounds": 40, "peers__trace": str(path)}
+    with pytest.raises(
+        SettingError, match=r"the trace says 'up', and real processes .* columns = \[\"online\"\]"
+    ):
+        run(tmp_path, "processes", **chosen)
+    result = run(tmp_path, "processes", peers__columns=("online",), **chosen)
+    faults = result.summary["faults"]
+    assert (faults["crashed"], faults["restarted"], faults["joined"]) == (1, 1, 1)
+    assert {(peer["state"], peer["rounds"]) for peer in result.peers} == {("finished", 40)}
 
 
 def test_nodes_that_are_killed_and_come_back_hold_nobody_up(tmp_path):

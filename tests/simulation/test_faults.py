@@ -413,6 +413,13 @@ def test_speeds_have_the_spread_and_stragglers_the_slowdown_that_were_asked_for(
     assert logs.mean() == pytest.approx(0.0, abs=0.05)
 
 
+def test_a_trace_of_speeds_says_how_long_each_peer_computes_for_its_own_samples():
+    times = ComputeTimes(
+        ComputeSettings(), samples=[10, 10, 40], sam=True, seed=1, seconds_per_sample=(0.1, 0.0, 0.5)
+    )
+    assert [times(peer, 0) for peer in range(3)] == [pytest.approx(2.0), 0.0, pytest.approx(40.0)]
+
+
 # --- what is said of wrong settings ---
 
 

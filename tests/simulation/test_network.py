@@ -19,6 +19,7 @@ from gossip.wire.codecs import Float32
 from gossip.wire.documents import Envelope
 from gossip.wire.frames import writer
 from scenarios.sections import NetworkSettings
+from scenarios.traces import Trace
 from scenarios.virtual.frame_sizes import FrameSizes
 from scenarios.virtual.network import (
     RETRANSMISSIONS_MAX,
@@ -35,12 +36,14 @@ MBIT = 1e6 / 8
 class Wires:
     """A network and its clock; `arrivals` are (time, sender, receiver, number of the message)."""
 
-    def __init__(self, peers: int = 10, seed: int = 0, **settings: Any) -> None:
+    def __init__(self, peers: int = 10, seed: int = 0, trace: Trace | None = None, **settings: Any) -> None:
         self._heap: list[Any] = []
         self._sequence = itertools.count()
         self.now = 0.0
         self.arrivals: list[tuple[float, int, int, int]] = []
-        self.network = Network(NetworkSettings(**settings), peers=peers, seed=seed, schedule=self.at)
+        self.network = Network(
+            NetworkSettings(**settings), peers=peers, seed=seed, schedule=self.at, trace=trace
+        )
 
     def at(self, time_s: float, function: Callable[..., None], *arguments: Any) -> None:
         assert time_s >= self.now, "nothing happens in the past"
@@ -95,6 +98,52 @@ def test_k_equal_transfers_out_of_one_peer_or_into_one_take_k_times_as_long(k, n
         wires.send(*((0, other) if out else (other, 0)), nbytes)
     for time_s in wires.run().values():
         assert time_s == pytest.approx(k * nbytes / (8 * MBIT))
+
+
+links = st.lists(st.tuples(st.floats(0.1, 100), st.floats(0.1, 100)), min_size=6, max_size=6)
+"""Mbit/s up and down of six peers."""
+
+
+def of_links(ends: list[tuple[float, float]]) -> Trace:
+    up, down = zip(*ends, strict=True)
+    return Trace(up=up, down=down, lines=len(ends))
+
+
+@given(links, pairs, sizes)
+def test_alone_a_transfer_takes_the_smaller_of_its_two_ends(ends, pair, nbytes):
+    wires = Wires(peers=6, latency_ms=0, trace=of_links(ends))
+    number = wires.send(*pair, nbytes)
+    slower = min(ends[pair[0]][0], ends[pair[1]][1])
+    assert wires.run()[number] == pytest.approx(nbytes / (slower * MBIT))
+
+
+@given(links, transfers)
+def test_no_machine_sends_or_receives_more_than_its_own_bandwidth_and_none_waits_for_ever(ends, sends):
+    wires = Wires(peers=6, latency_ms=0, trace=of_links(ends))
+    nbytes = {wires.send(*pair, size, at_s=at_s): size for pair, size, at_s in sends}
+    arrived = wires.run()
+    assert len(arrived) == len(sends) - wires.network.replaced
+    first_s = min(at_s for _, _, at_s in sends)
+    for end in (1, 2):
+        total: dict[int, int] = {}
+        for arrival in wires.arrivals:
+            peer = arrival[end]
+            total[peer] = total.get(peer, 0) + nbytes[arrival[3]]
+            most = ends[peer][end - 1] * MBIT * (arrival[0] - first_s)
+            assert total[peer] <= most * (1 + 1e-9) + 1e-3
+
+
+@given(transfers, st.floats(0.1, 100), st.floats(0, 0.2))
+def test_equal_links_are_what_one_bandwidth_for_all_is(sends, mbps, loss):
+    arrivals = []
+    for chosen in ({"bandwidth_mbps": mbps}, {"trace": of_links([(mbps, mbps)] * 6)}):
+        wires = Wires(peers=6, latency_ms=20, loss=loss, **chosen)
+        for pair, size, at_s in sends:
+            wires.send(*pair, size, at_s=at_s)
+            wires.send(*pair, 100, at_s=at_s, message=FinishedMessage(round=1))
+        wires.run()
+        arrivals.append(wires.arrivals)
+    assert arrivals[0] == arrivals[1]
 
 
 def test_two_peers_that_exchange_do_not_slow_each_other_down():
