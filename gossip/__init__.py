@@ -15,18 +15,68 @@ if TYPE_CHECKING:
     from gossip import protocols as protocols
     from gossip.learner import Learner as Learner
     from gossip.learning.task import Task as Task
+    from gossip.learning.updates.base import LocalUpdate as LocalUpdate
+    from gossip.merging.base import Merge as Merge
     from gossip.node import Node as Node
+    from gossip.outgoing.base import Outgoing as Outgoing
     from gossip.parameters import ParameterSpace as ParameterSpace
+    from gossip.protocols.base import Context as Context
+    from gossip.protocols.base import Contribution as Contribution
+    from gossip.protocols.base import Message as Message
+    from gossip.protocols.base import Model as Model
+    from gossip.protocols.base import Protocol as Protocol
+    from gossip.protocols.base import RoundCompleted as RoundCompleted
+    from gossip.settings import Choice as Choice
+    from gossip.settings import Seam as Seam
+    from gossip.settings import Settings as Settings
+    from gossip.stages import Rows as Rows
+    from gossip.wire.codecs.base import Codec as Codec
 
 _HOMES = {
+    "Choice": "gossip.settings",
+    "Codec": "gossip.wire.codecs.base",
+    "Context": "gossip.protocols.base",
+    "Contribution": "gossip.protocols.base",
     "Learner": "gossip.learner",
+    "LocalUpdate": "gossip.learning.updates.base",
+    "Merge": "gossip.merging.base",
+    "Message": "gossip.protocols.base",
+    "Model": "gossip.protocols.base",
     "Node": "gossip.node",
+    "Outgoing": "gossip.outgoing.base",
     "ParameterSpace": "gossip.parameters",
+    "Protocol": "gossip.protocols.base",
+    "RoundCompleted": "gossip.protocols.base",
+    "Rows": "gossip.stages",
+    "Seam": "gossip.settings",
+    "Settings": "gossip.settings",
     "Task": "gossip.learning.task",
 }
 _PACKAGES = frozenset({"merging", "protocols"})
 
-__all__ = ["Learner", "Node", "ParameterSpace", "Task", "__version__", "merging", "protocols"]
+__all__ = [
+    "Choice",
+    "Codec",
+    "Context",
+    "Contribution",
+    "Learner",
+    "LocalUpdate",
+    "Merge",
+    "Message",
+    "Model",
+    "Node",
+    "Outgoing",
+    "ParameterSpace",
+    "Protocol",
+    "RoundCompleted",
+    "Rows",
+    "Seam",
+    "Settings",
+    "Task",
+    "__version__",
+    "merging",
+    "protocols",
+]
 
 
 def __getattr__(name: str) -> Any:

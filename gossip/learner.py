@@ -10,15 +10,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gossip.draws import Draws
 from gossip.errors import ProtocolMisuse, SettingError
-from gossip.learning.local_update import Trained
+from gossip.learning.local_training import Trained
 from gossip.learning.scales import Scales, scales_of
 from gossip.learning.task import Evaluation, Shard, Task
 from gossip.merging import sanitise
 from gossip.merging.agreement import agreed
 from gossip.merging.base import Merge, MergeContext, Verdict
 from gossip.merging.sanitise import Refusal, Sanitiser, SanitiseSettings
+from gossip.outgoing.base import AsItIs, Outgoing
 from gossip.protocols.base import WHOLE, Contribution, Part, PeerId
+from gossip.stages import PeerState
 
 __all__ = ["Evaluation", "Judged", "Learner", "Trained"]
 
@@ -44,6 +47,7 @@ class Learner:
         peers: how many there are.
         merge: this peer's own instance.
         sanitise: what is refused before the merge sees it.
+        outgoing: what becomes of models before they are sent.
         shard: own samples, where they are not the partition's.
         device: where training, merging and evaluation compute.
 
@@ -60,6 +64,7 @@ class Learner:
         peers: int,
         merge: Merge,
         sanitise: SanitiseSettings | None = None,
+        outgoing: Outgoing | None = None,
         shard: Shard | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -68,7 +73,7 @@ class Learner:
         self.device = torch.device(device)
         self.shard = task.shard(position, peers) if shard is None else shard
         self._x, self._y = self.shard.x.to(self.device), self.shard.y.to(self.device)
-        self._update = task.local_update(self.device)
+        self._training = task.local_training(self.device)
         self._merge = merge
         self.sanitiser = Sanitiser(sanitise or SanitiseSettings(), task.space.learned_size)
         self._judged: list[Judged] = []
@@ -78,7 +83,10 @@ class Learner:
         self._y_validation = None if judging is None else judging.y.to(self.device)
         self.classes: tuple[int, ...] = tuple(torch.unique(self.shard.y).tolist())
         """Those that it has training samples of, ascending."""
-        self._velocity: Tensor | None = None  # [T]
+        self._outgoing = outgoing or AsItIs()
+        stages = {"update": self._training.update, "outgoing": self._outgoing}
+        self.state = PeerState(stages, task.space, device=self.device)
+        """What this peer remembers between local updates."""
 
     def initial(self, *, independent: bool | None = None) -> Tensor:
         """Return the model [P] of round 0: common to all peers, or this peer's own draw; default: as `[model]` says."""
@@ -87,25 +95,38 @@ class Learner:
     def train(self, model: Tensor, *, round: int, in_place: bool = False) -> Trained:
         """Return the outcome of one local update of `model` [P].
 
-        A pure function of (model, round), and of the momentum buffer that the last one left where that is kept. With
+        A pure function of (model, round), and of what the update remembers of the last one (`state`). With
         `in_place` nobody needs `model` any more, the merge rule included (`trains_in_place`): the outcome lies there.
         """
         self._check(model)
         if not in_place:
             model = model.clone()
-        velocity, self._velocity = self._velocity, None
-        trained = self._update.run(
+        trained = self._training.run(
             model.to(self.device),
             self._x,
             self._y,
             seed=self.task.seed,
             peer=self.peer,
             round=round,
-            velocity=velocity,
+            rows=self.state.gather("update", [0]),
             in_place=True,
         )
-        self._velocity = trained.velocity
-        return replace(trained, model=trained.model.cpu())
+        self.state.scatter("update", [0], trained.rows)
+        return replace(trained, model=trained.model.cpu(), rows={})
+
+    @property
+    def shapes_outgoing(self) -> bool:
+        """Whether what is sent is another model than the own."""
+        return not self._outgoing.nothing
+
+    def outgoing(self, learned: Tensor, draws: Draws) -> Tensor:
+        """Return what is sent for the learned slots [L], once per message."""
+        if self._outgoing.nothing:
+            return learned
+        rows = self.state.gather("outgoing", [0])
+        sent, rows = self._outgoing.send(learned.to(self.device)[None], rows, [draws])
+        self.state.scatter("outgoing", [0], rows)
+        return sent[0].cpu()
 
     @property
     def trains_in_place(self) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from gossip import plugins
 from gossip.errors import SettingError, nearest
 
 T = TypeVar("T")
@@ -101,11 +102,34 @@ class Choice(Settings):
 
 
 class Seam:
-    """All choices of one seam by kind; a pydantic field uses `validate` as its before-validator."""
+    """All choices of one seam by kind; a pydantic field uses `validate` as its before-validator.
 
-    def __init__(self, name: str, *choices: type[Choice]) -> None:
+    Three sources answer for a kind, in this order: ours; the entry point of that name of an installed package; and
+    ``python:FILE:NAME``, a user's own. Of the last two the class brings its settings as `Settings`, a subclass of
+    `gossip.settings.Settings`, where it takes any.
+
+    Args:
+        name: for sentences.
+        choices: ours.
+        group: of the entry points.
+        base: "module:Class" of what others bring must be a subclass; none: any callable.
+        settings: what the settings of all choices have in common.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *choices: type[Choice],
+        group: str = "",
+        base: str = "",
+        settings: type[Choice] | None = None,
+    ) -> None:
         self.name = name
+        self.group = group
+        self._base = base
+        self._settings = settings or Choice
         self._registry: Registry[type[Choice]] = Registry(name)
+        self._others: dict[Any, type[Choice]] = {}
         for choice in choices:
             self.add(choice)
 
@@ -115,15 +139,31 @@ class Seam:
         return choice
 
     def kinds(self) -> list[str]:
-        """Return the registered names."""
-        return sorted(self._registry)
+        """Return the registered names, and those of installed packages."""
+        return sorted({*self._registry, *(plugins.installed(self.group) if self.group else ())})
+
+    def ours(self) -> list[type[Choice]]:
+        """Return the settings classes of our own choices."""
+        return [self._registry.get(kind) for kind in sorted(self._registry)]
 
     def settings_for(self, kind: str) -> type[Choice]:
         """Return the settings class of `kind`, or raise `SettingError` naming the nearest valid one."""
-        return self._registry.get(kind)
+        if kind in self._registry:
+            return self._registry.get(kind)
+        if plugins.is_user_code(kind):
+            return self._of_others(kind, plugins.thing(kind, key=f"[{self.name}] kind"))
+        if self.group and kind in plugins.installed(self.group):
+            try:
+                found = plugins.installed(self.group)[kind].load()
+            except Exception as failure:
+                raise SettingError(
+                    f"{self.name} '{kind}' of an installed package fails: {plugins.one_line(failure)}"
+                ) from failure
+            return self._of_others(kind, found)
+        raise SettingError(f"unknown {self.name} '{kind}'; {nearest(kind, self.kinds())}")
 
     def __contains__(self, kind: object) -> bool:
-        return kind in self._registry
+        return kind in self._registry or (bool(self.group) and kind in plugins.installed(self.group))
 
     def choice_of(self, kind: str) -> str:
         """Return the name under which the choice that `kind` means would be registered."""
@@ -138,12 +178,48 @@ class Seam:
         kind = value.get("kind")
         if not isinstance(kind, str):
             raise ValueError(f"needs kind = one of: {', '.join(self.kinds())}")
-        name = self.choice_of(kind)
-        if name not in self._registry:
-            raise ValueError(f"unknown kind '{kind}'; {nearest(name, self._registry)}")
-        choice = self._registry.get(name)
+        name = kind if plugins.is_user_code(kind) else self.choice_of(kind)
+        try:
+            choice = self.settings_for(name)
+        except SettingError as error:
+            sentence = str(error)
+            if sentence.startswith(f"unknown {self.name} "):
+                sentence = f"unknown kind '{kind}'; {nearest(name, self.kinds())}"
+            raise ValueError(sentence) from None
         try:
             return choice.model_validate(value)
         except ValidationError as error:
             _, sentence = first_complaint(error, choice)
             raise ValueError(sentence) from None
+
+    def _of_others(self, kind: str, found: Any) -> type[Choice]:
+        """Return the settings class of what is not ours, made once."""
+        if found not in self._others:
+            if self._base:
+                module, _, name = self._base.partition(":")
+                base = getattr(importlib.import_module(module), name)
+                if not (isinstance(found, type) and issubclass(found, base)):
+                    raise SettingError(
+                        f"[{self.name}] kind = '{kind}' is no {name} (a subclass of {module}.{name})"
+                    )
+            own = getattr(found, "Settings", None)
+            if own is not None and not (isinstance(own, type) and issubclass(own, Settings)):
+                raise SettingError(
+                    f"[{self.name}] kind = '{kind}': its Settings is no subclass of gossip.Settings"
+                )
+            if own is not None and issubclass(own, self._settings):
+                bases: tuple[type, ...] = (own,)
+            else:
+                bases = (self._settings,) if own is None else (own, self._settings)
+            body = {
+                "__module__": getattr(found, "__module__", __name__),
+                "__doc__": getattr(found, "__doc__", None),
+                "__annotations__": {"kind": "str"},
+                "kind": kind,
+                "implementation": kind,
+                "load": lambda self: found,
+            }
+            self._others[found] = type(bases[0])(
+                f"{getattr(found, '__name__', 'Users')}Settings", bases, body
+            )
+        return self._others[found]

@@ -21,7 +21,8 @@ from gossip.net.stream import EndOfStream, Stream
 from gossip.net.tls import TlsContexts
 from gossip.protocols.base import Message, ModelMessage
 from gossip.telemetry.accounting import Accounting
-from gossip.wire.codecs import Codec, Float32
+from gossip.wire.codecs.base import Codec
+from gossip.wire.codecs.float32 import Float32
 from gossip.wire.documents import Document, Envelope
 from gossip.wire.frames import FrameReader, FrameWriter, Received, writer
 from gossip.wire.messages import Goodbye, Hello, Welcome

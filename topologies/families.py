@@ -15,7 +15,17 @@ import networkx as nx
 from topologies.communities import blocks, community
 from topologies.errors import TopologyError
 from topologies.files import from_file
-from topologies.fixed_graphs import exponential, full, hypercube, one_peer_exponential, ring, star, torus
+from topologies.fixed_graphs import (
+    exponential,
+    full,
+    hypercube,
+    one_peer_contacts,
+    one_peer_exponential,
+    one_peer_period,
+    ring,
+    star,
+    torus,
+)
 from topologies.random_graphs import barabasi_albert, erdos_renyi, random_neighbours, regular, small_world
 from topologies.request import Request, check_edges
 
@@ -28,6 +38,10 @@ class Family:
     takes: frozenset[str] = frozenset()
     random: bool = False
     every_round: bool = False
+    contacts: Callable[[int, int], tuple[int, ...]] | None = None
+    """(peers, i) -> who may ever be i's neighbour where graphs vary, ascending; None: anybody."""
+    period: Callable[[int], int] | None = None
+    """peers -> after how many rounds varying graphs repeat; None: never."""
     communities: Callable[[Request], tuple[range, ...]] | None = None
     """Positions of each community's peers, where the kind has communities."""
 
@@ -39,7 +53,9 @@ FAMILIES: dict[str, Family] = {
     "ring": Family(ring),
     "torus": Family(torus),
     "exponential": Family(exponential),
-    "one-peer-exponential": Family(one_peer_exponential, every_round=True),
+    "one-peer-exponential": Family(
+        one_peer_exponential, every_round=True, contacts=one_peer_contacts, period=one_peer_period
+    ),
     "full": Family(full),
     "star": Family(star),
     "hypercube": Family(hypercube),

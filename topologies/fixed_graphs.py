@@ -67,6 +67,18 @@ def one_peer_exponential(request: Request) -> nx.Graph[int]:
     return graph
 
 
+def one_peer_contacts(peers: int, i: int) -> tuple[int, ...]:
+    """Return all that are some hop away from i, either way."""
+    reach = {(i + sign * hop) % peers for hop in hops(peers) for sign in (1, -1)}
+    return tuple(sorted(reach - {i}))
+
+
+def one_peer_period(peers: int) -> int:
+    """Return after how many rounds each hop has had its turn, and the pairs are the same again."""
+    count = len(hops(peers))
+    return max(count, 1) if peers & (peers - 1) == 0 else count * peers
+
+
 def full(request: Request) -> nx.Graph[int]:
     """Everybody with everybody."""
     graph: nx.Graph[int] = nx.complete_graph(request.peers)

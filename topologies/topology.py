@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from topologies.errors import TopologyError
 from topologies.families import FAMILIES, KINDS, draw, family
-from topologies.fixed_graphs import hops
 from topologies.mixing import SparseRows, check_weights, sparse_rows
 from topologies.request import Request
 
@@ -108,9 +107,9 @@ class Topology:
         """Return the peers that can ever be neighbours of i, ascending."""
         if not self.time_varying:
             return self._rows(0).of(i)
-        if self.kind == "one-peer-exponential":
-            reach = {(i + sign * hop) % self.peers for hop in hops(self.peers) for sign in (1, -1)}
-            return tuple(sorted(reach - {i}))
+        contacts = family(self.kind).contacts
+        if contacts is not None:
+            return contacts(self.peers, i)
         return tuple(j for j in range(self.peers) if j != i)
 
     @property
@@ -118,10 +117,8 @@ class Topology:
         """After how many rounds the graphs repeat; None where they are drawn anew for ever."""
         if not self.time_varying:
             return 1
-        if self.kind != "one-peer-exponential":
-            return None
-        count = len(hops(self.peers))
-        return max(count, 1) if self.peers & (self.peers - 1) == 0 else count * self.peers
+        period = family(self.kind).period
+        return None if period is None else period(self.peers)
 
     def digest(self, round: int = 0) -> str:
         """Return 16 hex digits of the round's matrix: peers compare theirs before they start."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import networkx as nx
+
+from gossip import plugins
 from gossip.config.cautions import cautions_of_numbers
 from gossip.config.merge_sizes import check_merges
 from gossip.config.task import TaskSettings
 from gossip.config.variants import check_variant
 from gossip.errors import SettingError
-from topologies import Topology, TopologyError
+from topologies import FAMILIES, SETTINGS, Family, Request, Topology, TopologyError
 
 
 def build_topology(task: TaskSettings, *, names: Sequence[str], folder: Path = Path()) -> Topology:
@@ -24,7 +28,7 @@ def build_topology(task: TaskSettings, *, names: Sequence[str], folder: Path = P
     settings = task.topology
     try:
         topology = Topology(
-            settings.kind,
+            _kind(settings.kind),
             len(names),
             degree=settings.degree,
             probability=settings.probability,
@@ -43,3 +47,39 @@ def build_topology(task: TaskSettings, *, names: Sequence[str], folder: Path = P
     for caution in (*check_merges(task, topology, names), *cautions_of_numbers(task.protocol, len(names))):
         task.note(caution)
     return topology
+
+
+def _kind(kind: str) -> str:
+    """Return the name of the family that is meant; one that is not ours is registered first.
+
+    What is a user's own is called by its content, for draws are seeded by the name, and files lie anywhere.
+    """
+    if plugins.is_user_code(kind):
+        found = plugins.thing(kind, key="[topology] kind")
+        name = str(plugins.identified(kind))
+    elif kind not in FAMILIES and kind in plugins.installed("gossip.topologies"):
+        found, name = plugins.installed("gossip.topologies")[kind].load(), kind
+    else:
+        return kind
+    every_round = bool(getattr(found, "every_round", False))
+    FAMILIES[name] = Family(_checked(found), frozenset(SETTINGS), random=True, every_round=every_round)
+    return name
+
+
+def _checked(function: Callable[[Request], Any]) -> Callable[[Request], nx.Graph[int]]:
+    """Return a user's own family, whose every mistake is a sentence."""
+
+    def draw(request: Request) -> nx.Graph[int]:
+        try:
+            graph = function(request)
+        except TopologyError:
+            raise
+        except Exception as failure:
+            raise TopologyError(f"'{function.__name__}' fails: {plugins.one_line(failure)}") from failure
+        if not isinstance(graph, nx.Graph) or graph.is_directed() or set(graph) != set(range(request.peers)):
+            raise TopologyError(
+                f"'{function.__name__}' must return an undirected networkx.Graph on the nodes 0 to {request.peers - 1}"
+            )
+        return graph
+
+    return draw

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from gossip import plugins
 from gossip.errors import SettingError
 
 FILE_BYTES_MAX = 1 << 20
@@ -87,7 +88,7 @@ def read_file(path: Path) -> Layer:
         if path.stat().st_size > FILE_BYTES_MAX:
             raise SettingError(f"{path}: larger than {FILE_BYTES_MAX} bytes, this is no settings file")
         text = path.read_text(encoding="utf-8")
-        return Layer(tomllib.loads(text), str(path), text)
+        return Layer(plugins.at(path.resolve().parent, tomllib.loads(text)), str(path), text)
     except OSError as error:
         raise SettingError(f"{path}: cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
@@ -114,7 +115,7 @@ def parse_override(argument: str) -> Layer:
         parsed = value.strip()
     for part in reversed(parts):
         parsed = {part: parsed}
-    return Layer(parsed, f"--set {argument}")
+    return Layer(plugins.at(Path(), parsed), f"--set {argument}")
 
 
 def merge_layers(layers: Sequence[Layer], dropped: list[Dropped] | None = None) -> dict[str, Any]:

@@ -9,15 +9,17 @@ from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr
 
+from gossip import plugins
 from gossip.config.cautions import cautions
 from gossip.config.presets import DEFAULT_ALGORITHM
 from gossip.learning.settings import DataSettings, LocalSettings, ModelSettings
 from gossip.merging.sanitise import SanitiseSettings
 from gossip.merging.settings import AverageSettings, Merge
 from gossip.net.settings import NetSettings
+from gossip.outgoing.settings import NoOutgoingSettings, Outgoing
 from gossip.protocols.settings import ProtocolChoice, RoundsSettings
 from gossip.settings import Settings
-from gossip.wire.settings import Codec, Float32Settings
+from gossip.wire.codecs.settings import Codec, Float32Settings
 
 
 class TopologySettings(Settings):
@@ -100,6 +102,7 @@ class TaskSettings(Settings):
     protocol: ProtocolChoice = RoundsSettings()
     merge: Merge = AverageSettings()
     sanitise: SanitiseSettings = SanitiseSettings()
+    outgoing: Outgoing = NoOutgoingSettings()
     codec: Codec = Float32Settings()
     topology: TopologySettings = TopologySettings()
     stop: StopSettings = StopSettings()
@@ -154,10 +157,12 @@ class TaskSettings(Settings):
         data = tables["data"]
         common = {
             name: tables[name]
-            for name in ("model", "local", "protocol", "merge", "codec", "topology", "stop")
+            for name in ("model", "local", "protocol", "merge", "outgoing", "codec", "topology", "stop")
         }
         common["local"] = self.local.compared()
         common["protocol"] = self.protocol.compared()
+        if self.outgoing == NoOutgoingSettings():
+            del common["outgoing"]
         # A user's model file, an extractor and a topology file lie where they lie on each machine; what they say is
         # compared through `space_id` and by the graph itself.
         common["model"] = {
@@ -170,7 +175,7 @@ class TaskSettings(Settings):
         if "test_from_train" in data:
             common["data.test_from_train"] = data["test_from_train"]
         common["seed"] = tables["seed"]
-        return {name: _digest(value) for name, value in common.items()}
+        return {name: _digest(plugins.identified(value)) for name, value in common.items()}
 
     def run_id(self) -> str:
         """Return 16 hex digits that name the run: equal for peers whose settings agree."""

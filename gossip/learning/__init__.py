@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gossip.learning.data import Dataset as Dataset
-    from gossip.learning.local_update import LocalUpdate as LocalUpdate
+    from gossip.learning.local_training import LocalTraining as LocalTraining
     from gossip.learning.task import Evaluation as Evaluation
     from gossip.learning.task import Shard as Shard
     from gossip.learning.task import Task as Task
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 _HOMES = {
     "Dataset": "gossip.learning.data",
     "Evaluation": "gossip.learning.task",
-    "LocalUpdate": "gossip.learning.local_update",
+    "LocalTraining": "gossip.learning.local_training",
     "Shard": "gossip.learning.task",
     "Task": "gossip.learning.task",
 }
 
-__all__ = ["Dataset", "Evaluation", "LocalUpdate", "Shard", "Task"]
+__all__ = ["Dataset", "Evaluation", "LocalTraining", "Shard", "Task"]
 
 
 def __getattr__(name: str) -> Any:

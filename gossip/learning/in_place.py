@@ -1,6 +1,6 @@
 """The local step for one model in its own memory: what a node trains with, flat in the number of steps.
 
-`LocalUpdate.step` says what a step is; this is the same step, bit by bit, for models as large as memory allows. Each
+`LocalTraining.step` says what a step is; this is the same step, bit by bit, for models as large as memory allows. Each
 line of it changes a vector where it lies. Beside the model [P] there are, at most, over the trained slots [T]:
 
     the gradient g, one tensor per slot, as autograd made it
@@ -76,7 +76,7 @@ class InPlaceTraining:
         self._joined: Tensor | None = None  # (T,)
 
     def step(self, x: Tensor, y: Tensor, lr: Tensor, *, seed: int | None = None) -> Done:
-        """Do one step on one mini-batch; `x` (b, *input_shape), `y` (b,), `lr` (), `seed` as in `LocalUpdate.step`."""
+        """Do one step on one mini-batch; `x` (b, *input_shape), `y` (b,), `lr` (), `seed`: see `LocalTraining.step`."""
         settings = self._settings
         loss, rest, gradients = self._gradients(self._leaves, x, y, seed)
         if settings.sam_rho:

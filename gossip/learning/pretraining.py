@@ -19,7 +19,7 @@ from gossip.learning import data, models
 from gossip.learning import extractor as extractors
 from gossip.learning.extractor import Extractor
 from gossip.learning.forward import Forward
-from gossip.learning.local_update import LocalUpdate
+from gossip.learning.local_training import LocalTraining
 from gossip.learning.settings import DataSettings, LocalSettings, ModelSettings
 from gossip.parameters import ParameterSpace
 
@@ -53,7 +53,7 @@ def pretrain(
     )
     layers = extractors.without_output_layer(network)
     space = ParameterSpace.of(network)
-    update = LocalUpdate(Forward(network, space), local)
+    update = LocalTraining(Forward(network, space), local)
     trained = update.run(
         space.flatten_module(network), dataset.x_train, dataset.y_train, seed=seed, peer="", round=0
     )

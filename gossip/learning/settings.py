@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, StrictInt, model_validator
 
+from gossip.learning.updates.settings import Optimizer, SgdSettings
 from gossip.settings import Choice, Seam, Settings
 
 
@@ -84,6 +85,7 @@ PARTITIONS = Seam(
     CyclicPartition,
     ShardsPartition,
     OwnPartition,
+    group="gossip.partitions",
 )
 Partition = Annotated[SerializeAsAny[Choice], BeforeValidator(PARTITIONS.validate)]
 
@@ -171,6 +173,9 @@ class ModelSettings(Settings):
         return self
 
 
+LATER = frozenset({"sam", "sam_eta", "schedule", "lr_final", "lr_warmup", "optimizer"})
+"""Keys that `[local]` had not from the beginning: without them the agreement is what it was."""
+
 SAM_ETA = 0.01
 """The η of ASAM's paper."""
 
@@ -179,7 +184,19 @@ class LocalSettings(Settings):
     """`[local]`: what happens between exchanges."""
 
     lr: float = Field(0.1, gt=0, description="step size η of round 0")
-    lr_decay: float = Field(1.0, gt=0, le=1, description="η of round t is lr · lr_decay^t")
+    lr_decay: float = Field(
+        1.0, gt=0, le=1, description="schedule = exponential: η of round t is lr · lr_decay^t"
+    )
+    schedule: Literal["exponential", "cosine", "linear"] = Field(
+        "exponential", description="how η falls; cosine and linear reach lr · lr_final in the last round"
+    )
+    lr_final: float = Field(
+        0.0, ge=0, le=1, description="cosine, linear: what is left of lr in the last round, as a share"
+    )
+    lr_warmup: int = Field(0, ge=0, description="rounds over which η rises to its schedule")
+    optimizer: Optimizer = Field(
+        SgdSettings(), description="what a step makes of a gradient: sgd, adamw, quasi-global"
+    )
     epochs: int | None = Field(None, ge=1, description="passes over own data per round; default 1")
     steps: int | None = Field(None, ge=1, description="mini-batch steps per round, instead of epochs")
     batch_size: int = Field(16, ge=1)
@@ -189,7 +206,7 @@ class LocalSettings(Settings):
     keep_momentum: bool = Field(
         False,
         description="the peer's buffer lives on from one local update to the next, whatever model that begins with "
-        "(not through a restart); with one step per update momentum is nothing without it. A bad model's gradient "
+        "(and through a restart); with one step per update momentum is nothing without it. A bad model's gradient "
         "lives on in it, too; clip_norm bounds that. With momentum = 0 there is nothing to keep",
     )
     weight_decay: float = Field(
@@ -217,6 +234,27 @@ class LocalSettings(Settings):
     )
 
     @model_validator(mode="after")
+    def _only_what_acts(self) -> LocalSettings:
+        kind = self.optimizer.kind
+        if self.lr_decay != 1 and self.schedule != "exponential":
+            raise ValueError(
+                f'lr_decay = {self.lr_decay} belongs to schedule = "exponential"; lr_final is for the others'
+            )
+        if self.lr_final and self.schedule == "exponential":
+            raise ValueError(
+                f'lr_final = {self.lr_final} belongs to schedule = "cosine" or "linear"; lr_decay is exponential\'s'
+            )
+        if kind == "adamw" and (self.momentum or self.keep_momentum):
+            raise ValueError("momentum is not adamw's: it has beta1, and keep_moments")
+        if kind == "quasi-global" and not self.momentum:
+            raise ValueError("optimizer.kind = 'quasi-global' needs momentum; 0.9 is usual")
+        if kind == "quasi-global" and self.keep_momentum:
+            raise ValueError(
+                "keep_momentum is not for optimizer.kind = 'quasi-global', whose momentum is the network's"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _epochs_or_steps(self) -> LocalSettings:
         if self.epochs is not None and self.steps is not None:
             raise ValueError("'epochs' and 'steps' exclude each other; write one of them")
@@ -235,6 +273,7 @@ class LocalSettings(Settings):
         return self
 
     def compared(self) -> dict[str, Any]:
-        """Return what peers must have in common; what standard SAM has no use for is not named."""
-        added = {"sam", "sam_eta"} if self.sam == "standard" else set()
-        return self.model_dump(mode="json", exclude_none=True, exclude=added)
+        """Return what peers must have in common; keys that an earlier version had not are named where they are set."""
+        told: dict[str, Any] = self.model_dump(mode="json", exclude_none=True)
+        usual = LocalSettings().model_dump(mode="json", exclude_none=True)
+        return {key: value for key, value in told.items() if key not in LATER or value != usual[key]}

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from gossip import seeding
+from gossip import plugins, seeding
 from gossip.errors import DataError, SettingError
 from gossip.learning import data as data_sources
 from gossip.learning import extractor as extractors
@@ -34,7 +34,7 @@ from gossip.learning import validation as splits
 from gossip.learning.data import Dataset
 from gossip.learning.extractor import Extracted, Extractor, frozen_buffers
 from gossip.learning.forward import Forward, probe
-from gossip.learning.local_update import LocalUpdate
+from gossip.learning.local_training import LocalTraining
 from gossip.learning.output_layer import OutputLayer
 from gossip.learning.settings import DataSettings, LocalSettings, ModelSettings
 from gossip.parameters import ParameterSpace, Role
@@ -305,9 +305,9 @@ class Task:
             )
         return self._forwards[device]
 
-    def local_update(self, device: torch.device | str = "cpu") -> LocalUpdate:
+    def local_training(self, device: torch.device | str = "cpu") -> LocalTraining:
         """Return the local update of `[local]` for this network."""
-        return LocalUpdate(
+        return LocalTraining(
             self.forward_on(device),
             self.local_settings,
             stochastic=self.stochastic,
@@ -399,7 +399,7 @@ class Task:
         settings = self.model_settings
         name = settings.name
         if user_code.is_user_code(name):
-            name = user_code.PREFIX + user_code.function_name(name)  # the file may lie elsewhere on each peer
+            name = plugins.PREFIX + user_code.function_name(name)  # the file may lie elsewhere on each peer
         return json.dumps(
             {
                 "model": name,

@@ -91,5 +91,13 @@ class MergeSeam(Seam):
         raise ValueError(f"kind = '{kind}': nothing can stand before '{rule}', which is no robust rule")
 
 
-MERGES = MergeSeam("merge", AverageSettings, BristleSettings, VarianceCorrectedSettings, *ROBUST_RULES)
+MERGES = MergeSeam(
+    "merge",
+    AverageSettings,
+    BristleSettings,
+    VarianceCorrectedSettings,
+    *ROBUST_RULES,
+    group="gossip.merges",
+    base="gossip.merging.base:Merge",
+)
 Merge = Annotated[SerializeAsAny[Choice], BeforeValidator(MERGES.validate)]

@@ -18,7 +18,7 @@ from gossip.net.sending import Sender
 from gossip.net.stream import EndOfStream, Stream
 from gossip.protocols.base import Message, PeerId
 from gossip.wire.agreement import Expectation
-from gossip.wire.codecs import part_specs
+from gossip.wire.codecs.base import part_specs
 from gossip.wire.documents import Document, Envelope
 from gossip.wire.frames import Cancelled, FrameReader, Received, writer
 from gossip.wire.messages import Goodbye, Heartbeat, Hello, Welcome

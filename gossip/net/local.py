@@ -9,7 +9,7 @@ from gossip.net.settings import NetSettings
 from gossip.protocols.base import Message, PeerId
 from gossip.telemetry.accounting import Accounting
 from gossip.wire.agreement import Agreement
-from gossip.wire.codecs import Codec
+from gossip.wire.codecs.base import Codec
 from gossip.wire.memory import MemoryPool
 
 

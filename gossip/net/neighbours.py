@@ -33,7 +33,7 @@ from gossip.protocols.base import Message, PeerId
 from gossip.telemetry.accounting import Accounting
 from gossip.telemetry.offences import OffenceLog
 from gossip.wire.agreement import Agreement
-from gossip.wire.codecs import Codec
+from gossip.wire.codecs.base import Codec
 from gossip.wire.memory import MemoryPool
 
 __all__ = ["Agreement", "NeighbourTable"]

@@ -6,6 +6,7 @@ from typing import Any
 
 import trio
 
+from gossip.draws import Draws
 from gossip.errors import ProtocolMisuse
 from gossip.net.local import Local
 from gossip.net.outbox import Outbox
@@ -13,6 +14,7 @@ from gossip.net.stream import Stream
 from gossip.protocols.base import Message
 from gossip.wire.frames import Buffer, FrameWriter
 from gossip.wire.messages import Goodbye, Heartbeat, type_of
+from gossip.wire.tensors import WireTensor
 
 
 class Sender:
@@ -70,21 +72,24 @@ class Sender:
 
     async def _send_message(self, message: Message) -> None:
         if message.carries_model:
-            await self._send_model(message, await message.model.wait())  # type: ignore[attr-defined]
+            value = await message.model.wait()  # type: ignore[attr-defined]
+            await self._send_model(
+                message, value if isinstance(value, tuple) else self._encoded(message, value)
+            )
         else:
             await self.send_small(message)
 
-    async def _send_model(self, message: Message, vector: Any) -> None:
-        """Send a model in chunks; what may pass it passes between them."""
-        codec = self._local.codec
+    def _encoded(self, message: Message, vector: Any) -> tuple[WireTensor, ...]:
+        """Return the tensors of a model that is sent as it is, by an exact codec."""
         if vector.shape != (self._local.learned_size,):
             raise ProtocolMisuse(f"a model of shape {tuple(vector.shape)}, not ({self._local.learned_size},)")
         if message.piece is not None:
             start, stop = message.piece.bounds(len(vector))
             vector = vector[start:stop]
-        tensors = (
-            codec.encode(vector) if codec.instant else await trio.to_thread.run_sync(codec.encode, vector)
-        )
+        return self._local.codec.encode(vector, Draws(0, "", message.number))
+
+    async def _send_model(self, message: Message, tensors: tuple[WireTensor, ...]) -> None:
+        """Send a model in chunks; what may pass it passes between them."""
         frames = self._frames.model(message, self._next_seq(), tensors)
         sent = 0
         # The head travels with the first chunk: one send less.

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from gossip.learner import Judged, Learner, Trained
     from gossip.net.neighbours import NeighbourTable
+    from gossip.node.outgoing_models import OutgoingModels
     from gossip.node.work import LearningThread
     from topologies import Topology
 
@@ -67,6 +68,7 @@ class NodeContext:
         learned_size: int,
         learner: Learner,
         thread: LearningThread,
+        outgoing: OutgoingModels,
         table: NeighbourTable,
         nursery: trio.Nursery,
         on_timer: Callable[[TimerKey], None],
@@ -81,6 +83,7 @@ class NodeContext:
         self._learned_size = learned_size
         self._learner = learner
         self._thread = thread
+        self._outgoing = outgoing
         self._table = table
         self._nursery = nursery
         self._on_timer = on_timer
@@ -134,7 +137,7 @@ class NodeContext:
         if self._finished is not None and isinstance(message, FinishedMessage):
             self._finished.append((peer, message))
         else:
-            self._table.send(peer, message)
+            self._table.send(peer, self._outgoing.coded(message) if message.carries_model else message)
 
     def tell_finished(self) -> None:
         """Let neighbours know of the end: whoever hears it may leave, and is not there for one that must do it again.

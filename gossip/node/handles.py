@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 import trio
+
+T = TypeVar("T")
 
 _REFERENCES_OF_A_JOB = 3
 """A job's own, that of the call which asks, and the argument of the question."""
@@ -47,6 +49,36 @@ class Deferred:
         """Return the slots that travel, once they are computed."""
         await self._ready.wait()
         return self.vector[: self._learned_size]  # (learned,)
+
+
+class Pending(Generic[T]):
+    """A value that the learning thread will compute."""
+
+    __slots__ = ("_ready", "_value")
+
+    def __init__(self) -> None:
+        self._value: T | None = None
+        self._ready = trio.Event()
+
+    def set(self, value: T) -> None:
+        """Give the value (from the event loop's thread)."""
+        self._value = value
+        self._ready.set()
+
+    def ready(self) -> bool:
+        """Return whether the value is there."""
+        return self._ready.is_set()
+
+    async def wait(self) -> T:
+        """Return the value, once it is computed."""
+        await self._ready.wait()
+        return self.value
+
+    @property
+    def value(self) -> T:
+        """The value, which must be there."""
+        assert self._value is not None, "a value was used before it was computed"
+        return self._value
 
 
 def is_only_held_by_a_job(thing: object) -> bool:

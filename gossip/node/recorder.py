@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 import trio
 
+from gossip import plugins
 from gossip.errors import SettingError
 from gossip.learning.divergence import EVENT, is_told, rms_of
 from gossip.node.alarm import Alarm
+from gossip.node.handles import Pending
 from gossip.node.held import Held, Measured
 from gossip.node.report import counts, finite
 from gossip.node.saver import Due, Saver
@@ -50,7 +52,14 @@ EVENTS_MAX = 100_000
 class Recorder:
     """Writes the home, and tells the user."""
 
-    def __init__(self, setup: Setup, accounting: Accounting, contained: Containment | None = None) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        accounting: Accounting,
+        contained: Containment | None = None,
+        thread: LearningThread | None = None,
+    ) -> None:
+        self._thread = thread
         self._setup = setup
         self._settings = setup.membership.settings
         self._name = setup.membership.me.name
@@ -198,15 +207,20 @@ class Recorder:
     # --- checkpoints ---
 
     def save(self, model: Deferred, state: Mapping[str, int | float | str]) -> None:
-        """Ask for a checkpoint, see `Saver`."""
-        self.saver.save(model, state)
+        """Ask for a checkpoint, see `Saver`; what the learning remembers is copied behind all that was asked of it."""
+        remembered, rows = self._setup.learner.state, None
+        if self._thread is not None and not remembered.empty:
+            rows = Pending[dict[str, torch.Tensor]]()
+            self._thread.submit(lambda: remembered.export(0), rows.set)
+        self.saver.save(model, state, rows)
 
     def _checkpoint(self, due: Due) -> Checkpoint:
         return Checkpoint(
             belongs=self._setup.belongs,
-            protocol=self._settings.protocol.kind,
+            protocol=plugins.short_name(self._settings.protocol.kind),
             state=due.state,
             vector=due.model.vector.numpy(),
+            rows={} if due.rows is None else {name: row.numpy() for name, row in due.rows.value.items()},
             counters=self._accounting.as_dict(),
             saved_s=time.time(),
         )

@@ -20,7 +20,9 @@ import trio
 from gossip.telemetry.containment import said_of, tell
 
 if TYPE_CHECKING:
-    from gossip.node.handles import Deferred
+    from torch import Tensor
+
+    from gossip.node.handles import Deferred, Pending
     from gossip.storage.checkpoints import Checkpoint
 
 PAUSE_S = 1.0
@@ -37,6 +39,8 @@ class Due:
 
     model: Deferred
     state: Mapping[str, int | float | str]
+    rows: Pending[dict[str, Tensor]] | None = None
+    """What is remembered beside the model."""
 
     @property
     def round(self) -> int:
@@ -84,11 +88,16 @@ class Saver:
         self._changed = trio.Event()
         self._limiter = trio.CapacityLimiter(1)
 
-    def save(self, model: Deferred, state: Mapping[str, int | float | str]) -> None:
+    def save(
+        self,
+        model: Deferred,
+        state: Mapping[str, int | float | str],
+        rows: Pending[dict[str, Tensor]] | None = None,
+    ) -> None:
         """Ask for a checkpoint; one that is still waiting to be written gives way to it."""
         if self._closed:
             return  # a neighbour's fast rounds would keep us from ever leaving; this one is done again on resume
-        self._due = Due(model, dict(state))
+        self._due = Due(model, dict(state), rows)
         self._pulse()
 
     @property
@@ -106,6 +115,8 @@ class Saver:
             due, self._due = self._due, None
             self._writing = True
             await due.model.wait()
+            if due.rows is not None:
+                await due.rows.wait()
             self._begun += 1
             error = await self._try(due)
             self._writing = False

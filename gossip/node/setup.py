@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gossip import plugins
 from gossip.config import TaskSettings, load_task
 from gossip.config.graphs import build_topology
 from gossip.errors import SettingError
@@ -122,6 +123,7 @@ def load_learning(options: NodeOptions, membership: Membership) -> Setup:
         peers=len(membership.peers),
         merge=settings.merge.load()(settings.merge),
         sanitise=settings.sanitise,
+        outgoing=settings.outgoing.load()(settings.outgoing),
     )
     if learner.declares_classes and task.dataset.classes > CLASSES_MAX:
         raise SettingError(
@@ -136,7 +138,12 @@ def load_learning(options: NodeOptions, membership: Membership) -> Setup:
             raise SettingError(
                 f"--home {options.home}: --fresh cannot move the earlier run aside: {error.strerror}"
             ) from None
-    checkpoint = CheckpointStore(options.home).load_newest(belongs, protocol=settings.protocol.kind)
+    checkpoint = CheckpointStore(options.home).load_newest(
+        belongs, protocol=plugins.short_name(settings.protocol.kind)
+    )
+    if checkpoint is not None:
+        rows = checkpoint.take_rows()
+        learner.state.restore(0, {name: torch.from_numpy(row) for name, row in rows.items()})
     return Setup(
         options=options,
         membership=membership,

@@ -21,6 +21,7 @@ from gossip.net.neighbours import Agreement, NeighbourTable
 from gossip.node.context import NodeContext
 from gossip.node.handles import Deferred
 from gossip.node.lingering import Lingering
+from gossip.node.outgoing_models import OutgoingModels
 from gossip.node.phases import Phases
 from gossip.node.quorum import Quorum
 from gossip.node.recorder import Recorder
@@ -45,9 +46,11 @@ from gossip.protocols.base import (
 from gossip.telemetry.accounting import Accounting
 from gossip.telemetry.containment import Containment, tell
 from gossip.telemetry.offences import OffenceLog
+from gossip.wire.messages import register_messages
 
 if TYPE_CHECKING:
     from gossip.telemetry.web import Web
+    from gossip.wire.codecs.base import Codec
 
 logger = logging.getLogger("gossip.node")
 
@@ -73,7 +76,7 @@ class Node:
         self._thread = LearningThread()
         self.phases = Phases(self._thread)
         self.contained = Containment()
-        self.recorder = Recorder(setup, self.accounting, self.contained)
+        self.recorder = Recorder(setup, self.accounting, self.contained, self._thread)
         self._offences = OffenceLog(logger, time.monotonic)
         self._activity = trio.Event()
         self._handling = False
@@ -101,6 +104,8 @@ class Node:
         )
         self.rounds_done = setup.checkpoint.round if setup.checkpoint else 0
         """What the model in memory contains; on the disk it may be less, see `Saver.round`."""
+        register_messages(settings.protocol.load())
+        self._codec: Codec = settings.codec.load()(settings.codec)
         self.table = NeighbourTable(
             name=self.name,
             peers=membership.peers,
@@ -112,7 +117,7 @@ class Node:
                 sections=tuple(sorted(settings.agreement().items())),
                 classes=setup.task.dataset.classes if setup.learner.declares_classes else None,
             ),
-            codec=settings.codec.load()(),
+            codec=self._codec,
             learned_size=setup.task.space.learned_size,
             settings=settings.net,
             accounting=self.accounting,
@@ -380,6 +385,13 @@ class Node:
             learned_size=self.setup.task.space.learned_size,
             learner=self.setup.learner,
             thread=self._thread,
+            outgoing=OutgoingModels(
+                codec=self._codec,
+                learner=self.setup.learner,
+                thread=self._thread,
+                peer=self.name,
+                learned_size=self.setup.task.space.learned_size,
+            ),
             table=self.table,
             nursery=nursery,
             on_timer=self._on_timer,

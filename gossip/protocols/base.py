@@ -59,11 +59,18 @@ class Message:
 
     kind: ClassVar[str]
     carries_model: ClassVar[bool] = False
+    in_order: ClassVar[bool] = False
+    """It must not arrive before a model that was sent earlier; all others pass models under way."""
 
     @property
     def piece(self) -> Part | None:
         """Which part of its model travels with it; None: all of it. What a stranger's message says may not exist."""
         return None
+
+    @property
+    def number(self) -> int:
+        """Which of the sender's models it carries: what is drawn to code one is drawn for this number."""
+        return int(getattr(self, "round", 0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,12 +83,19 @@ class ModelMessage(Message):
     step: int
     model: Model
 
+    @property
+    def number(self) -> int:
+        """Return another number for each gossip step, of which a round has 64 at most."""
+        return 64 * self.round + self.step
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinishedMessage(Message):
     """The sender has done all its `round` rounds; nobody needs to wait for it."""
 
     kind: ClassVar[str] = "finished"
+    # Arriving before the sender's last model, it would let a slower peer go on without that model.
+    in_order: ClassVar[bool] = True
     round: int
 
 
@@ -228,6 +242,8 @@ class Protocol(abc.ABC):
 
     __slots__ = ()
 
+    messages: ClassVar[tuple[type[Message], ...]] = (ModelMessage, FinishedMessage)
+    """What its peers say to each other; nothing else is let in from the wire."""
     everybody: ClassVar[bool] = False
     """Whether all other peers are contacts. Such a protocol chooses by itself whom it talks to, and needs no graph."""
     scenarios_only: ClassVar[bool] = False
@@ -244,11 +260,10 @@ class Protocol(abc.ABC):
         return 1
 
     @classmethod
-    @abc.abstractmethod
     def resume(
         cls, settings: Any, *, rounds: int, model: Model, state: Mapping[str, int | float | str]
     ) -> Self:
-        """Make one peer's protocol.
+        """Make one peer's protocol; by default by its constructor, which then takes the same.
 
         Args:
             settings: of `[protocol]`.
@@ -257,6 +272,9 @@ class Protocol(abc.ABC):
             state: what `snapshot` returned for the checkpoint, and ``"away_s"``, the seconds since it was saved, where
                 that is known; empty for a fresh start.
         """
+        make: Any = cls
+        made: Self = make(settings, rounds=rounds, model=model, state=state)
+        return made
 
     @abc.abstractmethod
     def on_start(self, ctx: Context) -> None:
@@ -266,28 +284,26 @@ class Protocol(abc.ABC):
     def on_message(self, ctx: Context, sender: PeerId, message: Message) -> None:
         """Handle one well-formed message; what it says may still be nonsense."""
 
-    @abc.abstractmethod
-    def on_timer(self, ctx: Context, key: TimerKey) -> None:
+    def on_timer(self, ctx: Context, key: TimerKey) -> None:  # noqa: B027 - not all set timers
         """Handle a timer set before."""
 
     @abc.abstractmethod
     def on_trained(self, ctx: Context, ticket: Ticket, model: Model) -> None:
         """Handle the end of a local update."""
 
-    @abc.abstractmethod
-    def on_peer(self, ctx: Context, peer: PeerId, up: bool) -> None:
+    def on_peer(self, ctx: Context, peer: PeerId, up: bool) -> None:  # noqa: B027 - not all look
         """Note that `peer` can or can no longer be reached."""
 
-    @abc.abstractmethod
     def needed(self) -> bool:
         """Return whether, once finished, slower peers may still need this one's answers."""
+        return False
 
-    @abc.abstractmethod
     def snapshot(self) -> Mapping[str, int | float | str]:
         """Return what a checkpoint must hold beside the model, as of the last `RoundCompleted` or `ModelSaved`.
 
-        ``"round"``, how many rounds the model contains, is always among it.
+        ``"round"``, how many rounds the model contains, is always among it; by default the attribute of that name.
         """
+        return {"round": int(self.round)}  # type: ignore[attr-defined]
 
     def on_leave(self, ctx: Context) -> None:  # noqa: B027 - most protocols have nothing to say
         """Say farewell: the process is about to end although it has not finished."""

@@ -46,5 +46,13 @@ class RoundsSettings(Choice):
         return self
 
 
-PROTOCOLS = Seam("protocol", RoundsSettings, ModestSettings, FedAvgSettings, PushSettings)
+PROTOCOLS = Seam(
+    "protocol",
+    RoundsSettings,
+    ModestSettings,
+    FedAvgSettings,
+    PushSettings,
+    group="gossip.protocols",
+    base="gossip.protocols.base:Protocol",
+)
 ProtocolChoice = Annotated[SerializeAsAny[Choice], BeforeValidator(PROTOCOLS.validate)]

@@ -24,7 +24,10 @@ from gossip.storage.layout import Entry, pieces
 KEPT = 2
 _FORMATS = "gossip-checkpoint-"
 FORMAT = f"{_FORMATS}1"
+FORMAT_WITH_ROWS = f"{_FORMATS}2"
+"""Of a checkpoint that holds rows, too; one that holds none is readable by older versions."""
 TENSOR = "vector"
+ROW = "row."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +47,8 @@ class Checkpoint:
     protocol: str
     state: Mapping[str, int | float | str]
     vector: np.ndarray[Any, np.dtype[np.float32]]  # (parameters,)
+    rows: Mapping[str, np.ndarray[Any, np.dtype[np.float32]]] = field(default_factory=dict)
+    """What the learning remembers beside the model: name -> (length,)."""
     counters: Mapping[str, Any] = field(default_factory=dict)
     """Bytes and messages so far, so that a resumed run goes on counting."""
     saved_s: float | None = None
@@ -59,6 +64,12 @@ class Checkpoint:
         vector = self.vector
         object.__setattr__(self, "vector", np.empty(0, dtype=np.float32))
         return vector
+
+    def take_rows(self) -> Mapping[str, np.ndarray[Any, np.dtype[np.float32]]]:
+        """Return the rows and forget them."""
+        rows = self.rows
+        object.__setattr__(self, "rows", {})
+        return rows
 
     def state_after(self, now_s: float) -> Mapping[str, int | float | str]:
         """Return the protocol's state for a resume at `now_s`: with how long ago it was, never less than nothing."""
@@ -116,7 +127,7 @@ class CheckpointStore:
 def pieces_of(checkpoint: Checkpoint) -> Iterator[Piece]:
     """Yield the file's bytes; those of the model are its own memory."""
     about = {
-        "format": FORMAT,
+        "format": FORMAT_WITH_ROWS if checkpoint.rows else FORMAT,
         "belongs": json.dumps(asdict(checkpoint.belongs), sort_keys=True),
         "protocol": checkpoint.protocol,
         "state": json.dumps(dict(checkpoint.state), sort_keys=True),
@@ -124,10 +135,14 @@ def pieces_of(checkpoint: Checkpoint) -> Iterator[Piece]:
     }
     if checkpoint.saved_s is not None:
         about["saved_s"] = repr(checkpoint.saved_s)
-    vector = np.ascontiguousarray(checkpoint.vector, dtype=np.float32)
-    about["digest"] = _digest(about, vector)
-    entry = Entry("float32", vector.shape, vector.nbytes, lambda: vector.data.cast("B"))
-    return pieces({TENSOR: entry}, about)
+    vectors = {ROW + name: row for name, row in checkpoint.rows.items()} | {TENSOR: checkpoint.vector}
+    vectors = {name: np.ascontiguousarray(vectors[name], dtype=np.float32) for name in sorted(vectors)}
+    about["digest"] = _digest(about, vectors)
+    return pieces({name: _entry(vector) for name, vector in vectors.items()}, about)
+
+
+def _entry(vector: np.ndarray[Any, np.dtype[np.float32]]) -> Entry:
+    return Entry("float32", vector.shape, vector.nbytes, lambda: vector.data.cast("B"))
 
 
 def encode(checkpoint: Checkpoint) -> bytes:
@@ -146,22 +161,28 @@ def decode(path: Path) -> Checkpoint:
             raise OSError("it is no file")  # a pipe of that name would be waited for, for ever
         with safetensors.safe_open(path, framework="np") as file:
             about = dict(file.metadata() or {})
-            found = file.get_slice(TENSOR)
-            vector = _read(path, found.get_dtype(), found.get_shape())
+            found = {name: file.get_slice(name) for name in sorted(file.keys())}
+            if TENSOR not in found or any(name != TENSOR and not name.startswith(ROW) for name in found):
+                raise ValueError(f"it holds the tensors {sorted(found)[:5]}")
+            vectors = _read(
+                path, {name: (each.get_dtype(), each.get_shape()) for name, each in found.items()}
+            )
     except Exception as error:  # whatever a library makes of garbage
         raise CheckpointError(
             f"{path}: is damaged and cannot be read ({_brief(error)}); {_WAY_OUT}"
         ) from None
     written = about.get("format", "")
-    if written != FORMAT and written.startswith(_FORMATS):
+    readable = (FORMAT, FORMAT_WITH_ROWS)
+    ours = " and ".join(repr(each[len(_FORMATS) :]) for each in readable)
+    if written not in readable and written.startswith(_FORMATS):
         raise CheckpointError(
             f"{path}: is of format {written[len(_FORMATS) :][:20]!r}, written by another version of this program; "
-            f"this one reads {FORMAT[len(_FORMATS) :]!r}; use that version, or {_WAY_OUT}"
+            f"this one reads {ours}; use that version, or {_WAY_OUT}"
         )
-    if written != FORMAT:
+    if written not in readable:
         raise CheckpointError(f"{path}: is no checkpoint of this program; {_WAY_OUT}")
     digest = about.pop("digest", None)
-    if vector.dtype != np.float32 or vector.ndim != 1 or digest != _digest(about, vector):
+    if digest != _digest(about, vectors):
         raise CheckpointError(f"{path}: was changed after it was written, its digest differs; {_WAY_OUT}")
     try:
         checkpoint = Checkpoint(
@@ -169,7 +190,8 @@ def decode(path: Path) -> Checkpoint:
             protocol=about["protocol"],
             state=json.loads(about["state"]),
             counters=json.loads(about["counters"]),
-            vector=vector,
+            vector=vectors.pop(TENSOR),
+            rows={name.removeprefix(ROW): row for name, row in vectors.items()},
             saved_s=float(about["saved_s"]) if "saved_s" in about else None,
         )
         checkpoint.round  # noqa: B018 - is it there, and a number?
@@ -180,20 +202,27 @@ def decode(path: Path) -> Checkpoint:
     return checkpoint
 
 
-def _read(path: Path, dtype: str, shape: Sequence[int]) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Return the one tensor, read into memory of its own at once; the library would hold it twice for a while.
+def _read(
+    path: Path, found: Mapping[str, tuple[str, Sequence[int]]]
+) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
+    """Return the tensors, each read into memory of its own at once; the library would hold it twice for a while.
 
-    It has checked the header, and that the tensors fill the rest of the file without gaps.
+    It has checked the header, and that the tensors fill the rest of the file without gaps; `found` has their types and
+    shapes in the order of their names, which is their order in the file.
     """
-    if dtype != "F32" or len(shape) != 1:
-        raise ValueError(f"its tensor is {dtype} of shape {list(shape)}")
-    vector = np.empty(shape[0], dtype=np.float32)
+    vectors = {}
     with path.open("rb") as file:
         (header_bytes,) = struct.unpack("<Q", file.read(8))
         file.seek(8 + header_bytes)
-        if file.readinto(vector.data.cast("B")) != vector.nbytes or file.read(1):
-            raise ValueError("it holds more or less than one vector")
-    return vector
+        for name, (dtype, shape) in found.items():
+            if dtype != "F32" or len(shape) != 1:
+                raise ValueError(f"its tensor '{name}' is {dtype} of shape {list(shape)}")
+            vector = vectors[name] = np.empty(shape[0], dtype=np.float32)
+            if file.readinto(vector.data.cast("B")) != vector.nbytes:
+                raise ValueError("it holds less than its tensors")
+        if file.read(1):
+            raise ValueError("it holds more than its tensors")
+    return vectors
 
 
 def _round_of(path: Path) -> int | None:
@@ -209,7 +238,10 @@ def _brief(error: Exception) -> str:
 _WAY_OUT = "move it away to resume from the one before, or use --fresh to start over"
 
 
-def _digest(about: Mapping[str, str], vector: np.ndarray[Any, np.dtype[np.float32]]) -> str:
+def _digest(about: Mapping[str, str], vectors: Mapping[str, np.ndarray[Any, np.dtype[np.float32]]]) -> str:
     digest = hashlib.blake2b(json.dumps(dict(about), sort_keys=True).encode(), digest_size=16)
-    digest.update(vector.data)
+    for name, vector in vectors.items():
+        if name != TENSOR:
+            digest.update(f"{name}\0{len(vector)}\0".encode())
+        digest.update(vector.data)
     return digest.hexdigest()

@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 from gossip.errors import PeerError, ProtocolMisuse
-from gossip.protocols.base import FinishedMessage, Message, ModelMessage
-from gossip.protocols.modest.messages import MESSAGES as MODEST_MESSAGES
-from gossip.protocols.push.messages import MESSAGES as PUSH_MESSAGES
+from gossip.protocols.base import Message, Protocol
+from gossip.protocols.settings import PROTOCOLS
 
 INTEGER_MIN = -(2**31)
 INTEGER_MAX = 2**53
@@ -117,14 +116,13 @@ class MessageType:
 _TYPES: dict[str, MessageType] = {}
 
 
-def register(message_class: M, *, transport: bool = False, in_order: bool = False) -> M:
+def register(message_class: M, *, transport: bool = False) -> M:
     """Make a message class sendable; usable as a decorator.
 
     Args:
         message_class: a frozen dataclass with a `kind`, whose fields are int, float, str, bytes, bool, tuples of them
             or `X | None`, and `model` where it `carries_model`.
         transport: it belongs to connections, not to a protocol (for the byte counts).
-        in_order: it must not arrive before a model that was sent earlier; all others pass models under way.
 
     Raises:
         ProtocolMisuse: a field's type cannot travel, or the kind is taken.
@@ -140,8 +138,18 @@ def register(message_class: M, *, transport: bool = False, in_order: bool = Fals
     if message_class.carries_model != ("model" in names):
         raise ProtocolMisuse(f"message '{kind}' must have a field 'model' exactly if it carries one")
     checks = {name: _check_for(hints[name], f"{kind}.{name}") for name in names if name != "model"}
-    _TYPES[kind] = MessageType(message_class, transport, in_order, checks)
+    _TYPES[kind] = MessageType(message_class, transport, message_class.in_order, checks)
     return message_class
+
+
+def register_messages(protocol: type[Protocol]) -> None:
+    """Make what a protocol's peers say to each other sendable.
+
+    Raises:
+        ProtocolMisuse: a field's type cannot travel, or another class has the kind.
+    """
+    for message_class in protocol.messages:
+        register(message_class)
 
 
 def type_of(kind: str) -> MessageType | None:
@@ -236,8 +244,5 @@ def _shown(value: Any) -> str:
 
 for _transport in (Hello, Welcome, Heartbeat, Goodbye):
     register(_transport, transport=True)
-register(ModelMessage)
-# Arriving before the sender's last model, it would let a slower peer go on without that model.
-register(FinishedMessage, in_order=True)
-for _message in (*MODEST_MESSAGES, *PUSH_MESSAGES):
-    register(_message)
+for _choice in PROTOCOLS.ours():
+    register_messages(_choice.model_validate({}).load())

@@ -408,5 +408,8 @@ ATTACKS = Seam(
     Spectral,
     ForeignSwap,
     Backdoor,
+    group="gossip.attacks",
+    base="scenarios.attacks.base:Attack",
+    settings=AttackSettings,
 )
 AttackChoice = Annotated[SerializeAsAny[AttackSettings], BeforeValidator(ATTACKS.validate)]

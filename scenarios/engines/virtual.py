@@ -21,6 +21,7 @@ from gossip.merging.sanitise import Refusal
 from gossip.protocols.base import Model, Protocol
 from gossip.storage.atomic import write_atomically
 from gossip.storage.models import encode_model
+from gossip.wire.messages import register_messages
 from scenarios.attacks.base import Attack, poisoned_shard, success_rate
 from scenarios.divergences import Divergences, look_at_inputs
 from scenarios.engines.averages import load_task
@@ -106,6 +107,8 @@ class VirtualRun:
             task,
             names,
             scenario.merge,
+            outgoing=scenario.outgoing,
+            codec=scenario.codec,
             sanitise=scenario.sanitise,
             shards=poisoned,
             device=scenario.virtual.device,
@@ -115,8 +118,9 @@ class VirtualRun:
         for peer, shard in poisoned.items():
             sizes[peer] = len(shard)
         per_round = [_samples_per_round(size, scenario) for size in sizes]
-        protocol, codec = scenario.protocol, scenario.codec.load()()
+        protocol, codec = scenario.protocol, scenario.codec.load()(scenario.codec)
         make = protocol.load()
+        register_messages(make)
         self.measurements = self._measurements(make.update_period_s(protocol))
 
         def make_protocol(model: Model, state: ProtocolState) -> Protocol:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from gossip.draws import Draws
 from gossip.errors import ProtocolMisuse, SettingError
 from gossip.learner import Judged, Learner, check_merge
 from gossip.learning import user_code
@@ -23,8 +24,12 @@ from gossip.learning.models import MODELS
 from gossip.learning.task import Evaluation, Shard, Task
 from gossip.merging.base import Merge
 from gossip.merging.sanitise import SanitiseSettings
-from gossip.protocols.base import WHOLE, Contribution, Part, PeerId
+from gossip.outgoing.base import Outgoing
+from gossip.outgoing.settings import NoOutgoingSettings
+from gossip.protocols.base import WHOLE, Contribution, Message, Part, PeerId
 from gossip.settings import Choice
+from gossip.stages import PeerState, Stage
+from gossip.wire.codecs.settings import Float32Settings
 from scenarios.virtual import requests, training
 from scenarios.virtual.changed_averages import ChangedAverages
 from scenarios.virtual.divergence import Watches
@@ -34,6 +39,7 @@ from scenarios.virtual.linear_stack import LinearStack
 from scenarios.virtual.minibatches import MiniBatches
 from scenarios.virtual.models import Arena, Handle
 from scenarios.virtual.screening import Screen
+from scenarios.virtual.sending import Sending
 from scenarios.virtual.training import StackedTraining
 
 PENDING_PER_PEER_MAX = 4
@@ -48,6 +54,15 @@ CHUNK_PEERS_MAX = 512
 CHUNK_PEERS_MAX_ACCELERATOR = 8192
 
 
+class Memory:
+    """What a peer remembered at its checkpoint, once that is computed."""
+
+    __slots__ = ("rows",)
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Tensor] | None = None
+
+
 class BatchedLearning:
     """The learning of all peers of a simulation; what `gossip.learner.Learner` is for one.
 
@@ -55,6 +70,8 @@ class BatchedLearning:
         task: what is learnt.
         names: the peers, sorted; a peer's position is its number everywhere else.
         merge: settings of the rule by which models become one.
+        outgoing: settings of what becomes of models before they are sent; default: nothing.
+        codec: settings of what travels of them; default: all, as it is.
         sanitise: what is refused before the rule sees it.
         shards: samples of peers whose own are not the partition's.
         device: where everything is computed.
@@ -71,6 +88,8 @@ class BatchedLearning:
         names: Sequence[PeerId],
         merge: Choice,
         *,
+        outgoing: Choice | None = None,
+        codec: Choice | None = None,
         sanitise: SanitiseSettings | None = None,
         shards: Mapping[int, Shard] | None = None,
         device: torch.device | str = "cpu",
@@ -124,18 +143,37 @@ class BatchedLearning:
         self._training: StackedTraining | None = None
         if self.method != "loop":
             self._training = StackedTraining(
-                task.local_update(self.device), self._minibatches, stack.gradient if stack else None
+                task.local_training(self.device), self._minibatches, stack.gradient if stack else None
             )
         self._evaluation = StackedEvaluation(task, stack, device=self.device, alone=self.method == "loop")
-        self._keeps_velocity = task.local_update(self.device).keeps_velocity
-        self._velocities: Tensor | None = None  # (peers, T); those who are trained alone keep their own
-        if self._keeps_velocity and self._training is not None:
-            self._velocities = torch.zeros(len(names), task.space.trained_size, device=self.device)
+        update = task.local_training(self.device).update
+        # Those who are trained alone remember by themselves.
+        outgoing = outgoing or NoOutgoingSettings()
+        codec = codec or Float32Settings()
+        shaping: Outgoing = outgoing.load()(outgoing)
+        stages: dict[str, Stage] = {"outgoing": shaping}
+        if self._training is not None:
+            stages["update"] = update
+        self._state = PeerState(stages, task.space, peers=len(names), device=self.device)
         self._arena = Arena(task.space.size, rows=2 * len(names) + 8, device=self.device)
         self._free = self._arena.free
+        self.remembers = not self._state.empty or not PeerState({"update": update}, task.space).empty
+        """Whether peers remember anything beside their models that a checkpoint has to hold."""
+        self._trainings = [0] * len(names)
+        self._memories: dict[tuple[int, int], Memory] = {}
         self._pending: list[Handle] = []
         self._pending_max = max(PENDING_MIN, PENDING_PER_PEER_MAX * len(names))
         self._chunk = _chunk_peers(4 * task.space.size, self.device)
+        self._sending = Sending(
+            self._arena,
+            shaping,
+            codec.load()(codec),
+            self._state,
+            learned=task.space.learned_size,
+            chunk=self._chunk,
+        )
+        self.codes = self._sending.needed
+        """Whether receivers hold anything else of a model than its sender has."""
         screen = Screen(
             self._sanitise,
             self._arena,
@@ -179,7 +217,8 @@ class BatchedLearning:
 
     def train(self, model: Handle, peer: int, *, round: int) -> Handle:
         """Return `model` as one local update of `peer` will leave it."""
-        return self._noted(peer, requests.Train(model, round))
+        self._trainings[peer] += 1
+        return self._noted(peer, requests.Train(model, round, self._trainings[peer]))
 
     def begin_anew(self, peer: int) -> None:
         """Forget all that the peer has beside models, for its process has ended: momentum, rule, muted senders."""
@@ -187,8 +226,35 @@ class BatchedLearning:
             self.flush()  # what it asked for before still sees all that
         self._learners.pop(peer, None)
         self._exchanges.begin_anew(peer)
-        if self._velocities is not None:
-            self._velocities[peer] = 0
+        self._state.zero(peer)
+
+    def remember(self, peer: int) -> Memory:
+        """Return what the peer remembers after the local updates that it has asked for, for its checkpoint."""
+        memory = Memory()
+        asked = self._trainings[peer]
+        if any(handle.peer == peer and type(handle.request) is requests.Train for handle in self._pending):
+            self._memories[peer, asked] = memory
+        else:
+            memory.rows = self._rows_of(peer)
+        return memory
+
+    def restore(self, peer: int, memory: Memory) -> None:
+        """Take over what a checkpoint holds; after `begin_anew`."""
+        if memory.rows is None:
+            self.flush()
+        assert memory.rows is not None
+        state = self._state if self._training is not None else self._learner(peer).state
+        state.restore(peer if self._training is not None else 0, memory.rows)
+
+    def _rows_of(self, peer: int) -> dict[str, Tensor]:
+        if self._training is not None:
+            return self._state.export(peer)
+        return self._learner(peer).state.export(0)
+
+    def _trained(self, handle: Handle) -> None:
+        memory = self._memories.pop((handle.peer, handle.request.number), None)
+        if memory is not None:
+            memory.rows = self._rows_of(handle.peer)
 
     def merge(
         self,
@@ -216,6 +282,11 @@ class BatchedLearning:
     def graft(self, base: Handle, source: Handle, part: Part) -> Handle:
         """Return `base` with `part` of what travels taken from `source`."""
         return self._noted(base.peer, requests.Graft(base, source, part))
+
+    def sent(self, model: Handle, peer: int, message: Message) -> Handle:
+        """Return the model as the receivers of `peer`'s message will hold it; ask once for each message."""
+        draws = Draws.of(message, seed=self.task.seed, peer=self.names[peer])
+        return self._noted(peer, requests.Send(model, draws, message.piece or WHOLE))
 
     def craft(self, own: Handle, inputs: Sequence[Handle], function: Callable[[Tensor], Tensor]) -> Handle:
         """Return ``function(learned slots of the inputs (n, L)) -> [L]``, with all other slots of `own`."""
@@ -279,8 +350,10 @@ class BatchedLearning:
         pending, self._pending = self._pending, []
         # What remembers something: rules that are not linear, and a momentum that is kept.
         ordered: set[type] = {requests.Merge} if not self._merge_class.linear else set()
-        if self._keeps_velocity:
+        if self._state.keeps("update"):
             ordered.add(requests.Train)
+        if self._sending.remembers:
+            ordered.add(requests.Send)
         levels = requests.levels(pending, ordered=ordered)
         del pending  # what nobody holds any more is to be freed on the way
         levels.reverse()
@@ -306,6 +379,7 @@ class BatchedLearning:
             (requests.Adopt, exchanges.adopt),
             (requests.Agree, exchanges.agree),
             (requests.Graft, exchanges.graft),
+            (requests.Send, self._sending.run),
             (requests.Craft, exchanges.craft),
         ]
 
@@ -321,25 +395,27 @@ class BatchedLearning:
                 self._arena.at([handle.request.own.row for handle in part]),
                 peers,
                 rounds,
-                None if self._velocities is None else self._velocities[peers],
+                self._state.gather("update", peers),
             )
             self._arena.put(rows[start : start + len(part)], outcome.models)
             self.watches.trained(peers, rounds, outcome)
-            if self._velocities is not None and outcome.velocities is not None:
-                places = torch.tensor(peers, device=self.device)
-                self._velocities.index_copy_(0, places, outcome.velocities)
+            self._state.scatter("update", peers, outcome.rows)
             for handle, row, loss in zip(part, rows[start : start + len(part)], outcome.losses, strict=True):
                 handle.loss = loss
+                if self._memories:
+                    self._trained(handle)
                 handle.place(row)
 
     def _train_alone(self, handles: list[Handle]) -> None:
         rows = self._arena.take(len(handles))
         for handle, row in zip(handles, rows, strict=True):
-            own, round = handle.request
+            own, round, _ = handle.request
             outcome = self._learner(handle.peer).train(self._arena.vectors[own.row], round=round)
             self._arena.vectors[row] = outcome.model
             self.watches.trained_alone(handle.peer, outcome)
             handle.loss = outcome.loss
+            if self._memories:
+                self._trained(handle)
             handle.place(row)
 
     def _learner(self, peer: int) -> Learner:

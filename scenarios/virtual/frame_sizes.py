@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import TypeAlias
 
 from gossip.protocols.base import Message, PeerId
-from gossip.wire.codecs import Codec, part_specs
+from gossip.wire.codecs.base import Codec, part_specs
 from gossip.wire.documents import Envelope
 from gossip.wire.frames import FrameWriter, writer
 

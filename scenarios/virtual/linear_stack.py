@@ -8,7 +8,7 @@ weighing 1/b:
 
 All networks go through every line together, as batched matrix products. That is what `vmap` arrives at too, but without
 its walk through autograd, which for such networks takes longer than the arithmetic. The update rule is not repeated
-here: this is a `Gradient` for `LocalUpdate.step_stacked`.
+here: this is a `Gradient` for `LocalTraining.step_stacked`.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gossip.learning import batches
-from gossip.learning.local_update import PADDING
+from gossip.learning.local_training import PADDING
 from gossip.learning.task import Shard, Task
 
 KEPT_BYTES_MAX = 64 * 2**20

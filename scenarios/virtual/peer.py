@@ -46,6 +46,7 @@ class VirtualPeer:
         "lag_s",
         "life",
         "links",
+        "memory",
         "paused",
         "paused_s",
         "peer",
@@ -99,6 +100,8 @@ class VirtualPeer:
         self.finished = False
         self.adopted = 0
         self.checkpoint: tuple[int, Model] | None = None
+        self.memory: Any = None
+        """What is remembered beside the model, as of the checkpoint."""
         self.saved_s = 0.0
         """When the checkpoint was made."""
         self.state: Mapping[str, int | float | str] = {}

@@ -7,15 +7,17 @@ from typing import NamedTuple, TypeAlias
 
 from torch import Tensor
 
+from gossip.draws import Draws
 from gossip.protocols.base import Contribution, Part
 from scenarios.virtual.models import Handle
 
 
 class Train(NamedTuple):
-    """A local update of `own`."""
+    """A local update of `own`, the peer's `number`th."""
 
     own: Handle
     round: int
+    number: int
 
 
 class Merge(NamedTuple):
@@ -52,6 +54,14 @@ class Graft(NamedTuple):
     part: Part
 
 
+class Send(NamedTuple):
+    """What receivers will hold of `own`, of which `part` travels."""
+
+    own: Handle
+    draws: Draws
+    part: Part
+
+
 class Craft(NamedTuple):
     """What an attacker makes of other models."""
 
@@ -60,7 +70,7 @@ class Craft(NamedTuple):
     function: Callable[[Tensor], Tensor]
 
 
-Request: TypeAlias = Train | Merge | Adopt | Agree | Graft | Craft
+Request: TypeAlias = Train | Merge | Adopt | Agree | Graft | Send | Craft
 
 Level: TypeAlias = dict[type, list[Handle]]
 """Requests of one depth, by their type."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from array import array
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -68,6 +69,21 @@ class Learning(StructuralType):
         part: Part,
     ) -> Model:
         """Return the handle of the merged model."""
+
+    remembers: bool
+    """Whether peers remember anything beside their models; else the next two are not asked."""
+
+    def remember(self, peer: int) -> Any:
+        """Return what the peer remembers now, for its checkpoint."""
+
+    def restore(self, peer: int, memory: Any) -> None:
+        """Take over what `remember` returned."""
+
+    codes: bool
+    """Whether receivers hold anything else of a model than its sender has; else `sent` is not asked."""
+
+    def sent(self, model: Model, peer: int, message: Message) -> Model:
+        """Return the handle of the model as the receivers of the peer's message will hold it."""
 
     def graft(self, base: Model, source: Model, part: Part) -> Model:
         """Return the handle of `base` with `part` taken from `source`."""
@@ -136,7 +152,10 @@ class Simulation:
         self.ring_call = self.ring
         self._arrival_s = -1.0
         self._arrivals: deque[Entry] = deque()
+        self._codes = learning.codes
         self._sized: Message | None = None
+        self._arriving: Any = None
+        """The message `_sized` as its receivers will read it."""
         self._sized_for: VirtualPeer | None = None
         self._nbytes = 0
         self._frame = 0
@@ -219,12 +238,19 @@ class Simulation:
 
     # --- what peers ask for ---
 
+    def _as_received(self, sender: VirtualPeer, message: Message) -> Message:
+        if not message.carries_model:
+            return message
+        model = self.learning.sent(message.model, sender.index, message)  # type: ignore[attr-defined]
+        return dataclasses.replace(message, model=model)  # type: ignore[call-arg]
+
     def transmit(self, sender: VirtualPeer, name: PeerId, message: Message, connection: int) -> None:
         """Count the message and let the network say when it arrives; a dead connection swallows it."""
         receiver = self.by_name[name]
         if message is not self._sized or sender is not self._sized_for:
             # The same message goes to all neighbours, one after the other.
             self._sized, self._sized_for, self._open = message, sender, None
+            self._arriving = self._as_received(sender, message) if self._codes else message
             self._nbytes, payload = self._frame_bytes(sender.index, message)
             self._frame = self._frames.number(message.kind, self._nbytes, payload)
         nbytes = self._nbytes
@@ -246,11 +272,11 @@ class Simulation:
                 return
             self._open = entry = (
                 self._deliver_call,
-                (sender, message, self._frame, [1, receiver, connection]),
+                (sender, self._arriving, self._frame, [1, receiver, connection]),
             )
             arrivals.append(entry)
         else:
-            delivery = (sender, message, self._frame, [1, receiver, connection])
+            delivery = (sender, self._arriving, self._frame, [1, receiver, connection])
             self.network.send(
                 sender.index,
                 receiver.index,
@@ -335,13 +361,18 @@ class Simulation:
     def round_completed(self, peer: VirtualPeer, event: RoundCompleted) -> None:
         """Note the round, which is the peer's checkpoint too."""
         self.log.add(self.now, Did.ROUND, peer.index, event.heard, event.round)
-        peer.checkpoint, peer.saved_s = (event.round, event.model), self.now
+        self._save(peer, event)
         if self._measure.round_completed(peer, event, self.now):
             self._over = True
 
     def saved(self, peer: VirtualPeer, event: ModelSaved) -> None:
         """Note a checkpoint between two completed rounds."""
+        self._save(peer, event)
+
+    def _save(self, peer: VirtualPeer, event: RoundCompleted | ModelSaved) -> None:
         peer.checkpoint, peer.saved_s = (event.round, event.model), self.now
+        if self.returns and self.learning.remembers:
+            peer.memory = self.learning.remember(peer.index)
 
     def bytes_sent(self) -> int:
         """Return what all peers together have sent so far."""
@@ -417,6 +448,8 @@ class Simulation:
         peer.protocol = self._make_protocol(model, {**peer.state, **away})
         if peer.life:
             self.learning.begin_anew(peer.index)
+            if peer.checkpoint is not None and peer.memory is not None:
+                self.learning.restore(peer.index, peer.memory)
         peer.alive = True
         peer.finished = False
         self._running += 1

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from gossip.errors import SettingError, nearest
 from gossip.learning import user_code
-from gossip.learning.local_update import Gradient, LocalState, LocalUpdate, StepResult
+from gossip.learning.local_training import Gradient, LocalState, LocalTraining, StepResult
 from gossip.learning.task import Task
+from gossip.stages import State
 from scenarios.virtual.linear_stack import LinearStack
 from scenarios.virtual.minibatches import MiniBatches, Piece
 
@@ -52,7 +53,7 @@ class StackedOutcome(NamedTuple):
     """Of the first mini-batches."""
     skipped: list[int]
     """Mini-batches, of each model."""
-    velocities: Tensor | None  # (n, T) where they are kept
+    rows: State  # what the update remembers now, each (n, length)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,57 +61,54 @@ class StackedTraining:
     """Trains a stack of models, each on its own shard.
 
     Args:
-        update: the local update; its step is the node's.
+        training: the local update; its step is the node's.
         minibatches: what each peer trains on.
         gradient: the gradient of a stack where it is not `vmap`'s.
     """
 
-    update: LocalUpdate
+    training: LocalTraining
     minibatches: MiniBatches
     gradient: Gradient | None = None
 
     def run(
-        self, models: Tensor, peers: Sequence[int], rounds: Sequence[int], velocities: Tensor | None = None
+        self, models: Tensor, peers: Sequence[int], rounds: Sequence[int], rows: State | None = None
     ) -> StackedOutcome:
         """Train the models (n, P).
 
-        ``peers[k]`` trains model k for ``rounds[k]``; peers are in the order of the mini-batches' `rank`. `velocities`
-        (n, T) are the momentum buffers, where they are kept.
+        ``peers[k]`` trains model k for ``rounds[k]``; peers are in the order of the mini-batches' `rank`. `rows`
+        (n, length) are what the update remembers.
         """
-        state = self.update.start(models, velocities)
-        lr = torch.tensor([self.update.lr(round) for round in rounds], dtype=torch.float32).to(models.device)
+        state = self.training.start(models, rows, rounds=rounds)
+        occasion = self.training.occasion(rounds, models.device)
+        lr = occasion.lr.squeeze(1)
         losses = _Losses(len(peers), models.device)
         # Of models whose steps are done, the last of the stack first.
-        finished: list[Tensor] = []
-        finished_velocities: list[Tensor] = []
-        self.update.forward.module.train()
+        finished: list[LocalState] = []
+        self.training.forward.module.train()
         for pieces in self.minibatches.steps(peers, rounds):
             active = pieces[-1].stop
             if active < len(state.trained):
-                finished.append(torch.cat([state.trained[active:], state.rest[active:]], 1))
-                finished_velocities.append(state.velocity[active:])
-                state = LocalState(*(part[:active] for part in state))
+                finished.append(_cut(state, slice(active, None)))
+                state = _cut(state, slice(active))
             results = [self._step(state, lr, piece) for piece in pieces]
-            state = LocalState(*(_joined(parts) for parts in zip(*(r.state for r in results), strict=True)))
+            state = _put_together([result.state for result in results])
             for piece, result in zip(pieces, results, strict=True):
                 losses.add(piece, result)
-        trained = state.trained if not state.rest.shape[1] else torch.cat([state.trained, state.rest], 1)
-        trained = _joined([trained, *reversed(finished)])
-        if self.update.layer is not None:
+        state = _put_together([state, *reversed(finished)])
+        trained, kept = self.training.end(state.trained, state.rows, occasion, losses.applied)
+        if self.training.layer is not None:
             # Only the output layer is trained here, so there is nothing behind it but statistics.
             familiar = self.minibatches.familiar[torch.tensor(peers, device=models.device)]
-            split = self.update.forward.space.trained_size
-            trained[:, :split] = self.update.consolidated(models, trained[:, :split], familiar)
-        kept = None
-        if self.update.keeps_velocity:
-            kept = _joined([state.velocity, *reversed(finished_velocities)])
+            trained = self.training.consolidated(models, trained, familiar)
+        if state.rest.shape[1]:
+            trained = torch.cat([trained, state.rest], 1)
         return StackedOutcome(trained, *losses.result(), kept)
 
     def _step(self, state: LocalState, lr: Tensor, piece: Piece) -> StepResult:
         part = slice(piece.start, piece.stop)
         if piece.stop - piece.start < len(state.trained):
-            state = LocalState(*(tensor[part] for tensor in state))
-        return self.update.step_stacked(state, piece.x, piece.y, lr[part], gradient=self.gradient)
+            state = _cut(state, part)
+        return self.training.step_stacked(state, piece.x, piece.y, lr[part], gradient=self.gradient)
 
 
 class _Losses:
@@ -123,6 +121,8 @@ class _Losses:
         self._begun = 0
         """How many models have done a step: all have their turn in the first."""
         self._skipped = torch.zeros(count, dtype=torch.int64, device=device)
+        self.applied = torch.zeros(count, 1, device=device)
+        """Steps done so far by each."""
 
     def add(self, piece: Piece, result: StepResult) -> None:
         part = slice(piece.start, piece.stop)
@@ -133,14 +133,25 @@ class _Losses:
         if piece.start == self._begun:
             self._first[part] = result.loss
             self._begun = piece.stop
+        self.applied[part, 0] += result.applied
 
     def result(self) -> tuple[list[float], list[float], list[int]]:
         means: list[float] = (self._sums / self._samples).tolist()  # 0 / 0 is the NaN that is meant
         return means, self._first.tolist(), self._skipped.tolist()
 
 
-def _joined(parts: Sequence[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+def _cut(state: LocalState, part: slice) -> LocalState:
+    rows = {name: row[part] for name, row in state.rows.items()}
+    return LocalState(state.trained[part], state.rest[part], rows)
+
+
+def _put_together(states: Sequence[LocalState]) -> LocalState:
+    if len(states) == 1:
+        return states[0]
+    rows = {name: torch.cat([state.rows[name] for state in states]) for name in states[0].rows}
+    return LocalState(
+        torch.cat([state.trained for state in states]), torch.cat([state.rest for state in states]), rows
+    )
 
 
 def choose(task: Task, wanted: str, *, device: torch.device, batch_size: int) -> Choice:
@@ -236,27 +247,27 @@ class _Trial:
     """One step of a few peers, together and alone, timed."""
 
     def __init__(self, task: Task, device: torch.device, batch_size: int) -> None:
-        self._update = task.local_update(device)
+        self._training = task.local_training(device)
         self._peers = min(MEASURED_PEERS_MAX, max(2, MEASURED_BYTES // (4 * task.space.size)))
         self._x = task.x_train[:batch_size].to(device)
         self._y = task.dataset.y_train[:batch_size].to(device)
         self._model = task.initial().to(device)
-        self._lr = torch.tensor(self._update.lr(0), device=device)
-        self._update.forward.module.train()
+        self._lr = torch.tensor(self._training.lr(0), device=device)
+        self._training.forward.module.train()
 
     def stacked_s(self) -> float:
         """Return the seconds of one step of all peers under vmap."""
         n = self._peers
         x, y = (part.expand(n, *part.shape) for part in (self._x, self._y))
-        state = self._update.start(self._model.repeat(n, 1))
+        state = self._training.start(self._model.repeat(n, 1))
         begin_s = time.perf_counter()
-        self._update.step_stacked(state, x, y, self._lr.expand(n))
+        self._training.step_stacked(state, x, y, self._lr.expand(n))
         return time.perf_counter() - begin_s
 
     def alone_s(self) -> float:
         """Return the seconds of one step of one peer after another."""
-        state = self._update.start(self._model)
+        state = self._training.start(self._model)
         begin_s = time.perf_counter()
         for _ in range(self._peers):
-            self._update.step(state, self._x, self._y, self._lr)
+            self._training.step(state, self._x, self._y, self._lr)
         return time.perf_counter() - begin_s

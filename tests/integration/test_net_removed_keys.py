@@ -19,7 +19,7 @@ from gossip.net.identity import Identity
 from gossip.net.peers_file import PeersFile
 from gossip.net.stream import EndOfStream
 from gossip.protocols.base import FinishedMessage
-from gossip.wire.codecs import Float32
+from gossip.wire.codecs.float32 import Float32
 from gossip.wire.messages import Welcome
 from gossip.wire.tensors import WireTensor
 from tests.network import PATIENCE_S, ByHand, Net, Peer, model

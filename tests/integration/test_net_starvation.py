@@ -16,7 +16,7 @@ from gossip.net.receiving import TURN_STEPS
 from gossip.net.standing import ARRIVALS_BURST, ARRIVALS_PER_S
 from gossip.protocols.base import FinishedMessage, Message, ModelMessage
 from gossip.wire.agreement import Agreement
-from gossip.wire.codecs import Float32
+from gossip.wire.codecs.float32 import Float32
 from gossip.wire.messages import Heartbeat, register
 from tests.network import AGREEMENT, PATIENCE_S, ByHand, Net, Peer, free_ports, model
 

@@ -16,7 +16,7 @@ from gossip.errors import PeerError
 from gossip.protocols.base import FinishedMessage, ModelMessage
 from gossip.wire import documents, frames, tensors
 from gossip.wire.agreement import Agreement, Expectation
-from gossip.wire.codecs import Float32
+from gossip.wire.codecs.float32 import Float32
 from gossip.wire.documents import Document, Envelope
 from gossip.wire.frames import Cancelled, FrameReader, Received
 from tests.strategies import wire_specs

@@ -22,7 +22,8 @@ from gossip.protocols.push.messages import PushMessage
 from gossip.settings import Choice
 from gossip.wire import frames
 from gossip.wire.agreement import Agreement, Expectation
-from gossip.wire.codecs import Float32, part_specs
+from gossip.wire.codecs.base import part_specs
+from gossip.wire.codecs.float32 import Float32
 from gossip.wire.documents import Envelope
 from gossip.wire.tensors import to_torch
 from scenarios.virtual.batched import BatchedLearning
@@ -202,7 +203,8 @@ def test_a_nodes_learner_is_told_which_part_it_merges():
         learner=learner_of(learning_task, rule),
         thread=AtOnce(),
         **dict.fromkeys(
-            ("table", "nursery", "on_timer", "on_trained", "on_event", "on_finish", "on_judged"), None
+            ("outgoing", "table", "nursery", "on_timer", "on_trained", "on_event", "on_finish", "on_judged"),
+            None,
         ),
     )
     mine = Deferred(size, own)

@@ -57,6 +57,8 @@ class Vectors:
     def __init__(self, parts: int) -> None:
         self._parts = parts
 
+    codes = remembers = False
+
     def initial(self, peer: int) -> Vector:
         return np.full(self._parts, 0.5)
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from gossip.errors import SettingError
 from gossip.protocols.base import FinishedMessage, Message, ModelMessage
-from gossip.wire.codecs import Float32
+from gossip.wire.codecs.float32 import Float32
 from gossip.wire.documents import Envelope
 from gossip.wire.frames import writer
 from scenarios.sections import NetworkSettings

@@ -87,6 +87,8 @@ class CheckedLearning:
         self._checkers = checkers
         self.peers: list[VirtualPeer] = []
 
+    codes = remembers = False
+
     def initial(self, peer: int) -> Number:
         return Number(float(peer))
 

@@ -17,7 +17,7 @@ from gossip.config import load_task
 from gossip.errors import SettingError
 from gossip.learning import in_place
 from gossip.learning.forward import Forward
-from gossip.learning.local_update import LocalUpdate, asam_perturbation, sam_perturbation
+from gossip.learning.local_training import LocalTraining, asam_perturbation, sam_perturbation
 from gossip.learning.settings import LocalSettings
 from gossip.parameters import ParameterSpace
 
@@ -47,9 +47,9 @@ def rescaled(module: nn.Sequential, factor: float) -> nn.Sequential:
     return other
 
 
-def update_of(module: nn.Module, **local: object) -> tuple[LocalUpdate, torch.Tensor]:
+def update_of(module: nn.Module, **local: object) -> tuple[LocalTraining, torch.Tensor]:
     space = ParameterSpace.of(module)
-    return LocalUpdate(Forward(module, space), LocalSettings(**local)), space.flatten_module(module)
+    return LocalTraining(Forward(module, space), LocalSettings(**local)), space.flatten_module(module)
 
 
 def loss_after_climbing(module: nn.Module, rho: float, eta: float | None) -> float:

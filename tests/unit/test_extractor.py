@@ -20,7 +20,7 @@ from gossip.learning import pretraining
 from gossip.learning.data import load
 from gossip.learning.extractor import Extracted, frozen_buffers
 from gossip.learning.forward import Forward
-from gossip.learning.local_update import LocalUpdate
+from gossip.learning.local_training import LocalTraining
 from gossip.learning.settings import (
     CyclicPartition,
     DataSettings,
@@ -81,7 +81,7 @@ def test_training_on_cached_features_is_training_through_the_extractor(name):
     learning = task(name=name, local=local)
     shard = learning.shard(2, 10)
     assert shard.x.shape == (8, 30)
-    whole = LocalUpdate(Forward(learning.module, learning.space), local)
+    whole = LocalTraining(Forward(learning.module, learning.space), local)
     raw = learning.dataset.x_train[torch.from_numpy(learning.partition(10)[2])]
     start = learning.initial() + 0.01
     through = whole.run(start, raw, shard.y, seed=0, peer="p2", round=1)

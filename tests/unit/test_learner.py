@@ -117,7 +117,9 @@ def test_s8_without_neighbours_dfedsam_is_local_sam():
     for round in range(2):
         models = round_of(group, models, np.eye(PEERS), round)
         shard = task.shard(2, PEERS)
-        alone = task.local_update().run(alone, shard.x, shard.y, seed=task.seed, peer="p2", round=round).model
+        alone = (
+            task.local_training().run(alone, shard.x, shard.y, seed=task.seed, peer="p2", round=round).model
+        )
     assert torch.equal(models[2], alone)
 
 

@@ -131,7 +131,7 @@ def test_a_network_that_has_forgotten_its_first_values_computes_as_before(model)
     assert forgetful.evaluate(task.initial()) == task.evaluate(task.initial())
     shard = task.shard(0, 1)
     trained = [
-        each.local_update().run(task.initial(), shard.x, shard.y, seed=1, peer="a", round=0).model
+        each.local_training().run(task.initial(), shard.x, shard.y, seed=1, peer="a", round=0).model
         for each in (task, forgetful)
     ]
     assert torch.equal(*trained)

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from gossip import seeding
 from gossip.learning import batches, models
 from gossip.learning.forward import Forward
-from gossip.learning.local_update import LocalUpdate
+from gossip.learning.local_training import LocalTraining
 from gossip.learning.settings import LocalSettings, ModelSettings
 from gossip.parameters import ParameterSpace
 from tests.resident import MAPPED_BYTES_MIN, peak_bytes
@@ -67,9 +67,9 @@ def samples(n: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def update_of(
     module: nn.Module, *, stochastic: bool = False, **local: object
-) -> tuple[LocalUpdate, torch.Tensor]:
+) -> tuple[LocalTraining, torch.Tensor]:
     space = ParameterSpace.of(module)
-    update = LocalUpdate(
+    update = LocalTraining(
         Forward(module, space), LocalSettings(**local), stochastic=stochastic, batch_min=2, loss=cross_entropy
     )
     return update, space.flatten_module(module)
@@ -82,7 +82,7 @@ def test_a_local_update_is_its_steps_one_after_the_other_bit_by_bit(make, varian
     x, y = samples(30)
     x[7] = torch.inf  # one of each epoch's mini-batches is skipped
     velocity = torch.randn(update.forward.space.trained_size, generator=torch.Generator().manual_seed(5))
-    given = velocity if update.keeps_velocity else None
+    given = {"velocity": velocity[None]} if update.settings.keep_momentum else None
     state = update.start(model, given)
     lr = torch.tensor(update.lr(0), dtype=torch.float32)
     first, losses, skipped = seeding.integer_seed(4, "dropout", peer="a", round=0), [], 0
@@ -102,25 +102,26 @@ def test_a_local_update_is_its_steps_one_after_the_other_bit_by_bit(make, varian
             seed=4,
             peer="a",
             round=0,
-            velocity=None if given is None else given.clone(),
+            rows=None if given is None else {"velocity": velocity[None].clone()},
             in_place=in_place,
         )
         assert torch.equal(trained.model, torch.cat([state.trained, state.rest]))
         assert trained.skipped == skipped > 0
-        if update.keeps_velocity:
-            assert torch.equal(trained.velocity, state.velocity)
+        assert trained.rows.keys() == state.rows.keys()
+        assert all(torch.equal(trained.rows[name], state.rows[name]) for name in state.rows)
 
 
 def test_only_in_place_is_the_callers_memory_trained() -> None:
     update, model = update_of(mlp(20), momentum=0.9, keep_momentum=True)
     x, y = samples(16)
-    velocity = torch.ones_like(model)
+    velocity = torch.ones_like(model)[None]
     before = model.clone()
-    apart = update.run(model, x, y, seed=0, peer="a", round=0, velocity=velocity)
+    apart = update.run(model, x, y, seed=0, peer="a", round=0, rows={"velocity": velocity})
     assert torch.equal(model, before)
-    assert torch.equal(velocity, torch.ones_like(model))
-    within = update.run(model, x, y, seed=0, peer="a", round=0, velocity=velocity, in_place=True)
-    assert (within.model.data_ptr(), within.velocity.data_ptr()) == (model.data_ptr(), velocity.data_ptr())
+    assert torch.equal(velocity[0], torch.ones_like(model))
+    within = update.run(model, x, y, seed=0, peer="a", round=0, rows={"velocity": velocity}, in_place=True)
+    assert within.model.data_ptr() == model.data_ptr()
+    assert within.rows["velocity"].data_ptr() == velocity.data_ptr()
     assert torch.equal(within.model, apart.model)
 
 

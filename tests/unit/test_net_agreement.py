@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from gossip.config.task import TaskSettings
@@ -10,6 +12,8 @@ from gossip.net.settings import NetSettings
 from gossip.wire.agreement import Agreement
 from gossip.wire.documents import Document, Envelope
 from gossip.wire.messages import Hello, type_of
+
+OWN = Path(__file__).parents[2] / "examples" / "extending" / "own_outgoing.py"
 
 COMMON = {
     "seed": {"seed": 1},
@@ -21,6 +25,7 @@ COMMON = {
     "protocol": {"protocol": {"kind": "push"}},
     "merge": {"merge": {"kind": "variance-corrected"}},
     "codec": {"codec": {"kind": "float16"}},
+    "outgoing": {"outgoing": {"kind": f"python:{OWN}:ClipAndNoise"}},
     "topology": {"topology": {"kind": "ring"}},
     "stop": {"stop": {"rounds": 51}},
 }
@@ -31,13 +36,7 @@ OWN_AFFAIRS = {"algorithm", "sanitise", "evaluate", "node", "net"}
 
 
 def settings_of(section: str) -> TaskSettings:
-    if section != "codec":
-        return TaskSettings.model_validate(COMMON[section])
-
-    class Float16Settings(type(TaskSettings().codec)):  # type: ignore[misc]
-        kind: str = "float16"
-
-    return TaskSettings().model_copy(update={"codec": Float16Settings()})
+    return TaskSettings.model_validate(COMMON[section])
 
 
 def agreement_of(settings: TaskSettings) -> Agreement:
@@ -56,7 +55,7 @@ def test_every_section_is_common_to_a_run_or_ones_own_affair() -> None:
     """A new section has to be put on one of the two sides, and one that is dropped from the agreement shows here."""
     assert {name.partition(".")[0] for name in COMMON} | OWN_AFFAIRS == set(TaskSettings.model_fields)
     compared = set(TaskSettings().agreement())
-    for written in ("data.class_subset", "data.test_from_train"):
+    for written in ("data.class_subset", "data.test_from_train", "outgoing"):
         compared |= set(settings_of(written).agreement())
     assert compared == set(COMMON)
 

@@ -18,7 +18,7 @@ from torch import nn
 from gossip.errors import ProtocolMisuse, SettingError
 from gossip.learner import Learner
 from gossip.learning.divergence import Watch, rms_of
-from gossip.learning.local_update import PADDING
+from gossip.learning.local_training import PADDING
 from gossip.learning.settings import (
     DataSettings,
     DirichletPartition,
@@ -241,15 +241,6 @@ def test_the_momentum_is_the_peers_whatever_model_it_is_handed_and_ends_with_its
         assert_close(learning.vector(handle), model)
     alone = learners(task)[0].train(starts[1], round=1).model
     assert not torch.allclose(second, alone, atol=1e-4)
-
-
-@pytest.mark.parametrize(("method", "holds"), [("linear-stack", True), ("vmap", True), ("loop", False)])
-def test_momentum_buffers_of_all_peers_lie_together_only_where_peers_are_trained_together(
-    folder, method, holds
-):
-    learning = batched(task_of(folder, momentum=0.9, keep_momentum=True), method)
-    assert (learning._velocities is not None) == holds
-    assert batched(task_of(folder, momentum=0.9), method)._velocities is None
 
 
 @pytest.mark.parametrize("method", ["linear-stack", "vmap"])

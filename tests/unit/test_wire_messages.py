@@ -14,7 +14,7 @@ from gossip.errors import PeerError, ProtocolMisuse
 from gossip.protocols.base import FinishedMessage, Message, ModelMessage
 from gossip.wire import documents, frames
 from gossip.wire.agreement import Agreement, Expectation
-from gossip.wire.codecs import Float32
+from gossip.wire.codecs.float32 import Float32
 from gossip.wire.documents import DocumentWriter, Envelope
 from gossip.wire.messages import Goodbye, Hello, register, type_of
 from gossip.wire.tensors import TensorSpec, from_torch

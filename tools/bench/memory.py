@@ -202,7 +202,7 @@ def _local_peak_mb(variant: dict[str, Any], steps: int) -> float:
         folder=Path(),
     )
     shard = task.shard(0, 1)
-    task.local_update().run(task.initial(), shard.x, shard.y, seed=1, peer="a", round=0)
+    task.local_training().run(task.initial(), shard.x, shard.y, seed=1, peer="a", round=0)
     return peak_bytes(os.getpid()) / 1e6
 
 

@@ -35,7 +35,7 @@ from learning import WORKLOADS, plain_loop
 
 from gossip.learning.task import Task
 from gossip.protocols import Rounds, RoundsSettings
-from gossip.wire.codecs import Float32
+from gossip.wire.codecs.float32 import Float32
 from scenarios import scenario as scenario_files
 from scenarios.engines.averages import load_task
 from scenarios.engines.virtual import VirtualRun, quiet_collector

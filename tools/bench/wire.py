@@ -44,7 +44,7 @@ from gossip.net.settings import NetSettings
 from gossip.net.tls import TlsContexts
 from gossip.protocols.base import FinishedMessage, Message, ModelMessage
 from gossip.telemetry.accounting import Accounting
-from gossip.wire.codecs import Float32
+from gossip.wire.codecs.float32 import Float32
 from gossip.wire.documents import Envelope
 from gossip.wire.frames import FrameReader, writer
 

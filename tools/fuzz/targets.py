@@ -29,11 +29,12 @@ from gossip.protocols.push.messages import PushMessage
 from gossip.storage.checkpoints import Belongs, Checkpoint, decode, encode
 from gossip.storage.run_record import RunRecord, read_lines
 from gossip.wire.agreement import Agreement, Expectation
-from gossip.wire.codecs import Codec, Float32, part_specs
+from gossip.wire.codecs.base import Codec, part_specs
+from gossip.wire.codecs.float32 import Float32
+from gossip.wire.codecs.settings import CODECS
 from gossip.wire.documents import DocumentWriter, Envelope, read_head, read_small
 from gossip.wire.frames import CHUNK_BYTES_MAX, FrameReader, Received, writer
 from gossip.wire.messages import Goodbye, Heartbeat, Hello, Welcome
-from gossip.wire.settings import CODECS
 from gossip.wire.tensors import TensorSpec, WireTensor
 
 LEARNED = 24

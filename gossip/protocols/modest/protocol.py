@@ -40,6 +40,7 @@ from gossip.protocols.modest.core import Core
 from gossip.protocols.modest.ending import FINAL, Ending
 from gossip.protocols.modest.membership import FETCH, REFRESH, Membership
 from gossip.protocols.modest.messages import (
+    MESSAGES,
     AckMessage,
     AggregateMessage,
     BulkMessage,
@@ -68,6 +69,7 @@ class Modest(Protocol):
         state: what `snapshot` returned before a restart.
     """
 
+    messages: ClassVar[tuple[type[Message], ...]] = (*MESSAGES, FinishedMessage)
     everybody: ClassVar[bool] = True
     server: ClassVar[int | None] = None
     """The place of a fixed aggregator among the peers, or None: aggregators are drawn."""

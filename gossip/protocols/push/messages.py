@@ -29,5 +29,10 @@ class PushMessage(Message):
         """Return the part that has come, None for all."""
         return None if self.parts == 1 else Part(self.part, self.parts)
 
+    @property
+    def number(self) -> int:
+        """Return another number for each part; two pushes of one update are the same model."""
+        return self.round * self.parts + self.part
+
 
 MESSAGES: tuple[type[Message], ...] = (PushMessage,)

@@ -48,7 +48,7 @@ from gossip.protocols.base import (
 )
 from gossip.protocols.push.ages import AGE_MAX
 from gossip.protocols.push.merge_update import MergeUpdate
-from gossip.protocols.push.messages import PushMessage
+from gossip.protocols.push.messages import MESSAGES, PushMessage
 from gossip.protocols.push.neighbourhood import Neighbourhood
 from gossip.protocols.push.saved import Fields, Saved
 from gossip.protocols.push.settings import PushSettings
@@ -74,6 +74,7 @@ class Push(Protocol):
         "update-merge": UpdateMerge,
         "random-walk": RandomWalk,
     }
+    messages: ClassVar[tuple[type[Message], ...]] = (*MESSAGES, FinishedMessage)
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What happens between exchanges: SGD, heavy-ball momentum and SAM as pure functions of vectors.
+"""What happens between exchanges, to one model [T] or a stack of them [n, T]: gradients, SAM, steps, mini-batches.
 
 One step of DFedSAM's local loop (Shi et al., ICML 2023; SAM: Foret et al., ICLR 2021), at the point y with
 mini-batch ξ:
@@ -7,8 +7,7 @@ mini-batch ξ:
     δ  = ρ · g / (‖g‖₂ + 1e-12)         one norm over all trained slots; or, adaptive, see below
     g~ = ∇F(y + δ; ξ)                   the same mini-batch and dropout mask; ρ = 0: g~ = g, no second pass
     g~ ← clip(g~) + weight_decay · y
-    v  ← μ v + g~
-    y  ← y − η v                        at y, not at y + δ
+    y  ← what `[local] optimizer` makes of g~ (`gossip.learning.updates`), at y, not at y + δ
 
 Adaptive SAM (Kwon et al., ICML 2021, element-wise, p = 2). A ball around y is no measure of flatness: a network whose
 one layer is made a times larger and whose next a times smaller computes the same, and has other losses within the same
@@ -25,16 +24,18 @@ takes over only the columns of its own classes; its columns for the others come 
 al. 2019; Bristle, Verbraeken et al. 2021).
 
 The step has one definition, for one model [T] or a stack of them [n, T]; only the way to the gradient differs. A
-node takes it with autograd, which is the faster for one model (`LocalUpdate.step`); simulations take the gradients of
-a whole stack with `torch.func` under `vmap`, or with a function of their own (`LocalUpdate.step_stacked`). A whole
-local update of one model takes the same steps in the model's own memory, without a different bit (`in_place`).
+node takes it with autograd, which is the faster for one model (`LocalTraining.step`); simulations take the gradients of
+a whole stack with `torch.func` under `vmap`, or with a function of their own (`LocalTraining.step_stacked`). A whole
+local update of one model by heavy-ball steps takes them in the model's own memory, without a different bit
+(`in_place`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeAlias
+from typing import Protocol as StructuralType
 
 import torch
 from torch import Tensor
@@ -45,7 +46,10 @@ from gossip.learning import batches
 from gossip.learning.forward import Forward
 from gossip.learning.in_place import NORM_FLOOR, Done, InPlaceTraining, norm_of, reseed
 from gossip.learning.output_layer import OutputLayer
+from gossip.learning.schedules import learning_rate
 from gossip.learning.settings import LocalSettings
+from gossip.learning.updates.base import LocalUpdate, Occasion
+from gossip.stages import State
 
 Gradient: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 """(trained, rest, x, y) -> (gradient, mean loss, rest after the pass); for a stack, all with a leading axis n."""
@@ -59,7 +63,8 @@ class LocalState(NamedTuple):
 
     trained: Tensor  # (T,) learned and private slots
     rest: Tensor  # (P - T,) statistics, counters
-    velocity: Tensor  # (T,) heavy-ball buffer v, or (0,) without momentum
+    rows: State
+    """What the update remembers, each (1, length); (n, length) of a stack."""
 
 
 class StepResult(NamedTuple):
@@ -85,16 +90,16 @@ class Trained:
     steps: int
     skipped: int
     """Mini-batches whose gradient was not finite: the model stayed as it was."""
-    velocity: Tensor | None = None  # (T,)
-    """The heavy-ball buffer at the end, where it is kept for the next local update."""
+    rows: State = field(default_factory=dict)
+    """What the update remembers at the end, each (1, length)."""
 
     def figures(self) -> Trained:
         """Return the same without the vectors, which are large: the model is empty."""
-        return replace(self, model=torch.empty(0), velocity=None)
+        return replace(self, model=torch.empty(0), rows={})
 
 
-class LocalUpdate:
-    """The local update of `[local]` for one network.
+class LocalTraining:
+    """The local updates of `[local]` for one network.
 
     Args:
         forward: the network as a function of its vector.
@@ -102,6 +107,7 @@ class LocalUpdate:
         stochastic: whether the network draws random numbers (dropout); each step is then seeded.
         batch_min: smallest mini-batch that the network can train on (2 with BatchNorm).
         loss: ``loss(logits (b, classes), y (b,)) -> ()``, the mini-batch's mean.
+        rounds: how many the run has, for schedules that end with it.
     """
 
     def __init__(
@@ -112,7 +118,10 @@ class LocalUpdate:
         stochastic: bool = False,
         batch_min: int = 1,
         loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
+        rounds: int | None = None,
     ) -> None:
+        self.update: LocalUpdate = settings.optimizer.load()(settings.optimizer, settings)
+        self.rounds = rounds
         self.forward = forward
         self.settings = settings
         self.stochastic = stochastic
@@ -124,25 +133,45 @@ class LocalUpdate:
         self._by_transform = self._transform_gradient()
         self._by_vmap: Gradient = torch.func.vmap(self._by_transform)
 
-    @property
-    def keeps_velocity(self) -> bool:
-        """Whether the momentum buffer lives on from one local update to the next."""
-        return bool(self.settings.momentum) and self.settings.keep_momentum
+    def rows(self, peers: int = 1, *, device: torch.device | str = "cpu") -> State:
+        """Return what `peers` remember before their first update: zeros."""
+        return {
+            name: torch.zeros(peers, row.length, device=device)
+            for name, row in self.update.rows(self.forward.space).items()
+        }
 
-    def start(self, model: Tensor, velocity: Tensor | None = None) -> LocalState:
-        """Return the state at the beginning of a round for `model` [P] or [n, P].
+    def start(
+        self, model: Tensor, rows: State | None = None, *, rounds: Sequence[int] | None = None
+    ) -> LocalState:
+        """Return the state at the beginning of a local update of `model` [P] or [n, P].
 
-        The momentum buffer is new, unless one is given: [T] or [n, T].
+        `rows` are what the update remembers, (1, …) or (n, …), zeros by default; `rounds` the rounds, 0 by default.
         """
         split = self.forward.space.trained_size
         trained = model[..., :split]
-        if velocity is None:
-            velocity = torch.zeros_like(trained) if self.settings.momentum else trained[..., :0]
-        return LocalState(trained, model[..., split:], velocity)
+        stack = trained if trained.dim() == 2 else trained[None]
+        rows = self.rows(len(stack), device=model.device) if rows is None else rows
+        if rows:
+            occasion = self.occasion(rounds or [0] * len(stack), model.device)
+            rows = self.update.begin(stack, rows, occasion)
+        return LocalState(trained, model[..., split:], rows)
+
+    def occasion(self, rounds: Sequence[int], device: torch.device | str = "cpu") -> Occasion:
+        """Return when the local updates of a stack are."""
+        return Occasion(
+            torch.tensor(rounds, dtype=torch.float32, device=device)[:, None],
+            torch.tensor([self.lr(round) for round in rounds], dtype=torch.float32, device=device)[:, None],
+        )
+
+    def end(self, trained: Tensor, rows: State, occasion: Occasion, steps: Tensor) -> tuple[Tensor, State]:
+        """Return what is handed on of the trained slots (n, T), and what the update remembers; `steps` (n, 1) done."""
+        if not rows and type(self.update).end is LocalUpdate.end:
+            return trained, rows
+        return self.update.end(trained, rows, occasion, steps)
 
     def lr(self, round: int) -> float:
-        """Return the step size η of `round`: lr · lr_decay^round."""
-        return self.settings.lr * self.settings.lr_decay**round
+        """Return the step size η of `round`, by the schedule of `[local]`."""
+        return learning_rate(self.settings, round, self.rounds)
 
     def step(
         self, state: LocalState, x: Tensor, y: Tensor, lr: Tensor, *, seed: int | None = None
@@ -152,10 +181,6 @@ class LocalUpdate:
         `seed` fixes what the network draws (both passes of SAM draw the same); `None`: it draws nothing.
         """
         return self._step(self._by_autograd, state, x, y, lr, seed)
-
-    def step_functional(self, state: LocalState, x: Tensor, y: Tensor, lr: Tensor) -> StepResult:
-        """Do the same step with `torch.func` gradients, to be wrapped in `vmap` over (peers, …)."""
-        return self._step(self._by_transform, state, x, y, lr, None)
 
     def step_stacked(
         self, state: LocalState, x: Tensor, y: Tensor, lr: Tensor, *, gradient: Gradient | None = None
@@ -177,22 +202,22 @@ class LocalUpdate:
         seed: int,
         peer: str,
         round: int,
-        velocity: Tensor | None = None,
+        rows: State | None = None,
         in_place: bool = False,
     ) -> Trained:
         """Train `model` [P] on a shard for one round; a pure function of its arguments.
 
         `x` (n, *input_shape) and `y` (n,) are the shard; batch order and dropout depend on
-        (seed, peer, round, step) only. `velocity` [T] is what the last local update left, where it is kept. With
+        (seed, peer, round, step) only. `rows`, each (1, length), are what the update remembers. With
         `in_place` the memory of both is the caller's no more: the outcome may lie there.
         """
         before = model
         if not in_place or self.layer is not None:
             model = model.clone()
-            velocity = None if velocity is None else velocity.clone()
-        training = InPlaceTraining(self.forward, self.settings, self.loss, model, velocity)
-        del velocity
-        lr = torch.tensor(self.lr(round), dtype=torch.float32, device=model.device)
+            rows = None if rows is None else {name: row.clone() for name, row in rows.items()}
+        state = self.start(model, rows, rounds=[round])
+        del rows
+        steps: _Steps = (_InPlace if self.update.heavy_ball else _Functional)(self, model, state, round)
         seed_first = (
             seeding.integer_seed(seed, "dropout", peer=peer, round=round) if self.stochastic else None
         )
@@ -212,13 +237,23 @@ class LocalUpdate:
                     torch.split(xs, sizes_now), torch.split(ys, sizes_now), strict=True
                 ):
                     step_seed = None if seed_first is None else (seed_first + len(sizes)) % 2**63
-                    done.append(training.step(x_batch, y_batch, lr, seed=step_seed))
+                    done.append(steps.step(x_batch, y_batch, step_seed))
                     sizes.append(len(y_batch))
+        state = steps.state
+        del steps
+        applied = torch.tensor([[float(sum(step.applied for step in done))]], device=model.device)
+        trained, kept = self.end(
+            state.trained[None], state.rows, self.occasion([round], model.device), applied
+        )
+        split = self.forward.space.trained_size
+        trained = trained[0]
         if self.layer is not None:
-            split = self.forward.space.trained_size
-            model[:split] = self.consolidated(before, model[:split], self.layer.familiar(y))
-        velocity = training.velocity if self.keeps_velocity else None
-        return _summary(model, done, sizes, round=round, velocity=velocity)
+            trained = self.consolidated(before, trained, self.layer.familiar(y))
+        if trained.data_ptr() != model.data_ptr():
+            model[:split] = trained
+        if state.rest.data_ptr() != model[split:].data_ptr():
+            model[split:] = state.rest
+        return _summary(model, done, sizes, round=round, rows=kept)
 
     def consolidated(self, before: Tensor, trained: Tensor, familiar: Tensor) -> Tensor:
         """Return the trained slots (…, T) with the columns of foreign classes as in the models `before` (…, P).
@@ -232,33 +267,22 @@ class LocalUpdate:
     def _step(
         self, gradient: Gradient, state: LocalState, x: Tensor, y: Tensor, lr: Tensor, seed: int | None
     ) -> StepResult:
-        trained, rest, velocity = state
-        settings = self.settings
-        reseed(seed, trained)
-        g, loss, rest_after = gradient(trained, rest, x, y)
-        if settings.sam_rho:
-            reseed(seed, trained)  # the same dropout mask as in the first pass
-            # The second pass' statistics are dropped: they were measured at perturbed weights.
-            g, _, _ = gradient(trained + perturbation(settings, g, trained), rest, x, y)
-        norm = norm_of(g)
-        applied = norm < torch.inf  # false for NaN, too
-        if settings.clip_norm is not None:
-            g = g * torch.clamp(settings.clip_norm / (norm + NORM_FLOOR), max=1.0)
-        if settings.weight_decay:
-            g = torch.add(g, trained, alpha=settings.weight_decay)
-        if settings.momentum:
-            g = torch.add(g, velocity, alpha=settings.momentum)
-        stacked = trained.dim() == 2
-        moved = torch.addcmul(trained, g, lr.unsqueeze(1) if stacked else lr, value=-1)
+        stacked = state.trained.dim() == 2
+        batch = _Batch(self, gradient, state.rest, x, y, seed, stacked)
+        models = state.trained if stacked else state.trained[None]
+        moved, rows = self.update.step(batch, models, state.rows, lr.reshape(-1, 1))
+        applied, rest = batch.applied, batch.rest_after
         # A stack is seldom anything but finite; where asking is cheap, that saves a pass over it.
-        if not (stacked and not trained.is_cuda and bool(applied.all())):
-            moved = torch.where(applied, moved, trained)
-            g = torch.where(applied, g, velocity) if settings.momentum else g
-            rest_after = torch.where(applied, rest_after, rest) if self.forward.updates_rest else rest
-        velocity = g if settings.momentum else velocity
-        return StepResult(
-            LocalState(moved, rest_after, velocity), loss, applied.squeeze(1) if stacked else applied
-        )
+        if not (stacked and not moved.is_cuda and bool(applied.all())):
+            moved = torch.where(applied, moved, models)
+            rows = {
+                name: row if row is state.rows[name] else torch.where(applied, row, state.rows[name])
+                for name, row in rows.items()
+            }
+            rest = torch.where(applied, rest, state.rest) if self.forward.updates_rest else state.rest
+        if not stacked:
+            moved, applied = moved[0], applied.reshape(1)
+        return StepResult(LocalState(moved, rest, rows), batch.loss, applied.squeeze(-1))
 
     def _loss(self, trained: Tensor, rest: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         logits, rest = self.forward.with_updates(trained, rest, x)
@@ -280,6 +304,86 @@ class LocalUpdate:
             return g, loss, rest
 
         return gradient
+
+
+class _Batch:
+    """A mini-batch as the update sees it: a way from models to gradients, with SAM, clipping and weight decay."""
+
+    def __init__(
+        self,
+        training: LocalTraining,
+        gradient: Gradient,
+        rest: Tensor,
+        x: Tensor,
+        y: Tensor,
+        seed: int | None,
+        stacked: bool,
+    ) -> None:
+        self._training = training
+        self._gradient = gradient
+        self._rest = rest
+        self._x, self._y = x, y
+        self._seed = seed
+        self._stacked = stacked
+        self.rest_after = rest
+        self.loss = rest.new_full((), torch.nan)
+        self.applied = torch.ones((), dtype=torch.bool)
+
+    def __call__(self, models: Tensor) -> Tensor:
+        """Return the gradients (n, T) at trained slots (n, T); notes loss, statistics, and whether all are finite."""
+        settings = self._training.settings
+        point = models if self._stacked else models[0]
+        reseed(self._seed, point)
+        g, self.loss, self.rest_after = self._gradient(point, self._rest, self._x, self._y)
+        if settings.sam_rho:
+            reseed(self._seed, point)  # the same dropout mask as in the first pass
+            # The second pass' statistics are dropped: they were measured at perturbed weights.
+            g, _, _ = self._gradient(point + perturbation(settings, g, point), self._rest, self._x, self._y)
+        norm = norm_of(g)
+        self.applied = norm < torch.inf  # false for NaN, too
+        if settings.clip_norm is not None:
+            g = g * torch.clamp(settings.clip_norm / (norm + NORM_FLOOR), max=1.0)
+        if settings.weight_decay and not self._training.update.decays_weights:
+            g = torch.add(g, point, alpha=settings.weight_decay)
+        return g if self._stacked else g[None]
+
+
+class _Steps(StructuralType):
+    """The steps of one local update of one model."""
+
+    state: LocalState
+
+    def step(self, x: Tensor, y: Tensor, seed: int | None) -> Done:
+        """Do one step on one mini-batch."""
+
+
+class _InPlace:
+    """Heavy-ball steps where the model lies."""
+
+    def __init__(self, training: LocalTraining, model: Tensor, state: LocalState, round: int) -> None:
+        self.state = state
+        velocity = state.rows["velocity"][0] if "velocity" in state.rows else None
+        self._training = InPlaceTraining(training.forward, training.settings, training.loss, model, velocity)
+        self._lr = torch.tensor(training.lr(round), dtype=torch.float32, device=model.device)
+
+    def step(self, x: Tensor, y: Tensor, seed: int | None) -> Done:
+        """Do one step on one mini-batch."""
+        return self._training.step(x, y, self._lr, seed=seed)
+
+
+class _Functional:
+    """The steps of any update, each into memory of its own."""
+
+    def __init__(self, training: LocalTraining, model: Tensor, state: LocalState, round: int) -> None:
+        self.state = state
+        self._training = training
+        self._lr = torch.tensor(training.lr(round), dtype=torch.float32, device=model.device)
+
+    def step(self, x: Tensor, y: Tensor, seed: int | None) -> Done:
+        """Do one step on one mini-batch."""
+        result = self._training.step(self.state, x, y, self._lr, seed=seed)
+        self.state = result.state
+        return Done(float(result.loss), bool(result.applied))
 
 
 def sam_perturbation(g: Tensor, rho: float) -> Tensor:
@@ -308,9 +412,7 @@ def _devices(tensor: Tensor) -> list[torch.device]:
     return [tensor.device] if tensor.is_cuda else []
 
 
-def _summary(
-    model: Tensor, done: list[Done], sizes: list[int], *, round: int, velocity: Tensor | None
-) -> Trained:
+def _summary(model: Tensor, done: list[Done], sizes: list[int], *, round: int, rows: State) -> Trained:
     applied = torch.tensor([step.applied for step in done])
     losses = torch.tensor([step.loss for step in done], dtype=torch.float64).where(applied, 0.0)
     weights = torch.tensor(sizes) * applied
@@ -323,5 +425,5 @@ def _summary(
         samples=samples,
         steps=len(sizes),
         skipped=len(sizes) - int(applied.sum()),
-        velocity=velocity,
+        rows=rows,
     )

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from gossip.learning import batches, models
 from gossip.learning.forward import Forward
-from gossip.learning.local_update import LocalState, LocalUpdate, sam_perturbation
+from gossip.learning.local_training import LocalState, LocalTraining, sam_perturbation
 from gossip.learning.settings import LocalSettings, ModelSettings
 from gossip.parameters import ParameterSpace, Role
 
@@ -41,10 +41,10 @@ def build(name: str = "mlp", shape: tuple[int, ...] = (1, 8, 8)) -> nn.Module:
     return models.build(ModelSettings(name=name), shape, 10, seed=1, folder=Path())
 
 
-def update_of(module: nn.Module, loss=cross_entropy, **keywords) -> tuple[LocalUpdate, torch.Tensor]:
+def update_of(module: nn.Module, loss=cross_entropy, **keywords) -> tuple[LocalTraining, torch.Tensor]:
     options = {key: keywords.pop(key) for key in ("stochastic", "batch_min") if key in keywords}
     space = ParameterSpace.of(module)
-    update = LocalUpdate(Forward(module, space), LocalSettings(**keywords), loss=loss, **options)
+    update = LocalTraining(Forward(module, space), LocalSettings(**keywords), loss=loss, **options)
     return update, space.flatten_module(module)
 
 
@@ -164,7 +164,7 @@ def test_s7_a_step_has_that_many_passes_and_counts_one_batch(rho, passes):
     handle.remove()
     assert (len(forwards), _Counted.backwards) == (passes, passes)
     space = update.forward.space
-    tensors = space.unflatten(torch.cat(state))
+    tensors = space.unflatten(torch.cat([state.trained, state.rest]))
     assert tensors["2.num_batches_tracked"] == 1
     # Statistics are those of one plain pass at the unperturbed weights.
     plain = copy.deepcopy(module).train()
@@ -186,18 +186,18 @@ def test_clipping_weight_decay_and_momentum_act_on_the_sam_gradient_in_this_orde
     x = torch.zeros(1)
     state = update.step(update.start(w), x, x, LR).state
     # δ = 5·w/5 = w, g~ = 2w, clipped to w/5, plus 0.1·w.
-    assert torch.allclose(state.velocity, 0.3 * w)
+    assert torch.allclose(state.rows["velocity"][0], 0.3 * w)
     assert torch.allclose(state.trained, w - 0.1 * 0.3 * w)
     second = update.step(state, x, x, LR).state
     y = state.trained
-    assert torch.allclose(second.velocity, 0.5 * 0.3 * w + y / y.norm() + 0.1 * y)
+    assert torch.allclose(second.rows["velocity"][0], 0.5 * 0.3 * w + y / y.norm() + 0.1 * y)
 
 
 def test_frozen_slots_are_neither_moved_nor_in_the_norm_and_private_ones_are_trained():
     module = build()
     module[1].weight.requires_grad_(False)
     space = ParameterSpace.of(module, roles={"3.bias": "private"})
-    update = LocalUpdate(Forward(module, space), LocalSettings(sam_rho=0.1))
+    update = LocalTraining(Forward(module, space), LocalSettings(sam_rho=0.1))
     model = space.flatten_module(module)
     x, y = samples(16, 1, 8, 8)
     frozen = module[1].weight.clone()
@@ -212,6 +212,14 @@ def test_frozen_slots_are_neither_moved_nor_in_the_norm_and_private_ones_are_tra
 # --- one definition, two ways to run it ------------------------------------------------------------
 
 
+def stacked(states: list[LocalState]) -> LocalState:
+    return LocalState(
+        torch.stack([state.trained for state in states]),
+        torch.stack([state.rest for state in states]),
+        {name: torch.cat([state.rows[name] for state in states]) for name in states[0].rows},
+    )
+
+
 def assert_batched_equals_single(module: nn.Module, variant: dict, steps: int = 5, peers: int = 3) -> None:
     update, model = update_of(module, **variant)
     module.train()
@@ -222,17 +230,18 @@ def assert_batched_equals_single(module: nn.Module, variant: dict, steps: int = 
     single = list(starts)
     for s in range(steps):
         single = [update.step(state, *data[s][k], LR).state for k, state in enumerate(single)]
-    batched = LocalState(*(torch.stack(parts) for parts in zip(*starts, strict=True)))
-    step = torch.vmap(update.step_functional, in_dims=(0, 0, 0, None))
+    batched = stacked(starts)
     for s in range(steps):
         x, y = (torch.stack(parts) for parts in zip(*data[s], strict=True))
-        result = step(batched, x, y, LR)
+        result = update.step_stacked(batched, x, y, LR.expand(peers))
         assert result.applied.all()
         batched = result.state
     for k, state in enumerate(single):
-        for one, many in zip(state, batched, strict=True):
+        pairs = [(state.trained, batched.trained[k]), (state.rest, batched.rest[k])]
+        pairs += [(row[0], batched.rows[name][k]) for name, row in state.rows.items()]
+        for one, many in pairs:
             scale = float(one.abs().max()) if one.numel() else 1.0
-            assert torch.allclose(one, many[k], rtol=1e-5, atol=1e-5 * scale)
+            assert torch.allclose(one, many, rtol=1e-5, atol=1e-5 * scale)
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
@@ -249,9 +258,8 @@ def test_the_step_size_may_differ_between_batched_peers():
     update, model = update_of(build("logistic"))
     x, y = samples(8, 1, 8, 8)
     state = update.start(model)
-    both = LocalState(*(torch.stack([part, part]) for part in state))
     rates = torch.tensor([0.1, 0.2])
-    result = torch.vmap(update.step_functional, in_dims=(0, None, None, 0))(both, x, y, rates)
+    result = update.step_stacked(stacked([state, state]), x.expand(2, *x.shape), y.expand(2, *y.shape), rates)
     for k, lr in enumerate(rates):
         assert torch.allclose(result.state.trained[k], update.step(state, x, y, lr).state.trained, atol=1e-6)
 

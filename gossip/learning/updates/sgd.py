@@ -1,0 +1,37 @@
+"""Stochastic gradient descent, with heavy-ball momentum (Polyak 1964) where `[local] momentum` is set.
+
+v ← μ v + g        v = 0 at the begin of a local update, unless `keep_momentum`
+y ← y − η v
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from gossip.learning.updates.base import GradientAt, LocalUpdate
+from gossip.parameters import ParameterSpace
+from gossip.stages import Rows, State
+
+
+class Sgd(LocalUpdate):
+    """Plain steps against the gradient, or against its momentum."""
+
+    heavy_ball: ClassVar[bool] = True
+
+    def rows(self, space: ParameterSpace) -> Mapping[str, Rows]:
+        """Return the velocity v, where there is momentum."""
+        if not self.local.momentum:
+            return {}
+        return {"velocity": Rows(space.trained_size, kept=self.local.keep_momentum)}
+
+    def step(self, gradient: GradientAt, models: Tensor, state: State, lr: Tensor) -> tuple[Tensor, State]:
+        """Return models and velocity after one step."""
+        moved = gradient(models)
+        if self.local.momentum:
+            moved = torch.add(moved, state["velocity"], alpha=self.local.momentum)
+            state = {**state, "velocity": moved}
+        return torch.addcmul(models, moved, lr, value=-1), state

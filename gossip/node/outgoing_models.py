@@ -1,0 +1,60 @@
+"""What leaves a node of its models, where that is not the model as it is: shaped by `[outgoing]`, coded by `[codec]`.
+
+Both happen once per message, in the learning thread, in the order in which messages were sent: all receivers get equal
+bytes, and what an outgoing stage remembers is in order.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from gossip.draws import Draws
+from gossip.node.handles import Deferred, Pending
+from gossip.protocols.base import Message, PeerId
+
+if TYPE_CHECKING:
+    from gossip.learner import Learner
+    from gossip.node.work import LearningThread
+    from gossip.wire.codecs.base import Codec
+    from gossip.wire.tensors import WireTensor
+
+
+class OutgoingModels:
+    """Puts the tensors that travel, once they are computed, in place of models."""
+
+    def __init__(
+        self, *, codec: Codec, learner: Learner, thread: LearningThread, peer: PeerId, learned_size: int
+    ) -> None:
+        self._codec = codec
+        self._learner = learner
+        self._thread = thread
+        self._peer = peer
+        self._learned_size = learned_size
+        self._latest: tuple[Message, Message] | None = None
+
+    def coded(self, message: Message) -> Message:
+        """Return the message as it is to be sent; one that goes to many neighbours is coded once."""
+        if self._codec.exact and not self._learner.shapes_outgoing:
+            return message
+        if self._latest is not None and self._latest[0] is message:
+            return self._latest[1]
+        coded: Pending[tuple[WireTensor, ...]] = Pending()
+        sent: Message = dataclasses.replace(message, model=coded)  # type: ignore[call-arg]
+        self._latest = message, sent
+        model: Deferred = message.model  # type: ignore[attr-defined]
+        draws = Draws.of(message, seed=self._learner.task.seed, peer=self._peer)
+        piece = message.piece
+
+        def job() -> tuple[WireTensor, ...]:
+            vector = self._learner.outgoing(model.vector[: self._learned_size], draws)
+            start, stop = (0, len(vector)) if piece is None else piece.bounds(len(vector))
+            return self._codec.encode(vector[start:stop], draws)
+
+        def done(tensors: tuple[WireTensor, ...]) -> None:
+            if self._latest is not None and self._latest[1] is sent:
+                self._latest = None  # whoever keeps a message keeps its model
+            coded.set(tensors)
+
+        self._thread.submit(job, done)
+        return sent

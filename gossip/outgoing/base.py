@@ -1,0 +1,43 @@
+"""The seam of outgoing models: between training and the codec, at the sender alone."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from gossip.draws import Draws
+from gossip.stages import Stage, State
+
+
+class Outgoing(Stage):
+    """Shapes what others get to see of a model; the peer's own stays as it is.
+
+    Once per message, however many neighbours it goes to. Noise that is to protect somebody's data comes from the
+    operating system, never from `draws`, which whoever knows the run's seed can derive.
+
+    Args:
+        settings: of `[outgoing]`.
+    """
+
+    nothing: ClassVar[bool] = False
+    """It leaves models as they are, so that nobody need ask it."""
+
+    def __init__(self, settings: Any = None) -> None:
+        self.settings = settings
+
+    @abc.abstractmethod
+    def send(self, models: Tensor, state: State, draws: Sequence[Draws]) -> tuple[Tensor, State]:
+        """Return what is sent for the learned slots `models` (n, L), and what is remembered; arguments stay."""
+
+
+class AsItIs(Outgoing):
+    """The model itself."""
+
+    nothing: ClassVar[bool] = True
+
+    def send(self, models: Tensor, state: State, draws: Sequence[Draws]) -> tuple[Tensor, State]:
+        """Return `models`."""
+        return models, state

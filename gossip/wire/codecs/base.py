@@ -1,0 +1,70 @@
+"""The seam of codecs: a model's learned vector becomes one or more tensors, and a vector again at the receiver."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+
+from gossip.draws import Draws
+from gossip.protocols.base import Part
+from gossip.stages import Stage
+from gossip.wire.codecs.settings import CODECS
+from gossip.wire.tensors import PartSpecs, TensorSpec, WireTensor
+
+
+class Codec(Stage):
+    """Turns a vector of `elements` numbers into tensors and back. Both sides know how many there are, hence the specs.
+
+    Args:
+        settings: of `[codec]`.
+    """
+
+    exact: ClassVar[bool] = False
+    """``decode(encode(x))`` is x: then nothing is coded where nothing must travel."""
+    instant: ClassVar[bool] = False
+    """Encoding and decoding take no time worth a worker thread."""
+
+    def __init__(self, settings: Any = None) -> None:
+        self.settings = settings
+
+    @property
+    def name(self) -> str:
+        """What messages call it: its kind, of a user's own the class."""
+        kind = getattr(self.settings, "kind", "")
+        return kind if kind in CODECS else type(self).__name__
+
+    @abc.abstractmethod
+    def specs(self, elements: int) -> tuple[TensorSpec, ...]:
+        """Return what `elements` numbers become; fixed for ever, the receiver refuses everything else."""
+
+    @abc.abstractmethod
+    def encode(self, vector: torch.Tensor, draws: Draws) -> tuple[WireTensor, ...]:
+        """Return the tensors for `vector` (float32, (elements,)); equal vectors and draws give equal bytes."""
+
+    @abc.abstractmethod
+    def decode(self, tensors: Sequence[WireTensor]) -> torch.Tensor:
+        """Return the vector (float32, (elements,)); the tensors have the agreed specs.
+
+        Raises:
+            PeerError: "garbage", for bytes that no encoder writes.
+        """
+
+    def coded(self, vectors: torch.Tensor, draws: Sequence[Draws]) -> torch.Tensor:
+        """Return what receivers will hold of each of `vectors` (n, elements), to the bit."""
+        rows = zip(vectors, draws, strict=True)
+        return torch.stack([self.decode(self.encode(row.cpu(), drawn)) for row, drawn in rows]).to(
+            vectors.device
+        )
+
+
+def part_specs(codec: Codec, learned: int) -> PartSpecs:
+    """Return what tells the tensors of a part of a model of `learned` parameters; `ValueError` for no part of it."""
+
+    def specs(part: Part) -> tuple[TensorSpec, ...]:
+        start, stop = part.bounds(learned)
+        return codec.specs(stop - start)
+
+    return specs

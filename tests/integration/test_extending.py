@@ -1,0 +1,139 @@
+"""The six files of `examples/extending`: found by `python:FILE:NAME` in both engines and on real nodes."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import scenarios
+from gossip.config.loading import load_task
+from gossip.errors import SettingError
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "extending"
+DOORS = {
+    "merge": {"merge.kind": "own_merge.py:HalfMedian", "merge.share": 0.4},
+    "update": {"local.optimizer.kind": "own_update.py:QuasiGlobal", "local.momentum": 0.9, "local.lr": 0.02},
+    "codec": {"codec.kind": "own_codec.py:OneScaleInt8"},
+    "outgoing": {"outgoing.kind": "own_outgoing.py:ClipAndNoise", "outgoing.norm": 30.0},
+    "topology": {"topology.kind": "own_topology.py:wheel"},
+    "protocol": {"protocol.kind": "own_protocol.py:RandomPairs"},
+}
+SMALL = {
+    "scenario.algorithm": "dfedavg",
+    "scenario.peers": 5,
+    "stop.rounds": 3,
+    "local.epochs": 4,
+    "topology.kind": "full",
+}
+
+
+def settings(door: str) -> dict[str, object]:
+    own = {
+        key: f"python:{EXAMPLES / value}" if key.endswith("kind") else value
+        for key, value in DOORS[door].items()
+    }
+    return {**SMALL, **own}
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("own_*.py")), ids=lambda path: path.stem)
+def test_each_is_at_most_forty_lines_and_no_part_of_the_package(path: Path) -> None:
+    assert path.stem.removeprefix("own_") in DOORS
+    code = [line for line in path.read_text().splitlines() if line.strip()]
+    assert len(code) <= 40
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_what_a_user_brings_acts_in_the_virtual_engine_and_equal_seeds_give_equal_runs(
+    door: str, tmp_path: Path
+) -> None:
+    plain = scenarios.run("quickstart", overrides=SMALL, report=False, out=tmp_path / "plain")
+    own = scenarios.run("quickstart", overrides=settings(door), report=False, out=tmp_path / "own")
+    again = scenarios.run("quickstart", overrides=settings(door), report=False, out=tmp_path / "again")
+    assert own.summary["model_digest"] != plain.summary["model_digest"]
+    if door != "outgoing":  # whose noise is the operating system's
+        assert own.summary["model_digest"] == again.summary["model_digest"]
+    assert own.summary["accuracy"]["mean"] > 0.5
+
+
+def test_equal_settings_in_another_folder_agree_and_another_content_does_not(tmp_path: Path) -> None:
+    told = []
+    for name in ("one", "other"):
+        folder = tmp_path / name
+        folder.mkdir()
+        shutil.copy(EXAMPLES / "own_merge.py", folder)
+        (folder / "task.toml").write_text('[merge]\nkind = "python:own_merge.py:HalfMedian"\n')
+        told.append(load_task(folder / "task.toml").agreement()["merge"])
+    assert told[0] == told[1]
+    with (folder / "own_merge.py").open("a") as file:
+        file.write("# changed\n")
+    assert load_task(folder / "task.toml").agreement()["merge"] != told[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        ("python:nowhere.py:Rule", "there is no file"),
+        ("python:rule.py:Nothing", "has no function 'Nothing'"),
+        ("python:rule.py:Stranger", "is no Merge"),
+        ("python:rule.py", "write python:FILE:FUNCTION"),
+        ("python:broken.py:Rule", "fails: ZeroDivisionError"),
+    ],
+)
+def test_what_is_wrong_with_a_users_file_is_one_sentence_that_names_file_and_line(
+    kind: str, sentence: str, tmp_path: Path
+) -> None:
+    (tmp_path / "rule.py").write_text("class Stranger:\n    pass\n")
+    (tmp_path / "broken.py").write_text("1 / 0\n")
+    task = tmp_path / "task.toml"
+    task.write_text(f'seed = 1\n[merge]\nkind = "{kind}"\n')
+    with pytest.raises(SettingError) as caught:
+        load_task(task)
+    assert sentence in str(caught.value)
+    assert str(caught.value).startswith(f"{task}:2: [merge]")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_users_settings_are_checked_like_ours(tmp_path: Path) -> None:
+    shutil.copy(EXAMPLES / "own_merge.py", tmp_path)
+    task = tmp_path / "task.toml"
+    task.write_text('[merge]\nkind = "python:own_merge.py:HalfMedian"\nshare = 2.0\n')
+    with pytest.raises(SettingError, match=r"share = 2.0: must be less than or equal to 1"):
+        load_task(task)
+    task.write_text('[merge]\nkind = "python:own_merge.py:HalfMedian"\nshaer = 0.5\n')
+    with pytest.raises(SettingError, match="unknown key 'shaer'; did you mean 'share'"):
+        load_task(task)
+
+
+@pytest.mark.parametrize("doors", [("merge", "update", "codec", "outgoing", "topology"), ("protocol",)])
+def test_what_a_user_brings_acts_on_real_nodes(doors: tuple[str, ...], tmp_path: Path) -> None:
+    together = dict(SMALL)
+    for door in doors:
+        together |= {key: value for key, value in settings(door).items() if value != SMALL.get(key)}
+    result = scenarios.run(
+        "quickstart", engine="processes", overrides=together, report=False, out=tmp_path / "run"
+    )
+    assert {peer["state"] for peer in result.peers} == {"finished"}
+    assert result.summary["accuracy"]["mean"] > 0.5
+
+
+def test_a_codec_that_sends_zeros_changes_what_is_learnt_in_both_engines(tmp_path: Path) -> None:
+    (tmp_path / "zeros.py").write_text(
+        "from gossip.wire.codecs.float32 import Float32\n"
+        "class Zeros(Float32):\n"
+        "    exact = False\n"
+        "    def decode(self, tensors):\n"
+        "        return super().decode(tensors) * 0\n"
+    )
+    run = {**SMALL, "scenario.peers": 3, "stop.rounds": 2, "topology.kind": "full"}
+    zeros = {**run, "codec.kind": f"python:{tmp_path / 'zeros.py'}:Zeros"}
+    accuracies = {}
+    for engine in ("virtual", "processes"):
+        for name, chosen in (("plain", run), ("zeros", zeros)):
+            out = tmp_path / f"{engine}-{name}"
+            result = scenarios.run("quickstart", engine=engine, overrides=chosen, report=False, out=out)
+            accuracies[engine, name] = result.summary["accuracy"]["mean"]
+    assert accuracies["virtual", "zeros"] == pytest.approx(accuracies["processes", "zeros"], abs=0.01)
+    assert accuracies["virtual", "plain"] == pytest.approx(accuracies["processes", "plain"], abs=0.01)
+    assert abs(accuracies["virtual", "zeros"] - accuracies["virtual", "plain"]) > 0.02
