@@ -215,8 +215,8 @@ class LocalSettings(Settings):
     sam_rho: float = Field(
         0.0,
         ge=0,
-        description="SAM radius ρ; 0 is plain SGD. What suits hangs on model and data: 0.2 is for a small MLP on the "
-        "embedded digits",
+        description="SAM radius ρ; 0 is plain SGD. What suits hangs on model and data: 0.2 was chosen for a small "
+        "MLP on the embedded digits",
     )
     sam: Literal["standard", "adaptive"] = Field(
         "standard",
