@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scenarios.api import Result, run
+    from scenarios.tuning.search import tune
 
-__all__ = ["Result", "run"]
+__all__ = ["Result", "run", "tune"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "tune":
+        from scenarios.tuning import search
+
+        return search.tune
     if name in __all__:
         from scenarios import api
 

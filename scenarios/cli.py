@@ -6,13 +6,13 @@ import json
 import signal
 import sys
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
 from gossip.errors import ExitCode, UserError
-from scenarios.errors import FAILED, Interrupted, RunFailed
+from scenarios.errors import FAILED, Interrupted, RunFailed, interrupt
+from scenarios.tuning import commands
 
 app = typer.Typer(
     name="gossip-scenario",
@@ -90,7 +90,7 @@ def run(
     from scenarios import api, progress, tables
     from scenarios.run_folder import REPORT
 
-    signal.signal(signal.SIGTERM, _interrupted)
+    signal.signal(signal.SIGTERM, interrupt)
     try:
         result = api.run(
             scenario,
@@ -137,7 +137,7 @@ def sweep(
     from scenarios import tables
     from scenarios.engines import load_engine
 
-    signal.signal(signal.SIGTERM, _interrupted)
+    signal.signal(signal.SIGTERM, interrupt)
     load_engine(engine)
     folder = out or Path("runs") / f"sweep-{Path(scenario).stem}"
     runs = sweeping.plan(scenario, engine, axes or [], sweeping.parse_seeds(seeds), folder)
@@ -150,19 +150,31 @@ def sweep(
         tables.print_sweep(Console(), rows, folder=str(folder))
 
 
+app.command()(commands.tune)
+
+
 @app.command()
 def report(
-    folders: Annotated[list[Path], typer.Argument(help="Folders of finished runs.", metavar="DIR...")],
+    folders: Annotated[
+        list[Path], typer.Argument(help="Folders of finished runs, or one of a study.", metavar="DIR...")
+    ],
     out: Annotated[
         Path | None,
         typer.Option(help="The page; default DIR/report.html, or ./report.html for several.", metavar="FILE"),
     ] = None,
 ) -> None:
-    """Write one self-contained page about one or many runs."""
+    """Write one self-contained page about one or many runs, or about a study that tune has made."""
     from scenarios.report import write_report
     from scenarios.run_folder import REPORT
+    from scenarios.tuning.study import is_study
 
     path = out or (folders[0] / REPORT if len(folders) == 1 else Path(REPORT))
+    studies = [folder for folder in folders if is_study(folder)]
+    if studies:
+        if len(folders) > 1:
+            raise UserError(f"{studies[0]}: is a study, and has a page of its own; give it alone")
+        commands.report_study(studies[0], path)
+        return
     write_report(folders, path)
     print(path)
 
@@ -307,14 +319,12 @@ def pretrain(
         print(f"{made['features']} features, trained on {made['samples']} samples; {told}", file=sys.stderr)
 
 
-def _interrupted(number: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
-
-
 def call(argv: list[str]) -> int:
     """Run the command line and return the exit code. Errors become one sentence on standard error."""
     try:
-        code = app(args=argv or ["--help"], prog_name="gossip-scenario", standalone_mode=False)
+        code = app(
+            args=commands.spread(argv) or ["--help"], prog_name="gossip-scenario", standalone_mode=False
+        )
     except UserError as error:
         return _say(str(error), int(error.exit_code))
     except RunFailed as error:

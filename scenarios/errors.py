@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import FrameType
+from typing import NoReturn
+
 from gossip.errors import ExitCode, GossipError, UserError
 
 FAILED = 1
@@ -16,3 +19,8 @@ class Interrupted(UserError):
     """The user has stopped the run."""
 
     exit_code = ExitCode.INTERRUPTED
+
+
+def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    """Take a signal as a Ctrl-C."""
+    raise KeyboardInterrupt

@@ -99,8 +99,8 @@ def read_run(folder: Path) -> Run:
     return Run(folder, summary, peers, metrics, settings, environment, graph)
 
 
-def render(runs: Sequence[Run]) -> str:
-    """Return the page, HTML with nothing to load from elsewhere."""
+def page_environment() -> Environment:
+    """Return what renders the pages, with the filters that their templates use."""
     environment = Environment(
         loader=PackageLoader("scenarios"),
         autoescape=True,
@@ -113,6 +113,12 @@ def render(runs: Sequence[Run]) -> str:
     )
     environment.filters["seconds"] = lambda value: f"{value:.1f} s" if value < 1000 else f"{value:.0f} s"
     environment.filters["number"] = lambda value: "–" if value is None else f"{value:#.3g}"
+    environment.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
+    return environment
+
+
+def render(runs: Sequence[Run]) -> str:
+    """Return the page, HTML with nothing to load from elsewhere."""
     said = [(run.summary, tomllib.loads(run.settings)) for run in runs]
     seen = overview(said, [run.folder for run in runs])
     only = runs[0] if len(runs) == 1 else None
@@ -122,6 +128,7 @@ def render(runs: Sequence[Run]) -> str:
     comparison = compare(said)
     rows = seen.rows if len(seen.rows) <= CURVES_MAX else ()
     series = [row.series for row in rows]
+    environment = page_environment()
     return environment.get_template("report.html").render(
         runs=runs,
         only=only,

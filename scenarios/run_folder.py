@@ -60,14 +60,9 @@ class RunFolder:
                 f"--out {self.path}: holds a finished run; give --force to replace it, or another --out"
             )
         self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._lock)
-            raise SettingError(
-                f"--out {self.path}: another run is writing there; choose another folder"
-            ) from None
+        self._lock = hold(
+            self.path / _LOCK, f"--out {self.path}: another run is writing there; choose another folder"
+        )
         for entry in self.path.iterdir():
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
@@ -97,8 +92,24 @@ class RunFolder:
         _write_json(self.path / SUMMARY, summary)
 
 
-def environment() -> dict[str, Any]:
-    """Return what a reader needs to judge or repeat the run."""
+def hold(lock: Path, sentence: str) -> int:
+    """Lock a file, made if need be, and return its descriptor; closing that lets others in.
+
+    Raises:
+        SettingError: somebody else holds it; says `sentence`.
+        OSError: it cannot be made.
+    """
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise SettingError(sentence) from None
+    return descriptor
+
+
+def environment(*further: str) -> dict[str, Any]:
+    """Return what a reader needs to judge or repeat the run; `further` are packages that it used beside the usual."""
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": sys.argv,
@@ -106,7 +117,7 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "machine": platform.machine(),
         "cpu_count": os.cpu_count(),
-        "packages": {name: found for name in PACKAGES if (found := _version(name)) is not None},
+        "packages": {name: found for name in (*PACKAGES, *further) if (found := _version(name)) is not None},
     }
 
 

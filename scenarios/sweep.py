@@ -71,8 +71,8 @@ def parse_axis(argument: str) -> tuple[str, list[str]]:
     return key.strip(), values
 
 
-def parse_seeds(text: str) -> list[int]:
-    """Turn ``0-4``, ``1,5,9`` or ``0-2,7`` into numbers."""
+def parse_seeds(text: str, option: str = "--seeds") -> list[int]:
+    """Turn ``0-4``, ``1,5,9`` or ``0-2,7`` into numbers; `option` is where they were given."""
     seeds: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
@@ -80,12 +80,12 @@ def parse_seeds(text: str) -> list[int]:
             start = int(first)
             end = int(last) if dash else start
         except ValueError:
-            raise SettingError(f"--seeds {text}: must look like 0-4 or 1,5,9") from None
+            raise SettingError(f"{option} {text}: must look like 0-4 or 1,5,9") from None
         if end < start or end - start >= RUNS_MAX:
-            raise SettingError(f"--seeds {text}: {part.strip()} is no range of at most {RUNS_MAX} seeds")
+            raise SettingError(f"{option} {text}: {part.strip()} is no range of at most {RUNS_MAX} seeds")
         seeds += range(start, end + 1)
     if len(set(seeds)) != len(seeds):
-        raise SettingError(f"--seeds {text}: names a seed twice")
+        raise SettingError(f"{option} {text}: names a seed twice")
     return seeds
 
 
@@ -155,7 +155,7 @@ def carry_out(
     virtual = todo[0].engine == "virtual"
     jobs = jobs or ((os.cpu_count() or 1) if virtual else 1)
     with ProcessPoolExecutor(
-        min(jobs, len(todo)), mp_context=get_context("spawn"), initializer=_one_thread
+        min(jobs, len(todo)), mp_context=get_context("spawn"), initializer=one_thread
     ) as pool:
         futures = {pool.submit(_run, run): run for run in todo}
         try:
@@ -169,7 +169,8 @@ def carry_out(
             raise
 
 
-def _one_thread() -> None:
+def one_thread() -> None:
+    """Make the libraries of a process that has only begun compute on one core: its siblings have the others."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
 

@@ -246,6 +246,19 @@ def _sweep_table(named: Mapping[str, Sequence[str]], measured: Mapping[str, Sequ
     return table
 
 
+def short_values(params: Mapping[str, Any]) -> str:
+    """Return e.g. ``lr 0.05, gossip_steps 3``."""
+    named = zip(short_names(list(params)), params.values(), strict=True)
+    return ", ".join(f"{name} {written(value)}" for name, value in named)
+
+
+def written(value: object) -> str:
+    """Return a setting's value as one would write it; a dash where it is not set."""
+    if value is None:
+        return "–"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def _mean(measure: Mapping[str, float | None], factor: float, digits: int) -> str:
     return "--" if measure["mean"] is None else f"{factor * measure['mean']:.{digits}f}"
 
