@@ -114,10 +114,10 @@ def identified(value: Any) -> Any:
 
 
 def at(folder: Path, value: Any) -> Any:
-    """Return settings in which every ``kind = "python:FILE:NAME"`` is absolute, from `folder` on."""
+    """Return settings in which every ``kind = "python:FILE:NAME"`` is absolute, from `folder` on; in `kinds`, too."""
     if isinstance(value, Mapping):
         return {
-            key: _absolute(each, folder) if key == "kind" and is_user_code(each) else at(folder, each)
+            key: _absolute(each, folder) if key in ("kind", "kinds") else at(folder, each)
             for key, each in value.items()
         }
     if isinstance(value, list):
@@ -125,7 +125,11 @@ def at(folder: Path, value: Any) -> Any:
     return value
 
 
-def _absolute(name: str, folder: Path) -> str:
+def _absolute(name: Any, folder: Path) -> Any:
+    if isinstance(name, (list, tuple)):
+        return [_absolute(each, folder) for each in name]
+    if not is_user_code(name):
+        return at(folder, name)
     file, _, function = name.removeprefix(PREFIX).rpartition(":")
     return f"{PREFIX}{(folder / file).expanduser().resolve()}:{function}" if file else name
 
@@ -139,6 +143,21 @@ def _path_of(name: str) -> Path | None:
 def installed(group: str) -> dict[str, importlib.metadata.EntryPoint]:
     """Return what installed packages bring for a seam, by name."""
     return {entry.name: entry for entry in importlib.metadata.entry_points(group=group)}
+
+
+def load_installed(group: str, name: str, *, seam: str) -> Any:
+    """Return what the entry point `name` of `group` names.
+
+    Raises:
+        SettingError: its package cannot be imported, or has no such thing.
+    """
+    entry = installed(group)[name]
+    try:
+        return entry.load()
+    except (Exception, SystemExit) as failure:
+        raise SettingError(
+            f"{seam} '{name}' of an installed package ({entry.value}) fails: {one_line(failure)}"
+        ) from failure
 
 
 def one_line(failure: BaseException) -> str:

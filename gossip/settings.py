@@ -153,13 +153,7 @@ class Seam:
         if plugins.is_user_code(kind):
             return self._of_others(kind, plugins.thing(kind, key=f"[{self.name}] kind"))
         if self.group and kind in plugins.installed(self.group):
-            try:
-                found = plugins.installed(self.group)[kind].load()
-            except Exception as failure:
-                raise SettingError(
-                    f"{self.name} '{kind}' of an installed package fails: {plugins.one_line(failure)}"
-                ) from failure
-            return self._of_others(kind, found)
+            return self._of_others(kind, plugins.load_installed(self.group, kind, seam=self.name))
         raise SettingError(f"unknown {self.name} '{kind}'; {nearest(kind, self.kinds())}")
 
     def __contains__(self, kind: object) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from gossip import plugins
 from gossip.config import PRESETS, StopSettings, TaskSettings
 from gossip.config.graphs import build_topology
 from gossip.config.layers import COMMON_KEYS, Layer, merge_layers, origin, parse_override, read_file
@@ -248,7 +249,7 @@ def _from_value(key: str, value: Any) -> Layer:
         raise SettingError(f"override '{key}': must look like SECTION.KEY, e.g. local.lr")
     for part in reversed(parts):
         value = {part: value}
-    return Layer(value, f"override {key}")
+    return Layer(plugins.at(Path(), value), f"override {key}")
 
 
 def _refuse_task_keys(layer: Layer) -> None:

@@ -13,8 +13,11 @@ from gossip.config.cautions import cautions_of_numbers
 from gossip.config.merge_sizes import check_merges
 from gossip.config.task import TaskSettings
 from gossip.config.variants import check_variant
-from gossip.errors import SettingError
-from topologies import FAMILIES, SETTINGS, Family, Request, Topology, TopologyError
+from gossip.errors import SettingError, nearest
+from topologies import FAMILIES, KINDS, SETTINGS, Family, Request, Topology, TopologyError
+
+GROUP = "gossip.topologies"
+"""Of installed packages' entry points."""
 
 
 def build_topology(task: TaskSettings, *, names: Sequence[str], folder: Path = Path()) -> Topology:
@@ -28,7 +31,7 @@ def build_topology(task: TaskSettings, *, names: Sequence[str], folder: Path = P
     settings = task.topology
     try:
         topology = Topology(
-            _kind(settings.kind),
+            _kind(task),
             len(names),
             degree=settings.degree,
             probability=settings.probability,
@@ -49,18 +52,25 @@ def build_topology(task: TaskSettings, *, names: Sequence[str], folder: Path = P
     return topology
 
 
-def _kind(kind: str) -> str:
+def _kind(task: TaskSettings) -> str:
     """Return the name of the family that is meant; one that is not ours is registered first.
 
     What is a user's own is called by its content, for draws are seeded by the name, and files lie anywhere.
     """
-    if plugins.is_user_code(kind):
-        found = plugins.thing(kind, key="[topology] kind")
-        name = str(plugins.identified(kind))
-    elif kind not in FAMILIES and kind in plugins.installed("gossip.topologies"):
-        found, name = plugins.installed("gossip.topologies")[kind].load(), kind
-    else:
+    kind = task.topology.kind
+    installed = plugins.installed(GROUP)
+    if kind in FAMILIES:
         return kind
+    if not plugins.is_user_code(kind) and kind not in installed:
+        hint = nearest(kind, {*KINDS, *installed})
+        raise SettingError(f"{task.where('topology')} unknown topology '{kind}'; {hint}")
+    try:
+        if plugins.is_user_code(kind):
+            found, name = plugins.thing(kind, key="kind"), str(plugins.identified(kind))
+        else:
+            found, name = plugins.load_installed(GROUP, kind, seam="topology"), kind
+    except SettingError as error:
+        raise SettingError(f"{task.where('topology')} {error}") from None
     every_round = bool(getattr(found, "every_round", False))
     FAMILIES[name] = Family(_checked(found), frozenset(SETTINGS), random=True, every_round=every_round)
     return name

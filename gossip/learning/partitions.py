@@ -13,8 +13,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from gossip import plugins
 from gossip.errors import SettingError
 from gossip.learning.settings import (
+    PARTITIONS,
     CyclicPartition,
     DirichletPartition,
     IidPartition,
@@ -22,9 +24,45 @@ from gossip.learning.settings import (
     PathologicalPartition,
     ShardsPartition,
 )
+from gossip.settings import Choice
 
 Labels: TypeAlias = npt.NDArray[np.integer[Any]]
 Indices: TypeAlias = npt.NDArray[np.int64]
+
+
+def divide(labels: Labels, peers: int, choice: Choice, generator: np.random.Generator) -> list[Indices]:
+    """Divide as `choice` says, and look at what comes of it: it may be a user's own.
+
+    Raises:
+        SettingError: it cannot be done; or a user's own function fails, or returns anything but one array of whole
+            numbers from 0 to len(labels) - 1 for each peer, none empty.
+    """
+    partition = choice.load()
+    if type(choice) in PARTITIONS.ours():
+        divided: list[Indices] = partition(labels, peers, choice, generator)
+        return divided
+    try:
+        found = [np.asarray(part) for part in partition(labels, peers, choice, generator)]
+    except SettingError:
+        raise
+    except Exception as failure:
+        raise SettingError(f"partition '{choice.kind}' fails: {plugins.one_line(failure)}") from failure
+    if len(found) != peers:
+        raise SettingError(
+            f"partition '{choice.kind}' must return one array a peer: {len(found)} for {peers} peers"
+        )
+    for peer, part in enumerate(found):
+        if part.ndim != 1 or not len(part) or part.dtype.kind not in "iu":
+            raise SettingError(
+                f"partition '{choice.kind}': peer {peer}'s must be whole numbers, one or more, not {part.dtype} of "
+                f"shape {part.shape}"
+            )
+        if part.min() < 0 or part.max() >= len(labels):
+            raise SettingError(
+                f"partition '{choice.kind}': peer {peer}'s samples are {part.min()} to {part.max()}; valid: 0 to "
+                f"{len(labels) - 1}"
+            )
+    return [part.astype(np.int64) for part in found]
 
 
 def iid(labels: Labels, peers: int, settings: IidPartition, generator: np.random.Generator) -> list[Indices]:

@@ -219,7 +219,7 @@ class Task:
         if peers not in self._shards:
             choice = self.data_settings.partition
             train = self._split.train
-            divided = choice.load()(
+            divided = partitions.divide(
                 self.dataset.y_train.numpy()[train], peers, choice, seeding.generator(self.seed, "partition")
             )
             self._shards[peers] = [train[part] for part in divided]

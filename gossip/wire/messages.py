@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
-from gossip.errors import PeerError, ProtocolMisuse
+from gossip.errors import PeerError, ProtocolMisuse, SettingError
 from gossip.protocols.base import Message, Protocol
 from gossip.protocols.settings import PROTOCOLS
 
@@ -143,13 +143,18 @@ def register(message_class: M, *, transport: bool = False) -> M:
 
 
 def register_messages(protocol: type[Protocol]) -> None:
-    """Make what a protocol's peers say to each other sendable.
+    """Make what a protocol's peers say to each other sendable. It may be a user's own, whose file has changed since.
 
     Raises:
-        ProtocolMisuse: a field's type cannot travel, or another class has the kind.
+        SettingError: a field's type cannot travel, or a kind is one of ours.
     """
     for message_class in protocol.messages:
-        register(message_class)
+        if message_class.kind not in _OURS:
+            _TYPES.pop(message_class.kind, None)  # one run's; two runs of a process follow each other
+        try:
+            register(message_class)
+        except ProtocolMisuse as error:
+            raise SettingError(f"[protocol] {protocol.__name__}: {error}") from None
 
 
 def type_of(kind: str) -> MessageType | None:
@@ -245,4 +250,6 @@ def _shown(value: Any) -> str:
 for _transport in (Hello, Welcome, Heartbeat, Goodbye):
     register(_transport, transport=True)
 for _choice in PROTOCOLS.ours():
-    register_messages(_choice.model_validate({}).load())
+    for _message_class in _choice.model_validate({}).load().messages:
+        register(_message_class)
+_OURS = frozenset(_TYPES)

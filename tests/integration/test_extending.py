@@ -1,4 +1,4 @@
-"""The six files of `examples/extending`: found by `python:FILE:NAME` in both engines and on real nodes."""
+"""The files of `examples/extending`: found by `python:FILE:NAME` in both engines and on real nodes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 import scenarios
 from gossip.config.loading import load_task
 from gossip.errors import SettingError
+from scenarios.scenario import load
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "extending"
 DOORS = {
@@ -19,6 +20,8 @@ DOORS = {
     "outgoing": {"outgoing.kind": "own_outgoing.py:ClipAndNoise", "outgoing.norm": 30.0},
     "topology": {"topology.kind": "own_topology.py:wheel"},
     "protocol": {"protocol.kind": "own_protocol.py:RandomPairs"},
+    "partition": {"data.partition.kind": "own_partition.py:geometric", "data.partition.ratio": 1.2},
+    "attack": {"attack.kind": "own_attack.py:ReversedUpdate", "attack.scale": 0.5, "attack.count": 1},
 }
 SMALL = {
     "scenario.algorithm": "dfedavg",
@@ -31,7 +34,7 @@ SMALL = {
 
 def settings(door: str) -> dict[str, object]:
     own = {
-        key: f"python:{EXAMPLES / value}" if key.endswith("kind") else value
+        key: f"python:{EXAMPLES / str(value)}" if key.endswith("kind") else value
         for key, value in DOORS[door].items()
     }
     return {**SMALL, **own}
@@ -44,14 +47,21 @@ def test_each_is_at_most_forty_lines_and_no_part_of_the_package(path: Path) -> N
     assert len(code) <= 40
 
 
+@pytest.fixture(scope="module")
+def plain_digest(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What comes of the run with nothing of a user's."""
+    out = tmp_path_factory.mktemp("runs") / "plain"
+    digest: str = scenarios.run("quickstart", overrides=SMALL, report=False, out=out).summary["model_digest"]
+    return digest
+
+
 @pytest.mark.parametrize("door", DOORS)
 def test_what_a_user_brings_acts_in_the_virtual_engine_and_equal_seeds_give_equal_runs(
-    door: str, tmp_path: Path
+    door: str, tmp_path: Path, plain_digest: str
 ) -> None:
-    plain = scenarios.run("quickstart", overrides=SMALL, report=False, out=tmp_path / "plain")
     own = scenarios.run("quickstart", overrides=settings(door), report=False, out=tmp_path / "own")
     again = scenarios.run("quickstart", overrides=settings(door), report=False, out=tmp_path / "again")
-    assert own.summary["model_digest"] != plain.summary["model_digest"]
+    assert own.summary["model_digest"] != plain_digest
     if door != "outgoing":  # whose noise is the operating system's
         assert own.summary["model_digest"] == again.summary["model_digest"]
     assert own.summary["accuracy"]["mean"] > 0.5
@@ -106,7 +116,10 @@ def test_a_users_settings_are_checked_like_ours(tmp_path: Path) -> None:
         load_task(task)
 
 
-@pytest.mark.parametrize("doors", [("merge", "update", "codec", "outgoing", "topology"), ("protocol",)])
+@pytest.mark.parametrize(
+    "doors",
+    [("merge", "update", "codec", "outgoing", "topology", "partition", "attack"), ("protocol",)],
+)
 def test_what_a_user_brings_acts_on_real_nodes(doors: tuple[str, ...], tmp_path: Path) -> None:
     together = dict(SMALL)
     for door in doors:
@@ -137,3 +150,84 @@ def test_a_codec_that_sends_zeros_changes_what_is_learnt_in_both_engines(tmp_pat
     assert accuracies["virtual", "zeros"] == pytest.approx(accuracies["processes", "zeros"], abs=0.01)
     assert accuracies["virtual", "plain"] == pytest.approx(accuracies["processes", "plain"], abs=0.01)
     assert abs(accuracies["virtual", "zeros"] - accuracies["virtual", "plain"]) > 0.02
+
+
+def test_files_in_overrides_of_a_call_lie_in_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(EXAMPLES / "own_merge.py", tmp_path)
+    shutil.copy(EXAMPLES / "own_attack.py", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    scenario = load(
+        "quickstart",
+        values={
+            "merge.kind": "python:own_merge.py:HalfMedian",
+            "attack.kind": "mixed",
+            "attack.kinds": ["python:own_attack.py:ReversedUpdate"],
+            "attack.count": 1,
+        },
+    )
+    assert scenario.merge.kind == f"python:{tmp_path / 'own_merge.py'}:HalfMedian"
+    assert scenario.attack.kinds == (f"python:{tmp_path / 'own_attack.py'}:ReversedUpdate",)
+
+
+def test_files_in_a_scenario_lie_beside_it(tmp_path: Path) -> None:
+    shutil.copy(EXAMPLES / "own_attack.py", tmp_path)
+    own = "python:own_attack.py:ReversedUpdate"
+    (tmp_path / "mine.toml").write_text(
+        f'[scenario]\npeers = 4\n[attack]\nkind = "mixed"\nkinds = ["{own}"]\ncount = 1\n'
+    )
+    assert load(tmp_path / "mine.toml").attack.kinds == (
+        f"python:{tmp_path / 'own_attack.py'}:ReversedUpdate",
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ("1 / 0", "fails: ZeroDivisionError: division by zero"),
+        ("return [range(3)] * (peers - 1)", "must return one array a peer: 3 for 4 peers"),
+        ("return [range(0)] * peers", "peer 0's must be whole numbers, one or more"),
+        ("return [[0.5]] * peers", "peer 0's must be whole numbers, one or more"),
+        ("return [[10**7]] * peers", r"peer 0's samples are 10000000 to 10000000; valid: 0 to \d+"),
+        ("return [[-1]] * peers", r"peer 0's samples are -1 to -1; valid: 0 to \d+"),
+    ],
+)
+def test_a_users_partition_that_does_not_divide_is_one_sentence(
+    body: str, sentence: str, tmp_path: Path
+) -> None:
+    (tmp_path / "own.py").write_text(f"def own(labels, peers, settings, generator):\n    {body}\n")
+    values = {
+        "scenario.peers": 4,
+        "stop.rounds": 1,
+        "data.partition.kind": f"python:{tmp_path / 'own.py'}:own",
+    }
+    with pytest.raises(SettingError, match=f"partition 'python:.*own.py:own'.* {sentence}") as caught:
+        scenarios.run("quickstart", overrides=values, report=False, out=tmp_path / "run")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_topology_that_is_not_there_names_file_and_line(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('[scenario]\npeers = 4\n[topology]\nkind = "python:nowhere.py:wheel"\n')
+    with pytest.raises(SettingError, match=rf"{path}:3: \[topology\] kind = .*: there is no file"):
+        load(path)
+
+
+def test_a_protocol_whose_file_has_changed_runs_again_in_one_process(tmp_path: Path) -> None:
+    path = tmp_path / "own_protocol.py"
+    values = {**SMALL, "stop.rounds": 1, "protocol.kind": f"python:{path}:RandomPairs"}
+    digests = set()
+    for end in ("", "# changed, and not in what it does\n"):
+        path.write_text((EXAMPLES / "own_protocol.py").read_text() + end)
+        run = scenarios.run("quickstart", overrides=values, report=False, out=tmp_path / "run", force=True)
+        digests.add(run.summary["model_digest"])
+    assert len(digests) == 1
+
+
+def test_a_message_that_is_called_as_one_of_ours_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "own_protocol.py"
+    path.write_text((EXAMPLES / "own_protocol.py").read_text().replace('"pair"', '"heartbeat"', 1))
+    values = {**SMALL, "protocol.kind": f"python:{path}:RandomPairs"}
+    with pytest.raises(SettingError, match=r"\[protocol\] RandomPairs: message kind 'heartbeat'"):
+        scenarios.run("quickstart", overrides=values, report=False, out=tmp_path / "run")
