@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gossip.protocols import Contribution, Message, ModelMessage, RoundCompleted
-from gossip.protocols.rounds.protocol import KEPT_PER_SENDER_MAX, Phase, Rounds
+from gossip.protocols.rounds.inbox import KEPT_PER_SENDER_MAX
+from gossip.protocols.rounds.protocol import Phase, Rounds
 from scenarios.virtual.network import WAITING_MODELS_MAX
 from scenarios.virtual.peer import VirtualPeer
 from scenarios.virtual.simulation import Simulation
@@ -481,4 +482,4 @@ def rounds_of(peer: VirtualPeer) -> Rounds:
 def patience_s(peer: VirtualPeer) -> float:
     """Return how long the present step may last, as far as is known now."""
     protocol = rounds_of(peer)
-    return protocol._deadline_s() if protocol.waiting_for else protocol._settings.deadline_floor_s
+    return protocol._wait.deadline_s() if protocol.waiting_for else protocol._settings.deadline_floor_s

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from gossip.protocols import FinishedMessage, Message, ModelAdopted, ModelMessage, Rounds, RoundsSettings
 from gossip.protocols.rounds.catching_up import SETTLED_ROUNDS, LostTime, most_of, reached_by_most
+from gossip.protocols.rounds.inbox import KEPT_PER_SENDER_MAX
 from gossip.protocols.rounds.neighbourhood import ROWS_LOOKED_UP
-from gossip.protocols.rounds.protocol import KEPT_PER_SENDER_MAX
 from tests.simulation.lone_peer import LonePeer
 from tests.simulation.test_rounds import world_of
 from tests.simulation.world import World

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gossip.protocols import FinishedMessage, ModelMessage, Rounds, RoundsSettings
-from gossip.protocols.rounds.protocol import KEPT_PER_SENDER_MAX
+from gossip.protocols.rounds.inbox import KEPT_PER_SENDER_MAX
 from tests.simulation.lone_peer import LonePeer
 from tests.simulation.world import Ctx, Links, World, model_messages
 

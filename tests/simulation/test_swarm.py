@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gossip.protocols.rounds import protocol as rounds_module
+from gossip.protocols.rounds import inbox, waiting
 from scenarios.virtual import network as network_module
 from scenarios.virtual.connections import Connections
 from tests.simulation import swarm
@@ -55,8 +55,8 @@ def test_the_digest_does_not_depend_on_how_strings_are_hashed():
         (Connections, "stopped", lambda self, peer: None, "SilenceIsNoticed"),
         (Connections, "went_on", lambda self, peer: None, "BothEndsAgree"),
         (Connections, "died", lambda self, peer: None, "OnlyTheLivingAreTold"),
-        (rounds_module, "KEPT_PER_SENDER_MAX", 99, "QueuesAreBounded"),
-        (rounds_module, "CLOCK_S", 99.0, "WaitsEnd"),
+        (inbox, "KEPT_PER_SENDER_MAX", 99, "QueuesAreBounded"),
+        (waiting, "CLOCK_S", 99.0, "WaitsEnd"),
         (network_module, "WAITING_MODELS_MAX", 99, "QueuesAreBounded"),
     ],
 )

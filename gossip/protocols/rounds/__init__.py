@@ -1,7 +1,8 @@
 """Synchronous neighbourhood rounds: local update, then Q gossip steps with the neighbours.
 
-`protocol` the state machine · `neighbourhood` who is waited for · `sender` what is known of one of them ·
-`catching_up` who may move a peer, and how far · `patience` how long a step waits, and for whom.
+`protocol` the state machine · `neighbourhood` who is waited for · `sender` what is known of one of them · `inbox`
+which models are kept · `waiting` the wait of a step · `patience` how long it may be, and for whom · `catching_up` who
+may move a peer, and how far.
 """
 
 from gossip.protocols.rounds.protocol import Phase, Rounds

@@ -13,6 +13,17 @@ one is enough for that, since the other one may keep silent and then claim to be
 Where the graph varies, and a row is of one or two, the next row's may lie, and the next one's: so many alone would soon
 have moved everybody. But there are others to ask, all contacts, by what each has said at its turn: a peer goes no
 farther than most of those that are up have been. Who has begun again waits until most of them have spoken.
+
+What f liars among d live neighbours can do, beside sending models, which is for the merge rule to withstand:
+
+* d >= 3, f <= d/2: nothing. The peer goes where an honest neighbour has been at least, and not before an honest one
+  is far ahead. Silence can keep it from catching up where the liars and those who are as late as it are half of d.
+* d = 2, f = 1: a peer that has lost time, and hears nothing of the present step from the honest neighbour, is moved by
+  as many rounds as it could have done meanwhile, by its own fastest update; one in step with the honest one is not.
+* d = 1, f = 1: the same; and as its only neighbour, the liar is all that it hears.
+* Where the graph varies and d <= 2: a peer is moved no farther than most of its live contacts say that they have been.
+* f > d/2: it is moved to the beginning of the last round at once, and merges what the liars say.
+* Any f: a liar that claims to be far ahead is not waited for, and has each model that it sends merged in one step.
 """
 
 from __future__ import annotations
@@ -20,6 +31,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from gossip.protocols.base import Contribution
 from gossip.protocols.rounds.sender import NOTHING, Sender, Tag
 
 SETTLED_ROUNDS = 3
@@ -53,6 +65,22 @@ class Move(NamedTuple):
     """Live neighbours whose newest model is of the target or later, by name."""
     by_one_word: bool
     """Most of the neighbours do not say so, and each model counts once."""
+
+    def merged(self, in_row: Sequence[Sender]) -> tuple[float, list[Contribution]]:
+        """Return W_ii and the witnesses' newest models, weights renormalised over those that are there.
+
+        Where each counts once, it has counted then.
+        """
+        own_weight = 1.0 - sum(known.weight for known in in_row)
+        total = own_weight + sum(known.weight for known in self.witnesses)
+        received = [
+            Contribution(known.peer, known.kept[max(known.kept)], known.weight / total)
+            for known in self.witnesses
+        ]
+        if self.by_one_word:
+            for known in self.witnesses:
+                known.stood_in = True
+        return max(0.0, 1.0 - sum(each.weight for each in received)), received
 
 
 def find_move(

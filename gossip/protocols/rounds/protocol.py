@@ -24,17 +24,6 @@ What the paper leaves open, and what is done here:
   either: so the data of a machine that is too slow to be waited for are not lost to the others.
 * Nobody is finished by what others say. The last round begins with an own local update, and those who have finished
   answer slower neighbours with their final model, which stands in for theirs.
-
-What f liars among d live neighbours can do, beside sending models, which is for the merge rule to withstand:
-
-* d >= 3, f <= d/2: nothing. The peer goes where an honest neighbour has been at least, and not before an honest one
-  is far ahead. Silence can keep it from catching up where the liars and those who are as late as it are half of d.
-* d = 2, f = 1: a peer that has lost time, and hears nothing of the present step from the honest neighbour, is moved by
-  as many rounds as it could have done meanwhile, by its own fastest update; one in step with the honest one is not.
-* d = 1, f = 1: the same; and as its only neighbour, the liar is all that it hears.
-* Where the graph varies and d <= 2: a peer is moved no farther than most of its live contacts say that they have been.
-* f > d/2: it is moved to the beginning of the last round at once, and merges what the liars say.
-* Any f: a liar that claims to be far ahead is not waited for, and has each model that it sends merged in one step.
 """
 
 from __future__ import annotations
@@ -45,7 +34,6 @@ from typing import Self
 
 from gossip.protocols.base import (
     Context,
-    Contribution,
     FinishedMessage,
     Message,
     MessageRejected,
@@ -59,19 +47,11 @@ from gossip.protocols.base import (
     TimerKey,
 )
 from gossip.protocols.rounds.catching_up import LostTime, Move, enough_in_step, find_move
-from gossip.protocols.rounds.neighbourhood import ROWS_LOOKED_UP, Neighbourhood
-from gossip.protocols.rounds.patience import Patience
-from gossip.protocols.rounds.sender import NO_MODELS, NOTHING, Sender, Tag
+from gossip.protocols.rounds.inbox import Inbox
+from gossip.protocols.rounds.neighbourhood import Neighbourhood
+from gossip.protocols.rounds.sender import NOTHING, Tag
+from gossip.protocols.rounds.waiting import DEADLINE, Wait
 from gossip.protocols.settings import RoundsSettings
-
-KEPT_PER_SENDER_MAX = 2
-"""Models kept from one sender: that of the present step, and its newest, by which it says how far it is. In step with
-us it has sent no other."""
-
-DEADLINE = "deadline"
-
-CLOCK_S = 1e-6
-"""A deadline that is nearer than this has come: sums of floats do not meet exactly."""
 
 
 class Phase(Enum):
@@ -97,22 +77,20 @@ class Rounds(Protocol):
 
     __slots__ = (
         "_gossip_steps",
-        "_here",
+        "_inbox",
         "_lost",
         "_merged",
         "_model",
         "_near",
-        "_newest_round",
         "_patience",
         "_phase",
-        "_rings_s",
         "_round",
         "_rounds",
         "_settings",
         "_step",
-        "_steps_began",
         "_ticket",
         "_training_began_s",
+        "_wait",
     )
 
     def __init__(
@@ -134,14 +112,10 @@ class Rounds(Protocol):
         self._phase = Phase.READY
         self._ticket: Ticket | None = None
         self._near = Neighbourhood()
-        self._here: Tag = NOTHING
+        self._inbox = Inbox(settings, rounds=rounds, near=self._near)
+        self._wait = Wait(settings, self._near)
+        self._patience = self._wait.patience
         self._merged = False
-        self._newest_round = -1
-        self._steps_began: list[tuple[Tag, float]] = []
-        """When the latest steps began, in their order."""
-        self._patience = Patience(settings)
-        self._rings_s = 0.0
-        """When the deadline's timer rings, from the beginning of the step."""
         self._training_began_s = 0.0
         self._lost = LostTime(pace_s=pace_s, away_s=away_s)
 
@@ -215,18 +189,16 @@ class Rounds(Protocol):
                 if known is not None and known.missing:
                     known.missing = False
                     known.awaited = message.model
-                    known.newest = self._here
+                    known.newest = here = self._wait.tag
                     now_s = ctx.now()
-                    known.observe(self._here, now_s - self._patience.began_s)
+                    known.observe(here, now_s - self._patience.began_s)
                     self._near.missing -= 1
                     most_have_come = self._patience.come(now_s)
-                    if not self._near.missing:
+                    if not self._near.missing or (most_have_come and self._wait.spare(ctx)):
                         self._close_step(ctx)
-                    elif most_have_come:
-                        self._spare(ctx)
                     return
             if round != self._round or sender not in self._near.row or not 0 <= step < self._gossip_steps:
-                reason = self._reason_to_refuse(ctx, sender, message)
+                reason = self._inbox.reason_to_refuse(ctx, sender, message, round=self._round)
                 if reason is not None:
                     ctx.emit(MessageRejected(sender=sender, reason=reason))
                     return
@@ -246,14 +218,8 @@ class Rounds(Protocol):
             return
         if self._catch_up(ctx):
             return
-        left_s = self._deadline_s() - (ctx.now() - self._patience.began_s)
-        if left_s > CLOCK_S:
-            self._ring_in(ctx, left_s)
-            return
-        for known in self._near.in_row:
-            if known.missing:
-                known.suspect = True
-        self._close_step(ctx)
+        if self._wait.rang(ctx):
+            self._close_step(ctx)
 
     def on_peer(self, ctx: Context, peer: PeerId, up: bool) -> None:
         """Wait for nobody who is gone; tell somebody who came (back) where we are."""
@@ -263,7 +229,8 @@ class Rounds(Protocol):
         if not up:
             if known.missing:
                 known.suspect = True
-                self._go_on_without(ctx, known)
+                if self._wait.go_on_without(ctx, known):
+                    self._close_step(ctx)
             return
         # Nobody begins to be waited for in the middle of a step, so that coming and going costs no time; and a suspect
         # is one until it delivers something.
@@ -296,9 +263,9 @@ class Rounds(Protocol):
             self._complete_round(ctx)
             return
         self._phase = Phase.GOSSIPING
-        tag = self._here = self.tag
+        tag = self.tag
         now_s = ctx.now()
-        self._note_step_began(tag, now_s)
+        self._inbox.note_step_began(tag, now_s)
         message = ModelMessage(round=tag[0], step=step, model=self._model)
         come = 0
         for known in self._near.in_row:
@@ -316,77 +283,19 @@ class Rounds(Protocol):
                 if tag in known.kept:
                     # Otherwise it has sent later models only, and will not send this one any more.
                     known.observe(tag, 0.0)
-        self._patience.begin(now_s, counted=self._near.missing + come, come=come, after_update=step == 0)
-        if self._near.missing:
-            # Hardly any deadline is shorter than the floor, and most steps end before it: the rest is worked out then.
-            self._ring_in(ctx, self._settings.deadline_floor_s)
-            if self._patience.most_have_come:
-                self._spare(ctx)
-        else:
+        if self._wait.begin(ctx, tag, now_s=now_s, come=come):
             self._close_step(ctx)
-
-    def _spare(self, ctx: Context) -> None:
-        """Most have come: wait no more for whom the account cannot pay, and for the others no longer than it can."""
-        for known in self._near.in_row:
-            if known.missing and not self._patience.can_afford(known.arrivals(self._here)):
-                known.missing = False
-                self._near.missing -= 1
-        if not self._near.missing:
-            self._close_step(ctx)
-            return
-        waited_s = ctx.now() - self._patience.began_s
-        if self._patience.may_end_before(self._rings_s):
-            self._ring_in(ctx, max(0.0, self._deadline_s() - waited_s))
-
-    def _go_on_without(self, ctx: Context, known: Sender) -> None:
-        """Wait no more for one that will not send this step's model."""
-        if self._near.waits_no_more(known):
-            self._close_step(ctx)
-        elif self._near.missing and self._patience.lost(ctx.now()):
-            self._spare(ctx)
-
-    def _ring_in(self, ctx: Context, left_s: float) -> None:
-        self._rings_s = ctx.now() - self._patience.began_s + left_s
-        ctx.set_timer(DEADLINE, left_s)
-
-    def _deadline_s(self) -> float:
-        """Return how long this step may last, as far as is known now."""
-        counted = [known for known in self._near.in_row if not known.suspect]
-        return self._patience.deadline_s(
-            [known.arrivals(self._here) for known in counted if known.missing],
-            [known.arrivals(self._here) for known in counted],
-        )
 
     def _close_step(self, ctx: Context) -> None:
         """z_i^(q+1) = Σ_j W_ij z_j^(q) over those that came; the weight of the others goes to z_i^(q)."""
-        ctx.cancel_timer(DEADLINE)
-        self._patience.end(ctx.now())
-        if self._near.missing:
-            self._near.wait_for_nobody()
-        tag = self._here
-        received = []
-        own_weight = 1.0
-        for known in self._near.in_row:
-            model, known.awaited = known.awaited, None
-            if model is None:
-                model = known.kept.pop(tag, None)
-                if model is None:
-                    self._near.note_unheard(known)
-                    if ctx.is_up(known.peer):
-                        model = known.stand_in(
-                            self._round, last=self._rounds, far=self._settings.catch_up_rounds
-                        )
-            known.late = None
-            if model is not None:
-                weight = known.weight
-                received.append(Contribution(known.peer, model, weight))
-                own_weight -= weight
+        self._wait.end(ctx)
+        own_weight, received = self._inbox.collect(ctx, self._wait.tag)
         last = self._step + 1 == self._gossip_steps
         # What is due once a round is due after lonely last steps too, unless all of the round was lonely.
         if received or (last and self._merged):
             self._merged = True
             self._model = ctx.merge(
-                self._model, max(0.0, own_weight), received, round=self._round, step=self._step, last=last
+                self._model, own_weight, received, round=self._round, step=self._step, last=last
             )
         self._enter_step(ctx, self._step + 1)
 
@@ -407,9 +316,7 @@ class Rounds(Protocol):
     def _finish(self, ctx: Context) -> None:
         self._phase = Phase.FINISHED
         self._near.wait_for_nobody()
-        for known in self._near.senders.values():
-            known.kept = NO_MODELS
-            known.awaited = known.late = None
+        self._inbox.clear()
         message = FinishedMessage(round=self._rounds)
         for peer in sorted(self._near.contacts(ctx)):
             if ctx.is_up(peer):
@@ -418,67 +325,28 @@ class Rounds(Protocol):
 
     # --- messages ---
 
-    def _reason_to_refuse(self, ctx: Context, sender: PeerId, message: ModelMessage) -> str | None:
-        """Return why a model cannot be used, or None. Tags come from the peer and may be nonsense."""
-        if sender not in self._near.contacts(ctx):
-            return "not-a-neighbour"
-        final = (message.round, message.step) == (self._rounds, 0)
-        if not final and not (0 <= message.round < self._rounds and 0 <= message.step < self._gossip_steps):
-            return "invalid-tag"
-        # Who is farther away says how far it is, which is believed or not (`catching_up`), or comes too late.
-        if final or abs(message.round - self._round) > ROWS_LOOKED_UP:
-            return None
-        return None if sender in self._near.row_of(ctx, message.round, own=self._round) else "not-a-neighbour"
-
     def _receive(self, ctx: Context, sender: PeerId, tag: Tag, model: Model) -> None:
         here = (self._round, self._step)
         known = self._near.sender(sender)
         if tag < here:
             # No offence where it stands in: an honest machine may be late in every step.
-            if not self._receive_late(ctx, known, tag, model):
+            if not self._inbox.take_late(known, tag, model, round=self._round, now_s=ctx.now()):
                 ctx.emit(MessageRejected(sender=sender, reason="stale"))
             return
-        again = known.stood_in and tag == max(known.kept, default=NOTHING)
-        if not again and (tag in known.kept or (tag == here and known.awaited is not None)):
+        if not self._inbox.take(known, tag, model, here=here):
             ctx.emit(MessageRejected(sender=sender, reason="duplicate"))
             return
-        known.keep(tag, model)
-        known.suspect = False
-        if tag > known.newest:
-            known.newest = tag
-            if tag[0] > self._newest_round:
-                self._newest_round = tag[0]
-        if len(known.kept) > KEPT_PER_SENDER_MAX:
-            # The model of the present step is the one about to be merged; among the others old ones go first.
-            del known.kept[min(other for other in known.kept if other != here)]
         if self._phase is not Phase.GOSSIPING:
             return
         if tag == here:
             # It was not waited for, and comes in time all the same.
             known.observe(tag, ctx.now() - self._patience.began_s)
-        elif not self._catch_up(ctx) and known.missing:
-            self._go_on_without(ctx, known)
-
-    def _receive_late(self, ctx: Context, known: Sender, tag: Tag, model: Model) -> bool:
-        """Learn from a model that missed its step how late its sender is; return whether it stands in for the next."""
-        if tag <= known.newest:
-            return False
-        # Who has passed over rounds, to catch up, tells nothing of how long one takes it, and will be late again.
-        in_turn = tag[0] <= known.newest[0] + 1
-        known.newest = tag
-        stands_in = known.peer in self._near.row and self._round - tag[0] < self._settings.catch_up_rounds
-        if stands_in:
-            known.late = (tag, model)
-        if in_turn:
-            for began, began_s in self._steps_began:
-                if began == tag:
-                    known.observe(tag, ctx.now() - began_s)
-                    known.suspect = False
-        return stands_in
+        elif not self._catch_up(ctx) and known.missing and self._wait.go_on_without(ctx, known):
+            self._close_step(ctx)
 
     def _catch_up(self, ctx: Context) -> bool:
         """Go where most live neighbours have been, if that is far ahead; return whether that was done."""
-        if self._newest_round < self._round + self._settings.catch_up_rounds:
+        if self._inbox.newest_round < self._round + self._settings.catch_up_rounds:
             return False
         # Only a neighbour of this very round can have gone on without us: in a graph that varies, others may be
         # rounds ahead in ordinary operation. One that has left has no voice any more.
@@ -498,31 +366,18 @@ class Rounds(Protocol):
     def _go(self, ctx: Context, move: Move) -> None:
         """Merge the witnesses' newest models, as at the end of the step before the target, and enter the target."""
         if self._phase is Phase.GOSSIPING:
-            ctx.cancel_timer(DEADLINE)
-            self._patience.end(ctx.now())
-            self._near.wait_for_nobody()
-        (round, step), witnesses, _ = move
-        own_weight = 1.0 - sum(known.weight for known in self._near.in_row)
-        total = own_weight + sum(known.weight for known in witnesses)
-        received = [
-            Contribution(known.peer, known.kept[max(known.kept)], known.weight / total) for known in witnesses
-        ]
-        own_weight = max(0.0, 1.0 - sum(each.weight for each in received))
+            self._wait.end(ctx)
+        round, step = move.target
+        own_weight, received = move.merged(self._near.in_row)
         # To the rule it is the only gossip step of the round before, or the first one of a round that has begun.
         self._model = ctx.merge(
             self._model, own_weight, received, round=round if step else round - 1, step=0, last=step == 0
         )
-        ctx.emit(ModelAdopted(sender=witnesses[0].peer, round=round))
-        if move.by_one_word:
-            for known in witnesses:
-                known.stood_in = True
+        ctx.emit(ModelAdopted(sender=move.witnesses[0].peer, round=round))
         self._lost.moved(round - self._round)
         self._patience.begin_round(0.0)
         self._round = round
-        for known in self._near.senders.values():
-            known.awaited = known.late = None
-            for old in [other for other in known.kept if other < move.target]:
-                del known.kept[old]
+        self._inbox.forget_before(move.target)
         if round == self._rounds - 1:
             self._begin_round(ctx)
         else:
@@ -548,8 +403,3 @@ class Rounds(Protocol):
     def _take_row(self, ctx: Context) -> None:
         self._near.take_row(self._near.row_of(ctx, self._round, own=self._round))
         self._merged = False
-
-    def _note_step_began(self, tag: Tag, now_s: float) -> None:
-        self._steps_began.append((tag, now_s))
-        if len(self._steps_began) > 2 * self._gossip_steps:
-            del self._steps_began[0]

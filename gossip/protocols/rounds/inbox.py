@@ -1,0 +1,120 @@
+"""Which models of neighbours are kept: those of the present step and later ones, and the newest that came late."""
+
+from __future__ import annotations
+
+from gossip.protocols.base import Context, Contribution, Model, ModelMessage, PeerId
+from gossip.protocols.rounds.neighbourhood import ROWS_LOOKED_UP, Neighbourhood
+from gossip.protocols.rounds.sender import NO_MODELS, NOTHING, Sender, Tag
+from gossip.protocols.settings import RoundsSettings
+
+KEPT_PER_SENDER_MAX = 2
+"""Models kept from one sender: that of the present step, and its newest, by which it says how far it is. In step with
+us it has sent no other."""
+
+
+class Inbox:
+    """One peer's.
+
+    Args:
+        settings: Q, and how far ahead a neighbour must be to be caught up with.
+        rounds: T.
+        near: who sends.
+    """
+
+    __slots__ = ("_gossip_steps", "_near", "_rounds", "_settings", "_steps_began", "newest_round")
+
+    def __init__(self, settings: RoundsSettings, *, rounds: int, near: Neighbourhood) -> None:
+        self._settings = settings
+        self._gossip_steps = settings.gossip_steps
+        self._rounds = rounds
+        self._near = near
+        self._steps_began: list[tuple[Tag, float]] = []
+        """When the latest steps began, in their order."""
+        self.newest_round = -1
+        """Of all that was kept."""
+
+    def note_step_began(self, tag: Tag, now_s: float) -> None:
+        """Note when a step began, to know later how late who came late is."""
+        self._steps_began.append((tag, now_s))
+        if len(self._steps_began) > 2 * self._gossip_steps:
+            del self._steps_began[0]
+
+    def reason_to_refuse(
+        self, ctx: Context, sender: PeerId, message: ModelMessage, *, round: int
+    ) -> str | None:
+        """Return why a model cannot be used in `round`, or None. Tags come from the peer and may be nonsense."""
+        if sender not in self._near.contacts(ctx):
+            return "not-a-neighbour"
+        final = (message.round, message.step) == (self._rounds, 0)
+        if not final and not (0 <= message.round < self._rounds and 0 <= message.step < self._gossip_steps):
+            return "invalid-tag"
+        # Who is farther away says how far it is, which is believed or not (`catching_up`), or comes too late.
+        if final or abs(message.round - round) > ROWS_LOOKED_UP:
+            return None
+        return None if sender in self._near.row_of(ctx, message.round, own=round) else "not-a-neighbour"
+
+    def take(self, known: Sender, tag: Tag, model: Model, *, here: Tag) -> bool:
+        """Keep a model of the present step or a later one; return False where that one is there already."""
+        again = known.stood_in and tag == max(known.kept, default=NOTHING)
+        if not again and (tag in known.kept or (tag == here and known.awaited is not None)):
+            return False
+        known.keep(tag, model)
+        known.suspect = False
+        if tag > known.newest:
+            known.newest = tag
+            if tag[0] > self.newest_round:
+                self.newest_round = tag[0]
+        if len(known.kept) > KEPT_PER_SENDER_MAX:
+            # The model of the present step is the one about to be merged; among the others old ones go first.
+            del known.kept[min(other for other in known.kept if other != here)]
+        return True
+
+    def take_late(self, known: Sender, tag: Tag, model: Model, *, round: int, now_s: float) -> bool:
+        """Learn from a model that missed its step how late its sender is; return whether it stands in for the next."""
+        if tag <= known.newest:
+            return False
+        # Who has passed over rounds, to catch up, tells nothing of how long one takes it, and will be late again.
+        in_turn = tag[0] <= known.newest[0] + 1
+        known.newest = tag
+        stands_in = known.peer in self._near.row and round - tag[0] < self._settings.catch_up_rounds
+        if stands_in:
+            known.late = (tag, model)
+        if in_turn:
+            for began, began_s in self._steps_began:
+                if began == tag:
+                    known.observe(tag, now_s - began_s)
+                    known.suspect = False
+        return stands_in
+
+    def collect(self, ctx: Context, tag: Tag) -> tuple[float, list[Contribution]]:
+        """Return the own weight in the merge of a step, and what is merged: what has come, or stands in for it."""
+        far = self._settings.catch_up_rounds
+        received = []
+        own_weight = 1.0
+        for known in self._near.in_row:
+            model, known.awaited = known.awaited, None
+            if model is None:
+                model = known.kept.pop(tag, None)
+                if model is None:
+                    self._near.note_unheard(known)
+                    if ctx.is_up(known.peer):
+                        model = known.stand_in(tag[0], last=self._rounds, far=far)
+            known.late = None
+            if model is not None:
+                weight = known.weight
+                received.append(Contribution(known.peer, model, weight))
+                own_weight -= weight
+        return max(0.0, own_weight), received
+
+    def forget_before(self, target: Tag) -> None:
+        """Forget all models of steps that are passed over."""
+        for known in self._near.senders.values():
+            known.awaited = known.late = None
+            for old in [other for other in known.kept if other < target]:
+                del known.kept[old]
+
+    def clear(self) -> None:
+        """Forget all models."""
+        for known in self._near.senders.values():
+            known.kept = NO_MODELS
+            known.awaited = known.late = None
