@@ -1,11 +1,14 @@
 """Algorithms by name. A preset fills sections of a task; keys written in a file or on the command line win.
 
-Sources: D-PSGD, Lian et al. 2017; DFedAvg and DFedAvgM, Sun et al. 2021 (arXiv 2104.11375); DFedSAM and
-DFedSAM-MGS, Shi et al. 2023 (arXiv 2302.04083); MoDeST, de Vos et al. 2023 (arXiv 2302.13837), with the five local
+Sources: D-PSGD, Lian et al. 2017 (arXiv 1705.09056); DFedAvg and DFedAvgM, Sun et al. 2021 (arXiv 2104.11375); DFedSAM
+and DFedSAM-MGS, Shi et al. 2023 (arXiv 2302.04083); MoDeST, de Vos et al. 2023 (arXiv 2302.13837), with the five local
 steps of its later version; gossip learning, Hegedűs et al. 2021, and with variance-corrected averages (arXiv
 2404.04616) as gossip-learning-vc; FedAvg, McMahan et al. 2017, with MoDeST's samples and steps. The papers' ρ = 0.01 is
 for ResNets; on the embedded digits and a small MLP ρ = 0.2 is the value that has an effect, and `SEEN` says what it did
 on other data.
+
+d-psgd mixes what was trained, W(x - γ∇F(x)), as the others do. Its paper's step is Wx - γ∇F(x), which is d-psgd with
+`[protocol] order = "combine-then-adapt"`.
 """
 
 from __future__ import annotations

@@ -256,6 +256,19 @@ class NodeContext:
         )
         return grafted
 
+    def moved(self, base: Deferred, before: Deferred, after: Deferred) -> Deferred:
+        """Queue the sum; in the memory of `after`, if nobody else needs that."""
+        moved = Deferred(self._learned_size)
+        ends = [after]
+
+        def job() -> Tensor:
+            end = ends.pop()
+            vector, spent = end.vector, is_only_held_by_a_job(end)
+            return self._learner.moved(base.vector, before.vector, vector, in_place=spent)
+
+        self._thread.submit(job, moved.set)
+        return moved
+
     def _merged(self, handle: Deferred, vector: Tensor) -> None:
         handle.set(vector)
         judged = self._learner.take_judged()

@@ -230,6 +230,12 @@ class Context(StructuralType):
         A received part becomes a model that can be merged; and of a merged model only the part is kept.
         """
 
+    def moved(self, base: Model, before: Model, after: Model) -> Model:
+        """Return the handle of `base` moved as a local update has moved `before`: base + (after - before).
+
+        That is what travels of it; the slots that never do are those of `after`.
+        """
+
     def emit(self, event: Event) -> None:
         """Tell the world what happened: metrics, checkpoints, counters."""
 

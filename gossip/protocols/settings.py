@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
@@ -15,7 +16,14 @@ class RoundsSettings(Choice):
     """Synchronous neighbourhood rounds: one local update, then Q gossip steps."""
 
     implementation = "gossip.protocols.rounds:Rounds"
+    implied: ClassVar[Mapping[str, Any]] = {"order": "adapt-then-combine"}
     kind: str = "rounds"
+    order: Literal["adapt-then-combine", "combine-then-adapt"] = Field(
+        "adapt-then-combine",
+        description="what a round mixes: what was trained, W(x - γ∇F(x)) for one SGD step; or models as they were "
+        "before, to which each peer adds its own update, Wx - γ∇F(x): D-PSGD as published (Lian et al. 2017). Models "
+        "then travel while they are trained; what is left at the end of a round has not been mixed",
+    )
     gossip_steps: int = Field(1, ge=0, le=64, description="Q, exchanges per round; 0 never exchanges (local)")
     deadline_k: float = Field(
         6.0,
@@ -38,6 +46,14 @@ class RoundsSettings(Choice):
     )
 
     @model_validator(mode="after")
+    def _something_to_combine(self) -> RoundsSettings:
+        if self.order == "combine-then-adapt" and not self.gossip_steps:
+            raise ValueError(
+                "order = 'combine-then-adapt' means nothing with gossip_steps = 0, which combines nothing"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _floor_below_cap(self) -> RoundsSettings:
         if self.deadline_floor_s > self.deadline_cap_s:
             raise ValueError(
@@ -45,6 +61,8 @@ class RoundsSettings(Choice):
             )
         return self
 
+
+ORDERS: tuple[str, ...] = get_args(RoundsSettings.model_fields["order"].annotation)
 
 PROTOCOLS = Seam(
     "protocol",
@@ -55,4 +73,18 @@ PROTOCOLS = Seam(
     group="gossip.protocols",
     base="gossip.protocols.base:Protocol",
 )
-ProtocolChoice = Annotated[SerializeAsAny[Choice], BeforeValidator(PROTOCOLS.validate)]
+
+
+def _validate(value: object) -> Choice:
+    """Turn a table into settings; one that says an order of `rounds` with another kind is told where that belongs."""
+    if isinstance(value, Mapping) and value.get("order") in ORDERS:
+        for other in (ModestSettings, FedAvgSettings, PushSettings):
+            if value.get("kind") == other.model_fields["kind"].default:
+                raise ValueError(
+                    f"order = '{value['order']}' belongs to kind = 'rounds', where every peer mixes its model with its "
+                    f"neighbours' in each round; '{value['kind']}' has no such choice"
+                )
+    return PROTOCOLS.validate(value)
+
+
+ProtocolChoice = Annotated[SerializeAsAny[Choice], BeforeValidator(_validate)]

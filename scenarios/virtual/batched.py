@@ -288,6 +288,10 @@ class BatchedLearning:
         draws = Draws.of(message, seed=self.task.seed, peer=self.names[peer])
         return self._noted(peer, requests.Send(model, draws, message.piece or WHOLE))
 
+    def moved(self, base: Handle, before: Handle, after: Handle) -> Handle:
+        """Return `base` moved as an update has moved `before` to `after`; see `Learner.moved`."""
+        return self._noted(base.peer, requests.Move(base, before, after))
+
     def craft(self, own: Handle, inputs: Sequence[Handle], function: Callable[[Tensor], Tensor]) -> Handle:
         """Return ``function(learned slots of the inputs (n, L)) -> [L]``, with all other slots of `own`."""
         return self._noted(own.peer, requests.Craft(own, inputs, function))
@@ -380,6 +384,7 @@ class BatchedLearning:
             (requests.Agree, exchanges.agree),
             (requests.Graft, exchanges.graft),
             (requests.Send, self._sending.run),
+            (requests.Move, exchanges.move),
             (requests.Craft, exchanges.craft),
         ]
 

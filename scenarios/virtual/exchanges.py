@@ -198,6 +198,24 @@ class Exchanges:
             vectors[row, start:stop] = vectors[source.row, start:stop]
             handle.place(row)
 
+    def move(self, handles: list[Handle]) -> None:
+        """Add what updates have made of models to others: base + (after - before)."""
+        rows = self._arena.take(len(handles))
+        vectors, learned = self._arena.vectors, self._learned
+        for start in range(0, len(handles), self._chunk):
+            part = handles[start : start + self._chunk]
+            base, before, after = (
+                self._indices([getattr(handle.request, name) for handle in part])
+                for name in ("own", "before", "after")
+            )
+            moved = vectors.index_select(0, after)
+            moved[:, :learned] -= vectors.index_select(0, before)[:, :learned]
+            moved[:, :learned] += vectors.index_select(0, base)[:, :learned]
+            part_rows = rows[start : start + len(part)]
+            self._arena.put(part_rows, moved)
+            for handle, row in zip(part, part_rows, strict=True):
+                handle.place(row)
+
     def craft(self, handles: list[Handle]) -> None:
         """Compute what attackers make of other models."""
         rows = self._arena.take(len(handles))

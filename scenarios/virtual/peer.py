@@ -221,6 +221,10 @@ class VirtualPeer:
         """Make one model out of two; its value is computed with many others, later."""
         return self._simulation.learning.graft(base, source, part)
 
+    def moved(self, base: Model, before: Model, after: Model) -> Model:
+        """Add an update to another model; its value is computed with many others, later."""
+        return self._simulation.learning.moved(base, before, after)
+
     def emit(self, event: Event) -> None:
         """Count and measure."""
         match event:

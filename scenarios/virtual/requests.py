@@ -62,6 +62,14 @@ class Send(NamedTuple):
     part: Part
 
 
+class Move(NamedTuple):
+    """`own` with the difference that an update has made of `before`, which is `after` now."""
+
+    own: Handle
+    before: Handle
+    after: Handle
+
+
 class Craft(NamedTuple):
     """What an attacker makes of other models."""
 
@@ -70,7 +78,7 @@ class Craft(NamedTuple):
     function: Callable[[Tensor], Tensor]
 
 
-Request: TypeAlias = Train | Merge | Adopt | Agree | Graft | Send | Craft
+Request: TypeAlias = Train | Merge | Adopt | Agree | Graft | Move | Send | Craft
 
 Level: TypeAlias = dict[type, list[Handle]]
 """Requests of one depth, by their type."""
@@ -95,6 +103,8 @@ def levels(pending: Sequence[Handle], *, ordered: Container[type]) -> list[Level
                     depth = contribution.model.level
         elif kind is Graft:
             depth = max(depth, request.source.level)
+        elif kind is Move:
+            depth = max(depth, request.before.level, request.after.level)
         elif kind is Craft:
             depth = max([depth, *(each.level for each in request.inputs)])
         if kind in ordered:

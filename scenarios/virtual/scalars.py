@@ -44,6 +44,10 @@ class ScalarLearning:
         """Return the source: a number has no parts."""
         return source
 
+    def moved(self, base: float, before: float, after: float) -> float:
+        """Return the sum."""
+        return base + (after - before)
+
     def adopt(self, own: float, received: Sequence[Contribution]) -> float:
         """Return the other's."""
         model: float = received[0].model

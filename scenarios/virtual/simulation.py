@@ -88,6 +88,9 @@ class Learning(StructuralType):
     def graft(self, base: Model, source: Model, part: Part) -> Model:
         """Return the handle of `base` with `part` taken from `source`."""
 
+    def moved(self, base: Model, before: Model, after: Model) -> Model:
+        """Return the handle of base + (after - before)."""
+
     def adopt(self, own: Model, received: Sequence[Contribution]) -> Model:
         """Return the handle of a received model with own slots that never travel."""
 

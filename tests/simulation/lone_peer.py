@@ -86,6 +86,9 @@ class LonePeer:
         self.merged.append((own, own_weight, list(received)))
         return own_weight * own + sum(each.weight * each.model for each in received)
 
+    def moved(self, base: float, before: float, after: float) -> float:
+        return base + (after - before)
+
     def adopt(self, own: float, received: Sequence[Contribution]) -> float:
         return float(received[0].model)
 

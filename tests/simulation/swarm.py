@@ -357,14 +357,19 @@ def _check_calm(plan: Plan, simulation: WatchedSimulation) -> None:
         raise Violation(f"the mean moved from {mean} to {simulation.values().mean()}")
 
 
-def run_seed(seed: int) -> Outcome:
-    """Draw and run; a failure says how to see it again."""
+def run_seed(seed: int, order: str = "adapt-then-combine") -> Outcome:
+    """Draw and run, rounds in another order than the usual one if so wanted; a failure says how to see it again."""
     plan = draw(seed)
+    if order != plan.protocol.order:
+        steps = max(1, plan.protocol.gossip_steps)
+        protocol = plan.protocol.model_dump() | {"order": order, "gossip_steps": steps}
+        plan = replace(plan, protocol=RoundsSettings.model_validate(protocol))
     try:
         return simulate(plan)
     except Exception as error:
         raise SwarmFailure(
             f"{plan}\n{type(error).__name__}: {error}\nreplay: python -m tests.simulation.swarm --seed {seed}"
+            + ("" if order == "adapt-then-combine" else f" --order {order}")
         ) from error
 
 
@@ -381,26 +386,27 @@ def main() -> int:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--seed", type=int)
     which.add_argument("--seeds", type=_seeds, help="FIRST-LAST")
+    parser.add_argument("--order", default="adapt-then-combine")
     options = parser.parse_args()
     if options.seed is not None:
         print(draw(options.seed))
         print(f"messages of {MODEL_BYTES} bytes")
-        outcome = run_seed(options.seed)
+        outcome = run_seed(options.seed, options.order)
         print(
             f"ended at {outcome.ended_s:.3f} s after {outcome.events} events; longest wait "
             f"{outcome.longest_wait_s:.3f} s; done to it {outcome.faults}; rejected {dict(outcome.rejected)}; "
             f"adopted {outcome.adopted}; replaced {outcome.replaced}; digest {outcome.digest[:16]}"
         )
         return 0
-    return _run_many(options.seeds)
+    return _run_many(options.seeds, options.order)
 
 
-def _run_many(seeds: range) -> int:
+def _run_many(seeds: range, order: str) -> int:
     failed, events, totals = [], 0, Counter[str]()
     began = time.perf_counter()
     for seed in seeds:
         try:
-            outcome = run_seed(seed)
+            outcome = run_seed(seed, order)
         except SwarmFailure as failure:
             failed.append(seed)
             print(failure, file=sys.stderr)

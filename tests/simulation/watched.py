@@ -114,6 +114,9 @@ class CheckedLearning:
         self._checkers().tell("merged", self.peers[peer], own_weight, received, round, step)
         return Number(own_weight * own.value + sum(each.weight * each.model.value for each in received))
 
+    def moved(self, base: Number, before: Number, after: Number) -> Number:
+        return Number(base.value + (after.value - before.value))
+
     def adopt(self, own: Number, received: Sequence[Contribution]) -> Number:
         raise NotImplementedError("rounds merge what is ahead")
 

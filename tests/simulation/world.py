@@ -256,6 +256,9 @@ class Ctx:
         grafted[part.place] = source[part.place]
         return grafted
 
+    def moved(self, base: float, before: float, after: float) -> float:
+        return base + (after - before)
+
     def adopt(self, own: float, received: Sequence[Contribution]) -> float:
         """Numbers that are not finite are refused."""
         usable = [each.model for each in received if np.isfinite(each.model).all()]

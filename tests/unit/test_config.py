@@ -208,6 +208,23 @@ MISTAKES = [
         "[protocol]\nkind = 'rounds'\ngossip_stepz = 1\n",
         "unknown key 'gossip_stepz'; did you mean 'gossip_steps'?",
     ),
+    *(
+        (
+            f"[protocol]\nkind = '{kind}'\norder = 'combine-then-adapt'\n",
+            "[protocol] order = 'combine-then-adapt' belongs to kind = 'rounds', where every peer mixes its model "
+            f"with its neighbours' in each round; '{kind}' has no such choice",
+        )
+        for kind in ("modest", "push", "fedavg")
+    ),
+    ("[protocol]\nkind = 'modest'\norder = 'x'\n", "unknown key 'order'"),
+    (
+        "algorithm = 'local'\n[protocol]\norder = 'combine-then-adapt'\n",
+        "[protocol] order = 'combine-then-adapt' means nothing with gossip_steps = 0, which combines nothing",
+    ),
+    (
+        "[protocol]\nkind = 'rounds'\norder = 'atc'\n",
+        "order = 'atc': must be 'adapt-then-combine' or 'combine-then-adapt'",
+    ),
     ("algorithm = 'dfedsm'\n", ":1: unknown algorithm 'dfedsm'; did you mean 'dfedsam'?"),
     ("algorithm = 3\n", "unknown algorithm '3'"),
     ("seed = -1\n", ":1: seed = -1: must be greater than or equal to 0"),
@@ -254,6 +271,7 @@ def test_peers_agree_where_only_paths_and_timings_differ_and_disagree_by_section
     ours = load_task()
     alike = load_task(overrides=["data.source=/elsewhere/x.npz", "node.linger_s=1.0", "net.heartbeat_s=1.0"])
     assert ours.run_id() == alike.run_id()
+    assert load_task(overrides=["protocol.order=adapt-then-combine"]).run_id() == ours.run_id()
     for override, section in [
         ("local.sam_rho=0.1", "local"),
         ("topology.kind=ring", "topology"),
@@ -262,6 +280,7 @@ def test_peers_agree_where_only_paths_and_timings_differ_and_disagree_by_section
         ("stop.rounds=9", "stop"),
         ("data.partition.kind=shards", "data.partition"),
         ("protocol.gossip_steps=2", "protocol"),
+        ("protocol.order=combine-then-adapt", "protocol"),
     ]:
         theirs = load_task(overrides=[override]).agreement()
         assert {name for name, digest in theirs.items() if ours.agreement()[name] != digest} == {section}

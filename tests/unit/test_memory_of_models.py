@@ -243,6 +243,22 @@ def test_a_merge_lies_in_the_first_received_model_unless_somebody_has_that_still
     in_world(scenario)
 
 
+@pytest.mark.parametrize("kept", [False, True], ids=["given-away", "still-kept"])
+def test_an_update_added_to_another_model_lies_in_its_own_memory_unless_somebody_has_that_still(kept) -> None:
+    async def scenario(world: World) -> None:
+        base, before, after = world.handle(5.0), world.handle(), world.handle(0.25)
+        where, trained = after.vector.data_ptr(), after.vector.clone()
+        keeper = after if kept else None
+        moved = world.context.moved(base, before, after)
+        del after
+        await world.computed()
+        assert torch.equal(moved.vector, base.vector + (trained - before.vector))
+        assert (moved.vector.data_ptr() == where) is not kept
+        assert keeper is None or torch.equal(keeper.vector, trained)
+
+    in_world(scenario)
+
+
 def test_a_rule_that_returns_its_input_gets_it_copied() -> None:
     class Lazy(Average):
         def __call__(self, own, own_weight, received, *, context=None):

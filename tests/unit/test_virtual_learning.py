@@ -327,6 +327,28 @@ def test_a_step_with_an_infinite_gradient_is_skipped_for_that_peer_alone(folder,
     assert_close(learning.vector(other), own.train(own.initial(), round=0).model)
 
 
+@pytest.mark.parametrize("model", ["mlp", "python:user.py:with_batch_norm"])
+def test_an_update_is_added_to_another_model_as_on_a_node(folder, model):
+    task = task_of(folder, model)
+    learning, group = batched(task), learners(task)
+    size = task.space.learned_size
+    before = [task.initial(f"before{k}") for k in range(PEERS)]
+    base = [task.initial(f"base{k}") for k in range(PEERS)]
+    trained, moved = [], []
+    for k in range(PEERS):
+        start = learning.from_vector(before[k], k)
+        trained.append(learning.train(start, k, round=0))
+        moved.append(learning.moved(learning.from_vector(base[k], k), start, trained[k]))
+    for k, (after, found) in enumerate(zip(learning.stack(trained), learning.stack(moved), strict=True)):
+        given = after.clone()
+        assert torch.equal(found, group[k].moved(base[k], before[k], given))
+        assert torch.equal(given, after), "whoever may still need it finds it as it was"
+        assert torch.equal(found[:size], base[k][:size] + (after[:size] - before[k][:size]))
+        assert torch.equal(found[size:], after[size:]), "what never travels is the update's"
+        assert group[k].moved(base[k], before[k], given, in_place=True).data_ptr() == given.data_ptr()
+        assert torch.equal(given, found)
+
+
 # --- deferring -------------------------------------------------------------------------------------
 
 

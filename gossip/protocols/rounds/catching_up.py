@@ -69,7 +69,8 @@ class Move(NamedTuple):
     def merged(self, in_row: Sequence[Sender]) -> tuple[float, list[Contribution]]:
         """Return W_ii and the witnesses' newest models, weights renormalised over those that are there.
 
-        Where each counts once, it has counted then.
+        They are merged by the run's own rule, and have to pass the sanitiser, as in every gossip step. Where each
+        counts once, it has counted then.
         """
         own_weight = 1.0 - sum(known.weight for known in in_row)
         total = own_weight + sum(known.weight for known in self.witnesses)

@@ -1,4 +1,10 @@
-"""Which models of neighbours are kept: those of the present step and later ones, and the newest that came late."""
+"""Which models of neighbours are kept: those of the present step and later ones, and the newest that came late.
+
+A neighbour far ahead will never send its model of the present step. Its newest one stands in for it, with its ordinary
+weight and once for each time that it is sent: so the model of a late peer that nobody may move follows all the same,
+and one message changes one step. A model that comes after its step has ended stands in for the next one of its sender,
+if that does not come in time either: so the data of a machine that is too slow to be waited for are not lost to others.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +15,7 @@ from gossip.protocols.settings import RoundsSettings
 
 KEPT_PER_SENDER_MAX = 2
 """Models kept from one sender: that of the present step, and its newest, by which it says how far it is. In step with
-us it has sent no other."""
+us it has sent no other, but one of the next round where models are sent before they are trained."""
 
 
 class Inbox:

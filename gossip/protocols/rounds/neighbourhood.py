@@ -65,8 +65,9 @@ class Neighbourhood:
             known = self.senders[peer] = Sender(peer)
         return known
 
-    def take_row(self, row: Mapping[PeerId, float]) -> None:
-        """Begin a round with this row."""
+    def begin_round(self, ctx: Context, round: int) -> None:
+        """Begin a round with its row."""
+        row = self.row_of(ctx, round, own=round)
         if row is not self.row:
             self.row = row
             self.in_row = [self.sender(peer) for peer in sorted(row)]

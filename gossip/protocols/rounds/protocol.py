@@ -1,27 +1,23 @@
 """Synchronous neighbourhood rounds: D-PSGD, DFedAvg(M), DFedSAM, DFedSAM-MGS.
 
-In round t every peer i trains its model to z_i^(0), then takes Q gossip steps
+In round t every peer i trains its model x_i^t and takes Q gossip steps
 
-    z_i^(q+1) = Σ_{j ∈ N(i) ∪ {i}} W_ij · z_j^(q),        x_i^{t+1} = z_i^(Q)
+    z_i^(q+1) = Σ_{j ∈ N(i) ∪ {i}} W_ij · z_j^(q)
 
-with one mixing matrix W for the whole round (DFedSAM, arXiv 2302.04083, Algorithm 1; Q > 1 is DFedSAM-MGS).
-There is no global clock: a step ends when every neighbour that can answer has answered, or at its deadline.
-Messages are tagged (t, q), because mixing models of different steps would silently change W.
+from z_i^(0), what was trained, to x_i^{t+1} = z_i^(Q); or from x_i^t, and adds its own update to z_i^(Q) (`order`).
+There is one mixing matrix W for the whole round (DFedSAM, arXiv 2302.04083, Algorithm 1; Q > 1 is DFedSAM-MGS), and no
+global clock: a step ends when every neighbour that can answer has answered, or at its deadline. Messages are tagged
+(t, q), because mixing models of different steps would silently change W.
 
-What the paper leaves open, and what is done here:
+What the papers leave open, and what is done here:
 
 * A neighbour's model that does not come: its weight goes to the own model. Rows of W still sum to one, and
   where both sides miss each other columns do too, so the mean of all models is kept. Renormalising the row
   would not keep it.
+* The newest model of a neighbour far ahead, and one that comes after its step has ended, stand in for the one that is
+  missing (`inbox`). They do not count as heard.
 * Neighbours are late, silent, or come and go, on purpose or not: how long a step waits, and for whom, see `patience`.
-* A peer far behind goes where most of its live neighbours have been at least (`catching_up`), and merges their newest
-  models with its own by the run's own rule, W_ii and W_ij renormalised over those that are there. What it merges has
-  passed the sanitiser, as in every gossip step.
-* A neighbour far ahead will never send its model of the present step. Its newest one stands in for it, with its
-  ordinary weight and once for each time that it is sent: so the model of a late peer that nobody may move follows all
-  the same, and one message changes one step. It does not count as heard.
-* A model that comes after its step has ended stands in for the next one of its sender, if that does not come in time
-  either: so the data of a machine that is too slow to be waited for are not lost to the others.
+* A peer far behind goes where most of its live neighbours have been at least (`catching_up`).
 * Nobody is finished by what others say. The last round begins with an own local update, and those who have finished
   answer slower neighbours with their final model, which stands in for theirs.
 """
@@ -49,7 +45,8 @@ from gossip.protocols.base import (
 from gossip.protocols.rounds.catching_up import LostTime, Move, enough_in_step, find_move
 from gossip.protocols.rounds.inbox import Inbox
 from gossip.protocols.rounds.neighbourhood import Neighbourhood
-from gossip.protocols.rounds.sender import NOTHING, Tag
+from gossip.protocols.rounds.order import ORDERS
+from gossip.protocols.rounds.sender import NOTHING, Sender, Tag
 from gossip.protocols.rounds.waiting import DEADLINE, Wait
 from gossip.protocols.settings import RoundsSettings
 
@@ -80,8 +77,8 @@ class Rounds(Protocol):
         "_inbox",
         "_lost",
         "_merged",
-        "_model",
         "_near",
+        "_own",
         "_patience",
         "_phase",
         "_round",
@@ -106,7 +103,7 @@ class Rounds(Protocol):
         self._settings = settings
         self._gossip_steps = settings.gossip_steps
         self._rounds = rounds
-        self._model = model
+        self._own = ORDERS[settings.order](model)
         self._round = start_round
         self._step = 0
         self._phase = Phase.READY
@@ -168,10 +165,10 @@ class Rounds(Protocol):
         self._begin_round(ctx)
 
     def on_trained(self, ctx: Context, ticket: Ticket, model: Model) -> None:
-        """z_i^(0) is there: gossip, unless the neighbourhood has gone far ahead meanwhile."""
+        """The local update is done: gossip, unless the neighbourhood has gone far ahead meanwhile."""
         if self._phase is not Phase.TRAINING or ticket != self._ticket:
             return
-        self._model = model
+        self._own.trained(model)
         self._ticket = None
         update_s = ctx.now() - self._training_began_s
         self._lost.updated(update_s)
@@ -239,8 +236,8 @@ class Rounds(Protocol):
         known.finished = False
         if self._phase is Phase.FINISHED:
             ctx.send(peer, FinishedMessage(round=self._rounds))
-        elif self._phase is Phase.GOSSIPING and peer in self._near.row:
-            self._send_model(ctx, [peer], self.tag)
+        elif self._phase is not Phase.READY and self._own.model is not None and peer in self._near.row:
+            self._send_model(ctx, [known], self.tag)
 
     # --- a round ---
 
@@ -250,12 +247,13 @@ class Rounds(Protocol):
             self._finish(ctx)
             return
         if self._gossip_steps:
-            self._take_row(ctx)
+            self._merged = False
+            self._near.begin_round(ctx, self._round)
         self._phase = Phase.TRAINING
         self._training_began_s = ctx.now()
-        # Nobody is sent the model of before once training has begun: it may be trained where it lies.
-        model, self._model = self._model, None
-        self._ticket = ctx.train(model, round=self._round)
+        if self._own.sends_first:
+            self._send_model(ctx, self._near.live(ctx), self.tag)
+        self._ticket = self._own.train(ctx, self._round)
 
     def _enter_step(self, ctx: Context, step: int) -> None:
         self._step = step
@@ -266,14 +264,15 @@ class Rounds(Protocol):
         tag = self.tag
         now_s = ctx.now()
         self._inbox.note_step_began(tag, now_s)
-        message = ModelMessage(round=tag[0], step=step, model=self._model)
+        message = ModelMessage(round=tag[0], step=step, model=self._own.model)
         come = 0
         for known in self._near.in_row:
             peer = known.peer
             if not ctx.is_up(peer):
                 continue
-            known.served = tag
-            ctx.send(peer, message)
+            if known.served < tag:
+                known.served = tag
+                ctx.send(peer, message)
             if known.newest < tag:
                 if not known.suspect:
                     self._near.wait_for(known)
@@ -294,23 +293,18 @@ class Rounds(Protocol):
         # What is due once a round is due after lonely last steps too, unless all of the round was lonely.
         if received or (last and self._merged):
             self._merged = True
-            self._model = ctx.merge(
-                self._model, own_weight, received, round=self._round, step=self._step, last=last
+            self._own.model = ctx.merge(
+                self._own.model, own_weight, received, round=self._round, step=self._step, last=last
             )
         self._enter_step(ctx, self._step + 1)
 
     def _complete_round(self, ctx: Context) -> None:
+        self._own.settle(ctx)
         self._round += 1
         live, heard = len(self._near.live(ctx)), self._near.heard
         self._lost.round_done(ctx.now(), in_step=live > 0 and heard >= enough_in_step(live))
-        ctx.emit(
-            RoundCompleted(
-                round=self._round,
-                model=self._model,
-                heard=heard,
-                expected=len(self._near.row),
-            )
-        )
+        expected = len(self._near.row)
+        ctx.emit(RoundCompleted(round=self._round, model=self._own.model, heard=heard, expected=expected))
         self._begin_round(ctx)
 
     def _finish(self, ctx: Context) -> None:
@@ -321,7 +315,7 @@ class Rounds(Protocol):
         for peer in sorted(self._near.contacts(ctx)):
             if ctx.is_up(peer):
                 ctx.send(peer, message)
-        ctx.finish(self._model)
+        ctx.finish(self._own.model)
 
     # --- messages ---
 
@@ -367,21 +361,24 @@ class Rounds(Protocol):
         """Merge the witnesses' newest models, as at the end of the step before the target, and enter the target."""
         if self._phase is Phase.GOSSIPING:
             self._wait.end(ctx)
+        self._own.settle(ctx)
         round, step = move.target
         own_weight, received = move.merged(self._near.in_row)
         # To the rule it is the only gossip step of the round before, or the first one of a round that has begun.
-        self._model = ctx.merge(
-            self._model, own_weight, received, round=round if step else round - 1, step=0, last=step == 0
+        self._own.model = ctx.merge(
+            self._own.model, own_weight, received, round=round if step else round - 1, step=0, last=step == 0
         )
         ctx.emit(ModelAdopted(sender=move.witnesses[0].peer, round=round))
         self._lost.moved(round - self._round)
         self._patience.begin_round(0.0)
         self._round = round
         self._inbox.forget_before(move.target)
-        if round == self._rounds - 1:
+        if round == self._rounds - 1 or (step == 0 and self._own.sends_first):
+            # In the latter case models of step 0 are those before training.
             self._begin_round(ctx)
         else:
-            self._take_row(ctx)
+            self._merged = False
+            self._near.begin_round(ctx, round)
             self._enter_step(ctx, step)
 
     def _answer(self, ctx: Context, sender: PeerId, tag: Tag) -> None:
@@ -390,16 +387,10 @@ class Rounds(Protocol):
             return
         if self._rounds - tag[0] >= self._settings.catch_up_rounds:
             tag = (self._rounds, 0)
-        self._send_model(ctx, [sender], tag)
+        self._send_model(ctx, [self._near.sender(sender)], tag)
 
-    def _send_model(self, ctx: Context, peers: Sequence[PeerId], tag: Tag) -> None:
-        message = ModelMessage(round=tag[0], step=tag[1], model=self._model)
-        for peer in peers:
-            self._near.sender(peer).served = tag
-            ctx.send(peer, message)
-
-    # --- bookkeeping ---
-
-    def _take_row(self, ctx: Context) -> None:
-        self._near.take_row(self._near.row_of(ctx, self._round, own=self._round))
-        self._merged = False
+    def _send_model(self, ctx: Context, to: Sequence[Sender], tag: Tag) -> None:
+        message = ModelMessage(round=tag[0], step=tag[1], model=self._own.model)
+        for known in to:
+            known.served = tag
+            ctx.send(known.peer, message)
