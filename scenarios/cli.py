@@ -209,13 +209,14 @@ def topology(
     """Tell degree, diameter, λ, spectral gap, and whether W is doubly stochastic."""
     from rich.console import Console
 
+    from gossip.config.graphs import family_of
     from scenarios import tables
     from topologies import Topology, TopologyError, describe
 
     try:
         seen = describe(
             Topology(
-                kind,
+                family_of(kind),
                 peers,
                 degree=degree,
                 probability=probability,

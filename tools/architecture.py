@@ -12,7 +12,7 @@ import ast
 import functools
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -141,6 +141,13 @@ class House:
                 place[name] = f"{house}/#{self.level[name]}"
                 room = self.rooms.setdefault(place[name], Room(f"{house}/", "", loose=True))
                 room.inner[f"{name.split('.')[1]}.py"] = first_sentence(modules[name])
+        self.packages_of = {
+            name.replace(".", "/") + ("" if name in self.packages else ".py"): [
+                each.replace(".", "/") for each in sorted(graph.successors(name)) if each in self.packages
+            ]
+            for name in graph
+        }
+        """Room or file beside rooms -> the rooms that it imports directly."""
         self.level = {place[name]: level for name, level in self.level.items()}
         self.imports: nx.DiGraph[str] = nx.DiGraph()
         self.imports.add_nodes_from(sorted(self.rooms))
@@ -173,6 +180,10 @@ class House:
         return sorted((a, b) for a, b in self.imports.edges if at[a] == at[b] or (at[a], at[b]) in kept)
 
 
+def _listed(rooms: Iterable[str]) -> str:
+    return ", ".join(f"`{each}`" for each in rooms)
+
+
 def table(house: House) -> str:
     """Return the rooms, house by house, with what each is for and what it imports."""
     lines = []
@@ -183,20 +194,16 @@ def table(house: House) -> str:
             "| room | what it is for | imports |",
             "|---|---|---|",
         ]
-        for name, room in sorted(house.rooms.items(), key=lambda item: (item[1].loose, item[0])):
-            if name.split("/")[0] != top:
-                continue
-            below = sorted({house.rooms[each].path for each in house.imports.successors(name)} - {room.path})
-            told = ", ".join(f"`{each}`" for each in below) or "nothing of ours"
-            if room.loose:
-                lines += [
-                    f"| `{top}/{file}` | {said}. | {told} |" for file, said in sorted(room.inner.items())
-                ]
-            else:
-                lines.append(f"| `{room.path}` | {room.sentence}. | {told} |")
-                lines += [
-                    f"| `{room.path}/{each}` | {said}. | |" for each, said in sorted(room.inner.items())
-                ]
+        mine = [name for name in house.rooms if name.split("/")[0] == top]
+        for name in sorted(mine, key=lambda each: (house.rooms[each].loose and 1 + house.level[each], each)):
+            room = house.rooms[name]
+            if not room.loose:
+                lines.append(
+                    f"| `{room.path}` | {room.sentence}. | {_listed(house.packages_of[room.path])} |"
+                )
+            for each, said in sorted(room.inner.items()):
+                path = f"{room.path.rstrip('/')}/{each}"
+                lines.append(f"| `{path}` | {said}. | {_listed(house.packages_of.get(path, ()))} |")
         lines.append("")
     return "\n".join(lines)
 

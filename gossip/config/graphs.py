@@ -31,7 +31,7 @@ def build_topology(task: TaskSettings, *, names: Sequence[str], folder: Path = P
     settings = task.topology
     try:
         topology = Topology(
-            _kind(task),
+            family_of(settings.kind, where=f"{task.where('topology')} "),
             len(names),
             degree=settings.degree,
             probability=settings.probability,
@@ -52,25 +52,27 @@ def build_topology(task: TaskSettings, *, names: Sequence[str], folder: Path = P
     return topology
 
 
-def _kind(task: TaskSettings) -> str:
+def family_of(kind: str, *, where: str = "") -> str:
     """Return the name of the family that is meant; one that is not ours is registered first.
 
     What is a user's own is called by its content, for draws are seeded by the name, and files lie anywhere.
+
+    Raises:
+        SettingError: there is none, or it cannot be loaded; one sentence, with `where` before it.
     """
-    kind = task.topology.kind
     installed = plugins.installed(GROUP)
     if kind in FAMILIES:
         return kind
     if not plugins.is_user_code(kind) and kind not in installed:
         hint = nearest(kind, {*KINDS, *installed})
-        raise SettingError(f"{task.where('topology')} unknown topology '{kind}'; {hint}")
+        raise SettingError(f"{where}unknown topology '{kind}'; {hint}")
     try:
         if plugins.is_user_code(kind):
             found, name = plugins.thing(kind, key="kind"), str(plugins.identified(kind))
         else:
             found, name = plugins.load_installed(GROUP, kind, seam="topology"), kind
     except SettingError as error:
-        raise SettingError(f"{task.where('topology')} {error}") from None
+        raise SettingError(f"{where}{error}") from None
     every_round = bool(getattr(found, "every_round", False))
     FAMILIES[name] = Family(_checked(found), frozenset(SETTINGS), random=True, every_round=every_round)
     return name

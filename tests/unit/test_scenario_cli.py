@@ -77,6 +77,17 @@ def test_topology_tells_communities_and_what_joins_them(capsys: pytest.CaptureFi
     assert "not both" in capsys.readouterr().err
 
 
+def test_a_topology_of_ones_own_is_described_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "own.py").write_text(
+        "import networkx as nx\n\ndef path(request):\n    return nx.path_graph(request.peers)\n"
+    )
+    asked = ["topology", f"python:{tmp_path / 'own.py'}:path", "--peers", "5"]
+    assert cli.call([*asked, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["diameter"] == 4
+    assert cli.call(["topology", "python:nowhere.py:path", "--peers", "5"]) == 2
+    assert "there is no file" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
