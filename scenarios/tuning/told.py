@@ -62,14 +62,14 @@ def rows(study: Study) -> list[Row]:
 def scored_on(study: Study) -> str:
     """Say what the scores are."""
     asked = study.asked
-    seeds = numbers(asked.tuning_seeds)
+    seeds = named(asked.tuning_seeds)
     if not asked.validation:
         return (
-            f"score: mean final accuracy over the tuning seeds {seeds}, on the test samples: nothing was set aside, so "
+            f"score: mean final accuracy over the tuning {seeds}, on the test samples: nothing was set aside, so "
             "the scores and the held-out seeds have seen the same samples"
         )
     return (
-        f"score: mean final accuracy over the tuning seeds {seeds}, on {100 * asked.validation:g} % of each class's "
+        f"score: mean final accuracy over the tuning {seeds}, on {100 * asked.validation:g} % of each class's "
         "training samples, set aside by the seed; the test samples had no part in it"
     )
 
@@ -77,16 +77,18 @@ def scored_on(study: Study) -> str:
 def held_out_on(study: Study) -> str:
     """Say what the held-out accuracies are."""
     return (
-        f"held out: the start and the best with seeds {numbers(study.asked.held_out_seeds)}, which chose nothing, with "
+        f"held out: the start and the best with {named(study.asked.held_out_seeds)}, which chose nothing, with "
         "all training samples, on the test samples"
     )
 
 
-def numbers(seeds: Sequence[int]) -> str:
-    """Return e.g. ``0, 1`` or ``2-4``."""
+def named(seeds: Sequence[int]) -> str:
+    """Return e.g. ``seed 0``, ``seeds 0, 1`` or ``seeds 2-4``."""
+    if len(seeds) == 1:
+        return f"seed {seeds[0]}"
     if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
-        return f"{seeds[0]}-{seeds[-1]}"
-    return ", ".join(str(seed) for seed in seeds)
+        return f"seeds {seeds[0]}-{seeds[-1]}"
+    return "seeds " + ", ".join(str(seed) for seed in seeds)
 
 
 def held(study: Study, method: str, trial: Trial | None) -> HeldOut | None:
@@ -97,8 +99,10 @@ def held(study: Study, method: str, trial: Trial | None) -> HeldOut | None:
 
 
 def mean_std(found: HeldOut | None) -> str:
-    """Return e.g. ``93.1 ± 0.4 %``."""
-    return "–" if found is None else f"{100 * found.mean:.1f} ± {100 * found.std:.1f} %"
+    """Return e.g. ``93.1 ± 0.4 %``, over the seeds; of one seed there is no deviation."""
+    if found is None or len(found.accuracies) == 1:
+        return percent(None if found is None else found.mean)
+    return f"{100 * found.mean:.1f} ± {100 * found.std:.1f} %"
 
 
 def gain(study: Study, method: str) -> str | None:

@@ -151,6 +151,16 @@ def test_tune_prints_the_same_end_and_json_has_it_all(tmp_path, capsys):
         assert told["use"] == told["trials"][told["best"]]["settings"]
 
 
+def test_one_seed_has_no_deviation(tmp_path, capsys):
+    study = made(tmp_path / "s", tuning_seeds=[4], held_out_seeds=[9])
+    assert cli.call(["report", str(tmp_path / "s")]) == 0
+    shown = capsys.readouterr().out
+    assert "over the tuning seed 4, on" in shown
+    assert "with seed 9, which" in shown
+    assert f"{100 * study.held_out['dfedsam-mgs'][-1].mean:.1f} %" in shown
+    assert "±" not in shown
+
+
 def test_where_nothing_was_set_aside_every_output_says_so(tmp_path, capsys):
     made(tmp_path / "s", validation=0)
     assert cli.call(["report", str(tmp_path / "s")]) == 0
