@@ -17,7 +17,7 @@ class QuasiGlobal(gossip.LocalUpdate):
             "velocity": gossip.Rows(size, kept=False),
         }
 
-    def begin(self, models, state, occasion):
+    def begin(self, models, state, context):
         mu, lr_sum = self.local.momentum, state["lr_sum"]
         moved = (state["start"] - models) / lr_sum.clamp_min(1e-12)
         slow = torch.where(lr_sum > 0, mu * state["slow"] + (1 - mu) * moved, state["slow"])
@@ -27,5 +27,5 @@ class QuasiGlobal(gossip.LocalUpdate):
         velocity = self.local.momentum * state["velocity"] + gradient(models)
         return models - lr * velocity, {**state, "velocity": velocity}
 
-    def end(self, models, state, occasion, steps):
-        return models, {**state, "lr_sum": steps * occasion.lr}
+    def end(self, models, state, context, steps):
+        return models, {**state, "lr_sum": steps * context.lr}

@@ -48,7 +48,7 @@ from gossip.learning.in_place import NORM_FLOOR, Done, InPlaceTraining, norm_of,
 from gossip.learning.output_layer import OutputLayer
 from gossip.learning.schedules import learning_rate
 from gossip.learning.settings import LocalSettings
-from gossip.learning.updates.base import LocalUpdate, Occasion
+from gossip.learning.updates.base import LocalUpdate, UpdateContext
 from gossip.stages import State
 
 Gradient: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
@@ -152,22 +152,24 @@ class LocalTraining:
         stack = trained if trained.dim() == 2 else trained[None]
         rows = self.rows(len(stack), device=model.device) if rows is None else rows
         if rows:
-            occasion = self.occasion(rounds or [0] * len(stack), model.device)
-            rows = self.update.begin(stack, rows, occasion)
+            context = self.context(rounds or [0] * len(stack), model.device)
+            rows = self.update.begin(stack, rows, context)
         return LocalState(trained, model[..., split:], rows)
 
-    def occasion(self, rounds: Sequence[int], device: torch.device | str = "cpu") -> Occasion:
+    def context(self, rounds: Sequence[int], device: torch.device | str = "cpu") -> UpdateContext:
         """Return when the local updates of a stack are."""
-        return Occasion(
+        return UpdateContext(
             torch.tensor(rounds, dtype=torch.float32, device=device)[:, None],
             torch.tensor([self.lr(round) for round in rounds], dtype=torch.float32, device=device)[:, None],
         )
 
-    def end(self, trained: Tensor, rows: State, occasion: Occasion, steps: Tensor) -> tuple[Tensor, State]:
+    def end(
+        self, trained: Tensor, rows: State, context: UpdateContext, steps: Tensor
+    ) -> tuple[Tensor, State]:
         """Return what is handed on of the trained slots (n, T), and what the update remembers; `steps` (n, 1) done."""
         if not rows and type(self.update).end is LocalUpdate.end:
             return trained, rows
-        return self.update.end(trained, rows, occasion, steps)
+        return self.update.end(trained, rows, context, steps)
 
     def lr(self, round: int) -> float:
         """Return the step size η of `round`, by the schedule of `[local]`."""
@@ -243,7 +245,7 @@ class LocalTraining:
         del steps
         applied = torch.tensor([[float(sum(step.applied for step in done))]], device=model.device)
         trained, kept = self.end(
-            state.trained[None], state.rows, self.occasion([round], model.device), applied
+            state.trained[None], state.rows, self.context([round], model.device), applied
         )
         split = self.forward.space.trained_size
         trained = trained[0]

@@ -79,8 +79,8 @@ class StackedTraining:
         (n, length) are what the update remembers.
         """
         state = self.training.start(models, rows, rounds=rounds)
-        occasion = self.training.occasion(rounds, models.device)
-        lr = occasion.lr.squeeze(1)
+        context = self.training.context(rounds, models.device)
+        lr = context.lr.squeeze(1)
         losses = _Losses(len(peers), models.device)
         # Of models whose steps are done, the last of the stack first.
         finished: list[LocalState] = []
@@ -95,7 +95,7 @@ class StackedTraining:
             for piece, result in zip(pieces, results, strict=True):
                 losses.add(piece, result)
         state = _put_together([state, *reversed(finished)])
-        trained, kept = self.training.end(state.trained, state.rows, occasion, losses.applied)
+        trained, kept = self.training.end(state.trained, state.rows, context, losses.applied)
         if self.training.layer is not None:
             # Only the output layer is trained here, so there is nothing behind it but statistics.
             familiar = self.minibatches.familiar[torch.tensor(peers, device=models.device)]

@@ -18,7 +18,7 @@ from gossip.learning.forward import Forward
 from gossip.learning.local_training import LocalTraining
 from gossip.learning.schedules import learning_rate
 from gossip.learning.settings import LocalSettings, ModelSettings
-from gossip.learning.updates.base import Occasion
+from gossip.learning.updates.base import UpdateContext
 from gossip.learning.updates.quasi_global import QuasiGlobal
 from gossip.parameters import ParameterSpace
 from gossip.stages import PeerState
@@ -120,7 +120,7 @@ def test_a_row_of_the_stack_is_what_its_node_does_over_rounds_with_unequal_steps
                 at = slice(8 * step, 8 * step + 8)
                 state = training.step(state, data[k][0][at], data[k][1][at], lr).state
             steps = torch.tensor([[float(count)]])
-            trained, rows = training.end(state.trained[None], state.rows, training.occasion([round]), steps)
+            trained, rows = training.end(state.trained[None], state.rows, training.context([round]), steps)
             alone[k].scatter("update", [0], rows)
             nodes[k] = torch.cat([trained[0], state.rest])
         order = [1, 0, 2]  # whoever does most steps first
@@ -139,7 +139,7 @@ def test_a_row_of_the_stack_is_what_its_node_does_over_rounds_with_unequal_steps
                 {n: torch.cat([part.rows[n], r[active:]]) for n, r in state.rows.items()},
             )
         steps = torch.tensor([[5.0], [3.0], [3.0]])
-        trained, rows = training.end(state.trained, state.rows, training.occasion([round] * peers), steps)
+        trained, rows = training.end(state.trained, state.rows, training.context([round] * peers), steps)
         table.scatter("update", order, rows)
         stack = torch.cat([trained, state.rest], 1)[[order.index(k) for k in range(peers)]]
         for k in range(peers):
@@ -173,11 +173,11 @@ def rounds_of(
     model = torch.zeros(1, 3)
     state = {name: torch.zeros(1, row.length) for name, row in update.rows(Space()).items()}  # type: ignore[arg-type]
     for round in rounds:
-        occasion = Occasion(torch.tensor([[float(round)]]), torch.tensor([[lr]]))
-        state = update.begin(model, state, occasion)
+        context = UpdateContext(torch.tensor([[float(round)]]), torch.tensor([[lr]]))
+        state = update.begin(model, state, context)
         for _ in range(steps):
-            model, state = update.step(lambda _: gradient, model, state, occasion.lr)
-        model, state = update.end(model, state, occasion, torch.tensor([[float(steps)]]))
+            model, state = update.step(lambda _: gradient, model, state, context.lr)
+        model, state = update.end(model, state, context, torch.tensor([[float(steps)]]))
         yield model, state
         model = mix(model)
 

@@ -21,7 +21,7 @@ GradientAt: TypeAlias = Callable[[Tensor], Tensor]
 """Trained slots (n, T) -> their gradients (n, T) on the step's mini-batch, with all that `[local]` wraps them in."""
 
 
-class Occasion(NamedTuple):
+class UpdateContext(NamedTuple):
     """When the local updates of a stack are."""
 
     round: Tensor  # (n, 1) float32
@@ -48,7 +48,7 @@ class LocalUpdate(Stage):
         self.settings = settings
         self.local = local
 
-    def begin(self, models: Tensor, state: State, occasion: Occasion) -> State:
+    def begin(self, models: Tensor, state: State, context: UpdateContext) -> State:
         """Return the state before the first step on `models` (n, T)."""
         return state
 
@@ -56,7 +56,9 @@ class LocalUpdate(Stage):
     def step(self, gradient: GradientAt, models: Tensor, state: State, lr: Tensor) -> tuple[Tensor, State]:
         """Return models and state after one step; `lr` (n, 1)."""
 
-    def end(self, models: Tensor, state: State, occasion: Occasion, steps: Tensor) -> tuple[Tensor, State]:
+    def end(
+        self, models: Tensor, state: State, context: UpdateContext, steps: Tensor
+    ) -> tuple[Tensor, State]:
         """Return what is handed on (n, T), to be sent and merged, and what is remembered.
 
         `steps` (n, 1) float32 tells how many steps were done, those undone not counted.

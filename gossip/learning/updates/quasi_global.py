@@ -19,7 +19,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from gossip.learning.updates.base import Occasion
+from gossip.learning.updates.base import UpdateContext
 from gossip.learning.updates.sgd import Sgd
 from gossip.parameters import ParameterSpace
 from gossip.stages import Rows, State
@@ -45,10 +45,10 @@ class QuasiGlobal(Sgd):
             "own_step": Rows(1),
         }
 
-    def begin(self, models: Tensor, state: State, occasion: Occasion) -> State:
+    def begin(self, models: Tensor, state: State, context: UpdateContext) -> State:
         """Take up what mixing made of the last round."""
         slow = state["slow"]
-        gap = (occasion.round + 1 - state["previous"]).clamp(min=1)
+        gap = (context.round + 1 - state["previous"]).clamp(min=1)
         moved = (state["start"] - models) / (state["lr_sum"] * gap)
         length = torch.linalg.vector_norm(moved, dim=1, keepdim=True)
         taken = (state["previous"] > 0) & (length <= DISPLACEMENT_MAX * state["own_step"])  # false for NaN
@@ -56,11 +56,13 @@ class QuasiGlobal(Sgd):
         slow = torch.where(taken, nu * slow + (1 - nu) * moved, slow)
         return {**state, "start": models.clone(), "slow": slow, "velocity": slow.clone()}
 
-    def end(self, models: Tensor, state: State, occasion: Occasion, steps: Tensor) -> tuple[Tensor, State]:
+    def end(
+        self, models: Tensor, state: State, context: UpdateContext, steps: Tensor
+    ) -> tuple[Tensor, State]:
         """Note when it was and how far the own steps went."""
-        lr_sum = steps * occasion.lr
+        lr_sum = steps * context.lr
         own = torch.linalg.vector_norm(state["start"] - models, dim=1, keepdim=True) / lr_sum
-        kept = {"previous": occasion.round + 1, "lr_sum": lr_sum, "own_step": own}
+        kept = {"previous": context.round + 1, "lr_sum": lr_sum, "own_step": own}
         # Without a step there is no mean step to measure the next displacement by.
         nothing = {"previous": torch.zeros_like(lr_sum), "lr_sum": lr_sum, "own_step": torch.zeros_like(own)}
         return models, {**state, **{key: torch.where(steps > 0, kept[key], nothing[key]) for key in kept}}
