@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import re
 import sys
@@ -108,6 +109,12 @@ def test_each_example_is_an_entry_point_of_the_package_that_it_shows(section: st
     module, _, name = re.findall(r'"python:(\w+)\.py(:)(\w+)"', settings.text)[0]
     assert file.name == f"{module}.py"
     assert f"{module}:{name}" in [value for group in ENTRY_POINTS.values() for value in group.values()]
+
+
+@pytest.fixture(autouse=True)
+def nothing_to_collect(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of a few small peers leave nothing behind, and to look for it would take longer than they do."""
+    monkeypatch.setattr(gc, "collect", lambda: 0)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 from pathlib import Path
 
@@ -38,6 +39,12 @@ def settings(door: str) -> dict[str, object]:
         for key, value in DOORS[door].items()
     }
     return {**SMALL, **own}
+
+
+@pytest.fixture(autouse=True)
+def nothing_to_collect(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of a few small peers leave nothing behind, and to look for it would take longer than they do."""
+    monkeypatch.setattr(gc, "collect", lambda: 0)
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("own_*.py")), ids=lambda path: path.stem)
@@ -187,7 +194,7 @@ def test_files_in_a_scenario_lie_beside_it(tmp_path: Path) -> None:
     [
         ("1 / 0", "fails: ZeroDivisionError: division by zero"),
         ("return [range(3)] * (peers - 1)", "must return one array a peer: 3 for 4 peers"),
-        ("return [range(0)] * peers", "peer 0's must be whole numbers, one or more"),
+        ("import numpy\n    return [numpy.arange(0)] * peers", "peer 0's must be whole numbers, one or more"),
         ("return [[0.5]] * peers", "peer 0's must be whole numbers, one or more"),
         ("return [[10**7]] * peers", r"peer 0's samples are 10000000 to 10000000; valid: 0 to \d+"),
         ("return [[-1]] * peers", r"peer 0's samples are -1 to -1; valid: 0 to \d+"),
@@ -231,3 +238,30 @@ def test_a_message_that_is_called_as_one_of_ours_is_refused_with_a_sentence(tmp_
     values = {**SMALL, "protocol.kind": f"python:{path}:RandomPairs"}
     with pytest.raises(SettingError, match=r"\[protocol\] RandomPairs: message kind 'heartbeat'"):
         scenarios.run("quickstart", overrides=values, report=False, out=tmp_path / "run")
+
+
+def test_an_attack_of_ones_own_that_sees_all_is_shown_the_honest_models_and_refused_with_real_nodes(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "own.py").write_text(
+        "from scenarios.attacks.base import Attack\n"
+        "from scenarios.attacks.choice import AttackSettings\n"
+        "class AgainstTheMean(Attack):\n"
+        "    class Settings(AttackSettings):\n"
+        "        omniscient = True\n"
+        "        honest_min = 2\n"
+        "    def craft(self, known):\n"
+        "        assert len(known.honest) == 4\n"
+        "        return -known.honest.mean(0)\n"
+    )
+    values = {
+        **SMALL,
+        "stop.rounds": 1,
+        "attack.kind": f"python:{tmp_path / 'own.py'}:AgainstTheMean",
+        "attack.count": 1,
+    }
+    scenarios.run("quickstart", overrides=values, report=False, out=tmp_path / "run")
+    with pytest.raises(SettingError, match="must see the honest peers' models"):
+        scenarios.run("quickstart", engine="processes", overrides=values, report=False, out=tmp_path / "run2")
+    with pytest.raises(SettingError, match="needs at least 2 honest peers"):
+        load("quickstart", values={**values, "attack.count": 4})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import sys
 from collections.abc import Iterator
@@ -39,6 +40,12 @@ KEYS = {
 }
 SMALL = {"scenario.algorithm": "dfedavg", "scenario.peers": 5, "stop.rounds": 1, "topology.kind": "ring"}
 TOGETHER = ("gossip.merges", "gossip.updates", "gossip.codecs", "gossip.topologies", "gossip.partitions")
+
+
+@pytest.fixture(autouse=True)
+def nothing_to_collect(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of a few small peers leave nothing behind, and to look for it would take longer than they do."""
+    monkeypatch.setattr(gc, "collect", lambda: 0)
 
 
 @pytest.fixture(autouse=True)
