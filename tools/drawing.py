@@ -62,7 +62,7 @@ class _Slot:
 def _lines(box: Box) -> list[tuple[str, str]]:
     """Return (class, text) of what stands under the title."""
     if box.loose:
-        return [("inner", line) for line in textwrap.wrap(" · ".join(box.inner), 34)]
+        return [("inner", line) for line in textwrap.wrap(" · ".join(box.inner), 32)]
     said = [("said", line) for line in textwrap.wrap(f"{box.sentence}.", 36)]
     return said + [("inner", f"{each}/") for each in box.inner]
 
