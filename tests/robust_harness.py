@@ -6,12 +6,44 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from hypothesis import strategies as st
 
 from gossip.merging.base import Verdict
+from gossip.merging.robust.settings import PRE_AGGREGATION_NAMES, RobustSettings
 from gossip.merging.settings import MERGES
 from gossip.protocols.base import Contribution
 
 OWN = "p00"
+
+
+def first_names():
+    """Return every kind once: without those that are another's second name."""
+    of = {kind: MERGES.settings_for(kind) for kind in MERGES.kinds()}
+    return tuple(
+        kind
+        for kind, own in of.items()
+        if not any(own is not other and issubclass(own, other) for other in of.values())
+    )
+
+
+ROBUST = tuple(kind for kind in first_names() if issubclass(MERGES.settings_for(kind), RobustSettings))
+"""Every robust rule there is."""
+
+
+def taken(rule, of=PRE_AGGREGATION_NAMES):
+    """Return which of some pre-aggregations may stand before a rule."""
+    return [name for name in of if name in MERGES.settings_for(rule).takes]
+
+
+def compositions(rule, *, of=PRE_AGGREGATION_NAMES, most=2):
+    """Draw a rule behind none, one or several pre-aggregations."""
+    names = taken(rule, of)
+    before = st.lists(st.sampled_from(names), max_size=most) if names else st.just([])
+    return before.map(lambda before: "+".join([*before, rule]))
+
+
+SINGLE = tuple(f"{name}+{rule}" for rule in ROBUST for name in taken(rule))
+"""Every pre-aggregation before every rule that takes it."""
 
 
 @dataclass

@@ -39,6 +39,7 @@ def check_merges(task: TaskSettings, topology: Topology, names: Sequence[str]) -
     if not isinstance(merge, RobustSettings):
         return
     if isinstance(protocol, ModestSettings):
+        _check_mixes(task, merge)
         models = min(protocol.sample_size, len(names))
         _check(task, merge, least=(models, "an aggregator"), most=(models, "an aggregator"))
     elif isinstance(protocol, RoundsSettings):
@@ -46,6 +47,21 @@ def check_merges(task: TaskSettings, topology: Topology, names: Sequence[str]) -
             yield from _check_rounds(task, merge, topology, names)
     elif isinstance(protocol, PushSettings):
         _check_pushes(task, protocol, merge, topology, names)
+
+
+def _check_mixes(task: TaskSettings, merge: RobustSettings) -> None:
+    """Refuse a rule that takes one peer's model where the aggregator's is all that is left of a round.
+
+    On a graph each peer takes another one's and trains its own further; here nothing else averages.
+    """
+    if merge.takes_one_model:
+        *before, rule = merge.kind.split("+")
+        instead = "+".join([*before, f"multi-{rule}"])
+        raise SettingError(
+            f"{task.where('merge')} kind = '{merge.kind}' takes one of the models of a merge, and with protocol "
+            f"'{task.protocol.kind}' all peers would go on from what that one peer has learned; "
+            f"{instead} or {'+'.join([*before, 'nnm', rule])} with the same f takes a mean"
+        )
 
 
 def _check_rounds(

@@ -13,6 +13,8 @@ from gossip.settings import Choice
 PRE_AGGREGATION_NAMES = ("nnm", "bucketing", "clipping", "arc")
 """What may stand before a rule, joined by `+` and applied from left to right: nnm+trimmed-mean."""
 NEED_F = frozenset({"nnm", "arc"})
+AVERAGING = frozenset({"nnm", "bucketing"})
+"""Behind these a row is the mean of several models."""
 SUBSETS_MAX = 10_000
 """Rules that try all sets of n - f models try no more, in a fraction of a second: 20 with f = 4, or 16 with f = 6."""
 
@@ -29,6 +31,8 @@ class RobustSettings(Choice):
 
     averages_two: ClassVar[bool] = False
     """Of two models it makes their mean, unless f tells it to make nothing of so few."""
+    takes_one_row: ClassVar[bool] = False
+    """Its result is one of its rows."""
 
     f: int | None = Field(
         None,
@@ -53,6 +57,11 @@ class RobustSettings(Choice):
         """How many models a merge must have, own included, for f to be bearable: 2f < n after bucketing."""
         groups = 2 * (self.f or 0)
         return groups * int(self.bucket_size ** self.pre_aggregations.count("bucketing")) + 1
+
+    @property
+    def takes_one_model(self) -> bool:
+        """Whether a merge gives up what averaging gains: its result is what a single peer sent."""
+        return self.takes_one_row and not AVERAGING.intersection(self.pre_aggregations)
 
     @model_validator(mode="after")
     def _composition_makes_sense(self) -> RobustSettings:
@@ -113,6 +122,7 @@ class KrumSettings(RobustSettings):
 
     implementation = "gossip.merging.robust.krum:Krum"
     needs_f = True
+    takes_one_row = True
     kind: str = "krum"
     own_share: float = Field(
         0.0, ge=0, lt=1, description="of own in the result; Krum's one model takes the rest"
