@@ -86,6 +86,25 @@ def test_the_outlier_scissor_cuts_one_at_a_time_from_a_mean_that_moves():
     assert np.allclose(merge({"kind": "ios", "f": 1}, np.array([[90.0], [0.0], [1.0], [2.0]])).value, [31.0])
 
 
+def test_the_filter_measures_by_the_farthest_that_has_weight_left():
+    """0, 1, 2 and 10: first all of 10's weight goes. Then, of 0, 1 and 2, all of 0's: 10 is no measure any more."""
+    x, f = np.array([0.0, 1.0, 2.0, 10.0]), 1
+    first = 1 - (x - x.mean()) ** 2 / (x[3] - x.mean()) ** 2
+    mean = first @ x / first.sum()
+    assert first.sum() > len(x) - 2 * f
+    second = first * (1 - (x - mean) ** 2 / (x[0] - mean) ** 2)
+    assert second[:3].sum() < len(x) - 2 * f  # so it ends, with the lesser of the two variances
+    merged = merge({"kind": "caf", "f": f}, x[:, None])
+    assert np.allclose(merged.value, [mean])
+    assert merged.verdicts["p03"].reason == "far"
+
+
+def test_rules_of_subsets_and_the_filter_in_perfect_symmetry_say_the_middle():
+    """Of 1, 4 and 7 two sets of two are equally good, and no peer's name says which; the filter keeps 4 alone."""
+    for kind in ("mda", "smea", "caf"):
+        assert np.allclose(merge({"kind": kind, "f": 1}, np.array([[1.0], [4.0], [7.0]])).value, [4.0]), kind
+
+
 def test_krum_may_keep_a_share_of_own():
     vectors = np.array([[0.0], [1.0], [1.1], [1.2]])
     assert np.allclose(merge({"kind": "krum", "f": 1}, vectors).value, [1.1])

@@ -8,34 +8,47 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gossip.merging.settings import MERGES
 from gossip.protocols.base import Contribution
-from tests.robust_harness import OWN, PlainContext, build, merge, names, settings_for
+from tests.robust_harness import (
+    OWN,
+    ROBUST,
+    SINGLE,
+    PlainContext,
+    build,
+    compositions,
+    merge,
+    names,
+    settings_for,
+)
 from tests.strategies import clouds
 
-UNWEIGHTED = (
-    *("median", "trimmed-mean", "meamed", "krum", "multi-krum", "geometric-median"),
-    *("mda", "smea", "caf"),
-)
-OWN_CENTRED = ("nna", "cs-plus", "self-centered-clipping", "ios")
-COMPOSED = ("nnm+trimmed-mean", "nnm+nna", "arc+median", "nnm+krum", "nnm+geometric-median")
-ALL = (
-    *UNWEIGHTED,
-    *OWN_CENTRED,
-    *COMPOSED,
-    "centered-clipping",
-    "clipping+median",
-    "bucketing+median",
-    "ubar",
-)
-COORDINATEWISE = ("median", "trimmed-mean", "meamed", "nnm+trimmed-mean", "arc+median")
-FIXED_REACH = ("centered-clipping", "clipping+median")
-"""A τ in the models' own unit."""
+OWN_CENTRED = ("nna", "cs-plus", "self-centered-clipping", "centered-clipping", "ios", "balance", "ubar")
+"""They begin at the own model, or favour it."""
+UNWEIGHTED = tuple(rule for rule in ROBUST if rule not in OWN_CENTRED)
+BY_SAMPLES = ("ubar",)
+"""It asks what models say, and no law of arithmetic holds of that."""
+BY_LENGTH = ("balance",)
+"""Its measure is the own model's length."""
+COORDINATEWISE = ("median", "trimmed-mean", "meamed")
+FIXED_REACH = ("centered-clipping",)
+"""A τ in the models' own unit, as `clipping` has."""
+
+
+def but(*names, of=ROBUST):
+    """Return the rules that a law holds of: all but these."""
+    assert set(names) <= set(ROBUST)
+    return tuple(rule for rule in of if rule not in names)
+
 
 few = settings(max_examples=20)
 
 
-def ways(*kinds):
-    return pytest.mark.parametrize("kind", kinds)
+def ways(*rules):
+    return pytest.mark.parametrize("rule", rules)
+
+
+every = pytest.mark.parametrize("kind", [*ROBUST, *SINGLE])
 
 
 def close(a, b, size):
@@ -49,23 +62,24 @@ def size_of(*arrays):
 # --- symmetry ---
 
 
-@ways(*ALL)
+@ways(*ROBUST)
 @few
-@given(clouds(), st.randoms(use_true_random=False))
-def test_the_order_of_received_models_does_not_matter_to_the_last_bit(kind, cloud, random):
+@given(clouds(), st.randoms(use_true_random=False), st.data())
+def test_the_order_of_received_models_does_not_matter_to_the_last_bit(rule, cloud, random, data):
     order = list(range(1, len(cloud.vectors)))
     random.shuffle(order)
-    how = settings_for(kind, cloud.f)
+    how = settings_for(data.draw(compositions(rule)), cloud.f)
     as_they_are, shuffled = merge(how, cloud.vectors), merge(how, cloud.vectors, order=order)
     assert np.array_equal(as_they_are.value, shuffled.value)
     assert as_they_are.verdicts == shuffled.verdicts
 
 
-@ways(*UNWEIGHTED, "nnm+trimmed-mean", "nnm+krum")
+@ways(*UNWEIGHTED)
 @few
-@given(clouds())
-def test_rules_without_a_centre_say_the_same_to_every_peer(kind, cloud):
+@given(clouds(), st.data())
+def test_rules_without_a_centre_say_the_same_to_every_peer(rule, cloud, data):
     """The own model is one among all: peers of a full mesh agree after one merge, up to rounding."""
+    kind = data.draw(compositions(rule, of=("nnm",)))
     how, senders = settings_for(kind, cloud.f), names(len(cloud.vectors))
     here = merge(how, cloud.vectors, senders=senders).value
     order = [3 % len(senders), *(k for k in range(len(senders)) if k != 3 % len(senders))]
@@ -73,10 +87,11 @@ def test_rules_without_a_centre_say_the_same_to_every_peer(kind, cloud):
     assert close(here, there, size_of(cloud.vectors))
 
 
-@ways(*(kind for kind in ALL if kind != "ubar"))
-@given(clouds())
+@ways(*but(*BY_SAMPLES))
+@given(clouds(), st.data())
 @few
-def test_equal_models_stay_equal(kind, cloud):
+def test_equal_models_stay_equal(rule, cloud, data):
+    kind = data.draw(compositions(rule))
     vectors = np.repeat(cloud.vectors[:1], len(cloud.vectors), axis=0).astype(np.float32)
     assert np.array_equal(merge(settings_for(kind, cloud.f), vectors).value, vectors[0])
 
@@ -94,30 +109,30 @@ def test_of_equal_scores_the_one_nearer_to_the_rest_wins_and_in_perfect_symmetry
 # --- equivariance ---
 
 
-@ways(*(kind for kind in ALL if kind != "ubar"))
+@ways(*but(*BY_SAMPLES, *BY_LENGTH))
 @few
-@given(clouds(), st.floats(-100, 100))
-def test_a_common_shift_shifts_the_result(kind, cloud, shift):
-    how = settings_for(kind, cloud.f)
+@given(clouds(), st.floats(-100, 100), st.data())
+def test_a_common_shift_shifts_the_result(rule, cloud, shift, data):
+    how = settings_for(data.draw(compositions(rule)), cloud.f)
     towards = shift * np.linspace(-1, 1, cloud.vectors.shape[1]) * cloud.scale
     moved = merge(how, cloud.vectors + towards).value
     assert close(moved, merge(how, cloud.vectors).value + towards, size_of(cloud.vectors + towards))
 
 
-@ways(*(kind for kind in ALL if kind not in (*FIXED_REACH, "ubar")))
+@ways(*but(*BY_SAMPLES, *FIXED_REACH))
 @few
-@given(clouds(), st.sampled_from([1e-6, 0.3, 7.0, 1e6]))
-def test_a_common_positive_factor_scales_the_result(kind, cloud, factor):
-    how = settings_for(kind, cloud.f)
+@given(clouds(), st.sampled_from([1e-6, 0.3, 7.0, 1e6]), st.data())
+def test_a_common_positive_factor_scales_the_result(rule, cloud, factor, data):
+    how = settings_for(data.draw(compositions(rule, of=("nnm", "bucketing", "arc"))), cloud.f)
     scaled = merge(how, cloud.vectors * factor).value
     assert close(scaled, merge(how, cloud.vectors).value * factor, size_of(cloud.vectors) * factor)
 
 
-@ways(*(kind for kind in ALL if kind not in (*COORDINATEWISE, "ubar", "clipping+median", "bucketing+median")))
+@ways(*but(*BY_SAMPLES, *COORDINATEWISE))
 @few
-@given(clouds())
-def test_rules_of_distances_turn_with_the_models(kind, cloud):
-    how = settings_for(kind, cloud.f)
+@given(clouds(), st.data())
+def test_rules_of_distances_turn_with_the_models(rule, cloud, data):
+    how = settings_for(data.draw(compositions(rule)), cloud.f)
     rng = np.random.default_rng(7)
     turn, _ = np.linalg.qr(rng.normal(size=2 * (cloud.vectors.shape[1],)))
     assert close(
@@ -128,7 +143,7 @@ def test_rules_of_distances_turn_with_the_models(kind, cloud):
 # --- range ---
 
 
-@ways("median", "trimmed-mean", "meamed")
+@pytest.mark.parametrize("kind", COORDINATEWISE)
 @given(clouds())
 @few
 def test_each_coordinate_stays_within_values_that_some_honest_model_bounds(kind, cloud):
@@ -169,13 +184,26 @@ def test_cs_plus_moves_no_farther_than_to_an_honest_neighbour(cloud):
 # --- honest only ---
 
 
-@ways("trimmed-mean", "meamed", "multi-krum", "nna", "mda", "smea", "caf", "nnm+median", "nnm+krum")
+def means_without_attackers(rule):
+    """Whether a rule must be told f, and then leaves nobody out where it is told 0."""
+    chosen = MERGES.settings_for(rule)
+    return chosen.needs_f and not chosen.takes_one_row
+
+
+@ways(*filter(means_without_attackers, ROBUST))
+@given(clouds(), st.data())
+@few
+def test_without_attackers_the_rule_is_the_mean(rule, cloud, data):
+    how = settings_for(data.draw(compositions(rule, of=("nnm", "arc"))), 0)
+    assert close(merge(how, cloud.vectors).value, cloud.vectors.mean(axis=0), size_of(cloud.vectors))
+
+
+@ways(*(rule for rule in but(*FIXED_REACH) if "nnm" in MERGES.settings_for(rule).takes))
 @given(clouds())
 @few
-def test_without_attackers_the_rule_is_the_mean(kind, cloud):
-    assert close(
-        merge({"kind": kind, "f": 0}, cloud.vectors).value, cloud.vectors.mean(axis=0), size_of(cloud.vectors)
-    )
+def test_without_attackers_mixing_makes_all_models_the_mean(rule, cloud):
+    how = settings_for(f"nnm+{rule}", 0)
+    assert close(merge(how, cloud.vectors).value, cloud.vectors.mean(axis=0), size_of(cloud.vectors))
 
 
 @pytest.mark.parametrize(
@@ -214,12 +242,13 @@ def test_gossip_with_symmetric_weights_preserves_the_honest_mean(how, peers, see
 # --- what is dropped, and what is left behind ---
 
 
-@ways(*(kind for kind in ALL if kind != "bucketing+median"))
-@given(clouds(), st.sampled_from([np.nan, np.inf, -np.inf]), st.integers(0, 10**6))
+@ways(*ROBUST)
+@given(clouds(), st.sampled_from([np.nan, np.inf, -np.inf]), st.integers(0, 10**6), st.data())
 @few
 def test_a_model_that_is_not_finite_is_as_if_it_had_not_come_with_one_attacker_less(
-    kind, cloud, poison, where
+    rule, cloud, poison, where, data
 ):
+    kind = data.draw(compositions(rule))
     victim = 1 + where % (len(cloud.vectors) - 1)
     poisoned = cloud.vectors.copy()
     poisoned[victim, where % cloud.vectors.shape[1]] = poison
@@ -241,7 +270,7 @@ def test_a_model_that_is_not_finite_is_as_if_it_had_not_come_with_one_attacker_l
     assert merged.verdicts.keys() == expected.verdicts.keys()
 
 
-@ways(*ALL)
+@every
 def test_where_nothing_usable_came_own_stays_as_it_is(kind):
     own = np.array([1.0, 2.0])
     how = settings_for(kind, 1)
@@ -251,7 +280,7 @@ def test_where_nothing_usable_came_own_stays_as_it_is(kind):
     assert {verdict.reason for verdict in merged.verdicts.values()} == {"not finite"}
 
 
-@ways(*ALL)
+@every
 def test_an_own_model_that_is_not_finite_is_left_alone_and_said(kind):
     vectors = np.array([[np.nan], [1.0], [2.0], [3.0]])
     merged = merge(settings_for(kind, 1), vectors)
@@ -259,25 +288,28 @@ def test_an_own_model_that_is_not_finite_is_left_alone_and_said(kind):
     assert {verdict.reason for verdict in merged.verdicts.values()} == {"own not finite"}
 
 
-@ways(*(kind for kind in ALL if kind != "ubar"))
+@every
 def test_models_rejected_before_the_merge_count_against_f(kind):
     """Three models and f = 2 are too few, unless one of the two attackers is out already."""
+    if kind in BY_SAMPLES:
+        return  # it is told no f
     vectors = np.array([[0.0], [0.5], [0.25]])
     how = settings_for(kind, 2)
     refused = merge(how, vectors)
     assert refused.value == [0.0]
     assert {verdict.reason for verdict in refused.verdicts.values()} == {"too few"}
-    if kind == "bucketing+median":
+    if kind.startswith("bucketing+"):
         return  # two buckets of three models bear no attacker
     heard = merge(how, vectors, context=PlainContext(rejected=1))
     assert "too few" not in {verdict.reason for verdict in heard.verdicts.values()}
 
 
-@ways(*UNWEIGHTED, *OWN_CENTRED)
-@given(clouds())
+@ways(*ROBUST)
+@given(clouds(), st.data())
 @few
-def test_one_identity_has_one_slot(kind, cloud):
+def test_one_identity_has_one_slot(rule, cloud, data):
     """The same sender twice: its last model counts, once, with that one's weight."""
+    kind = data.draw(compositions(rule))
     how, count = settings_for(kind, cloud.f), len(cloud.vectors)
     share = 1 / (count + 1)
     once = [
@@ -292,7 +324,7 @@ def test_one_identity_has_one_slot(kind, cloud):
     assert ("p01", "duplicate") in {(verdict.sender, verdict.reason) for verdict in context.verdicts}
 
 
-@ways(*UNWEIGHTED, *OWN_CENTRED)
+@every
 def test_a_model_in_ones_own_name_is_not_counted(kind):
     vectors = np.array([[0.0], [1.0], [1.1], [1.2]])
     impostor = Contribution(OWN, tensors(np.array([[9.0]]))[0], 0.2)
@@ -306,22 +338,22 @@ def test_a_model_in_ones_own_name_is_not_counted(kind):
     assert np.array_equal(with_it, build(**how)(own, 0.4, others, context=PlainContext()))
 
 
-@ways(*ALL)
-@given(clouds())
+@ways(*ROBUST)
+@given(clouds(), st.data())
 @few
-def test_the_same_merge_twice_by_one_instance_is_the_same(kind, cloud):
-    rule = build(**settings_for(kind, cloud.f))
+def test_the_same_merge_twice_by_one_instance_is_the_same(rule, cloud, data):
+    merged = build(**settings_for(data.draw(compositions(rule)), cloud.f))
     own, *others = tensors(cloud.vectors)
     share = 1 / len(cloud.vectors)
     received = [
         Contribution(name, model, share)
         for name, model in zip(names(len(others) + 1)[1:], others, strict=True)
     ]
-    first = rule(own, share, received, context=PlainContext()).clone()
-    assert np.array_equal(first, rule(own, share, received, context=PlainContext()))
+    first = merged(own, share, received, context=PlainContext()).clone()
+    assert np.array_equal(first, merged(own, share, received, context=PlainContext()))
 
 
-@ways(*ALL)
+@every
 def test_models_at_the_end_of_the_range_of_float32_do_not_overflow(kind):
     most = np.finfo(np.float32).max
     rng = np.random.default_rng(0)
@@ -333,11 +365,11 @@ def test_models_at_the_end_of_the_range_of_float32_do_not_overflow(kind):
     assert np.array_equal(merge(settings_for(kind, 1), same).value, same[0])
 
 
-@ways(*ALL)
-@given(clouds())
+@ways(*ROBUST)
+@given(clouds(), st.data())
 @few
-def test_shares_are_told_of_every_sender_once_and_come_to_no_more_than_one(kind, cloud):
-    merged = merge(settings_for(kind, cloud.f), cloud.vectors)
+def test_shares_are_told_of_every_sender_once_and_come_to_no_more_than_one(rule, cloud, data):
+    merged = merge(settings_for(data.draw(compositions(rule)), cloud.f), cloud.vectors)
     assert sorted(merged.verdicts) == names(len(cloud.vectors))[1:]
     total = sum(verdict.weight for verdict in merged.verdicts.values())
     assert -1e-9 <= total <= 1 + 1e-9

@@ -6,7 +6,9 @@ Every model begins with c_i = 1. While Σ c_i > n - 2f, with the weighted mean a
 
 who is far along v loses weight, and the farthest all of it:  τ_i = <v, x_i - μ>²,  c_i ← c_i (1 - τ_i / max_j τ_j) over
 all c_j > 0. The result is the μ that had the smallest λ. No bound on the honest models' covariance need be known, and
-nothing is chosen among subsets: at most n steps of n³ numbers.
+nothing is chosen among subsets: at most 2f steps of n³ numbers, since each takes all that is left of one model or more.
+That is why the maximum is over those that have weight: one that has lost it all and is far away would leave nearly all
+weight to the others, for ever.
 
 Where the largest eigenvalue is there several times, v is any vector of a space, and τ_i the squared length in it.
 """

@@ -4,6 +4,10 @@
 
 The diameter is one pair's distance, so several sets may have the same: of those the one with the least sum of squared
 distances, and of equals again the mean.
+
+Of a set S of n - f, S* leaves out at most f and has as many others, each no farther than 2 Δ from any of those: Δ is
+the diameter of S, which that of S* does not exceed, and the two have a model in common. Δ² is at most 2 (n - f) times
+the mean squared distance from S's mean, so (f, κ)-robust with κ ≤ 8 f² / (n - f).
 """
 
 from __future__ import annotations
