@@ -146,11 +146,19 @@ def carry_out(
 
     Args:
         runs: see `plan`.
-        jobs: processes at a time; default: one per core for the virtual engine, one for real processes.
+        jobs: processes at a time; 0: none, but one run after another in this one; default: one per core for the virtual
+            engine, one for real processes.
         tell: called with (run, how many are done, of how many).
     """
     todo = [run for run in runs if not is_done(run)]
     if not todo:
+        return
+    if jobs == 0:
+        for count, run in enumerate(todo, start=1):
+            _run(run)
+            if tell is not None:
+                tell(run, count, len(todo))
+            yield run
         return
     virtual = todo[0].engine == "virtual"
     jobs = jobs or ((os.cpu_count() or 1) if virtual else 1)

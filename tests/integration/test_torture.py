@@ -3,38 +3,25 @@
 from __future__ import annotations
 
 import ast
-import importlib
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-TOOLS = Path(__file__).resolve().parents[2] / "tools" / "torture"
+from tests.integration.conftest import TOOLS, importing
 
 
 @pytest.fixture(scope="module")
 def tool() -> Iterator[Any]:
-    """Import a tool as its command line would."""
-    sys.path.insert(0, str(TOOLS))
-    try:
-        yield importlib.import_module
-    finally:
-        sys.path.remove(str(TOOLS))
-
-
-@pytest.fixture(scope="module")
-def started(tool) -> Iterator[Any]:
-    with tool("arena").launcher() as started:
-        yield started
+    with importing("torture") as tool:
+        yield tool
 
 
 def test_the_enemy_imports_nothing_of_the_node():
     ours = {"gossip", "scenarios", "topologies", "arena"}
     for name in ("client.py", "enemy.py", "malformed.py"):
         imported = set()
-        for node in ast.walk(ast.parse((TOOLS / name).read_text())):
+        for node in ast.walk(ast.parse((TOOLS / "torture" / name).read_text())):
             if isinstance(node, ast.Import):
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom):

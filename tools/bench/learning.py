@@ -1,6 +1,6 @@
 """How fast do all peers of a simulation learn and merge? Batched learning beside the plain loop, in one run.
 
-    python tools/bench/learning.py [--peers 100,1000] [--rounds 20] [--repetitions 5] [--json]
+    python tools/bench/learning.py [--peers 100,1000] [--rounds 20] [--repetitions 5] [--json] [--smoke]
 
 scikit-learn's digits dealt out i.i.d., MLP 64-64-10, SGD with mini-batches of 32, a 4-regular graph, no evaluation,
 one thread. Each round every peer takes its local steps and then averages with its four neighbours. A node-round is one
@@ -25,7 +25,7 @@ import multiprocessing
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,17 +39,32 @@ from gossip.learning.settings import DataSettings, LocalSettings, ModelSettings
 from gossip.learning.task import Task
 from gossip.merging.settings import AverageSettings
 from gossip.protocols.base import Contribution
+from scenarios.engines.virtual import quiet_collector
 
-WORKLOADS: dict[str, dict[str, Any]] = {
-    "one step": {"batch_size": 32, "epochs": 1},
-    "5 steps, SAM": {"batch_size": 32, "steps": 5, "sam_rho": 0.05},
-}
 DEGREE = 4
+BATCH, SAMPLES = 32, 1437
+"""Of a mini-batch, and of scikit-learn's digits for training."""
+SMOKE_PEERS = 6
+WORKLOADS: dict[str, dict[str, Any]] = {
+    "one step": {"batch_size": BATCH, "epochs": 1},
+    "5 steps, SAM": {"batch_size": BATCH, "steps": 5, "sam_rho": 0.05},
+}
 
 
-def task_of(workload: str) -> Task:
+def task_of(workload: str, peers: int) -> Task:
     local = LocalSettings(lr=0.1, **WORKLOADS[workload])
-    return Task(data=DataSettings(), model=ModelSettings(), local=local, seed=1, folder=Path())
+    return Task(
+        data=DataSettings(train_max=train_max(peers)),
+        model=ModelSettings(),
+        local=local,
+        seed=1,
+        folder=Path(),
+    )
+
+
+def train_max(peers: int) -> int | None:
+    """Return of how many samples an epoch is one mini-batch for each peer; all, where there are peers enough."""
+    return None if peers * BATCH >= SAMPLES else peers * BATCH
 
 
 def neighbours_of(peers: int) -> list[list[int]]:
@@ -62,7 +77,7 @@ def neighbours_of(peers: int) -> list[list[int]]:
 
 def plain_loop(workload: str, peers: int) -> Callable[[int], None]:
     """Return a function that does so many rounds."""
-    task = task_of(workload)
+    task = task_of(workload, peers)
     settings = task.local_settings
     shards = [task.shard(peer, peers) for peer in range(peers)]
     assert all(len(shard) <= settings.batch_size for shard in shards), "one mini-batch per epoch"
@@ -135,7 +150,7 @@ def batched(workload: str, peers: int, method: str = "auto") -> Callable[[int], 
     from scenarios.virtual.batched import BatchedLearning
 
     names = [f"peer-{peer:06d}" for peer in range(peers)]
-    learning = BatchedLearning(task_of(workload), names, AverageSettings(), method=method)
+    learning = BatchedLearning(task_of(workload, peers), names, AverageSettings(), method=method)
     models = [learning.initial(peer) for peer in range(peers)]
     neighbours = neighbours_of(peers)
     share = 1 / (DEGREE + 1)
@@ -195,10 +210,11 @@ def measure(workload: str, peers: int, *, rounds: int, repetitions: int) -> dict
 def peak_mb(workload: str, peers: int) -> float:
     """Return the peak resident memory of a fresh process that learns a few rounds in batches."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_peak_mb, (workload, peers))
+        return pool.apply(peak_mb_of_learning, (workload, peers))
 
 
-def _peak_mb(workload: str, peers: int) -> float:
+def peak_mb_of_learning(workload: str, peers: int) -> float:
+    """Return the peak resident memory of this process after it has learned a few rounds in batches."""
     torch.set_num_threads(1)
     batched(workload, peers)(5)
     # Not `getrusage`, whose peak a spawned process inherits from its parent.
@@ -206,39 +222,44 @@ def _peak_mb(workload: str, peers: int) -> float:
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> int:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--peers", default="100,1000")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    parser.add_argument("--smoke", action="store_true", help="few peers and rounds: to see that it works")
+    options = parser.parse_args(arguments)
+    peak = peak_mb
+    if options.smoke:
+        options.peers, options.rounds, options.repetitions, peak = str(SMOKE_PEERS), 1, 1, peak_mb_of_learning
     torch.set_num_threads(1)
-    # As a simulation sets it: thousands of living handles and messages are no garbage.
-    gc.set_threshold(50_000, 20, 100)
     rows = []
-    for workload in WORKLOADS:
-        for peers in map(int, options.peers.split(",")):
-            rounds = max(2, options.rounds * 100 // peers)
-            rates = measure(workload, peers, rounds=rounds, repetitions=options.repetitions)
-            rows.append(
-                {
-                    "workload": workload,
-                    "peers": peers,
-                    **{f"{name}, node-rounds/s": round(rate) for name, rate in rates.items()},
-                    "batched × plain loop": round(rates["batched"] / rates["plain loop"], 2),
-                    "vmap × plain loop": round(rates["vmap"] / rates["plain loop"], 2),
-                    "peak MB": round(peak_mb(workload, peers)),
-                }
-            )
+    # As in a simulation: thousands of living handles and messages are no garbage.
+    with quiet_collector():
+        for workload in WORKLOADS:
+            for peers in map(int, options.peers.split(",")):
+                rounds = max(2, options.rounds * 100 // peers)
+                rates = measure(workload, peers, rounds=rounds, repetitions=options.repetitions)
+                rows.append(
+                    {
+                        "workload": workload,
+                        "peers": peers,
+                        **{f"{name}, node-rounds/s": round(rate) for name, rate in rates.items()},
+                        "batched × plain loop": round(rates["batched"] / rates["plain loop"], 2),
+                        "vmap × plain loop": round(rates["vmap"] / rates["plain loop"], 2),
+                        "peak MB": round(peak(workload, peers)),
+                    }
+                )
     if options.json:
         json.dump(rows, sys.stdout, indent=1)
         print()
-        return
+        return 0
     for row in rows:
         print(" · ".join(f"{key} {value}" for key, value in row.items()))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

@@ -1,6 +1,6 @@
 """What does a merge cost? Rules beside the plain average and beside one copy of a model, in one run.
 
-    python tools/bench/merging.py [SECTION ...] [--repetitions 7] [--quick] [--json]
+    python tools/bench/merging.py [SECTION ...] [--repetitions 7] [--json] [--smoke]
 
 All on one thread. Times are medians over the repetitions; within a repetition the contenders take turns, and ratios are
 medians of the ratios within it, so that a busy machine slows all of them alike. A memory copy is
@@ -8,7 +8,7 @@ medians of the ratios within it, so that a busy machine slows all of them alike.
 
 Sections:
 
-    variance-corrected  10 models of 25 M parameters, in a few large tensors, and in the tensors of ResNet-18
+    variance-corrected  10 models of 25 M parameters, in a few large tensors, and in the tensors of resnet18-gn
     average             10 models of 25 M parameters: traffic per second beside a copy's, into old and new memory
     robust              the same models: order statistics beside torch.median, distances beside torch.cdist, whole rules
     robust-peers        the virtual engine: 25 peers, full mesh, merges only
@@ -22,6 +22,7 @@ import functools
 import json
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -103,19 +104,20 @@ def merging(rule: Merge, models: Sequence[Tensor], context: MergeContext) -> Cal
     return lambda: rule(models[0], weight, received, context=context)
 
 
-def variance_corrected(repetitions: int, quick: bool) -> list[Row]:
+def variance_corrected(repetitions: int, smoke: bool) -> list[Row]:
     rows: list[Row] = []
-    parameters = PARAMETERS // 25 if quick else PARAMETERS
-    resnet = Task(
+    parameters = PARAMETERS // 1000 if smoke else PARAMETERS
+    name = "mlp" if smoke else "resnet18-gn"
+    task = Task(
         data=DataSettings(),
-        model=ModelSettings(name="resnet18-gn"),
+        model=ModelSettings(name=name),
         local=LocalSettings(),
         seed=0,
         folder=Path(),
     )
     for what, space in (
         (f"{MODELS} models, 3 tensors", ParameterSpace.of(large_tensors(parameters))),
-        (f"{MODELS} models, ResNet-18", resnet.space),
+        (f"{MODELS} models, {name}", task.space),
     ):
         generator = torch.Generator().manual_seed(0)
         models = [0.02 * torch.randn(space.learned_size, generator=generator) for _ in range(MODELS)]
@@ -144,9 +146,9 @@ def normal_models(parameters: int) -> list[Tensor]:
     return [torch.randn(parameters, generator=generator) for _ in range(MODELS)]
 
 
-def average(repetitions: int, quick: bool) -> list[Row]:
+def average(repetitions: int, smoke: bool) -> list[Row]:
     """Bytes read and written per second: an average of k models moves k + 1, a copy two."""
-    parameters = PARAMETERS // 25 if quick else PARAMETERS
+    parameters = PARAMETERS // 1000 if smoke else PARAMETERS
     models = normal_models(parameters)
     context = context_of(ParameterSpace.of(large_tensors(100)))
     out = torch.zeros(parameters)
@@ -196,8 +198,8 @@ def distance_error(stack: Tensor) -> float:
     return float(((ours - exact).abs()[off] / exact[off]).max())
 
 
-def robust(repetitions: int, quick: bool) -> list[Row]:
-    parameters = PARAMETERS // 25 if quick else PARAMETERS
+def robust(repetitions: int, smoke: bool) -> list[Row]:
+    parameters = PARAMETERS // 1000 if smoke else PARAMETERS
     what = f"{MODELS} models, {parameters / 1e6:.0f} M"
     models = normal_models(parameters)
     arrays = [model.numpy() for model in models]
@@ -253,9 +255,9 @@ def robust(repetitions: int, quick: bool) -> list[Row]:
 # --- many small ones -------------------------------------------------------------------------------
 
 
-def peers(repetitions: int, quick: bool) -> list[Row]:
+def peers(repetitions: int, smoke: bool) -> list[Row]:
     """Rounds of merges only: the cost of a merge with its share of the bookkeeping."""
-    count, degree, rounds = 50, 8, 4 if quick else 20
+    count, degree, rounds = (10, 4, 1) if smoke else (50, 8, 20)
     task = Task(
         data=DataSettings(),
         model=ModelSettings(hidden=(128, 128, 128), init="independent"),
@@ -303,11 +305,11 @@ def peers(repetitions: int, quick: bool) -> list[Row]:
     return rows
 
 
-def robust_peers(repetitions: int, quick: bool) -> list[Row]:
+def robust_peers(repetitions: int, smoke: bool) -> list[Row]:
     """Rounds of merges only, every peer with all others' models."""
-    count, rounds = 25, 1 if quick else 4
+    count, rounds = (6, 1) if smoke else (25, 4)
     rows: list[Row] = []
-    for hidden in ((96,), (256, 128)):
+    for hidden in ((8,),) if smoke else ((96,), (256, 128)):
         task = Task(
             data=DataSettings(),
             model=ModelSettings(hidden=hidden, init="independent"),
@@ -333,7 +335,7 @@ def robust_peers(repetitions: int, quick: bool) -> list[Row]:
             return go
 
         contenders = {"average": engine(choice(kind="average"))} | {
-            kind: engine(choice(kind=kind, f=5))
+            kind: engine(choice(kind=kind, f=count // 5))
             for kind in (
                 "median",
                 "trimmed-mean",
@@ -364,25 +366,28 @@ SECTIONS: dict[str, Callable[[int, bool], list[Row]]] = {
 }
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> int:
+    """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("section", nargs="*", help=f"of: {', '.join(SECTIONS)}; default: all")
     parser.add_argument("--repetitions", type=int, default=7)
-    parser.add_argument("--quick", action="store_true", help="small models: to see that it works")
     parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    parser.add_argument("--smoke", action="store_true", help="small models, once: to see that it works")
+    options = parser.parse_args(arguments)
+    if options.smoke:
+        options.repetitions = 1
     unknown = [name for name in options.section if name not in SECTIONS]
     if unknown:
         parser.error(f"unknown section {unknown[0]!r}; valid: {', '.join(SECTIONS)}")
     torch.set_num_threads(1)
     tables = {
-        name: SECTIONS[name](options.repetitions, options.quick) for name in options.section or SECTIONS
+        name: SECTIONS[name](options.repetitions, options.smoke) for name in options.section or SECTIONS
     }
     if options.json:
         print(json.dumps(tables, indent=1))
-        return
+        return 0
     for name, rows in tables.items():
         print(f"\n{name}")
         for row in rows:
@@ -392,7 +397,8 @@ def main() -> None:
                 if isinstance(value, float)
             )
             print(f"  {row['what']:36} {row['name']:24}{numbers}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

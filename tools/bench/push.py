@@ -1,6 +1,6 @@
 """What does gossip learning cost in the virtual engine, where nobody is in step? Beside rounds on the same graph.
 
-    python tools/bench/push.py [--peers 50 1000] [--updates 200 20] [--json]
+    python tools/bench/push.py [--peers 50 1000] [--updates 200 20] [--json] [--smoke]
 
 The work is the scenario `vanishing-variance`: MLP 64-128-128-128-10, single steps with momentum kept, every update
 pushed to eight neighbours, a merge of nine models for each update, no evaluation, one thread. `rounds` does the same
@@ -12,7 +12,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -57,7 +59,7 @@ def measure(peers: int, updates: int, values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> int:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -65,7 +67,10 @@ def main() -> None:
     parser.add_argument("--peers", type=int, nargs="+", default=[50, 1000])
     parser.add_argument("--updates", type=int, nargs="+", default=[200, 20], help="one for each of --peers")
     parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    parser.add_argument("--smoke", action="store_true", help="few peers and updates: to see that it works")
+    options = parser.parse_args(arguments)
+    if options.smoke:
+        options.peers, options.updates = [10], [2]
     torch.set_num_threads(1)
     results = []
     for peers, updates in zip(options.peers, options.updates, strict=True):
@@ -82,7 +87,8 @@ def main() -> None:
                     )
     if options.json:
         print(json.dumps(results))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

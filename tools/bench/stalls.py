@@ -1,7 +1,7 @@
 """How long does `gossip-node status` take while three nodes learn a large model, and what holds their event loops?
 
     python tools/bench/stalls.py [--parameters 25] [--layers 2] [--algorithm dfedavg] [--asks 100] [--seconds 60]
-        [--steps 3] [--profile]
+        [--steps 3] [--profile] [--smoke]
 
 Three real nodes over TLS on this machine, one torch thread each, tiny shards; rounds are done until all has been asked.
 Printed are median, 99th percentile and longest of the answers, over all three.
@@ -22,7 +22,6 @@ import argparse
 import json
 import os
 import re
-import subprocess
 import sys
 import tempfile
 import threading
@@ -36,15 +35,18 @@ from types import FrameType
 from typing import Any
 
 import trio
-from memory import PEERS, count_parameters, free_ports, hidden_widths
+from nodes import Nodes, count_parameters, hidden_widths
 
 from gossip.errors import NetworkError
-from gossip.net.identity import Identity
 from gossip.node.status import ask_status
+from scenarios.engines.launcher import Launcher
 
 LONG_S = 0.05
 SLEEP_S = 0.005
 FRAMES, ROWS = 6, 10
+ROUNDS = 1_000_000
+"""More than are ever done."""
+BEGIN_S_MAX = 120.0
 
 
 # --- in the node ---
@@ -178,62 +180,37 @@ def show(logs: Sequence[Path]) -> None:
             print(f"          {where}")
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run the command line."""
+def main(arguments: Sequence[str], started: Launcher | None = None) -> int:
+    """Run the command line; where it is given, `started` starts the nodes."""
     if arguments[:1] == ["--node"]:
         node(list(arguments[1:]))
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--parameters", type=int, default=25, help="millions")
+    parser.add_argument("--parameters", type=float, default=25, help="millions")
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--algorithm", default="dfedavg")
     parser.add_argument("--asks", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--smoke", action="store_true", help="a small model, three answers")
     given = parser.parse_args(arguments)
-    hidden = hidden_widths(given.parameters * 1_000_000, given.layers)
-    with tempfile.TemporaryDirectory(prefix="gossip-stalls-") as text:
-        folder = Path(text)
-        lines = [
-            Identity.create(folder / name, name=name, advertise=f"127.0.0.1:{port}").peers_line()
-            for name, port in zip(PEERS, free_ports(len(PEERS)), strict=True)
-        ]
-        (folder / "peers.txt").write_text("\n".join(lines) + "\n", encoding="ascii")
-        command = (
-            [sys.executable, __file__, "--node"] if given.profile else [sys.executable, "-m", "gossip.cli"]
-        )
-        command += ["--peers", str(folder / "peers.txt"), "--algorithm", given.algorithm, "--json"]
-        for setting in (
-            f"model.hidden={hidden}", "data.train_max=96", "data.test_max=64", "local.lr=0.01", "local.batch_size=8",
-            f"local.steps={given.steps}", "stop.rounds=1000000", "topology.kind=full", "node.threads=1",
-        ):  # fmt: skip
-            command += ["--set", setting]
-        processes = []
-        for name in PEERS:
-            with (folder / f"{name}.log").open("w") as log:
-                processes.append(
-                    subprocess.Popen(
-                        [*command, "--home", str(folder / name)],
-                        stdout=subprocess.DEVNULL,
-                        stderr=log,
-                        env={**os.environ, "OMP_NUM_THREADS": "1"},
-                    )
-                )
-        homes = [folder / name for name in PEERS]
-        try:
-            deadline_s = time.monotonic() + 120
-            while not all(map(learning, homes)) and time.monotonic() < deadline_s:
-                time.sleep(0.2)
-            took_s = sorted(ask(homes, given.asks, given.seconds))
-            rounds = [ask_status(home)["round"] for home in homes]
-        finally:
-            for process in processes:
-                process.kill()
-                process.wait()
+    if given.smoke:
+        given.parameters, given.asks, given.seconds = 0.001, 3, 0.1
+    hidden = hidden_widths(int(given.parameters * 1e6), given.layers)
+    settings = {"model.hidden": hidden, "local.steps": given.steps, "stop.rounds": ROUNDS}
+    watched = {"program": "stalls", "before": ["--node"]} if given.profile else {}
+    with tempfile.TemporaryDirectory(prefix="gossip-stalls-") as folder:
+        with Nodes(Path(folder), given.algorithm, settings, started=started, **watched) as nodes:
+            deadline_s = time.monotonic() + BEGIN_S_MAX
+            while not all(map(learning, nodes.homes)):
+                if time.monotonic() > deadline_s or len(nodes.running(0.2)) < len(nodes.homes):
+                    raise SystemExit("\n".join(log.read_text()[-2000:] for log in nodes.logs))
+            took_s = sorted(ask(nodes.homes, given.asks, given.seconds))
+            rounds = [ask_status(home)["round"] for home in nodes.homes]
         if given.profile:
-            show([folder / f"{name}.log" for name in PEERS])
+            show(nodes.logs)
     print(
         f"{count_parameters(hidden):,} parameters, {given.algorithm}, rounds {rounds}: {len(took_s)} answers, median "
         f"{1e3 * took_s[len(took_s) // 2]:.0f} ms, p99 {1e3 * took_s[int(0.99 * (len(took_s) - 1))]:.0f} ms, "

@@ -1,6 +1,6 @@
 """What does a simulated peer's round cost? The virtual engine beside the plain loop, in one run.
 
-    python tools/bench/virtual.py [--rounds 20] [--repetitions 5] [--quick] [--json]
+    python tools/bench/virtual.py [--rounds 20] [--repetitions 5] [--quick] [--json] [--smoke]
 
 The work: scikit-learn's digits dealt out i.i.d., MLP 64-64-10, a 4-regular graph, one gossip step per round, no
 evaluation, one thread. A node-round is one peer's local update with its exchange and merge.
@@ -23,7 +23,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_name] = "1"
 
 import torch
-from learning import WORKLOADS, plain_loop
+from learning import SMOKE_PEERS, WORKLOADS, plain_loop, train_max
 
 from gossip.learning.task import Task
 from gossip.protocols import Rounds, RoundsSettings
@@ -57,6 +58,7 @@ def settings_of(workload: str, peers: int, rounds: int) -> ScenarioSettings:
         "scenario.peers": peers,
         "scenario.algorithm": "dfedavg",
         "data.partition": {"kind": "iid"},
+        "data.train_max": train_max(peers),
         "topology.kind": "regular",
         "topology.degree": 4,
         "stop.rounds": rounds,
@@ -149,17 +151,17 @@ def scalar_run(peers: int, rounds: int, kind: str = "regular") -> dict[str, floa
     }
 
 
-def large_logistic() -> dict[str, float]:
-    """10,000 peers, logistic regression, ring, 20 rounds, evaluated at the end."""
+def large_logistic(peers: int = 10_000, rounds: int = 20) -> dict[str, float]:
+    """Many peers, logistic regression, ring, evaluated at the end."""
     values: dict[str, Any] = {
-        "scenario.peers": 10_000,
+        "scenario.peers": peers,
         "scenario.algorithm": "dfedavg",
         "model.name": "logistic",
         "data.source": f"python:{Path(__file__).resolve()}:blobs",
         "data.partition": {"kind": "iid"},
         "topology.kind": "ring",
         "local.epochs": 1,
-        "stop.rounds": 20,
+        "stop.rounds": rounds,
         "evaluate.every": NO_EVALUATION,
     }
     settings = scenario_files.load("quickstart", values=values)
@@ -213,7 +215,35 @@ JOBS: dict[str, Callable[[], dict[str, float]]] = {
 }
 
 
-def main() -> None:
+@dataclass(frozen=True)
+class Plan:
+    """What is measured."""
+
+    compared: Sequence[tuple[str, int, int]]
+    """Workload, peers, rounds."""
+    protocol_only: Sequence[tuple[int, int]]
+    """Peers, rounds: enough that what is made once, in the first one, does not count."""
+    large: Callable[[], dict[str, dict[str, float]]]
+
+
+def plan_of(rounds: int, *, large: bool) -> Plan:
+    """Return the usual plan."""
+    return Plan(
+        (("one step", 100, 10 * rounds), ("one step", 1000, rounds), ("5 steps, SAM", 100, rounds)),
+        ((100, 2000), (1000, 200), (10_000, 20)),
+        lambda: {job: in_fresh_process(job) for job in JOBS if large},
+    )
+
+
+SMOKE = Plan(
+    tuple((workload, SMOKE_PEERS, 2) for workload in WORKLOADS),
+    ((10, 2), (20, 2)),
+    lambda: {"blobs": {**large_logistic(peers=50, rounds=1), "peak_mb": peak_mb()}},
+)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -221,30 +251,29 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="leave the large runs out")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--smoke", action="store_true", help="few peers and rounds: to see that it works")
     parser.add_argument("--job", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     if options.job:
         said = JOBS[options.job]()
-        peak = peak_mb()
-        print(json.dumps({**said, "peak_mb": peak}))
-        return
-    tables: dict[str, Any] = {"compared": [], "events": [], "large": {}}
-    for workload, peers, rounds in (
-        ("one step", 100, 10 * options.rounds),
-        ("one step", 1000, options.rounds),
-        ("5 steps, SAM", 100, options.rounds),
-    ):
-        tables["compared"].append(compare(workload, peers, rounds=rounds, repetitions=options.repetitions))
-    # Enough rounds that what is made once, in the first one, does not count.
-    for peers, rounds in ((100, 2000), (1000, 200), (10_000, 20)):
-        tables["events"].append({"peers": peers, **scalar_run(peers, rounds)})
-    if not options.quick:
-        tables["large"] = {job: in_fresh_process(job) for job in JOBS}
+        print(json.dumps({**said, "peak_mb": peak_mb()}))
+        return 0
+    plan = SMOKE if options.smoke else plan_of(options.rounds, large=not options.quick)
+    repetitions = 1 if options.smoke else options.repetitions
+    tables: dict[str, Any] = {
+        "compared": [
+            compare(workload, peers, rounds=rounds, repetitions=repetitions)
+            for workload, peers, rounds in plan.compared
+        ],
+        "events": [{"peers": peers, **scalar_run(peers, rounds)} for peers, rounds in plan.protocol_only],
+        "large": plan.large(),
+    }
     if options.json:
         print(json.dumps(tables))
     else:
         show(tables)
+    return 0
 
 
 def show(tables: dict[str, Any]) -> None:
@@ -270,4 +299,4 @@ def show(tables: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

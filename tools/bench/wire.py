@@ -1,6 +1,6 @@
 """How fast do models travel? Tensors to tensors, acknowledged, between two processes on this machine.
 
-    python tools/bench/wire.py [--sizes-mb 1 10 100] [--repetitions 5] [--models 60] [--json]
+    python tools/bench/wire.py [--sizes-mb 1 10 100] [--repetitions 5] [--models 60] [--json] [--smoke]
 
 Compared, in one run and interleaved, each as fast as its own interface allows and received into preallocated memory
 where it can be:
@@ -26,8 +26,9 @@ import ssl
 import statistics
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
@@ -47,6 +48,7 @@ from gossip.telemetry.accounting import Accounting
 from gossip.wire.codecs.float32 import Float32
 from gossip.wire.documents import Envelope
 from gossip.wire.frames import FrameReader, writer
+from scenarios.engines.virtual import quiet_collector
 
 BYTES_PER_REPETITION = 200_000_000
 MODELS_PER_REPETITION_MAX = 60
@@ -262,21 +264,26 @@ def use_core(number: int) -> None:
         os.sched_setaffinity(0, {cores[number % len(cores)]})
 
 
-def receiver(pipe: Pipe) -> None:
-    """The other process: receives in whichever way it is told to."""
+def receiver_process(pipe: Pipe) -> None:
+    """The other process."""
     torch.set_num_threads(1)
     use_core(1)
+    receive(pipe)
+
+
+def receive(pipe: Pipe) -> None:
+    """Receive in whichever way it is told, until told to end."""
     while (order := pipe.recv()) is not None:
         way, folder, port, elements, count = order
         gc.collect()
         WAYS[way][0](folder, port, elements, count + 1)
 
 
-def measure(sizes_mb: list[float], repetitions: int, models_max: int) -> list[dict[str, Any]]:
-    """Return the median MB/s of every way at every size, measured in turns."""
+def measure(pipe: Pipe, sizes_mb: Sequence[float], repetitions: int, models_max: int) -> list[dict[str, Any]]:
+    """Return the median MB/s of every way at every size, measured in turns, to the receiver behind the pipe."""
     vectors = {size: torch.rand(int(size * 1e6) // 4) for size in sizes_mb}
     speeds: dict[float, dict[str, list[float]]] = {s: {way: [] for way in WAYS} for s in sizes_mb}
-    with other_process() as pipe, tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory() as temporary:
         for repetition in range(repetitions):
             for size, vector in vectors.items():
                 count = max(2, min(models_max, int(BYTES_PER_REPETITION / (size * 1e6))))
@@ -303,7 +310,9 @@ def measure(sizes_mb: list[float], repetitions: int, models_max: int) -> list[di
 def other_process() -> Iterator[Pipe]:
     """Start the receiving process; end it at the end."""
     ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=receiver, args=(theirs,), daemon=True)
+    process = multiprocessing.get_context("spawn").Process(
+        target=receiver_process, args=(theirs,), daemon=True
+    )
     process.start()
     use_core(0)
     try:
@@ -312,6 +321,18 @@ def other_process() -> Iterator[Pipe]:
         process.join(10)
     finally:
         process.kill()
+
+
+@contextmanager
+def other_thread() -> Iterator[Pipe]:
+    """Have a thread of this process receive: it need not import anything first."""
+    ours, theirs = multiprocessing.Pipe()
+    thread = threading.Thread(target=receive, args=(theirs,), daemon=True)
+    thread.start()
+    with ours, theirs:
+        yield ours
+        ours.send(None)
+        thread.join(10)
 
 
 def make_peers(folder: Path) -> int:
@@ -372,7 +393,7 @@ def overhead(sizes_mb: list[float]) -> dict[str, float]:
     return result
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes-mb", type=float, nargs="+", default=[1, 10, 100])
@@ -382,13 +403,23 @@ def main() -> None:
     )
     parser.add_argument("--messages", type=int, default=20_000, help="for the CPU time of each")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
-    arguments = parser.parse_args()
+    parser.add_argument(
+        "--smoke",
+        action="store_true",
+        help="two tiny models, to a thread of this process: to see that it works",
+    )
+    options = parser.parse_args(arguments)
+    other = other_process
+    if options.smoke:
+        options.sizes_mb, options.repetitions, options.models, options.messages = [0.01], 1, 2, 50
+        other = other_thread
     torch.set_num_threads(1)
-    rows = measure(arguments.sizes_mb, arguments.repetitions, arguments.models)
-    cpu, extra = cpu_per_message(arguments.messages), overhead(arguments.sizes_mb)
-    if arguments.json:
+    with quiet_collector(), other() as pipe:
+        rows = measure(pipe, options.sizes_mb, options.repetitions, options.models)
+    cpu, extra = cpu_per_message(options.messages), overhead(options.sizes_mb)
+    if options.json:
         print(json.dumps({"throughput": rows, "cpu_us_per_message": cpu, "overhead_bytes": extra}))
-        return
+        return 0
     print(
         f"{ssl.OPENSSL_VERSION}, Python {sys.version.split()[0]}, {os.cpu_count()} cores; MB/s, median of repetitions"
     )
@@ -407,7 +438,8 @@ def main() -> None:
     for what, microseconds in cpu.items():
         print(f"  {what:<24}{microseconds:>8.1f}")
     print("\nbytes beyond the tensors: " + ", ".join(f"{n} at {size}" for size, n in extra.items()))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

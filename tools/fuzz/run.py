@@ -6,6 +6,7 @@
                        the default is atheris where it is installed
     --seed N           of the mutations
     --reproduce FILE   run one target once, on the bytes of a file
+    --smoke            a few mutations for each target, in this process and without a limit to its memory
 
 A crash is whatever a target lets out (see `targets.py`), or memory that grows beyond the limit. Its bytes lie in
 `tools/fuzz/found/` and the command that repeats it is printed; the exit code is then 1. Each becomes a test in
@@ -35,6 +36,8 @@ BYTES_MAX = 70_000
 MEMORY_BYTES_MAX = 512 << 20
 """What one process may take beyond what it has after importing: hostile bytes must not cost more than they are."""
 TARGET_S_MAX = 600.0
+SMOKE_EXECUTIONS = 30
+"""Of each target, its seeds among them."""
 
 
 @dataclass
@@ -81,14 +84,15 @@ def mutate(draw: random.Random, seeds: Sequence[bytes], dictionary: Sequence[byt
     return bytes(data[:BYTES_MAX])
 
 
-def blind(name: str, executions: int, seed: int) -> Count:
-    """Run a target on mutations of its seeds, in this process."""
+def blind(name: str, executions: int, seed: int, *, bounded: bool = True) -> Count:
+    """Run a target on mutations of its seeds, in this process, whose memory is bounded for good."""
     from targets import DICTIONARY, TARGETS
 
     target = TARGETS[name]
     seeds = target.seeds()
     draw = random.Random(f"{name} {seed}")
-    _bound_memory()
+    if bounded:
+        _bound_memory()
     crashes: list[Path] = []
     kinds: set[str] = set()
     began_s, done = time.monotonic(), 0
@@ -185,8 +189,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--engine", choices=("atheris", "mutation"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--reproduce", type=Path)
+    parser.add_argument("--smoke", action="store_true", help="a few executions: to see that it works")
     parser.add_argument("--inside", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
+    if given.smoke:
+        given.engine, given.executions = "mutation", SMOKE_EXECUTIONS
     engine = given.engine or ("atheris" if importlib.util.find_spec("atheris") else "mutation")
     if given.inside and engine == "atheris":
         guided(given.inside, given.executions, given.seed)
@@ -205,7 +212,10 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     total, crashed = 0, False
     for name in names:
-        count = in_a_process(name, engine, given.executions, given.seed)
+        if given.smoke:
+            count = blind(name, given.executions, given.seed, bounded=False)
+        else:
+            count = in_a_process(name, engine, given.executions, given.seed)
         total += count.executions
         rate = count.executions / count.seconds if count.seconds else 0
         print(

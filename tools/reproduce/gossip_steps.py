@@ -1,6 +1,6 @@
 """What gossip steps and topologies do to DFedSAM: the tables of one command.
 
-    python tools/reproduce/gossip_steps.py [--seeds 0-4] [--out runs/gossip-steps] [--json]
+    python tools/reproduce/gossip_steps.py [--seeds 0-4] [--out runs/gossip-steps] [--json] [--smoke]
 
 The scenario `ring-dfedsam-mgs` (20 peers, digits, Dirichlet 0.3) in the virtual engine, with Q = 1, 2, 3, 4, 8 gossip
 steps on a ring and Q = 1, 4 on the full graph, and with one step on ring, torus, exponential and full graph. Finished
@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +28,18 @@ from topologies import Topology, spectrum
 SCENARIO = "ring-dfedsam-mgs"
 PEERS = 20
 STEPS = (1, 2, 3, 4, 8)
-KINDS = ("ring", "torus", "exponential", "full")
 
 
-def runs_of(kind: str, steps: Sequence[int], seeds: Sequence[int], out: Path) -> list[sweep.Run]:
-    axes = [f"topology.kind={kind}", "protocol.gossip_steps=" + ",".join(map(str, steps))]
+Wanted = Mapping[str, Sequence[int]]
+"""Topology -> gossip steps."""
+ALL: Wanted = {"ring": STEPS, "torus": (1,), "exponential": (1,), "full": (1, 4)}
+SMOKE: Wanted = {"ring": (1, 2), "full": (1,)}
+
+
+def runs_of(
+    kind: str, steps: Sequence[int], seeds: Sequence[int], out: Path, more: Sequence[str]
+) -> list[sweep.Run]:
+    axes = [f"topology.kind={kind}", "protocol.gossip_steps=" + ",".join(map(str, steps)), *more]
     return sweep.plan(SCENARIO, "virtual", axes, seeds, out)
 
 
@@ -46,24 +55,19 @@ def bound_ratio(summary: dict[str, Any], factor: float) -> float:
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seeds", default="0-4")
-    parser.add_argument("--out", type=Path, default=Path("runs/gossip-steps"))
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    seeds = sweep.parse_seeds(options.seeds)
-    wanted = {"ring": STEPS, "torus": (1,), "exponential": (1,), "full": (1, 4)}
-    runs = [run for kind in KINDS for run in runs_of(kind, wanted[kind], seeds, options.out)]
-    for _ in sweep.carry_out(runs, tell=sweep.tell_line):
+def rows_of(
+    wanted: Wanted, seeds: Sequence[int], out: Path, *, jobs: int | None = None, more: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """Do the runs; return the table."""
+    runs = [run for kind, steps in wanted.items() for run in runs_of(kind, steps, seeds, out, more)]
+    for _ in sweep.carry_out(runs, jobs=jobs, tell=sweep.tell_line):
         pass
     rows = []
-    for kind in KINDS:
+    for kind in wanted:
         lambda_ = spectrum(Topology(kind, PEERS).matrix(0)).lambda_
         for steps in wanted[kind]:
-            found = [summary for _, summary in sweep.summaries(runs_of(kind, [steps], seeds, options.out))]
+            done = sweep.summaries(runs_of(kind, [steps], seeds, out, more))
+            found = [summary for _, summary in done]
             accuracy = np.array([summary["accuracy"]["mean"] for summary in found])
             of_mean = np.array([summary["accuracy_of_mean"] for summary in found])
             rows.append(
@@ -79,9 +83,29 @@ def main() -> None:
                     "accuracies": accuracy.tolist(),
                 }
             )
+    return rows
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seeds", default="0-4")
+    parser.add_argument("--out", type=Path, default=Path("runs/gossip-steps"))
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--smoke", action="store_true", help="three runs of one round: to see that it works")
+    options = parser.parse_args(arguments)
+    seeds = sweep.parse_seeds(options.seeds)
+    if options.smoke:
+        seeds = [0]
+        with tempfile.TemporaryDirectory() as folder:
+            rows = rows_of(SMOKE, seeds, Path(folder), jobs=0, more=["stop.rounds=1"])
+    else:
+        rows = rows_of(ALL, seeds, options.out)
     if options.json:
         print(json.dumps(rows, indent=1))
-        return
+        return 0
     print(f"{PEERS} peers, {len(seeds)} seeds, mean ± standard deviation")
     print(
         f"{'topology':12} {'λ':>6} {'Q':>3} {'accuracy %':>14} {'of the mean %':>14} {'consensus':>10} {'/ bound':>8}"
@@ -92,7 +116,8 @@ def main() -> None:
             f"{100 * row['accuracy']:7.2f} ± {100 * row['accuracy_std']:4.2f} {100 * row['accuracy_of_mean']:14.2f} "
             f"{row['consensus_distance']:10.4f} {row['bound_ratio']:8.3f}"
         )
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

@@ -1,7 +1,7 @@
 """What MoDeST costs and what it survives: one table per part.
 
     python tools/reproduce/modest.py [cost parity samples staged instant join shrink processes scale]
-                                     [--seeds 0-19] [--jobs 2]
+                                     [--seeds 0-19] [--jobs 2] [--smoke]
 
 Digits, 100 peers, samples of 10, virtual engine, unless a part says otherwise. Without names, all parts are done.
 
@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -140,14 +141,18 @@ def agreement(drawn: Sequence[Drawn], purpose: str) -> tuple[int, int]:
 
 
 class Bench:
-    """Runs things, several at a time."""
+    """Runs things, several at a time; with no jobs one after another in this process. `more` are settings of all."""
 
-    def __init__(self, jobs: int, seeds: Sequence[int]) -> None:
+    def __init__(self, jobs: int, seeds: Sequence[int], more: Sequence[str] = ()) -> None:
         self._jobs = jobs
+        self._more = tuple(more)
         self.seeds = seeds
 
     def run(self, wanted: Sequence[Wanted]) -> list[dict[str, Any]]:
         """Do all runs; results in their order."""
+        wanted = [each._replace(overrides=(*each.overrides, *self._more)) for each in wanted]
+        if not self._jobs:
+            return [virtual(each) for each in wanted]
         os.environ["OMP_NUM_THREADS"] = "1"
         with ProcessPoolExecutor(self._jobs, mp_context=get_context("spawn")) as pool:
             return list(pool.map(virtual, wanted))
@@ -517,25 +522,32 @@ PARTS: dict[str, Callable[[Bench], Iterator[str]]] = {
 }
 
 
-def main() -> None:
+SMOKE = ("parity",)
+
+
+def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--seeds", default="0-19")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
-    options = parser.parse_args()
+    parser.add_argument("--smoke", action="store_true", help="one part, two rounds: to see that it works")
+    options = parser.parse_args(arguments)
     unknown = set(options.parts) - set(PARTS)
     if unknown:
         parser.error(f"unknown part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
     bench = Bench(options.jobs, parse_seeds(options.seeds))
+    if options.smoke:
+        options.parts, bench = SMOKE, Bench(0, [0], ["stop.rounds=2", "evaluate.every=1"])
     for name in options.parts or PARTS:
         began = time.monotonic()
         print(f"--- {name}", flush=True)
         for line in PARTS[name](bench):
             print(line, flush=True)
         print(f"    ({time.monotonic() - began:.0f} s)", flush=True)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

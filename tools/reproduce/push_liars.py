@@ -1,6 +1,7 @@
 """One neighbour that lies, in gossip learning: what merge rules make of it, with and without a memory.
 
     python tools/reproduce/push_liars.py [--updates 200] [--seeds 0-2] [--partition iid | dirichlet] [--json]
+                                         [--smoke]
 
 Six peers that may all push to one another learn handwritten digits in the virtual engine, and each pushes to one
 neighbour in a period (`fanout` 1), unless a row says otherwise. One of them lies: it trains nothing, knows the honest
@@ -22,7 +23,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -37,6 +39,7 @@ from gossip.protocols.push.protocol import Push
 from scenarios import scenario as scenario_files
 from scenarios.engines.averages import load_task
 from scenarios.engines.virtual import VirtualRun, quiet_collector
+from scenarios.sweep import parse_seeds
 
 PEERS = 6
 HUGE = 2**53
@@ -151,7 +154,7 @@ def measure(values: dict[str, Any], attack: str, seed: int) -> list[float]:
     return [evaluation.accuracy for evaluation in evaluations]
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -162,10 +165,13 @@ def main() -> None:
     parser.add_argument("--attacks", nargs="+", choices=ATTACKS, default=ATTACKS)
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    parser.add_argument("--smoke", action="store_true", help="two rows, two updates: to see that it works")
+    options = parser.parse_args(arguments)
+    if options.smoke:
+        options.updates, options.seeds, options.attacks = 2, "0", ATTACKS
+        options.rows = ["average", "nnm+trimmed-mean, memory"]
     torch.set_num_threads(1)
-    first, _, last = options.seeds.partition("-")
-    seeds = range(int(first), int(last or first) + 1)
+    seeds = parse_seeds(options.seeds)
     results = []
     if not options.json:
         print(f"{'':28}" + "".join(f"{attack:>14}" for attack in options.attacks))
@@ -185,7 +191,8 @@ def main() -> None:
             print(shown, flush=True)
     if options.json:
         print(json.dumps(results))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

@@ -1,6 +1,6 @@
 """Who survives what: merge rules under attack, the tables of one command.
 
-    python tools/reproduce/robustness.py [ROW ...] [--seeds 0-4] [--out runs/robustness] [--jobs N] [--json]
+    python tools/reproduce/robustness.py [ROW ...] [--seeds 0-4] [--out runs/robustness] [--jobs N] [--json] [--smoke]
 
 Handwritten digits in the virtual engine, ten honest peers on a full graph unless a row says otherwise, behind the same
 frozen random features for every rule. Non-i.i.d.: each honest peer has 4 of 10 classes (cyclic), 2 images of each;
@@ -24,6 +24,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -44,7 +45,18 @@ PER_CLASS = {NON_IID: 2, IID: 10}
 MOMENTUM = ("local.momentum=0.9", "local.keep_momentum=true", "local.lr=0.1")
 """In the long run the step of the scenario's learning rate, 1."""
 
-F_RULES = ("trimmed-mean", "krum", "multi-krum", "nnm+trimmed-mean", "nna", "cs-plus")
+F_RULES = (
+    "trimmed-mean",
+    "krum",
+    "multi-krum",
+    "nnm+trimmed-mean",
+    "nna",
+    "cs-plus",
+    "mda",
+    "smea",
+    "caf",
+    "ios",
+)
 """Rules that are told how many attackers there are."""
 OTHERS = ("average", "median", "geometric-median", "ubar", "bristle")
 FLIP = ("attack.kind=label-flip",)
@@ -64,6 +76,9 @@ ALL_KINDS = {
     "optimal-ipm": ("attack.kind=optimal-ipm", "attack.evaluations=8"),
     "optimal-alie": ("attack.kind=optimal-alie", "attack.evaluations=8"),
     "min-max": ("attack.kind=min-max",),
+    "min-sum": ("attack.kind=min-sum",),
+    "fang-krum": ("attack.kind=fang-krum",),
+    "fang-tm": ("attack.kind=fang-trimmed-mean",),
     "mimic": ("attack.kind=mimic",),
     "sybil": ("attack.kind=sybil",),
     "dissensus": ("attack.kind=dissensus",),
@@ -133,6 +148,8 @@ def case(
     if rule == "krum":
         merge.append("merge.own_share=0.5")
     rounds = ROUNDS[data]
+    if rule == "balance":
+        merge.append(f"merge.horizon={rounds}")
     local = ["protocol.gossip_steps=0"] if rule == "local" else []
     settings = (
         f"scenario.peers={peers}",
@@ -459,6 +476,11 @@ MATRIX_RULES = (
     "nnm+trimmed-mean",
     "nna",
     "cs-plus",
+    "mda",
+    "smea",
+    "caf",
+    "ios",
+    "balance",
     "ubar",
     "bristle",
 )
@@ -547,15 +569,19 @@ def measured(one: Case, seeds: Sequence[int], out: Path) -> Line:
 def do_row(row: str, seeds: Sequence[int], out: Path, jobs: int | None) -> tuple[list[Line], list[Claim]]:
     """Run a row's cases and return its lines and claims."""
     make, claims = ROWS[row]
-    cases = make(out)
+    lines = do_cases(make(out), seeds, out, jobs)
+    by_name = {(line.what, line.rule): line for line in lines}
+    return lines, list(claims(lambda what, rule: by_name[what, rule]))
+
+
+def do_cases(cases: Sequence[Case], seeds: Sequence[int], out: Path, jobs: int | None) -> list[Line]:
+    """Run what has not been run, and return what was measured."""
     for engine in ("virtual", "processes"):
         runs = [run for one in cases if one.engine == engine for run in runs_of(one, seeds, out)]
         if runs:
             for _ in sweep.carry_out(runs, jobs=jobs, tell=_tell):
                 pass
-    lines = [measured(one, seeds, out) for one in cases]
-    by_name = {(line.what, line.rule): line for line in lines}
-    return lines, list(claims(lambda what, rule: by_name[what, rule]))
+    return [measured(one, seeds, out) for one in cases]
 
 
 def _tell(run: sweep.Run, done: int, of: int) -> None:
@@ -596,7 +622,17 @@ def _cell(line: Line) -> str:
     return f"{100 * line.mean:5.1f} ± {100 * line.std:3.1f} ({100 * line.worst:4.1f})"
 
 
-def main() -> None:
+def smoke() -> list[Case]:
+    """Return a few cases of one round."""
+    more = ["stop.rounds=1", "evaluate.every=1"]
+    return [
+        case("smoke", what, rule, ALL_KINDS[what], attackers=1, more=more, honest=4)
+        for what, rule in (("none", "bristle"), ("sign-flip", "multi-krum"), ("fang-krum", "balance"))
+    ]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the tables; return 1 where a claim does not hold."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -605,7 +641,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/robustness"))
     parser.add_argument("--jobs", type=int, default=None)
     parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    parser.add_argument("--smoke", action="store_true", help="three runs of one round: to see that it works")
+    options = parser.parse_args(arguments)
+    if options.smoke:
+        with tempfile.TemporaryDirectory() as folder:
+            print_row("smoke", do_cases(smoke(), [0], Path(folder), 0), [])
+        return 0
     unknown = [row for row in options.rows if row not in ROWS]
     if unknown:
         parser.error(f"unknown row {unknown[0]}; valid: {', '.join(ROWS)}")
@@ -626,7 +667,8 @@ def main() -> None:
         print(json.dumps(told, indent=1))
     else:
         print(f"\n{len(seeds)} seeds; {failed} claims do not hold")
+    return int(failed > 0)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

@@ -1,7 +1,8 @@
 """Independent starts: plain averages lose their variance and learn nothing, corrected ones learn as if begun together.
 
     python tools/reproduce/vanishing_variance.py [curves dirichlet sizes depths protocols processes late plot]
-                                                 [--seeds 0-2] [--jobs 2] [--out runs/vanishing-variance] [--json]
+                                                 [--seeds 0-2] [--jobs 2] [--out runs/vanishing-variance]
+                                                 [--json] [--smoke]
 
 The scenario `vanishing-variance` (digits, 50 peers on an 8-regular graph, MLP 64-128-128-128-10, one SGD step of 32
 samples with learning rate 0.01 and momentum 0.9 in each period of 8 to 12 seconds, β = 0.5) in the virtual engine; time
@@ -28,6 +29,7 @@ import argparse
 import hashlib
 import json
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -205,11 +207,14 @@ class Watch:
 
 
 def results(runs: Sequence[Wanted], out: Path, jobs: int) -> list[dict[str, Any]]:
-    """Return what the runs found; those that were done before are read."""
+    """Return what the runs found; those that were done before are read. Without jobs one after another, here."""
     out.mkdir(parents=True, exist_ok=True)
     files = [out / f"{run.name}.json" for run in runs]
     todo = [(run, file) for run, file in zip(runs, files, strict=True) if not file.exists()]
-    if todo:
+    if not jobs:
+        for run, file in todo:
+            file.write_text(json.dumps(carried_out(run)))
+    elif todo:
         with ProcessPoolExecutor(min(jobs, len(todo)), mp_context=get_context("spawn")) as pool:
             for (_, file), found in zip(todo, pool.map(carried_out, [run for run, _ in todo]), strict=True):
                 file.write_text(json.dumps(found))
@@ -255,17 +260,32 @@ class Options:
     seeds: list[int]
     jobs: int
     out: Path
+    until_s: float = UNTIL_S
+    peers: int = PEERS
+    """Both of curves."""
 
 
 def arms(options: Options, more: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     runs = [
-        Wanted(seed, settings | more | {"stop.rounds": int(UNTIL_S / 5)})
+        Wanted(
+            seed,
+            of_size(settings | more, options.peers) | {"stop.rounds": int(options.until_s / 5)},
+            until_s=options.until_s,
+        )
         for settings in ARMS.values()
         for seed in options.seeds
     ]
     found = results(runs, options.out, options.jobs)
     count = len(options.seeds)
     return {name: found[place * count : (place + 1) * count] for place, name in enumerate(ARMS)}
+
+
+def of_size(settings: dict[str, Any], peers: int) -> dict[str, Any]:
+    """Return an arm's settings with another number of peers; where peers are sampled, all of them."""
+    if peers == PEERS:
+        return settings
+    sampled = {"protocol.sample_size": peers} if "protocol.sample_size" in settings else {}
+    return settings | {"scenario.peers": peers} | sampled
 
 
 def curves(options: Options, more: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -307,7 +327,7 @@ def curves(options: Options, more: dict[str, Any] | None = None) -> dict[str, An
         }
 
     return {
-        "until_s": UNTIL_S,
+        "until_s": options.until_s,
         "rows": rows,
         "plain when corrected passes 0.9": plain,
         "corrected beside a common start": relative("common, plain"),
@@ -622,7 +642,7 @@ def show(name: str, table: dict[str, Any]) -> None:
             print(f"  {key}: {value}")
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -631,18 +651,33 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--out", type=Path, default=Path("runs/vanishing-variance"))
     parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    parser.add_argument(
+        "--smoke", action="store_true", help="one part, ten peers, 25 s: to see that it works"
+    )
+    options = parser.parse_args(arguments)
     unknown = [name for name in options.part if name not in PARTS]
     if unknown:
         parser.error(f"unknown part {unknown[0]!r}; valid: {', '.join(PARTS)}")
+    if options.smoke:
+        with tempfile.TemporaryDirectory() as folder:
+            tell(
+                {"curves": curves(Options([0], 0, Path(folder), until_s=25.0, peers=10))},
+                as_json=options.json,
+            )
+        return 0
     chosen = Options(parse_seeds(options.seeds), options.jobs, options.out)
     for name in options.part or PARTS:
-        table = PARTS[name](chosen)
-        if options.json:
-            print(json.dumps({name: table}))
-        else:
-            show(name, table)
+        tell({name: PARTS[name](chosen)}, as_json=options.json)
+    return 0
+
+
+def tell(tables: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(tables))
+        return
+    for name, table in tables.items():
+        show(name, table)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

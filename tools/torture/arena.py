@@ -35,8 +35,11 @@ TURN_S = 0.3
 
 
 @contextmanager
-def launcher() -> Iterator[Launcher]:
-    """Start the process from which all nodes are forked."""
+def launcher(started: Launcher | None = None) -> Iterator[Launcher]:
+    """Start the process from which all nodes are forked, unless there is one."""
+    if started is not None:
+        yield started
+        return
     here = f"{HERE}{os.pathsep}{HERE.parents[1]}"
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = here if before is None else f"{here}{os.pathsep}{before}"

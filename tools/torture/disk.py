@@ -446,8 +446,8 @@ def disk(started: Launcher, words: Sequence[str] | None) -> Verdicts:
     return verdicts
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run the command line."""
+def main(arguments: Sequence[str], started: Launcher | None = None) -> int:
+    """Run the command line; where it is given, nodes are forked from `started`."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -457,7 +457,7 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     if given.smoke:
         given.only = list(SMOKE)
-    with launcher() as started:
+    with launcher(started) as started:
         return disk(started, given.only).show(as_json=given.json)
 
 

@@ -157,8 +157,8 @@ def _ups(arena: Arena) -> list[Any]:
     return [entry for entry in arena.peers["n0"].events("peer_up") if entry["other"] == "n1"]
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run the command line."""
+def main(arguments: Sequence[str], started: Launcher | None = None) -> int:
+    """Run the command line; where it is given, nodes are forked from `started`."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -172,7 +172,7 @@ def main(arguments: Sequence[str]) -> int:
         given.only, given.seconds, given.pace_s = ["plain connects"], 2.0, 0.1
     floods = [kind for kind in FLOODS if not given.only or any(word in kind.name for word in given.only)]
     verdicts = Verdicts("floods upon one node")
-    with launcher() as started:
+    with launcher(started) as started:
         for kind in floods:
             verdicts.add(flood(started, kind, seconds=given.seconds, pace_s=given.pace_s))
     return verdicts.show(as_json=given.json)

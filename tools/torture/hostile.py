@@ -388,8 +388,8 @@ def trials(started: Launcher, cases: Iterable[Case], *, rounds: int, pace_s: flo
     return verdicts
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run the command line."""
+def main(arguments: Sequence[str], started: Launcher | None = None) -> int:
+    """Run the command line; where it is given, nodes are forked from `started`."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -410,7 +410,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     if given.smoke:
         cases, given.rounds, given.pace_s = list(SMOKE), 10, 0.1
-    with launcher() as started:
+    with launcher(started) as started:
         return trials(started, cases, rounds=given.rounds, pace_s=given.pace_s).show(as_json=given.json)
 
 

@@ -245,8 +245,8 @@ def kills(started: Launcher, *, count: int, peers: int, rounds: int, seed: int) 
     return verdicts
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run the command line."""
+def main(arguments: Sequence[str], started: Launcher | None = None) -> int:
+    """Run the command line; where it is given, nodes are forked from `started`."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -259,7 +259,7 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     if given.smoke:
         given.kills, given.peers, given.rounds = 4, 3, 15
-    with launcher() as started:
+    with launcher(started) as started:
         verdicts = kills(started, count=given.kills, peers=given.peers, rounds=given.rounds, seed=given.seed)
     return verdicts.show(as_json=given.json)
 

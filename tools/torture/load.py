@@ -80,8 +80,8 @@ def large(algorithm: str, parameters: int) -> Row:
     return Row(f"3 nodes, {algorithm}", {name: str(value) for name, value in found.items()}, broken)
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run the command line."""
+def main(arguments: Sequence[str], started: Launcher | None = None) -> int:
+    """Run the command line; where it is given, nodes are forked from `started`."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -100,7 +100,7 @@ def main(arguments: Sequence[str]) -> int:
         for algorithm in given.algorithms:
             verdicts.add(large(algorithm, given.parameters))
         return verdicts.show(as_json=given.json)
-    with launcher() as started:
+    with launcher(started) as started:
         verdicts.add(run(started, peers=given.peers, rounds=given.rounds, hidden=[16], seconds=given.seconds))
     return verdicts.show(as_json=given.json)
 

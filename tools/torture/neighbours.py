@@ -314,8 +314,8 @@ def neighbours(started: Launcher, troubles: Sequence[Trouble], *, seconds: float
     return verdicts
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run the command line."""
+def main(arguments: Sequence[str], started: Launcher | None = None) -> int:
+    """Run the command line; where it is given, nodes are forked from `started`."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -333,7 +333,7 @@ def main(arguments: Sequence[str]) -> int:
     if given.smoke:
         words, given.seconds, given.pace_s = ["flaps"], 4.0, 0.1
     troubles = [trouble for trouble in TROUBLES if not words or any(word in trouble.name for word in words)]
-    with launcher() as started:
+    with launcher(started) as started:
         verdicts = neighbours(started, troubles, seconds=given.seconds, pace_s=given.pace_s)
         if not words or "partition" in words:
             verdicts.add(

@@ -153,8 +153,8 @@ def _draw(samples: list[tuple[float, str, dict[str, float]]], path: Path) -> Non
     print(f"plot: {path}", file=sys.stderr)
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run the command line."""
+def main(arguments: Sequence[str], started: Launcher | None = None) -> int:
+    """Run the command line; where it is given, nodes are forked from `started`."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -167,7 +167,7 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     if given.smoke:
         given.minutes, given.peers, given.pace_s, given.plot = 0.2, 4, 0.1, None
-    with launcher() as started:
+    with launcher(started) as started:
         verdicts = soak(
             started, minutes=given.minutes, peers=given.peers, pace_s=given.pace_s, plot=given.plot
         )
