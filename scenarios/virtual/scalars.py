@@ -11,6 +11,8 @@ from gossip.protocols.base import Contribution, Part
 class ScalarLearning:
     """Training changes nothing; a merge is the weighted sum, at once."""
 
+    codes = remembers = False
+
     def initial(self, peer: int) -> float:
         """Return a different number for each peer."""
         return float(peer)

@@ -38,8 +38,6 @@ class Numbers(ScalarLearning):
         self._update = update
         self.trainings: list[tuple[int, int]] = []
 
-    codes = remembers = False
-
     def initial(self, peer: int) -> float:
         return 1.0
 
