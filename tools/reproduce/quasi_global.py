@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for rate in rates:
             axes = [*settings, f"local.lr={rate}", *rounds]
             runs = sweep.plan(SCENARIO, "virtual", axes, seeds, out)
-            for _ in sweep.carry_out(runs, tell=sweep.tell_line):
+            for _ in sweep.carry_out(runs, jobs=0 if options.smoke else None, tell=sweep.tell_line):
                 pass
             told = [json.loads((run.folder / "summary.json").read_text()) for run in runs]
             rows.append(
