@@ -69,7 +69,9 @@ def run(
         summary = summarise(settings, records, engine=engine, wall_seconds=time.monotonic() - began)
         folder.finish(records, summary)
         if report:
-            from scenarios.report import write_report  # matplotlib: a second that checks need not wait for
+            from scenarios.reports.page import (
+                write_report,  # matplotlib: a second that checks need not wait for
+            )
 
             write_report([folder.path], folder.path / REPORT)
     finally:

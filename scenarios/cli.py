@@ -32,7 +32,8 @@ def list_scenarios(as_json: AsJson = False) -> None:
     from rich.console import Console
 
     from gossip.config.presets import SEEN
-    from scenarios import scenario, tables
+    from scenarios import scenario
+    from scenarios.reports import terminal as tables
 
     entries = []
     for name, path in scenario.library().items():
@@ -87,7 +88,8 @@ def run(
     """Run a scenario to its end, and write its folder and report."""
     from rich.console import Console
 
-    from scenarios import api, progress, tables
+    from scenarios import api, progress
+    from scenarios.reports import terminal as tables
     from scenarios.run_folder import REPORT
 
     signal.signal(signal.SIGTERM, interrupt)
@@ -134,8 +136,8 @@ def sweep(
     from rich.console import Console
 
     from scenarios import sweep as sweeping
-    from scenarios import tables
     from scenarios.engines import load_engine
+    from scenarios.reports import terminal as tables
 
     signal.signal(signal.SIGTERM, interrupt)
     load_engine(engine)
@@ -164,7 +166,7 @@ def report(
     ] = None,
 ) -> None:
     """Write one self-contained page about one or many runs, or about a study that tune has made."""
-    from scenarios.report import write_report
+    from scenarios.reports.page import write_report
     from scenarios.run_folder import REPORT
     from scenarios.tuning.study import is_study
 
@@ -210,7 +212,7 @@ def topology(
     from rich.console import Console
 
     from gossip.config.graphs import family_of
-    from scenarios import tables
+    from scenarios.reports import terminal as tables
     from topologies import Topology, TopologyError, describe
 
     try:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 from gossip.node.options import NodeOptions
 
 if TYPE_CHECKING:
-    from gossip.node.shell import Node as Node
+    from gossip.node.node import Node as Node
 
 __all__ = ["Node", "NodeOptions"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "Node":
-        from gossip.node.shell import Node
+        from gossip.node.node import Node
 
         return Node
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from gossip.learner import Judged, Learner, Trained
     from gossip.net.neighbours import NeighbourTable
+    from gossip.node.learning_thread import LearningThread
     from gossip.node.outgoing_models import OutgoingModels
-    from gossip.node.work import LearningThread
     from topologies import Topology
 
 

@@ -15,7 +15,7 @@ from gossip.protocols.base import Message, PeerId
 
 if TYPE_CHECKING:
     from gossip.learner import Learner
-    from gossip.node.work import LearningThread
+    from gossip.node.learning_thread import LearningThread
     from gossip.wire.codecs.base import Codec
     from gossip.wire.tensors import WireTensor
 

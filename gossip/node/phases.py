@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gossip.node.work import LearningThread
+    from gossip.node.learning_thread import LearningThread
 
 
 class Phases:

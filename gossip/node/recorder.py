@@ -39,9 +39,9 @@ from gossip.telemetry.verdicts import Verdicts
 if TYPE_CHECKING:
     from gossip.learner import Evaluation, Trained
     from gossip.node.handles import Deferred
+    from gossip.node.learning_thread import LearningThread
     from gossip.node.phases import Phases
     from gossip.node.setup import Setup
-    from gossip.node.work import LearningThread
 
 logger = logging.getLogger("gossip.node")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gossip.telemetry.accounting import Accounting
 
 if TYPE_CHECKING:
-    from gossip.node.shell import Node
+    from gossip.node.node import Node
 
 
 def status_of(node: Node) -> Mapping[str, Any]:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import trio
 
 from gossip.errors import ExitCode, GossipError
+from gossip.node.node import Node
 from gossip.node.setup import Setup
-from gossip.node.shell import Node
 
 
 def sole_error(group: BaseException) -> GossipError | None:

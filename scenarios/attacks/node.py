@@ -1,6 +1,6 @@
 """A real node that attacks, over TLS, with a key of its own in the peers file.
 
-``python -m scenarios.attacks.node JSON``, as `scenarios.engines.homes.attacker_arguments` says.
+``python -m scenarios.attacks.node JSON``, as `scenarios.processes.homes.attacker_arguments` says.
 
 It is a `gossip-node` in every respect but what it learns from and what it sends. Only scenarios start it.
 """
@@ -22,10 +22,10 @@ from gossip.learner import Learner
 from gossip.node.context import NodeContext
 from gossip.node.handles import Deferred
 from gossip.node.home import HomeLock
+from gossip.node.node import Node
 from gossip.node.options import NodeOptions
 from gossip.node.running import run_node
 from gossip.node.setup import Setup, find_membership, load_learning
-from gossip.node.shell import Node
 from gossip.protocols.base import Contribution, Message, PeerId, Ticket
 from gossip.telemetry.logs import set_up_logging
 from gossip.telemetry.standard_error import queue_standard_error, run_and_leave

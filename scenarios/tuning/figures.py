@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter
 
-from scenarios.differences import short_names
-from scenarios.figures import COLOURS, INK, STYLE, address, drawing
-from scenarios.tables import written
+from scenarios.reports.differences import short_names
+from scenarios.reports.figures import COLOURS, INK, STYLE, address, drawing
+from scenarios.reports.terminal import written
 from scenarios.tuning.space import Parameter
 from scenarios.tuning.study import START, Study, Trial
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gossip.errors import SettingError
-from scenarios.report import page_environment
+from scenarios.reports.page import page_environment
 from scenarios.tuning import figures, told
 from scenarios.tuning.study import START, Study, read_study
 

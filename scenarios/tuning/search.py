@@ -187,7 +187,7 @@ def _trial(
 
 
 def _line(study: Study, trial: Trial) -> str:
-    from scenarios.tables import percent, short_values
+    from scenarios.reports.terminal import percent, short_values
 
     best = study.best(trial.method)
     what = "as it stands" if trial.number == START else short_values(trial.params)

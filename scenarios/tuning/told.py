@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from scenarios.differences import short_names
-from scenarios.tables import percent, written
+from scenarios.reports.differences import short_names
+from scenarios.reports.terminal import percent, written
 from scenarios.tuning.study import START, HeldOut, Study, Trial
 
 TRIALS_SHOWN = 30

@@ -22,10 +22,10 @@ from gossip.protocols.base import Contribution, Message, Model, ModelMessage, Pe
 from scenarios.attacks.base import Attack, Knowledge, Scene
 from scenarios.attacks.old_messages import OldMessages
 from scenarios.scenario import ScenarioSettings
-from scenarios.virtual.batched import BatchedLearning
-from scenarios.virtual.models import Handle
-from scenarios.virtual.peer import VirtualPeer
-from scenarios.virtual.simulation import Simulation
+from scenarios.virtual.events.peer import VirtualPeer
+from scenarios.virtual.events.simulation import Simulation
+from scenarios.virtual.learning.arena import Handle
+from scenarios.virtual.learning.batched import BatchedLearning
 from topologies import Topology
 
 RUSH_S = 1.0

@@ -17,10 +17,10 @@ import trio
 
 from gossip.node.context import NodeContext
 from gossip.node.handles import Deferred
+from gossip.node.node import Node
 from gossip.node.options import NodeOptions
 from gossip.node.running import run_node
 from gossip.node.setup import find_membership, load_learning
-from gossip.node.shell import Node
 from gossip.protocols.base import FinishedMessage, Message, PeerId
 from gossip.protocols.modest.messages import (
     AckMessage,

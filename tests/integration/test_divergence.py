@@ -17,15 +17,15 @@ from rich.console import Console
 import scenarios
 from gossip import cli
 from gossip.errors import ExitCode
+from gossip.node.node import Node
 from gossip.node.options import NodeOptions
 from gossip.node.report import status_of
 from gossip.node.running import run_node
 from gossip.node.setup import find_membership, load_learning
-from gossip.node.shell import Node
 from gossip.storage.run_record import read_lines
-from scenarios.report import write_report
+from scenarios.reports.page import write_report
+from scenarios.reports.terminal import print_result
 from scenarios.scenario import library
-from scenarios.tables import print_result
 from tests.integration.homes import make_homes
 
 ENGINES = ("virtual", "processes")

@@ -12,8 +12,8 @@ from gossip.protocols.push.ages import AGE_MAX
 from gossip.protocols.push.messages import PushMessage
 from gossip.protocols.push.protocol import Push
 from scenarios import scenario as scenario_files
-from scenarios.engines.averages import load_task
-from scenarios.engines.virtual import VirtualRun
+from scenarios.processes.averages import load_task
+from scenarios.virtual.engine import VirtualRun
 
 JOINED_S, PERIOD_S = 400, 10
 JOINER = "peer-19"

@@ -29,12 +29,12 @@ from gossip.learner import Evaluation, Learner
 from gossip.net.neighbours import NeighbourTable
 from gossip.node import home as homes
 from gossip.node import saver as saving
+from gossip.node.node import Node
 from gossip.node.options import NodeOptions
 from gossip.node.recorder import Recorder
 from gossip.node.report import status_of
 from gossip.node.running import run_node
 from gossip.node.setup import find_membership, load_learning
-from gossip.node.shell import Node
 from gossip.node.status import ask_status, serve_status
 from gossip.storage import atomic
 from gossip.storage.checkpoints import CheckpointStore
@@ -452,7 +452,7 @@ def test_metrics_are_served_while_a_node_learns_and_their_failure_ends_nothing(
     if trouble == "publish":
         monkeypatch.setattr(Web, "publish", broken)
     if trouble == "status":
-        monkeypatch.setattr("gossip.node.shell.status_of", broken)
+        monkeypatch.setattr("gossip.node.node.status_of", broken)
     if trouble == "not finite":
         evaluation = Evaluation(accuracy=0.1, loss=float("nan"), samples=1)
         monkeypatch.setattr(Learner, "evaluate", lambda *_: evaluation)

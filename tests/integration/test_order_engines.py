@@ -10,7 +10,7 @@ import pytest
 import safetensors.numpy
 
 import scenarios
-from scenarios.engines.averages import load_task
+from scenarios.processes.averages import load_task
 from scenarios.scenario import load
 
 ORDERS = ("adapt-then-combine", "combine-then-adapt")

@@ -17,10 +17,10 @@ import trio
 from gossip.errors import ExitCode
 from gossip.net.identity import IDENTITY_FILE, Identity
 from gossip.node import signals
+from gossip.node.node import Node
 from gossip.node.options import NodeOptions
 from gossip.node.running import run_node
 from gossip.node.setup import find_membership, load_learning
-from gossip.node.shell import Node
 from tests.integration.homes import PATIENCE_S, make_homes
 
 NAMES = ("alice", "bob", "carol", "dave")

@@ -18,13 +18,13 @@ from rich.console import Console
 
 import scenarios
 from gossip.errors import DataError, SettingError
-from scenarios.engines import homes
-from scenarios.engines.launcher import Launcher, last_line
-from scenarios.engines.watch import GrowingLines, Watch
 from scenarios.errors import RunFailed
+from scenarios.processes import homes
+from scenarios.processes.launcher import Launcher, last_line
+from scenarios.processes.watch import GrowingLines, Watch
 from scenarios.progress import State, told
+from scenarios.reports.terminal import print_result
 from scenarios.scenario import ScenarioSettings
-from scenarios.tables import print_result
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -13,7 +13,7 @@ import torch
 
 import scenarios
 from gossip.errors import SettingError
-from scenarios.virtual.models import Arena
+from scenarios.virtual.learning.arena import Arena
 
 SMALL = {
     "scenario.peers": 5,

@@ -10,9 +10,9 @@ from gossip.learner import Learner
 from gossip.merging.agreement import agreed
 from gossip.merging.settings import AverageSettings
 from gossip.protocols.base import Contribution
-from scenarios.engines.averages import load_task
-from scenarios.engines.virtual import VirtualRun
+from scenarios.processes.averages import load_task
 from scenarios.scenario import load
+from scenarios.virtual.engine import VirtualRun
 
 values = st.floats(-5, 5, width=32)
 vectors = st.lists(values, min_size=3, max_size=3).map(torch.tensor)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gossip.protocols.deadlines import SAMPLES_MAX, SAMPLES_MIN, ArrivalDeadline
+from gossip.protocols.rounds.deadlines import SAMPLES_MAX, SAMPLES_MIN, ArrivalDeadline
 
 LIMITS = {"k": 6.0, "floor_s": 2.0, "cap_s": 60.0}
 delays = st.lists(st.floats(0, 1000), max_size=40)

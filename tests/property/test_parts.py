@@ -26,8 +26,8 @@ from gossip.wire.codecs.base import part_specs
 from gossip.wire.codecs.float32 import Float32
 from gossip.wire.documents import Envelope
 from gossip.wire.tensors import to_torch
-from scenarios.virtual.batched import BatchedLearning
-from scenarios.virtual.frame_sizes import FrameSizes
+from scenarios.virtual.events.frame_sizes import FrameSizes
+from scenarios.virtual.learning.batched import BatchedLearning
 from topologies import Topology
 
 # --- G2: the map ---

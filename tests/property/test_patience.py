@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gossip.protocols.deadlines import ArrivalDeadline
 from gossip.protocols.rounds.catching_up import most_of
+from gossip.protocols.rounds.deadlines import ArrivalDeadline
 from gossip.protocols.rounds.patience import (
     LAST_FLOORS,
     LITTLE_FLOORS,

@@ -27,7 +27,7 @@ from gossip.merging.sanitise import (
 )
 from gossip.merging.settings import AverageSettings
 from gossip.protocols.base import Contribution
-from scenarios.virtual.batched import BatchedLearning
+from scenarios.virtual.learning.batched import BatchedLearning
 
 L = 400
 ROOT = math.sqrt(L)

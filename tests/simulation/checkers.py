@@ -14,9 +14,9 @@ from typing import Any
 from gossip.protocols import Contribution, Message, ModelMessage, RoundCompleted
 from gossip.protocols.rounds.inbox import KEPT_PER_SENDER_MAX
 from gossip.protocols.rounds.protocol import Phase, Rounds
-from scenarios.virtual.network import WAITING_MODELS_MAX
-from scenarios.virtual.peer import VirtualPeer
-from scenarios.virtual.simulation import Simulation
+from scenarios.virtual.events.network import WAITING_MODELS_MAX
+from scenarios.virtual.events.peer import VirtualPeer
+from scenarios.virtual.events.simulation import Simulation
 
 TIME_TOLERANCE_S = 1e-5
 

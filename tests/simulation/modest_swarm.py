@@ -20,11 +20,11 @@ from gossip.protocols.modest.protocol import Modest
 from gossip.protocols.modest.settings import ModestSettings
 from gossip.wire.messages import type_of
 from scenarios.sections import Fault, FaultSettings, NetworkSettings
-from scenarios.virtual.faults import FaultPlan
-from scenarios.virtual.network import Network
-from scenarios.virtual.peer import VirtualPeer
-from scenarios.virtual.scalars import ScalarLearning
-from scenarios.virtual.simulation import Simulation
+from scenarios.virtual.events.faults import FaultPlan
+from scenarios.virtual.events.network import Network
+from scenarios.virtual.events.peer import VirtualPeer
+from scenarios.virtual.events.simulation import Simulation
+from scenarios.virtual.learning.scalars import ScalarLearning
 from tests.simulation.modest_liars import KINDS, Honesty, Villain
 from topologies import Topology
 

@@ -33,10 +33,10 @@ from gossip.protocols.push.variant import News, Variant
 from gossip.protocols.push.walks import RandomWalk, UpdateMerge
 from gossip.wire.messages import type_of
 from scenarios.sections import Fault, FaultSettings, NetworkSettings
-from scenarios.virtual.faults import FaultPlan
-from scenarios.virtual.network import Network
-from scenarios.virtual.peer import VirtualPeer
-from scenarios.virtual.simulation import Simulation
+from scenarios.virtual.events.faults import FaultPlan
+from scenarios.virtual.events.network import Network
+from scenarios.virtual.events.peer import VirtualPeer
+from scenarios.virtual.events.simulation import Simulation
 from topologies import Topology, TopologyError
 
 Vector = NDArray[np.float64]

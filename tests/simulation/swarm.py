@@ -24,8 +24,8 @@ import numpy as np
 from gossip.protocols import FinishedMessage, Message, ModelMessage
 from gossip.protocols.settings import RoundsSettings
 from scenarios.sections import Churn, ComputeSettings, Fault, FaultSettings, NetworkSettings
-from scenarios.virtual.compute import ComputeTimes
-from scenarios.virtual.faults import FaultPlan
+from scenarios.virtual.events.compute import ComputeTimes
+from scenarios.virtual.events.faults import FaultPlan
 from tests.simulation.checkers import Violation
 from tests.simulation.watched import MODEL_BYTES, WatchedSimulation
 from topologies import Topology, TopologyError

@@ -15,9 +15,9 @@ from gossip.errors import SettingError
 from gossip.protocols.settings import RoundsSettings
 from scenarios import scenario
 from scenarios.sections import Churn, ComputeSettings, Fault, FaultSettings, NetworkSettings
-from scenarios.virtual.compute import ComputeTimes
-from scenarios.virtual.faults import FaultPlan, chosen_positions, read_trace
-from scenarios.virtual.simulation import LINGER_S
+from scenarios.virtual.events.compute import ComputeTimes
+from scenarios.virtual.events.faults import FaultPlan, chosen_positions, read_trace
+from scenarios.virtual.events.simulation import LINGER_S
 from tests.simulation.watched import WatchedSimulation
 from topologies import Topology
 

@@ -16,12 +16,12 @@ from gossip.protocols.modest.fedavg import FedAvg
 from gossip.protocols.modest.protocol import Modest
 from gossip.protocols.modest.sampling import Sampling, epoch_rounds, order, turn
 from gossip.protocols.modest.settings import ModestSettings
-from scenarios.engines.averages import load_task
-from scenarios.engines.virtual import VirtualRun
+from scenarios.processes.averages import load_task
 from scenarios.scenario import load
 from scenarios.sections import Fault, FaultSettings, NetworkSettings
-from scenarios.virtual.faults import FaultPlan
-from scenarios.virtual.peer import VirtualPeer
+from scenarios.virtual.engine import VirtualRun
+from scenarios.virtual.events.faults import FaultPlan
+from scenarios.virtual.events.peer import VirtualPeer
 from tests.simulation import modest_swarm
 from tests.simulation.modest_swarm import ModestWorld
 

@@ -20,8 +20,8 @@ from gossip.wire.documents import Envelope
 from gossip.wire.frames import writer
 from scenarios.sections import NetworkSettings
 from scenarios.traces import Trace
-from scenarios.virtual.frame_sizes import FrameSizes
-from scenarios.virtual.network import (
+from scenarios.virtual.events.frame_sizes import FrameSizes
+from scenarios.virtual.events.network import (
     RETRANSMISSIONS_MAX,
     RETRANSMIT_MAX_S,
     WAITING_MODELS_MAX,

@@ -7,9 +7,9 @@ from collections import Counter
 import pytest
 
 from scenarios import scenario as scenario_files
-from scenarios.engines.averages import load_task
-from scenarios.engines.virtual import VirtualRun
+from scenarios.processes.averages import load_task
 from scenarios.progress import Quiet
+from scenarios.virtual.engine import VirtualRun
 
 RULES = {
     "nnm+trimmed-mean": {"merge.f": 1},

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from gossip.protocols.rounds import inbox, waiting
-from scenarios.virtual import network as network_module
-from scenarios.virtual.connections import Connections
+from scenarios.virtual.events import network as network_module
+from scenarios.virtual.events.connections import Connections
 from tests.simulation import swarm
 
 SEEDS = 60

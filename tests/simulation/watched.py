@@ -14,9 +14,9 @@ from gossip.protocols.base import Context, Model, Part, PeerId, Ticket, TimerKey
 from gossip.protocols.rounds import Rounds
 from gossip.protocols.settings import RoundsSettings
 from scenarios.sections import NetworkSettings
-from scenarios.virtual.network import Network
-from scenarios.virtual.peer import VirtualPeer
-from scenarios.virtual.simulation import Simulation
+from scenarios.virtual.events.network import Network
+from scenarios.virtual.events.peer import VirtualPeer
+from scenarios.virtual.events.simulation import Simulation
 from tests.simulation.checkers import Checkers, Limits
 from topologies import Topology
 

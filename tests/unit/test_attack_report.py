@@ -23,11 +23,13 @@ from rich.console import Console
 
 import scenarios
 from gossip.telemetry import verdicts
-from scenarios import report, tables, verdict_figures
-from scenarios.comparison import compare
-from scenarios.differences import NOBODY, experiments, labels
-from scenarios.overview import overview
-from scenarios.repetitions import pooled_curve
+from scenarios.reports import page as report
+from scenarios.reports import terminal as tables
+from scenarios.reports import verdict_figures
+from scenarios.reports.comparison import compare
+from scenarios.reports.differences import NOBODY, experiments, labels
+from scenarios.reports.overview import overview
+from scenarios.reports.repetitions import pooled_curve
 from scenarios.run_folder import REPORT
 from tests.unit.test_run_folder import Page, images
 

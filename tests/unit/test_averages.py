@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gossip.storage.models import encode_snapshot
-from scenarios.engines.averages import Averages
+from scenarios.processes.averages import Averages
 
 
 def task() -> Any:

@@ -12,8 +12,8 @@ from gossip.learning import divergence
 from gossip.learning.divergence import Sign, Watch, cause_of, rms_of, told
 from gossip.learning.scales import Scales, caution, scales_of
 from gossip.learning.settings import ModelSettings
-from scenarios.divergences import Divergences
 from scenarios.records import PeerOutcome, Traffic
+from scenarios.reports.divergences import Divergences
 from scenarios.summary import divergence as summarised
 
 NAN, INF = math.nan, math.inf

@@ -34,7 +34,7 @@ from gossip.parameters import ParameterSpace, Role
 from gossip.protocols.base import Contribution
 from gossip.settings import Choice
 from scenarios import cli
-from scenarios.virtual.batched import BatchedLearning
+from scenarios.virtual.learning.batched import BatchedLearning
 
 CYCLIC = CyclicPartition(classes_per_peer=4, samples_per_class=2)
 BRISTLE: Choice = MERGES.validate({"kind": "bristle"})

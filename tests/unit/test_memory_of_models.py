@@ -25,7 +25,7 @@ from gossip.merging.average import Average
 from gossip.merging.base import Merge
 from gossip.node.context import NodeContext
 from gossip.node.handles import Deferred
-from gossip.node.work import LearningThread
+from gossip.node.learning_thread import LearningThread
 from gossip.parameters import ParameterSpace
 from gossip.protocols.base import Contribution
 from gossip.storage.checkpoints import Belongs, Checkpoint, CheckpointStore, decode, pieces_of

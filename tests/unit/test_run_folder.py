@@ -13,8 +13,9 @@ import networkx as nx
 import pytest
 
 from gossip.errors import SettingError
-from scenarios import report, scenario
+from scenarios import scenario
 from scenarios.records import Average, PeerOutcome, Records, Traffic
+from scenarios.reports import page as report
 from scenarios.run_folder import RunFolder
 from scenarios.scenario import ScenarioSettings
 from scenarios.summary import spread, summarise

@@ -9,8 +9,9 @@ import pytest
 from rich.console import Console
 
 from gossip.errors import SettingError
-from scenarios import sweep, tables
+from scenarios import sweep
 from scenarios.records import SweepRow
+from scenarios.reports import terminal as tables
 
 SCENARIO = """
 [scenario]

@@ -32,10 +32,10 @@ from gossip.merging.settings import AverageSettings, VarianceCorrectedSettings
 from gossip.parameters import ParameterSpace
 from gossip.protocols.base import Contribution, Part
 from gossip.settings import Choice
-from scenarios.virtual import requests, training
-from scenarios.virtual.batched import BatchedLearning
-from scenarios.virtual.linear_stack import LinearStack
-from scenarios.virtual.models import Arena, Handle
+from scenarios.virtual.learning import requests, training
+from scenarios.virtual.learning.arena import Arena, Handle
+from scenarios.virtual.learning.batched import BatchedLearning
+from scenarios.virtual.learning.linear_stack import LinearStack
 
 VARIANTS = {
     "sgd": {},

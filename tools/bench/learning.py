@@ -39,7 +39,7 @@ from gossip.learning.settings import DataSettings, LocalSettings, ModelSettings
 from gossip.learning.task import Task
 from gossip.merging.settings import AverageSettings
 from gossip.protocols.base import Contribution
-from scenarios.engines.virtual import quiet_collector
+from scenarios.virtual.engine import quiet_collector
 
 DEGREE = 4
 BATCH, SAMPLES = 32, 1437
@@ -147,7 +147,7 @@ def climb_back(parameters: list[nn.Parameter], moved: list[torch.Tensor]) -> Non
 
 def batched(workload: str, peers: int, method: str = "auto") -> Callable[[int], None]:
     """Return a function that does so many rounds."""
-    from scenarios.virtual.batched import BatchedLearning
+    from scenarios.virtual.learning.batched import BatchedLearning
 
     names = [f"peer-{peer:06d}" for peer in range(peers)]
     learning = BatchedLearning(task_of(workload, peers), names, AverageSettings(), method=method)

@@ -32,7 +32,7 @@ from nodes import Nodes, count_parameters, hidden_widths
 
 from gossip.errors import NetworkError
 from gossip.node.status import ask_status
-from scenarios.engines.launcher import Launcher
+from scenarios.processes.launcher import Launcher
 
 ASKED_EVERY_S = 0.25
 RUN_S_MAX = 900.0

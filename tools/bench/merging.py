@@ -45,7 +45,7 @@ from gossip.merging.settings import MERGES
 from gossip.parameters import ParameterSpace
 from gossip.protocols.base import Contribution
 from gossip.settings import Choice
-from scenarios.virtual.batched import BatchedLearning
+from scenarios.virtual.learning.batched import BatchedLearning
 from topologies import Topology
 
 Row = dict[str, Any]

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from gossip.net.identity import Identity
-from scenarios.engines.launcher import Launcher
+from scenarios.processes.launcher import Launcher
 
 PEERS = ("a", "b", "c")
 FEATURES, CLASSES = 64, 10

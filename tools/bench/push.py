@@ -23,8 +23,8 @@ for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 import torch
 
 from scenarios import scenario as scenario_files
-from scenarios.engines.averages import load_task
-from scenarios.engines.virtual import VirtualRun, quiet_collector
+from scenarios.processes.averages import load_task
+from scenarios.virtual.engine import VirtualRun, quiet_collector
 
 ROUNDS = {"protocol.kind": "rounds", "protocol.gossip_steps": 1}
 MERGES = ("average", "variance-corrected")

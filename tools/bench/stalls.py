@@ -39,7 +39,7 @@ from nodes import Nodes, count_parameters, hidden_widths
 
 from gossip.errors import NetworkError
 from gossip.node.status import ask_status
-from scenarios.engines.launcher import Launcher
+from scenarios.processes.launcher import Launcher
 
 LONG_S = 0.05
 SLEEP_S = 0.005
@@ -130,7 +130,7 @@ def watch() -> None:
 def node(argv: list[str]) -> None:
     """Be a node that watches itself."""
     from gossip import cli
-    from gossip.node.shell import Node
+    from gossip.node.node import Node
 
     live = Node._live
 

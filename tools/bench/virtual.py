@@ -38,14 +38,14 @@ from gossip.learning.task import Task
 from gossip.protocols import Rounds, RoundsSettings
 from gossip.wire.codecs.float32 import Float32
 from scenarios import scenario as scenario_files
-from scenarios.engines.averages import load_task
-from scenarios.engines.virtual import VirtualRun, quiet_collector
+from scenarios.processes.averages import load_task
 from scenarios.scenario import ScenarioSettings
 from scenarios.sections import NetworkSettings
-from scenarios.virtual.frame_sizes import FrameSizes
-from scenarios.virtual.network import Network
-from scenarios.virtual.scalars import ScalarLearning
-from scenarios.virtual.simulation import Simulation
+from scenarios.virtual.engine import VirtualRun, quiet_collector
+from scenarios.virtual.events.frame_sizes import FrameSizes
+from scenarios.virtual.events.network import Network
+from scenarios.virtual.events.simulation import Simulation
+from scenarios.virtual.learning.scalars import ScalarLearning
 from topologies import Topology
 
 NO_EVALUATION = 10**9

@@ -48,7 +48,7 @@ from gossip.telemetry.accounting import Accounting
 from gossip.wire.codecs.float32 import Float32
 from gossip.wire.documents import Envelope
 from gossip.wire.frames import FrameReader, writer
-from scenarios.engines.virtual import quiet_collector
+from scenarios.virtual.engine import quiet_collector
 
 BYTES_PER_REPETITION = 200_000_000
 MODELS_PER_REPETITION_MAX = 60

@@ -83,11 +83,11 @@ def virtual(wanted: Wanted) -> dict[str, Any]:
     """Do a run and return what the tables need; runs in a process of its own."""
     import torch
 
-    from scenarios.engines.averages import load_task
-    from scenarios.engines.virtual import VirtualRun, quiet_collector
+    from scenarios.processes.averages import load_task
     from scenarios.progress import Quiet
     from scenarios.scenario import load
     from scenarios.summary import curve
+    from scenarios.virtual.engine import VirtualRun, quiet_collector
 
     torch.set_num_threads(1)
     began = time.monotonic()

@@ -37,9 +37,9 @@ from gossip.protocols.push.ages import AGE_MAX
 from gossip.protocols.push.messages import PushMessage
 from gossip.protocols.push.protocol import Push
 from scenarios import scenario as scenario_files
-from scenarios.engines.averages import load_task
-from scenarios.engines.virtual import VirtualRun, quiet_collector
+from scenarios.processes.averages import load_task
 from scenarios.sweep import parse_seeds
+from scenarios.virtual.engine import VirtualRun, quiet_collector
 
 PEERS = 6
 HUGE = 2**53

@@ -106,9 +106,9 @@ def carried_out(wanted: Wanted) -> dict[str, Any]:
     """Do a run and return its curve; in a process of its own, on one thread."""
     import torch
 
-    from scenarios.engines.averages import load_task
-    from scenarios.engines.virtual import quiet_collector
+    from scenarios.processes.averages import load_task
     from scenarios.scenario import load
+    from scenarios.virtual.engine import quiet_collector
 
     torch.set_num_threads(1)
     began = time.monotonic()
@@ -125,7 +125,7 @@ class Watch:
     def __init__(self, settings: Any, task: Any, wanted: Wanted) -> None:
         import torch
 
-        from scenarios.engines.virtual import VirtualRun
+        from scenarios.virtual.engine import VirtualRun
 
         self._wanted = wanted
         self._settings = settings

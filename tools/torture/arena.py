@@ -26,7 +26,7 @@ from client import Key, make_key
 from gossip.errors import NetworkError
 from gossip.net.identity import Identity
 from gossip.node.status import ask_status
-from scenarios.engines.launcher import Launcher
+from scenarios.processes.launcher import Launcher
 
 HERE = Path(__file__).resolve().parent
 POLL_S = 0.05

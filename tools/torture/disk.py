@@ -26,7 +26,7 @@ from pathlib import Path
 from arena import Arena, launcher
 from verdicts import Row, Verdicts
 
-from scenarios.engines.launcher import Launcher
+from scenarios.processes.launcher import Launcher
 
 USAGE, FOREIGN, INTERRUPTED = 2, 5, 130
 ENDS_S = 30.0

@@ -53,7 +53,7 @@ def run(argv: list[str]) -> int:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (orders.file_bytes_max, orders.file_bytes_max))
     if orders.count_tasks:
-        _wrap("gossip.node.shell:Node.status", change=_with_tasks)
+        _wrap("gossip.node.node:Node.status", change=_with_tasks)
     if orders.pace_s:
         _wrap("gossip.learner:Learner.train", before=lambda *_: time.sleep(orders.pace_s))
     if orders.clock_jumps_s:

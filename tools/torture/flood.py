@@ -21,7 +21,7 @@ from typing import Any
 from arena import Arena, launcher, of_process, percentile, said_by
 from verdicts import Row, Verdicts
 
-from scenarios.engines.launcher import Launcher
+from scenarios.processes.launcher import Launcher
 
 LATENCY_S_MAX = 0.3
 PACE_MIN = 0.8

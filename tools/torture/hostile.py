@@ -28,7 +28,7 @@ from client import make_key
 from malformed import MALFORMED
 from verdicts import Row, Verdicts
 
-from scenarios.engines.launcher import Launcher
+from scenarios.processes.launcher import Launcher
 
 ACCURACY_LOST_MAX = 0.01
 PACE_MIN = 0.8

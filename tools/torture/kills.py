@@ -30,7 +30,7 @@ from arena import Arena, Peer, launcher
 from driven import STAGES
 from verdicts import Row, Verdicts
 
-from scenarios.engines.launcher import Launcher
+from scenarios.processes.launcher import Launcher
 
 STUCK_S = 30.0
 END_S = 90.0

@@ -20,7 +20,7 @@ from statistics import mean
 from arena import HERE, Arena, launcher, percentile
 from verdicts import Row, Verdicts
 
-from scenarios.engines.launcher import Launcher
+from scenarios.processes.launcher import Launcher
 
 MODELS_MAX = 4.0
 STATUS_S_MAX = 0.3

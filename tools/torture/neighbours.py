@@ -28,7 +28,7 @@ from namespaces import Halves
 from proxy import DRIP, HOLD, PASS, Links
 from verdicts import Row, Verdicts
 
-from scenarios.engines.launcher import Launcher
+from scenarios.processes.launcher import Launcher
 
 PACE_MIN = 0.8
 ROUNDS_TO_AGREE = 3

@@ -24,7 +24,7 @@ from statistics import median
 from arena import Arena, launcher
 from verdicts import Row, Verdicts
 
-from scenarios.engines.launcher import Launcher
+from scenarios.processes.launcher import Launcher
 
 GROWTH_MAX = 0.05
 SLACK = {"memory MB": 2.0, "descriptors": 2.0, "threads": 1.0, "tasks": 4.0}

@@ -1,6 +1,6 @@
 """How long to wait, learnt from those who deliver; the settings' times are caps, and what holds until enough is known.
 
-All waits follow ``median + max(floor, k·MAD)`` of what was seen lately (`gossip.protocols.deadlines`), pooled
+All waits follow ``median + max(floor, k·MAD)`` of what was seen lately (`gossip.protocols.rounds.deadlines`), pooled
 over all peers: who alone is late by any time of its choice moves neither the median nor the deviation. The floor under
 the margin follows what this network and these machines are like: four times an ordinary answer, so that nobody who is
 merely far away is given up, and the peer's own local update, for where these take minutes is no place for tenths of
@@ -9,8 +9,8 @@ seconds. Nothing here reads a clock: times are given.
 
 from __future__ import annotations
 
-from gossip.protocols.deadlines import ArrivalDeadline
 from gossip.protocols.modest.settings import ModestSettings
+from gossip.protocols.rounds.deadlines import ArrivalDeadline
 
 K = 6.0
 """MADs in a margin: of normally distributed delays about one in 20,000 is later."""

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gossip.protocols.deadlines import ArrivalDeadline
+from gossip.protocols.rounds.deadlines import ArrivalDeadline
 from gossip.protocols.settings import RoundsSettings
 
 OPENING_FLOORS = 6

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from gossip.protocols.base import Model, PeerId
-from gossip.protocols.deadlines import ArrivalDeadline
+from gossip.protocols.rounds.deadlines import ArrivalDeadline
 
 Tag: TypeAlias = tuple[int, int]
 """(round, gossip step); compares in the order in which a peer passes through them."""

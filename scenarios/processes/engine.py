@@ -1,0 +1,319 @@
+"""The engine of real processes: one `gossip-node` per peer, over mutual TLS on this machine's loopback."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gossip.errors import SettingError
+from gossip.wire.messages import type_of
+from scenarios.errors import RunFailed
+from scenarios.processes import homes as preparation
+from scenarios.processes.deaths import Deaths
+from scenarios.processes.faults import ProcessFaults
+from scenarios.processes.launcher import Exit, Launcher, last_line
+from scenarios.processes.watch import Watch, finite, read_all
+from scenarios.progress import Progress, State
+from scenarios.records import Average, PeerOutcome, Records, Traffic
+from scenarios.scenario import ScenarioSettings
+
+if TYPE_CHECKING:
+    from scenarios.processes.averages import Averages
+
+POLL_S = 0.1
+
+PORT_ATTEMPTS_MAX = 3
+"""Two engines that start together may choose the same port; a third collision in a row has another reason."""
+
+
+def run(scenario: ScenarioSettings, folder: Path, progress: Progress) -> Records:
+    """Run every peer of the scenario as a process, to the end of all.
+
+    Raises:
+        RunFailed: no honest peer is left, or nobody got on any more; with `[scenario] strict`, any peer failed. One
+            sentence that names a peer and its log.
+        UserError: data or model cannot be used.
+        KeyboardInterrupt: as it came; all processes are gone then.
+    """
+    if scenario.protocol.load().scenarios_only:
+        raise SettingError(
+            f"algorithm '{scenario.algorithm}' needs a central peer, which no node is; use --engine virtual"
+        )
+    if scenario.attackers and scenario.attack.sees_all:
+        raise SettingError(
+            f"[attack] kind = '{scenario.attack.kind}' with these settings must see the honest peers' models, which "
+            "real nodes show nobody; use --engine virtual"
+        )
+    progress.begin(scenario)
+    try:
+        with Launcher(folder / "launcher.log") as launcher:
+            # Imports torch while the launcher does the same on another core.
+            from scenarios.processes.averages import load_task
+            from scenarios.reports.divergences import look_at_inputs
+
+            task = load_task(scenario)
+            _, warnings = look_at_inputs(task)
+            for attempt in range(PORT_ATTEMPTS_MAX):
+                processes = _Processes(scenario, folder, launcher, progress)
+                try:
+                    return processes.run(task, warnings)
+                except PortTaken as taken:
+                    if attempt == PORT_ATTEMPTS_MAX - 1:
+                        raise RunFailed(str(taken)) from None
+        raise AssertionError("unreachable")
+    finally:
+        progress.end()
+
+
+class PortTaken(RunFailed):
+    """A peer found its port taken by another program that was faster."""
+
+
+class _Processes:
+    def __init__(
+        self, scenario: ScenarioSettings, folder: Path, launcher: Launcher, progress: Progress
+    ) -> None:
+        self._scenario = scenario
+        self._launcher = launcher
+        self._progress = progress
+        self._folder = folder
+        self._homes = preparation.prepare(scenario, folder)
+        self._began = time.time()
+        self._faults = ProcessFaults(scenario, launcher, self._start)
+        self._first_round_s: float | None = None
+        self._honest = {name: self._homes[name] for name in scenario.honest_names}
+        self._watch = Watch(self._honest, began=self._began)
+        self._deaths = Deaths(self._honest, strict=scenario.scenario.strict)
+        self._ended_well: set[str] = set()
+
+    def run(self, task: Any, warnings: Sequence[str]) -> Records:
+        from scenarios.processes.averages import Averages
+        from scenarios.reports.divergences import Divergences
+
+        scenario = self._scenario
+        self._divergences = Divergences(self._honest, attackers=len(scenario.attackers), lr=scenario.local.lr)
+        averages = Averages(task, self._honest, keep=self._scenario.evaluate.snapshots)
+        try:
+            for name in self._homes:
+                if name not in self._faults.absent:
+                    self._start(name, True)
+            self._follow(averages)
+        except BaseException:
+            # Whatever the reason, a second Ctrl-C included: nothing is left running.
+            self._launcher.stop(self._scenario.processes.stop_timeout_s)
+            raise
+        averages.finish()
+        for name in self._homes.keys() - self._honest.keys():
+            shutil.rmtree(self._homes[name] / "snapshots", ignore_errors=True)
+        return self._records(averages, warnings)
+
+    def _start(self, name: str, fresh: bool) -> None:
+        home = self._homes[name]
+        self._deaths.started_again(name)
+        self._ended_well.discard(name)
+        if name in self._honest:
+            program, argv = "gossip.cli", preparation.arguments(self._folder, home, fresh=fresh)
+        else:
+            program = "scenarios.attacks.node"
+            argv = preparation.attacker_arguments(self._scenario, self._folder, name, fresh=fresh)
+        self._launcher.start(
+            name, argv, stdout=home / "progress.jsonl", stderr=home / "node.log", program=program
+        )
+
+    def _follow(self, averages: Averages) -> None:
+        """Watch until every process has ended."""
+        stall_s = self._scenario.processes.stall_timeout_s
+        moved_s = time.monotonic()
+        while self._launcher.running:
+            for exit in self._launcher.wait(POLL_S):
+                moved_s = time.monotonic()
+                self._ended(exit)
+            may_come = self._faults.absent | self._faults.down if self._faults.pending else set()
+            self._deaths.check(self._launcher.running.keys() | self._ended_well | may_come)
+            if self._watch.look():
+                moved_s = time.monotonic()
+                if self._first_round_s is None:
+                    self._first_round_s = moved_s
+                averages.advance(self._passed())
+                self._look_for_divergence()
+            if self._first_round_s is not None:
+                self._faults.apply(time.monotonic() - self._first_round_s)
+            self._progress.update(self._state(averages))
+            if time.monotonic() - moved_s > stall_s:
+                raise self._stalled(stall_s)
+        self._deaths.check(self._ended_well)
+        self._watch.look()
+        averages.advance(self._passed())
+        self._look_for_divergence()
+        self._progress.update(self._state(averages))
+
+    def _look_for_divergence(self) -> None:
+        for event in self._watch.events():
+            self._divergences.note(event)
+
+    def _ended(self, exit: Exit) -> None:
+        """Note how a process has ended.
+
+        Raises:
+            PortTaken: before it began. RunFailed: the run cannot go on, or shall not.
+        """
+        if exit.name in self._faults.down:
+            return
+        if exit.code == 0:
+            self._ended_well.add(exit.name)
+            return
+        log = self._homes[exit.name] / "node.log"
+        if (
+            exit.code == 2
+            and exit.name not in self._watch.latest
+            and _is_about_a_port(said := last_line(log))
+        ):
+            raise PortTaken(f"{exit.name} could not start: {said}; see {log}")
+        self._deaths.note(exit, log, time=time.time() - self._began)
+
+    def _passed(self) -> Mapping[str, int]:
+        """Return the last round that each peer is known to have done; nobody waits for the dead."""
+        return {**self._watch.rounds(), **dict.fromkeys(self._deaths.now, self._scenario.stop.rounds)}
+
+    def _stalled(self, seconds: float) -> RunFailed:
+        rounds = self._watch.rounds()
+        living = [name for name in self._honest if name in self._launcher.running] or list(self._honest)
+        slowest = min(living, key=lambda name: rounds.get(name, 0))
+        log = self._homes[slowest] / "node.log"
+        return RunFailed(
+            f"no peer has got on for {seconds:g} s; the furthest behind is {slowest} in round "
+            f"{rounds.get(slowest, 0)}: {last_line(log)}; see {log} ([processes] stall_timeout_s waits longer)"
+        )
+
+    def _state(self, averages: Averages) -> State:
+        latest = self._watch.latest
+        rounds = self._watch.rounds()
+        accuracies = [entry["accuracy"] for entry in latest.values() if entry.get("accuracy") is not None]
+        last = averages.by_round[max(averages.by_round)] if averages.by_round else None
+        return State(
+            seconds=time.time() - self._began,
+            running=len(self._launcher.running),
+            died=len(self._deaths.now),
+            rounds_mean=sum(rounds.values()) / len(self._honest),
+            rounds_min=min(rounds.values()) if len(rounds) == len(self._honest) else 0,
+            accuracy_mean=sum(accuracies) / len(accuracies) if accuracies else None,
+            accuracy_min=min(accuracies, default=None),
+            accuracy_of_mean=None if last is None else last.accuracy,
+            bytes_sent=sum(entry["bytes_sent"] for entry in latest.values()),
+        )
+
+    def _records(self, averages: Averages, warnings: Sequence[str]) -> Records:
+        metrics = sorted(self._watch.metrics, key=lambda entry: (entry["round"], entry["peer"]))
+        events = [event for home in self._homes.values() for event in read_all(home / "events.jsonl")]
+        for event in events:
+            event["time"] = round(event["time"] - self._began, 3)
+        events += [dict(death.event) for death in self._deaths.all]
+        final, digest = averages.final()
+        return Records(
+            peers=[self._outcome(name) for name in self._homes],
+            metrics=metrics,
+            events=[
+                finite(event) for event in sorted(events, key=lambda event: (event["time"], event["peer"]))
+            ],
+            averages={number: _finite(average) for number, average in averages.by_round.items()},
+            final=None if final is None else _finite(final),
+            seconds=max((entry["time"] for entry in metrics), default=0.0),
+            attack=self._success(averages),
+            warnings=warnings,
+            model_digest=digest,
+            faults={**self._faults.counts, "died": len(self._deaths.all)},
+        )
+
+    def _success(self, averages: Averages) -> dict[str, Any] | None:
+        """Return how far the honest peers' models do what a backdoor is for."""
+        if not self._scenario.attackers:
+            return None
+        from scenarios.attacks.base import Attack, Scene, success_rate
+
+        settings = self._scenario.attack
+        scene = Scene(task=averages.task, peers=len(self._homes), attackers=self._scenario.attackers)
+        attack: Attack[Any] = settings.load()(settings, scene)
+        return success_rate(attack, averages.final_models())
+
+    def _outcome(self, name: str) -> PeerOutcome:
+        divergence = self._divergences.of.get(name)
+        return replace(self._said_by(name), honest=name in self._honest, divergence=divergence)
+
+    def _said_by(self, name: str) -> PeerOutcome:
+        path = self._homes[name] / "summary.json"
+        if name in self._deaths.now:
+            death = self._deaths.now[name]
+            lost = _lost(name, self._watch.latest.get(name), started=True)
+            return replace(lost, state="died", last_words=f"ended {death.how}: {death.words}")
+        if name in self._faults.down | self._faults.absent and not path.exists():
+            last = self._watch.latest.get(name)
+            return _lost(name, last, started=name not in self._faults.absent)
+        outcome = _outcome(name, path)
+        # A model that its peer took away with it is none of the end of the run.
+        return replace(outcome, accuracy=None, state="left") if name in self._faults.down else outcome
+
+
+def _lost(name: str, last: Mapping[str, Any] | None, *, started: bool) -> PeerOutcome:
+    """Return what is known of a peer that was killed: its last measurement, if it came to tell of one."""
+    sent = 0 if last is None else last["bytes_sent"]
+    received = 0 if last is None else last["bytes_received"]
+    return PeerOutcome(
+        peer=name,
+        state="crashed" if started else "absent",
+        rounds=0 if last is None else last["round"],
+        accuracy=None,
+        test_loss=None,
+        sent=Traffic(protocol=sent, total=sent),
+        received=Traffic(protocol=received, total=received),
+        messages={},
+        rejected_messages={},
+        adopted=0,
+    )
+
+
+def _is_about_a_port(sentence: str) -> bool:
+    return "in use" in sentence or "already listens" in sentence
+
+
+def _finite(average: Average) -> Average:
+    return Average(**finite({field.name: getattr(average, field.name) for field in fields(Average)}))
+
+
+def _outcome(name: str, path: Path) -> PeerOutcome:
+    """Read what a node says of its own run."""
+    try:
+        said = finite(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise RunFailed(f"{name} ended well but left no summary: {path}: {error}") from None
+    return PeerOutcome(
+        peer=name,
+        state=said["state"],
+        rounds=said["rounds"],
+        accuracy=said["accuracy"],
+        test_loss=said["test_loss"],
+        sent=_traffic(said["bytes"]),
+        received=_traffic(said["bytes_received"]),
+        # Hello, heartbeats and the like belong to the transport, and depend on how long the run took.
+        messages={kind: n for kind, n in said["messages"]["by_type"].items() if not is_transport(kind)},
+        rejected_messages=said["rejected_messages"],
+        adopted=said["adopted"],
+        skipped=said["skipped"],
+        verdicts=said["verdicts"],
+        weights=said["weights"],
+        verdicts_on_others=said["verdicts_on_others"],
+    )
+
+
+def is_transport(kind: str) -> bool:
+    """Return whether a message type belongs to the connection and not to the protocol."""
+    registered = type_of(kind)
+    return registered is not None and registered.transport
+
+
+def _traffic(said: Mapping[str, Any]) -> Traffic:
+    return Traffic(**{field.name: said[field.name] for field in fields(Traffic)})

@@ -1,0 +1,334 @@
+"""The virtual engine: the same protocols in one process, under virtual time, their learning computed in batches."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from gossip.learner import Judged
+from gossip.learning.divergence import EVENT, Sign, cause_of, told
+from gossip.learning.task import Shard, Task
+from gossip.merging.sanitise import Refusal
+from gossip.protocols.base import Model, Protocol
+from gossip.storage.atomic import write_atomically
+from gossip.storage.models import encode_model
+from gossip.wire.messages import register_messages
+from scenarios.attacks.base import Attack, poisoned_shard, success_rate
+from scenarios.processes.averages import load_task
+from scenarios.progress import Progress, State
+from scenarios.records import Average, PeerOutcome, Records, Traffic
+from scenarios.reports.divergences import Divergences, look_at_inputs
+from scenarios.scenario import ScenarioSettings
+from scenarios.virtual.adversary import AttackedSimulation, scene_of
+from scenarios.virtual.events.compute import ComputeTimes
+from scenarios.virtual.events.faults import FaultPlan
+from scenarios.virtual.events.frame_sizes import FrameSizes
+from scenarios.virtual.events.network import Network
+from scenarios.virtual.events.peer import VirtualPeer
+from scenarios.virtual.events.simulation import Measure, Simulation
+from scenarios.virtual.events.simulation import State as ProtocolState
+from scenarios.virtual.events.tally import traffic
+from scenarios.virtual.learning.batched import BatchedLearning
+from scenarios.virtual.measures.rounds import Measurements, ModelSum, finite
+from scenarios.virtual.measures.timed import TimedMeasurements
+
+PROGRESS_S = 0.25
+
+MODELS_SAVED_MAX = 256
+"""Final models are written for so many peers at most."""
+
+
+def run(scenario: ScenarioSettings, folder: Path, progress: Progress) -> Records:
+    """Run all peers of the scenario in this process.
+
+    Raises:
+        UserError: data, model or a setting cannot be used.
+    """
+    progress.begin(scenario)
+    try:
+        torch_threads = torch.get_num_threads()
+        # Sums must not depend on how many cores a machine has.
+        torch.set_num_threads(1)
+        # An earlier run is a few objects to the collector, in cycles, and gigabytes of models to the machine.
+        gc.collect()
+        virtual_run = VirtualRun(scenario, load_task(scenario))
+        with quiet_collector():
+            records = virtual_run.run(progress)
+            virtual_run.save_models(folder)
+            return records
+    finally:
+        torch.set_num_threads(torch_threads)
+        progress.end()
+
+
+@contextmanager
+def quiet_collector() -> Iterator[None]:
+    """Collect garbage less often, and do not look through what is there already, which lives as long as the run.
+
+    At 10,000 peers the default thresholds cost more than the protocols.
+    """
+    before = gc.get_threshold()
+    gc.set_threshold(50_000, 20, 100)
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*before)
+
+
+class VirtualRun:
+    """A scenario, ready to run; benchmarks and tests take it apart."""
+
+    def __init__(self, scenario: ScenarioSettings, task: Task, *, measure: Measure | None = None) -> None:
+        names = scenario.peer_names
+        seed = scenario.seed
+        self.scenario = scenario
+        self.task = task
+        topology, trace = scenario.graphs(), scenario.trace()
+        self.attack: Attack[Any] | None = None
+        poisoned: dict[int, Shard] = {}
+        if scenario.attackers:
+            self.attack = scenario.attack.load()(scenario.attack, scene_of(scenario, task, topology))
+            poisoned = {
+                peer: poisoned_shard(self.attack, peer, name=names[peer], seed=seed)
+                for peer in scenario.attackers
+            }
+        self.learning = BatchedLearning(
+            task,
+            names,
+            scenario.merge,
+            outgoing=scenario.outgoing,
+            codec=scenario.codec,
+            sanitise=scenario.sanitise,
+            shards=poisoned,
+            device=scenario.virtual.device,
+            method=scenario.virtual.method,
+        )
+        sizes = [len(shard) for shard in task.partition(len(names))]
+        for peer, shard in poisoned.items():
+            sizes[peer] = len(shard)
+        per_round = [_samples_per_round(size, scenario) for size in sizes]
+        protocol, codec = scenario.protocol, scenario.codec.load()(scenario.codec)
+        make = protocol.load()
+        register_messages(make)
+        self.measurements = self._measurements(make.update_period_s(protocol))
+
+        def make_protocol(model: Model, state: ProtocolState) -> Protocol:
+            made: Protocol = make.resume(protocol, rounds=scenario.stop.rounds, model=model, state=state)
+            return made
+
+        make_simulation: Callable[..., Simulation] = Simulation
+        if self.attack is not None:
+            make_simulation = partial(
+                AttackedSimulation,
+                attack=self.attack,
+                from_round=scenario.attack.from_round,
+                rounds=scenario.stop.rounds,
+            )
+        self.simulation = make_simulation(
+            names=names,
+            topology=topology,
+            make_protocol=make_protocol,
+            learning=self.learning,
+            make_network=lambda schedule: Network(
+                scenario.network,
+                peers=len(names),
+                seed=seed,
+                schedule=schedule,
+                queue_models_max=scenario.net.queue_models_max,
+                trace=trace,
+            ),
+            training_s=ComputeTimes(
+                scenario.compute,
+                samples=per_round,
+                sam=bool(scenario.local.sam_rho),
+                seed=seed,
+                seconds_per_sample=trace.seconds_per_sample,
+            ),
+            frame_bytes=FrameSizes(
+                names,
+                run_id=scenario.task().run_id(),
+                space_id=task.space.space_id,
+                codec=codec,
+                learned_size=task.space.learned_size,
+                chunk_bytes=scenario.net.chunk_bytes,
+                declared=self.learning.declared if self.learning.declares else None,
+            ),
+            measure=measure or self.measurements,
+            seed=seed,
+        )
+        self.learning.on_judged = self._judged
+        self.learning.watches.on_sign = self._diverged
+        self.divergences = Divergences(
+            scenario.honest_names, attackers=len(scenario.attackers), lr=scenario.local.lr
+        )
+        self._scales, self._warnings = look_at_inputs(task)
+        for peer in scenario.attackers if self.learning.declares else ():
+            # Whatever it has: who is asked about more is heard more.
+            self.learning.declared[names[peer]] = frozenset(range(task.dataset.classes))
+        if make.everybody:
+            self.measurements.sent_by_all = self.simulation.bytes_sent
+        faults = scenario.faults.with_more(trace.faults())
+        FaultPlan(faults, self.simulation, detected_s=scenario.net.heartbeat_timeout_s)
+        if measure is None and isinstance(self.measurements, TimedMeasurements):
+            self.measurements.attend(self.simulation)
+
+    def _measurements(self, update_period_s: float | None) -> Measurements:
+        """Return what measures by rounds, or by time where peers have no rounds in common."""
+        peers, rounds = len(self.scenario.peer_names), self.scenario.stop.rounds
+        every, attackers = self.scenario.evaluate.every, self.scenario.attackers
+        if update_period_s is None:
+            return Measurements(self.learning, peers=peers, every=every, rounds=rounds, attackers=attackers)
+        return TimedMeasurements(
+            self.learning,
+            peers=peers,
+            every=every,
+            rounds=rounds,
+            interval_s=every * update_period_s,
+            attackers=attackers,
+        )
+
+    def run(self, progress: Progress) -> Records:
+        """Run to the end and return the records."""
+        simulation = self.simulation
+        simulation.start()
+        until_s = self.scenario.stop.virtual_seconds or float("inf")
+        shown_s = time.monotonic()
+        while simulation.run(until_s=until_s, events_max=20_000):
+            if time.monotonic() - shown_s > PROGRESS_S:
+                shown_s = time.monotonic()
+                progress.update(self._state())
+        self.measurements.finish()
+        progress.update(self._state())
+        return self._records()
+
+    def _judged(self, peer: int, judged: Judged) -> None:
+        """Note what became of a received model, when the merge is computed."""
+        round, verdict = judged
+        if isinstance(verdict, Refusal):
+            rejected = self.simulation.peers[peer].rejected
+            rejected[verdict.reason] = rejected.get(verdict.reason, 0) + 1
+        self.measurements.verdicts[peer].note(round, verdict.sender, verdict.weight, verdict.reason)
+
+    def _diverged(self, index: int, sign: Sign) -> None:
+        """Note the first sign of a peer's divergence; attackers' models are nobody's concern."""
+        scenario, peer = self.scenario, self.simulation.peers[index]
+        if index in scenario.attackers:
+            return
+        said = told(peer.peer, sign, cause_of(sign, lr=scenario.local.lr, scales=self._scales))
+        self.simulation.note(EVENT, peer, **said)
+        self.divergences.note(self.simulation.notes[-1])
+
+    def _state(self) -> State:
+        latest = self.measurements.latest.values()
+        peers = self.simulation.peers
+        accuracies = [entry["accuracy"] for entry in latest]
+        averages = self.measurements.averages
+        return State(
+            seconds=self.simulation.now,
+            running=sum(peer.alive and not peer.finished for peer in peers),
+            rounds_mean=sum(peer.round for peer in peers) / len(peers),
+            rounds_min=min(peer.round for peer in peers),
+            accuracy_mean=sum(accuracies) / len(accuracies) if accuracies else None,
+            accuracy_min=min(accuracies, default=None),
+            accuracy_of_mean=averages[max(averages)].accuracy if averages else None,
+            bytes_sent=self.simulation.bytes_sent(),
+        )
+
+    def _records(self) -> Records:
+        peers = self.simulation.peers
+        living = [peer for peer in peers if peer.alive and peer.checkpoint is not None]
+        honest = [peer for peer in living if peer.index not in self.scenario.attackers]
+        metrics = sorted(self.measurements.metrics, key=lambda entry: (entry["round"], entry["peer"]))
+        final, digest = self._final(honest)
+        return Records(
+            peers=[self._outcome(peer) for peer in peers],
+            metrics=metrics,
+            events=self.simulation.notes,
+            averages=self.measurements.averages,
+            final=final,
+            seconds=max((entry["time"] for entry in metrics), default=0.0),
+            faults=self.simulation.faults,
+            attack=self._success(honest),
+            warnings=self._warnings,
+            event_digest=self.simulation.log.hexdigest(),
+            model_digest=digest,
+        )
+
+    def _final(self, living: list[VirtualPeer]) -> tuple[Average | None, str | None]:
+        """Return the average of the honest living peers' models, and the SHA-256 of them in peer order."""
+        if not living:
+            return None, None
+        digest, total = hashlib.sha256(), ModelSum()
+        for start in range(0, len(living), 256):
+            models = [peer.checkpoint[1] for peer in living[start : start + 256] if peer.checkpoint]
+            vectors = np.ascontiguousarray(self.learning.stack(models).cpu().numpy(), dtype="<f4")
+            digest.update(vectors.data)
+            total.add(vectors, self.task.space.learned_size)
+        evaluation = self.task.evaluate(torch.from_numpy(total.average()))
+        average = Average(
+            consensus_distance=total.consensus_distance(self.task.space.learned_size),
+            accuracy=evaluation.accuracy,
+            test_loss=finite(evaluation.loss) or 0.0,
+            peers=total.count,
+        )
+        return average, digest.hexdigest()
+
+    def _success(self, honest: list[VirtualPeer]) -> dict[str, Any] | None:
+        """Return how far the honest peers' models do what a backdoor is for."""
+        if self.attack is None:
+            return None
+        models = (self.learning.vector(peer.checkpoint[1]) for peer in honest if peer.checkpoint is not None)
+        return success_rate(self.attack, models)
+
+    def save_models(self, folder: Path) -> None:
+        """Write peers/NAME/model.safetensors as real nodes do, where there are not too many."""
+        if len(self.simulation.peers) > MODELS_SAVED_MAX:
+            return
+        for peer in self.simulation.peers:
+            if peer.checkpoint is not None:
+                home = folder / "peers" / peer.peer
+                home.mkdir(parents=True)
+                vector = self.learning.vector(peer.checkpoint[1]).cpu()
+                data = encode_model(self.task.space, vector, frozen=self.task.frozen, peer=peer.peer)
+                write_atomically(home / "model.safetensors", data, durable=False)
+
+    def _outcome(self, peer: VirtualPeer) -> PeerOutcome:
+        sent, received = self.simulation.traffic_of(peer.index)
+        last = self.measurements.latest.get(peer.index)
+        state = "finished" if peer.finished else "interrupted"
+        return PeerOutcome(
+            peer=peer.peer,
+            state=state if peer.alive else "crashed",
+            rounds=peer.round,
+            accuracy=None if last is None or not peer.alive else last["accuracy"],
+            test_loss=None if last is None or not peer.alive else last["test_loss"],
+            sent=Traffic(**traffic(sent)),
+            received=Traffic(**traffic(received)),
+            messages={kind: counts[0] for kind, counts in sorted(sent.items())},
+            rejected_messages=dict(sorted(peer.rejected.items())),
+            adopted=peer.adopted,
+            honest=peer.index not in self.scenario.attackers,
+            verdicts=self.measurements.verdicts[peer.index].as_dict(),
+            weights=self.measurements.verdicts[peer.index].weights(),
+            verdicts_on_others=self.measurements.verdicts[peer.index].others_as_dict(),
+            skipped=self.learning.watches.skipped[peer.index],
+            divergence=self.divergences.of.get(peer.peer),
+        )
+
+
+def _samples_per_round(shard: int, scenario: ScenarioSettings) -> int:
+    local = scenario.local
+    if local.steps is not None:
+        return local.steps * min(local.batch_size, shard)
+    return shard * (local.epochs or 1)

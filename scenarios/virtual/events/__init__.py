@@ -1,0 +1,1 @@
+"""Virtual time: events, the network, faults, and the peers that live in it."""

@@ -1,0 +1,246 @@
+"""One simulated peer: the `Context` of an unchanged protocol, under virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gossip import seeding
+from gossip.protocols.base import (
+    WHOLE,
+    Contribution,
+    Event,
+    Message,
+    MessageRejected,
+    Model,
+    ModelAdopted,
+    ModelSaved,
+    Part,
+    PeerId,
+    Protocol,
+    RoundCompleted,
+    Ticket,
+    TimerKey,
+)
+from scenarios.virtual.events.connections import DOWN
+from scenarios.virtual.events.event_log import Did
+
+if TYPE_CHECKING:
+    from scenarios.virtual.events.simulation import Simulation
+
+
+class VirtualPeer:
+    """Everything of one peer outside its protocol. Attributes are read by the simulation on every event."""
+
+    __slots__ = (
+        "_row",
+        "_simulation",
+        "adopted",
+        "alive",
+        "checkpoint",
+        "contacts",
+        "finished",
+        "index",
+        "lag_s",
+        "life",
+        "links",
+        "memory",
+        "paused",
+        "paused_s",
+        "peer",
+        "peers",
+        "protocol",
+        "rejected",
+        "resume_queue",
+        "round",
+        "saved_s",
+        "started",
+        "state",
+        "tickets",
+        "timers",
+        "trained",
+        "training",
+    )
+
+    def __init__(
+        self,
+        simulation: Simulation,
+        index: int,
+        names: Sequence[PeerId],
+        contacts: Sequence[PeerId],
+        protocol: Protocol,
+    ) -> None:
+        self._simulation = simulation
+        self._row: tuple[int, Mapping[PeerId, float]] | None = None
+        self.index = index
+        self.peer = names[index]
+        self.peers = names
+        self.contacts = contacts
+        self.protocol = protocol
+        self.alive = True
+        self.started = False
+        self.paused = False
+        self.paused_s = 0.0
+        """When the present pause began."""
+        self.lag_s = 0.0
+        """How long the present training was held up by pauses."""
+        self.life = 0
+        """Counts crashes: what was begun in an earlier life is not for this one."""
+        self.links: dict[PeerId, int] = {}
+        """Contact -> the number of the connection to it, see `connections`; those that are not here have number 0."""
+        self.timers: dict[TimerKey, list[float]] = {}
+        """Key -> [when it rings (infinite: cancelled), when the heap will ask]."""
+        self.tickets = 0
+        self.training = False
+        self.trained: Model | None = None
+        """The outcome of the last local update, kept for its loss."""
+        self.round = 0
+        self.finished = False
+        self.adopted = 0
+        self.checkpoint: tuple[int, Model] | None = None
+        self.memory: Any = None
+        """What is remembered beside the model, as of the checkpoint."""
+        self.saved_s = 0.0
+        """When the checkpoint was made."""
+        self.state: Mapping[str, int | float | str] = {}
+        """The protocol's part of the checkpoint that the next life begins from."""
+        self.resume_queue: list[tuple[Any, ...]] = []
+        self.rejected: dict[str, int] = {}
+
+    @property
+    def bytes_sent(self) -> int:
+        """What this peer has sent so far."""
+        return self._simulation.sent_bytes[self.index]
+
+    @property
+    def bytes_received(self) -> int:
+        """What this peer has received so far."""
+        return self._simulation.received_bytes[self.index]
+
+    def now(self) -> float:
+        """Return virtual seconds since the start."""
+        return self._simulation.now
+
+    def rng(self, purpose: str, round: int = 0) -> np.random.Generator:
+        """Return the generator of this peer, purpose and round."""
+        return seeding.generator(self._simulation.seed, purpose, peer=self.peer, round=round)
+
+    def neighbours(self, round: int) -> Mapping[PeerId, float]:
+        """Return W_ij of the round's neighbours."""
+        row = self._row
+        if row is not None and row[0] == round:
+            return row[1]
+        topology = self._simulation.topology
+        if not topology.time_varying:
+            if row is not None:
+                return row[1]
+            round = 0
+        names = self.peers
+        weights = {names[j]: weight for j, weight in topology.row(self.index, round).items()}
+        self._row = (round, weights)
+        return weights
+
+    def is_up(self, peer: PeerId) -> bool:
+        """Return whether there is a connection, as far as this peer knows."""
+        return self.links.get(peer, 0) != DOWN
+
+    def send(self, peer: PeerId, message: Message) -> None:
+        """Hand the message to the network."""
+        connection = self.links.get(peer, 0)
+        if connection != DOWN:
+            self._simulation.transmit(self, peer, message, connection)
+
+    def set_timer(self, key: TimerKey, delay_s: float) -> None:
+        """Start or replace a timer.
+
+        The heap holds one entry per key, which looks when it is due whether the timer has moved: a deadline that
+        is replaced in every step would otherwise leave thousands of dead entries.
+        """
+        simulation = self._simulation
+        rings_s = simulation.now + delay_s
+        simulation.log.add(simulation.now, Did.SET_TIMER, self.index, -1, int(delay_s * 1000))
+        timer = self.timers.get(key)
+        if timer is None:
+            self.timers[key] = [rings_s, rings_s]
+        elif timer[1] <= rings_s:
+            timer[0] = rings_s
+            return
+        else:
+            timer[0] = timer[1] = rings_s
+        simulation.schedule(rings_s, simulation.ring, self, key, rings_s, self.life)
+
+    def cancel_timer(self, key: TimerKey) -> None:
+        """Make the timer never ring."""
+        timer = self.timers.get(key)
+        if timer is not None:
+            timer[0] = float("inf")
+
+    def train(self, model: Model, *, round: int) -> Ticket:
+        """Begin a local update; its value is computed with many others, later."""
+        assert not self.training, f"{self.peer} trains two models at a time"
+        self.training = True
+        self.tickets += 1
+        ticket = Ticket(self.tickets)
+        self._simulation.train(self, ticket, model, round)
+        return ticket
+
+    def merge(
+        self,
+        own: Model,
+        own_weight: float,
+        received: Sequence[Contribution],
+        *,
+        round: int,
+        step: int = 0,
+        last: bool = True,
+        part: Part = WHOLE,
+    ) -> Model:
+        """Merge; its value is computed with many others, later."""
+        simulation = self._simulation
+        simulation.log.add(simulation.now, Did.MERGE, self.index, len(received), round, step)
+        return simulation.learning.merge(
+            own, own_weight, received, peer=self.index, round=round, step=step, last=last, part=part
+        )
+
+    def adopt(self, own: Model, received: Sequence[Contribution]) -> Model:
+        """Take over what travels of another peer's model."""
+        simulation = self._simulation
+        simulation.log.add(simulation.now, Did.ADOPT, self.index, simulation.index_of[received[0].sender])
+        return simulation.learning.adopt(own, received)
+
+    def agreed(self, own: Model, received: Sequence[Contribution]) -> Model:
+        """Take over what most of other peers' models agree on."""
+        simulation = self._simulation
+        for each in received:
+            simulation.log.add(simulation.now, Did.ADOPT, self.index, simulation.index_of[each.sender])
+        return simulation.learning.agreed(own, received)
+
+    def graft(self, base: Model, source: Model, part: Part) -> Model:
+        """Make one model out of two; its value is computed with many others, later."""
+        return self._simulation.learning.graft(base, source, part)
+
+    def moved(self, base: Model, before: Model, after: Model) -> Model:
+        """Add an update to another model; its value is computed with many others, later."""
+        return self._simulation.learning.moved(base, before, after)
+
+    def emit(self, event: Event) -> None:
+        """Count and measure."""
+        match event:
+            case RoundCompleted():
+                self.round = event.round
+                self._simulation.round_completed(self, event)
+            case MessageRejected():
+                self.rejected[event.reason] = self.rejected.get(event.reason, 0) + 1
+                self._simulation.rejected(self, event)
+            case ModelSaved():
+                self.round = event.round
+                self._simulation.saved(self, event)
+            case ModelAdopted():
+                self.adopted += 1
+                self._simulation.note("adopted", self, other=event.sender, round=event.round)
+
+    def finish(self, model: Model) -> None:
+        """All rounds are done."""
+        self._simulation.finished(self, model)

@@ -1,0 +1,492 @@
+"""The event engine: an agenda of (time, order) over pure protocols. No trio, no threads, no wall clock."""
+
+from __future__ import annotations
+
+import dataclasses
+from array import array
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+from typing import Protocol as StructuralType
+
+import numpy as np
+
+from gossip.protocols.base import (
+    Contribution,
+    Message,
+    MessageRejected,
+    Model,
+    ModelSaved,
+    Part,
+    PeerId,
+    Protocol,
+    RoundCompleted,
+    Ticket,
+    TimerKey,
+)
+from scenarios.virtual.events.agenda import Agenda, Entry
+from scenarios.virtual.events.connections import Connections
+from scenarios.virtual.events.contacts import AllBut
+from scenarios.virtual.events.event_log import FLUSH_NUMBERS, Did, Entries, EventLog
+from scenarios.virtual.events.network import Network
+from scenarios.virtual.events.peer import VirtualPeer
+from scenarios.virtual.events.tally import Counts, Frames, Tally
+from topologies import Topology
+
+_SEND, _DELIVER = int(Did.SEND), int(Did.DELIVER)
+
+Delivery: TypeAlias = list[Any]
+"""[next index, receiver, number of its connection, receiver, …]: one message for several peers at one moment."""
+
+State = Mapping[str, int | float | str]
+
+LINGER_S = 10.0
+"""Virtual seconds in which what is under way at the end may still arrive."""
+
+
+class Learning(StructuralType):
+    """What computes models; values may come much later than their handles."""
+
+    def initial(self, peer: int) -> Model:
+        """Return the model of round 0."""
+
+    def train(self, model: Model, peer: int, *, round: int) -> Model:
+        """Return the handle of the model after one local update."""
+
+    def begin_anew(self, peer: int) -> None:
+        """Forget what the peer's updates and merges have left beside models: its process has ended."""
+
+    def merge(
+        self,
+        own: Model,
+        own_weight: float,
+        received: Sequence[Contribution],
+        *,
+        peer: int,
+        round: int,
+        step: int,
+        last: bool,
+        part: Part,
+    ) -> Model:
+        """Return the handle of the merged model."""
+
+    remembers: bool
+    """Whether peers remember anything beside their models; else the next two are not asked."""
+
+    def remember(self, peer: int) -> Any:
+        """Return what the peer remembers now, for its checkpoint."""
+
+    def restore(self, peer: int, memory: Any) -> None:
+        """Take over what `remember` returned."""
+
+    codes: bool
+    """Whether receivers hold anything else of a model than its sender has; else `sent` is not asked."""
+
+    def sent(self, model: Model, peer: int, message: Message) -> Model:
+        """Return the handle of the model as the receivers of the peer's message will hold it."""
+
+    def graft(self, base: Model, source: Model, part: Part) -> Model:
+        """Return the handle of `base` with `part` taken from `source`."""
+
+    def moved(self, base: Model, before: Model, after: Model) -> Model:
+        """Return the handle of base + (after - before)."""
+
+    def adopt(self, own: Model, received: Sequence[Contribution]) -> Model:
+        """Return the handle of a received model with own slots that never travel."""
+
+    def agreed(self, own: Model, received: Sequence[Contribution]) -> Model:
+        """Return the handle of what most received models agree on, with own slots that never travel."""
+
+
+class Measure(StructuralType):
+    """What is told of the run as it goes."""
+
+    def round_completed(self, peer: VirtualPeer, event: RoundCompleted, now_s: float) -> bool:
+        """Note a finished round; return whether the run has reached what it was for."""
+
+
+class Simulation:
+    """All peers of a run and the time they live in.
+
+    Args:
+        names: the peers, sorted.
+        topology: graphs and weights.
+        make_protocol: (model, state of the checkpoint, empty at first) -> a peer's protocol.
+        learning: computes models.
+        network: made with this simulation's `schedule`.
+        training_s: (peer, round) -> how long its local update takes.
+        frame_bytes: (peer, message) -> (bytes on the wire, of them tensors), by the real codec.
+        measure: told of every completed round.
+        seed: of the peers' own draws.
+    """
+
+    def __init__(
+        self,
+        *,
+        names: Sequence[PeerId],
+        topology: Topology,
+        make_protocol: Callable[[Model, State], Protocol],
+        learning: Learning,
+        make_network: Callable[[Callable[..., None]], Network],
+        training_s: Callable[[int, int], float],
+        frame_bytes: Callable[[int, Message], tuple[int, int]],
+        measure: Measure,
+        seed: int,
+    ) -> None:
+        self.topology = topology
+        self.learning = learning
+        self.seed = seed
+        self.now = 0.0
+        self._frames = Frames()
+        self._sent = Tally(len(names), self._frames)
+        self._received = Tally(len(names), self._frames)
+        self.sent_bytes = array("q", bytes(8 * len(names)))
+        """What each peer has sent so far."""
+        self.received_bytes = array("q", bytes(8 * len(names)))
+        self.log = EventLog(self._count)
+        self._log_numbers = self.log.numbers
+        self.notes: list[dict[str, Any]] = []
+        """Lines of events.jsonl."""
+        self.faults: dict[str, int] = {}
+        self.processed = 0
+        self._agenda = Agenda()
+        # Bound once: a method looked up per message would be another object in memory per message.
+        self._deliver_call = self._deliver
+        self.ring_call = self.ring
+        self._arrival_s = -1.0
+        self._arrivals: deque[Entry] = deque()
+        self._codes = learning.codes
+        self._sized: Message | None = None
+        self._arriving: Any = None
+        """The message `_sized` as its receivers will read it."""
+        self._sized_for: VirtualPeer | None = None
+        self._nbytes = 0
+        self._frame = 0
+        self._open: Entry | None = None
+        """The latest delivery, where the same message may still go to others at the same moment."""
+        self._stepping = False
+        """The caller looks at every single event."""
+        self._make_protocol = make_protocol
+        self._training_s = training_s
+        self._frame_bytes = frame_bytes
+        self._measure = measure
+        self._over = False
+        self.network = make_network(self.schedule)
+        self._same_latency_s = self.network.latency.between(0, 0) if self.network.ideal else None
+        self.index_of = {name: index for index, name in enumerate(names)}
+        everybody = tuple(names)
+        self.peers: list[VirtualPeer] = []
+        for index in range(len(names)):
+            protocol = make_protocol(learning.initial(index), {})
+            contacts: Sequence[PeerId] = (
+                AllBut(everybody, index)
+                if protocol.everybody
+                else tuple(everybody[j] for j in topology.contacts(index))
+            )
+            self.peers.append(VirtualPeer(self, index, everybody, contacts, protocol))
+        self.by_name = {peer.peer: peer for peer in self.peers}
+        self.connections = Connections(self)
+        self.returns = 0
+        """How many faults are still to come that may bring a peer back; before the last the run is not over."""
+        self._running = len(self.peers)
+        self._quiet_since_s = 0.0
+
+    # --- time ---
+
+    def schedule(self, time_s: float, function: Callable[..., None], *arguments: Any) -> None:
+        """Call ``function(*arguments)`` at `time_s`; equal times in the order in which they were asked for."""
+        self._agenda.add(time_s, function, arguments)
+
+    def start(self) -> None:
+        """Let every living peer begin at time 0, in their order."""
+        for peer in self.peers:
+            if peer.alive:
+                self.schedule(0.0, self._start, peer, peer.life)
+
+    def run(self, *, until_s: float = float("inf"), events_max: int | None = None) -> bool:
+        """Process events until the run is over or time is up; return whether `events_max` came first.
+
+        One message to several peers at one moment may exceed `events_max`, unless that is 1.
+        """
+        self._stepping = events_max == 1
+        agenda, left = self._agenda, events_max if events_max is not None else -1
+        while not self._over:
+            time_s = agenda.next_time_s()
+            if time_s > until_s or time_s == float("inf"):
+                self.now = min(until_s, time_s) if until_s < float("inf") else self.now
+                return False
+            self.now = time_s
+            self.log.flush_if_long()
+            queue = agenda.at(time_s)
+            while queue and not self._over:
+                if left == 0:
+                    return True
+                left -= 1
+                function, arguments = queue.popleft()
+                self.processed += 1
+                function(*arguments)
+            if not queue:
+                agenda.done(time_s)
+        return False
+
+    def _start(self, peer: VirtualPeer, life: int) -> None:
+        if not peer.alive or peer.started or peer.life != life:
+            return
+        if peer.paused:
+            peer.resume_queue.append((self._start, peer, life))
+            return
+        peer.started = True
+        self.log.add(self.now, Did.START, peer.index)
+        peer.protocol.on_start(peer)
+
+    # --- what peers ask for ---
+
+    def _as_received(self, sender: VirtualPeer, message: Message) -> Message:
+        if not message.carries_model:
+            return message
+        model = self.learning.sent(message.model, sender.index, message)  # type: ignore[attr-defined]
+        return dataclasses.replace(message, model=model)  # type: ignore[call-arg]
+
+    def transmit(self, sender: VirtualPeer, name: PeerId, message: Message, connection: int) -> None:
+        """Count the message and let the network say when it arrives; a dead connection swallows it."""
+        receiver = self.by_name[name]
+        if message is not self._sized or sender is not self._sized_for:
+            # The same message goes to all neighbours, one after the other.
+            self._sized, self._sized_for, self._open = message, sender, None
+            self._arriving = self._as_received(sender, message) if self._codes else message
+            self._nbytes, payload = self._frame_bytes(sender.index, message)
+            self._frame = self._frames.number(message.kind, self._nbytes, payload)
+        nbytes = self._nbytes
+        self.sent_bytes[sender.index] += nbytes
+        numbers = self._log_numbers
+        numbers += (self.now, _SEND, sender.index, receiver.index, nbytes, self._frame)
+        if connection < 0:
+            return
+        if self._same_latency_s is not None:
+            time_s = self.now + self._same_latency_s
+            if time_s != self._arrival_s or time_s <= self.now:
+                self._arrival_s = time_s
+                self._arrivals = self._agenda.queue_at(time_s)
+                self._open = None
+            arrivals, entry = self._arrivals, self._open
+            if entry is not None and arrivals and arrivals[-1] is entry:
+                # Most messages go to all neighbours at once: one entry for all of them, in their order.
+                entry[1][3].extend((receiver, connection))
+                return
+            self._open = entry = (
+                self._deliver_call,
+                (sender, self._arriving, self._frame, [1, receiver, connection]),
+            )
+            arrivals.append(entry)
+        else:
+            delivery = (sender, self._arriving, self._frame, [1, receiver, connection])
+            self.network.send(
+                sender.index,
+                receiver.index,
+                message,
+                nbytes,
+                self.now,
+                lambda time_s: self.schedule(time_s, self._deliver, *delivery),
+            )
+
+    def _deliver(self, sender: VirtualPeer, message: Message, frame: int, to: Delivery) -> None:
+        """Hand a message to its receivers, each of which is an event by itself."""
+        name, nbytes, numbers = sender.peer, self._frames.sizes[frame][1], self._log_numbers
+        self.processed -= 1
+        index, end = to[0], len(to)
+        while index < end:
+            receiver, connection = to[index], to[index + 1]
+            index += 2
+            self.processed += 1
+            # What was under way when the receiver died, or the connection, went down with it.
+            if receiver.links.get(name, 0) != connection:
+                continue
+            if receiver.paused:
+                one = [1, receiver, connection]
+                receiver.resume_queue.append((self._deliver, sender, message, frame, one))
+                continue
+            self.received_bytes[receiver.index] += nbytes
+            numbers += (self.now, _DELIVER, receiver.index, sender.index, 0, frame)
+            receiver.protocol.on_message(receiver, name, message)
+            if index < end and (self._stepping or self._over):
+                # The others' turn is the next event.
+                to[0] = index
+                self._agenda.put_back(self.now, (self._deliver_call, (sender, message, frame, to)))
+                return
+            end = len(to)
+        if len(numbers) >= FLUSH_NUMBERS:
+            self.log.flush()
+
+    def ring(self, peer: VirtualPeer, key: TimerKey, asked_s: float, life: int) -> None:
+        """A heap entry of a timer is due: ring, or look again when the timer is due now."""
+        if peer.life != life:
+            return
+        timer = peer.timers.get(key)
+        if timer is None or timer[1] != asked_s:
+            return
+        if timer[0] > asked_s:
+            if timer[0] == float("inf"):
+                del peer.timers[key]
+            else:
+                timer[1] = timer[0]
+                self.schedule(timer[0], self.ring, peer, key, timer[0], life)
+            return
+        if peer.paused:
+            peer.resume_queue.append((self.ring, peer, key, asked_s, life))
+            return
+        del peer.timers[key]
+        self.log.add(self.now, Did.TIMER, peer.index)
+        peer.protocol.on_timer(peer, key)
+
+    def train(self, peer: VirtualPeer, ticket: Ticket, model: Model, round: int) -> None:
+        """Defer the value, and tell the protocol when its virtual time has passed."""
+        self.log.add(self.now, Did.TRAIN, peer.index, -1, round)
+        handle = self.learning.train(model, peer.index, round=round)
+        end_s = self.now + self._training_s(peer.index, round)
+        self._agenda.add(end_s, self._trained, (peer, ticket, handle, peer.life, end_s))
+
+    def _trained(self, peer: VirtualPeer, ticket: Ticket, model: Model, life: int, due_s: float) -> None:
+        if peer.life != life:
+            return
+        if peer.paused:
+            peer.resume_queue.append((self._trained, peer, ticket, model, life, due_s))
+            return
+        if peer.lag_s:
+            # A stopped process does not compute either.
+            due_s, peer.lag_s = due_s + peer.lag_s, 0.0
+            self.schedule(due_s, self._trained, peer, ticket, model, life, due_s)
+            return
+        peer.training = False
+        peer.trained = model
+        self.log.add(self.now, Did.TRAINED, peer.index, -1, int(ticket))
+        peer.protocol.on_trained(peer, ticket, model)
+
+    def round_completed(self, peer: VirtualPeer, event: RoundCompleted) -> None:
+        """Note the round, which is the peer's checkpoint too."""
+        self.log.add(self.now, Did.ROUND, peer.index, event.heard, event.round)
+        self._save(peer, event)
+        if self._measure.round_completed(peer, event, self.now):
+            self._over = True
+
+    def saved(self, peer: VirtualPeer, event: ModelSaved) -> None:
+        """Note a checkpoint between two completed rounds."""
+        self._save(peer, event)
+
+    def _save(self, peer: VirtualPeer, event: RoundCompleted | ModelSaved) -> None:
+        peer.checkpoint, peer.saved_s = (event.round, event.model), self.now
+        if self.returns and self.learning.remembers:
+            peer.memory = self.learning.remember(peer.index)
+
+    def bytes_sent(self) -> int:
+        """Return what all peers together have sent so far."""
+        return sum(self.sent_bytes)
+
+    def _count(self, entries: Entries) -> None:
+        for did, tally in ((_SEND, self._sent), (_DELIVER, self._received)):
+            mine = entries[entries[:, 1] == did]
+            if len(mine):
+                tally.add(mine[:, 2].astype(np.int64), mine[:, 5].astype(np.int64))
+
+    def traffic_of(self, peer: int) -> tuple[Counts, Counts]:
+        """Return what a peer has sent and received so far."""
+        self.log.flush()
+        return self._sent.of(peer), self._received.of(peer)
+
+    def rejected(self, peer: VirtualPeer, event: MessageRejected) -> None:
+        """Log that a message was not used."""
+        self.log.add(self.now, Did.REJECT, peer.index, self.index_of[event.sender])
+
+    def finished(self, peer: VirtualPeer, model: Model) -> None:
+        """Note that a peer is done; the run goes on until nobody needs it any more."""
+        if not peer.finished:
+            peer.finished = True
+            self.log.add(self.now, Did.FINISH, peer.index)
+            self._running -= 1
+        self.check_over()
+
+    def check_over(self) -> None:
+        """Once all that live are finished, farewells and answers under way still arrive; then it is over."""
+        if self._running == 0 and self.returns == 0:
+            self._quiet_since_s = self.now
+            self.schedule(self.now + LINGER_S, self._end, self.now)
+
+    def _end(self, quiet_since_s: float) -> None:
+        if self._running == 0 and self.returns == 0 and quiet_since_s == self._quiet_since_s:
+            self._over = True
+
+    # --- faults ---
+
+    def note(self, event: str, peer: VirtualPeer | None, **details: Any) -> None:
+        """Add a line to events.jsonl."""
+        who = {} if peer is None else {"peer": peer.peer}
+        self.notes.append({"time": round(self.now, 6), **who, "event": event, **details})
+
+    def crash(self, peer: VirtualPeer, *, leaving: bool = False) -> None:
+        """End a peer's process: all that it held in memory is gone, its checkpoint stays."""
+        if not peer.alive:
+            return
+        if leaving and peer.started and not peer.paused:
+            peer.protocol.on_leave(peer)
+        if peer.checkpoint is not None:
+            # Of this very checkpoint: what a protocol did since is lost with the process.
+            peer.state = {**peer.protocol.snapshot(), "round": peer.checkpoint[0]}
+        self._fault("left" if leaving else "crashed", peer)
+        peer.alive = peer.started = peer.training = peer.paused = False
+        peer.life += 1
+        peer.lag_s = 0.0
+        peer.timers.clear()
+        peer.resume_queue.clear()
+        if not peer.finished:
+            self._running -= 1
+        self.connections.died(peer)
+        self.check_over()
+
+    def restart(self, peer: VirtualPeer) -> None:
+        """Start a peer (again), from its last checkpoint where it has one."""
+        if peer.alive:
+            return
+        self._fault("restarted" if peer.life else "joined", peer)
+        _, model = peer.checkpoint or (0, self.learning.initial(peer.index))
+        away = {} if peer.checkpoint is None else {"away_s": self.now - peer.saved_s}
+        peer.protocol = self._make_protocol(model, {**peer.state, **away})
+        if peer.life:
+            self.learning.begin_anew(peer.index)
+            if peer.checkpoint is not None and peer.memory is not None:
+                self.learning.restore(peer.index, peer.memory)
+        peer.alive = True
+        peer.finished = False
+        self._running += 1
+        self.schedule(self.connections.dial(peer), self._start, peer, peer.life)
+
+    def absent(self, peer: VirtualPeer) -> None:
+        """Make a peer one that has not started yet; call before `start`."""
+        if peer.alive:
+            peer.alive = False
+            self._running -= 1
+            self.connections.absent(peer)
+
+    def pause(self, peer: VirtualPeer) -> None:
+        """Stop a process without ending it (SIGSTOP): its connections stay until heartbeats are missed."""
+        if peer.alive and not peer.paused:
+            self._fault("paused", peer)
+            peer.paused = True
+            peer.paused_s = self.now
+            self.connections.stopped(peer)
+
+    def resume(self, peer: VirtualPeer) -> None:
+        """Let a paused process go on: what came meanwhile is handled now, in its order."""
+        if not peer.paused:
+            return
+        self._fault("resumed", peer)
+        peer.paused = False
+        if peer.training:
+            peer.lag_s += self.now - peer.paused_s
+        queue, peer.resume_queue = peer.resume_queue, []
+        for function, *arguments in queue:
+            function(*arguments)
+        self.connections.went_on(peer)
+
+    def _fault(self, name: str, peer: VirtualPeer) -> None:
+        self.faults[name] = self.faults.get(name, 0) + 1
+        self.log.add(self.now, Did.FAULT, peer.index, len(name))
+        self.note(name, peer)

@@ -1,0 +1,1 @@
+"""All peers' learning: deferred, and computed in stacks."""

@@ -1,0 +1,65 @@
+"""Watches the models of all peers of a virtual run for divergence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from gossip.learning.divergence import Sign, Watch
+from gossip.learning.local_training import Trained
+from scenarios.virtual.learning.training import StackedOutcome
+
+
+class Watches:
+    """One watch per peer; asked in the hot path only where something is amiss.
+
+    Args:
+        peers: how many there are.
+        classes: of the task.
+        rms: the root mean square of what is learned, at the start.
+        steps_of: a peer -> the mini-batches of its local update.
+    """
+
+    def __init__(self, peers: int, *, classes: int, rms: float, steps_of: Callable[[int], int]) -> None:
+        self._watches: list[Watch | None] = [Watch(classes=classes, rms=rms) for _ in range(peers)]
+        """None once there was a sign."""
+        self._limits = [watch.limit for watch in self._watches if watch is not None]
+        self._steps_of = steps_of
+        self.skipped = [0] * peers
+        """Mini-batches of each peer whose gradient was not finite, so far."""
+        self.on_sign: Callable[[int, Sign], None] = lambda peer, sign: None
+        """Told (peer, its first sign)."""
+
+    def trained(self, peers: Sequence[int], rounds: Sequence[int], outcome: StackedOutcome) -> None:
+        """Look at the local updates of a stack of models."""
+        limits, skips = self._limits, outcome.skipped
+        for place, loss in enumerate(outcome.losses):
+            peer = peers[place]
+            if not loss <= limits[peer] or skips[place]:
+                self._look(peer, rounds[place], loss, outcome.first_losses[place], skips[place])
+
+    def trained_alone(self, peer: int, outcome: Trained) -> None:
+        """Look at one local update."""
+        if not outcome.loss <= self._limits[peer] or outcome.skipped:
+            self._look(peer, outcome.round, outcome.loss, outcome.first_loss, outcome.skipped)
+
+    def _look(self, peer: int, round: int, loss: float, first_loss: float, skipped: int) -> None:
+        self.skipped[peer] += skipped
+        watch = self._watches[peer]
+        if watch is None:
+            return
+        sign = watch.trained(
+            round=round, loss=loss, first_loss=first_loss, steps=self._steps_of(peer), skipped=skipped
+        )
+        self._limits[peer] = watch.limit
+        self._note(peer, sign)
+
+    def evaluated(self, peer: int, *, round: int, loss: float, rms: float) -> None:
+        """Look at the evaluation of a peer's model."""
+        watch = self._watches[peer]
+        if watch is not None:
+            self._note(peer, watch.evaluated(round=round, loss=loss, rms=rms))
+
+    def _note(self, peer: int, sign: Sign | None) -> None:
+        if sign is not None:
+            self._watches[peer] = None
+            self.on_sign(peer, sign)

@@ -1,0 +1,72 @@
+"""Loss and accuracy of many models on the common test set."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gossip.learning.task import Evaluation, Task
+from scenarios.virtual.learning.linear_stack import LinearStack
+
+ACTIVATION_BYTES = 16 * 2**20
+"""Of one layer of all networks of a stack; decides how many test samples go through them at a time. `vmap` has to
+walk through the network for each part."""
+ACTIVATION_BYTES_BY_HAND = 2 * 2**20
+"""The same where each part costs little: what stays in the cache."""
+
+
+class StackedEvaluation:
+    """Evaluates stacks of models.
+
+    Args:
+        task: network and test samples.
+        stack: logits of a stack where they are not `vmap`'s.
+        device: where the models lie.
+        alone: one model after another, where the network does not gain from batches.
+    """
+
+    def __init__(
+        self, task: Task, stack: LinearStack | None, *, device: torch.device, alone: bool = False
+    ) -> None:
+        self._task = task
+        self._stack = stack
+        self._alone = alone
+        self._x, self._y = task.x_test.to(device), task.dataset.y_test.to(device)
+        self._forward = task.forward_on(device)
+        self._by_vmap = torch.func.vmap(self._forward, in_dims=(0, 0, None))
+
+    def run(self, models: Tensor) -> list[Evaluation]:
+        """Return the evaluations of `models` (n, P)."""
+        if self._alone:
+            return [self._task.evaluate(model, self._x, self._y) for model in models]
+        self._forward.module.eval()
+        loss = torch.zeros(len(models), dtype=torch.float64, device=models.device)
+        hits = torch.zeros(len(models), dtype=torch.int64, device=models.device)
+        at_once = max(1, self._samples_at_once() // len(models))
+        with torch.no_grad():
+            for x, y in zip(torch.split(self._x, at_once), torch.split(self._y, at_once), strict=True):
+                logits = self._logits(models, x)  # (n, classes, t)
+                labels = y.expand(len(models), 1, -1)
+                losses = torch.logsumexp(logits, 1) - logits.gather(1, labels).squeeze(1)
+                loss += losses.sum(1)
+                # Along the last axis argmax is several times faster.
+                hits += (logits.mT.contiguous().argmax(2) == y).sum(1)
+        samples = len(self._y)
+        return [
+            Evaluation(loss=total / samples, accuracy=right / samples, samples=samples)
+            for total, right in zip(loss.tolist(), hits.tolist(), strict=True)
+        ]
+
+    def _logits(self, models: Tensor, x: Tensor) -> Tensor:
+        if self._stack is not None:
+            return self._stack.logits(models, x)
+        split = self._task.space.trained_size
+        logits: Tensor = self._by_vmap(models[:, :split], models[:, split:], x)
+        return logits.mT
+
+    def _samples_at_once(self) -> int:
+        """Return how many test samples times models are to go through the network at a time."""
+        if self._stack is not None:
+            return ACTIVATION_BYTES_BY_HAND // (4 * self._stack.width)
+        # A convolution's channels multiply what a sample takes.
+        return ACTIVATION_BYTES // (4 * 16 * max(self._x[0].numel(), 64))

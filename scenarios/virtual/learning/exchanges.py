@@ -1,0 +1,232 @@
+"""How simulated peers' models become others: averages of many at once, and rules that are computed one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gossip.learner import Judged, Learner
+from gossip.merging.agreement import agreed
+from gossip.merging.base import WEIGHT_TOLERANCE, check_weights
+from gossip.protocols.base import Contribution, PeerId
+from scenarios.virtual.learning.arena import Arena, Handle
+from scenarios.virtual.learning.changed_averages import ChangedAverages
+from scenarios.virtual.learning.screening import Norms, Screen
+
+
+class Exchanges:
+    """Computes everything but training, for handles whose inputs exist.
+
+    Args:
+        arena: where the models lie.
+        screen: refuses models before any rule sees them.
+        learned: L.
+        chunk: models that make a stack.
+        rank: a peer's place among those that are trained together.
+        after_average: what changes averages; None where nothing does.
+        learner_of: a peer's own learner, with its instance of the rule.
+        retains: whether the rule keeps what it is given.
+        declared: what each peer declares.
+        tell: called with (peer, what became of a model).
+    """
+
+    def __init__(
+        self,
+        arena: Arena,
+        screen: Screen,
+        *,
+        learned: int,
+        chunk: int,
+        rank: Mapping[int, int] | Sequence[int],
+        after_average: ChangedAverages | None,
+        learner_of: Callable[[int], Learner],
+        retains: bool,
+        declared: Mapping[PeerId, frozenset[int]],
+        tell: Callable[[int, Judged], None],
+    ) -> None:
+        self._arena = arena
+        self._screen = screen
+        self._learned = learned
+        self._chunk = chunk
+        self._rank = rank
+        self._after_average = after_average
+        self._learner_of = learner_of
+        self._retains = retains
+        self._declared = declared
+        self._tell = tell
+
+    def begin_anew(self, peer: int) -> None:
+        """Forget what a peer's sanitiser and its rule remember."""
+        self._screen.begin_anew(peer)
+        if self._after_average is not None:
+            self._after_average.begin_anew(peer)
+
+    def average(self, handles: list[Handle]) -> None:
+        """Average all at once: a sparse matrix of weights times the arena. Some rules then change the averages."""
+        rank = self._rank
+        handles.sort(key=lambda handle: rank[handle.peer])  # as they will be trained
+        norms = self._norms(handles)
+        rows = self._arena.take(len(handles))
+        learned = self._learned
+        if self._after_average is not None:
+            handles.sort(key=lambda handle: handle.request.part)  # as they are changed together
+            self._after_average.measure(handles)
+        for start in range(0, len(handles), self._chunk):
+            part = handles[start : start + self._chunk]
+            inputs: list[int] = []
+            weights: list[float] = []
+            firsts: list[int] = []
+            screened: list[tuple[float, Sequence[Contribution]]] = []
+            for handle in part:
+                own, own_weight, received, round, *_ = handle.request
+                own_weight, received = self._screen.merge(
+                    handle.peer, own, own_weight, received, round=round, norms=norms
+                )
+                screened.append((own_weight, received))
+                firsts.append(len(inputs))
+                inputs.append(own.row)
+                weights.append(own_weight)
+                for contribution in received:
+                    inputs.append(contribution.model.row)
+                    weights.append(contribution.weight)
+            merged = self._weighted_sums(part, inputs, weights, firsts)
+            if self._after_average is not None:
+                self._after_average.change(part, screened, merged[:, :learned])
+            if learned < merged.shape[1]:
+                own_rows = self._arena.indices([handle.request.own.row for handle in part])
+                merged[:, learned:] = self._arena.vectors[:, learned:].index_select(0, own_rows)
+            part_rows = rows[start : start + len(part)]
+            self._arena.put(part_rows, merged)
+            for handle, row in zip(part, part_rows, strict=True):
+                handle.place(row)
+
+    def _weighted_sums(
+        self, handles: list[Handle], inputs: list[int], weights: list[float], firsts: list[int]
+    ) -> Tensor:
+        weights_exact = torch.tensor(weights, dtype=torch.float64)
+        ends = torch.tensor([*firsts[1:], len(inputs)])
+        bounds = torch.tensor(firsts)
+        sums = torch.cat([weights_exact.new_zeros(1), weights_exact.cumsum(0)])
+        off_by = (sums[ends] - sums[bounds] - 1).abs()
+        if float(off_by.max()) > WEIGHT_TOLERANCE / 2 or min(weights) < 0 or bool(off_by.isnan().any()):
+            for handle in handles:
+                check_weights(handle.request.own_weight, handle.request.received)
+        return functional.embedding_bag(
+            self._arena.indices(inputs),
+            self._arena.vectors,
+            bounds.to(self._arena.vectors.device),
+            mode="sum",
+            per_sample_weights=weights_exact.to(torch.float32).to(self._arena.vectors.device),
+        )
+
+    def merge_alone(self, handles: list[Handle]) -> None:
+        """Merge one by one, each by its peer's own instance of the rule."""
+        rows = self._arena.take(len(handles))
+        learned = self._learned
+        vectors = self._arena.vectors
+        for handle, row in zip(handles, rows, strict=True):
+            own, own_weight, received, round, step, last, part = handle.request
+            contributions = [each._replace(model=vectors[each.model.row, :learned]) for each in received]
+            mine = vectors[own.row]
+            if self._retains:  # and rows are written again
+                contributions = [each._replace(model=each.model.clone()) for each in contributions]
+                mine = mine.clone()
+            learner = self._learner_of(handle.peer)
+            vectors[row] = learner.merge(
+                mine,
+                own_weight,
+                contributions,
+                round=round,
+                step=step,
+                last=last,
+                part=part,
+                declared=self._declared,
+            )
+            for judged in learner.take_judged():
+                self._tell(handle.peer, judged)
+            handle.place(row)
+
+    def _norms(self, handles: list[Handle]) -> Norms:
+        """Return the norms of everything that merges read, by row."""
+        rows = [handle.request.own.row for handle in handles]
+        for handle in handles:
+            rows += [each.model.row for each in handle.request.received]
+        return self._screen.norms(rows)
+
+    def adopt(self, handles: list[Handle]) -> None:
+        """Take over what travels of other models."""
+        norms = self._norms(handles)
+        rows = self._arena.take(len(handles))
+        sources = []
+        for handle in handles:
+            own, received = handle.request
+            _, accepted = self._screen.merge(handle.peer, own, 0.0, received, round=None, norms=norms)
+            sources.append(accepted[0].model if accepted else own)
+        adopted = self._arena.vectors.index_select(0, self._indices(sources))
+        learned = self._learned
+        own = self._indices([handle.request.own for handle in handles])
+        adopted[:, learned:] = self._arena.vectors[:, learned:].index_select(0, own)
+        self._arena.put(rows, adopted)
+        for handle, row in zip(handles, rows, strict=True):
+            handle.place(row)
+
+    def agree(self, handles: list[Handle]) -> None:
+        """Find what most of other models agree on."""
+        norms = self._norms(handles)
+        rows = self._arena.take(len(handles))
+        learned = self._learned
+        vectors = self._arena.vectors
+        for handle, row in zip(handles, rows, strict=True):
+            own, received = handle.request
+            _, accepted = self._screen.merge(handle.peer, own, 0.0, received, round=None, norms=norms)
+            models = [vectors[each.model.row, :learned] for each in accepted]
+            vectors[row, :learned] = agreed(vectors[own.row, :learned], models)
+            vectors[row, learned:] = vectors[own.row, learned:]
+            handle.place(row)
+
+    def graft(self, handles: list[Handle]) -> None:
+        """Put parts of models into others."""
+        rows = self._arena.take(len(handles))
+        vectors = self._arena.vectors
+        for handle, row in zip(handles, rows, strict=True):
+            base, source, part = handle.request
+            start, stop = part.bounds(self._learned)
+            vectors[row] = vectors[base.row]
+            vectors[row, start:stop] = vectors[source.row, start:stop]
+            handle.place(row)
+
+    def move(self, handles: list[Handle]) -> None:
+        """Add what updates have made of models to others: base + (after - before)."""
+        rows = self._arena.take(len(handles))
+        vectors, learned = self._arena.vectors, self._learned
+        for start in range(0, len(handles), self._chunk):
+            part = handles[start : start + self._chunk]
+            base, before, after = (
+                self._indices([getattr(handle.request, name) for handle in part])
+                for name in ("own", "before", "after")
+            )
+            moved = vectors.index_select(0, after)
+            moved[:, :learned] -= vectors.index_select(0, before)[:, :learned]
+            moved[:, :learned] += vectors.index_select(0, base)[:, :learned]
+            part_rows = rows[start : start + len(part)]
+            self._arena.put(part_rows, moved)
+            for handle, row in zip(part, part_rows, strict=True):
+                handle.place(row)
+
+    def craft(self, handles: list[Handle]) -> None:
+        """Compute what attackers make of other models."""
+        rows = self._arena.take(len(handles))
+        learned = self._learned
+        vectors = self._arena.vectors
+        for handle, row in zip(handles, rows, strict=True):
+            own, inputs, function = handle.request
+            crafted = function(vectors.index_select(0, self._indices(inputs))[:, :learned])
+            vectors[row] = vectors[own.row]
+            vectors[row, :learned] = crafted
+            handle.place(row)
+
+    def _indices(self, handles: Sequence[Handle]) -> Tensor:
+        return self._arena.indices([handle.row for handle in handles])

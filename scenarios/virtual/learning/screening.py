@@ -1,0 +1,100 @@
+"""Sanitising the merges of many peers at once: what a node's `Learner` does for one, with all norms in a few passes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+
+from gossip.learner import Judged
+from gossip.merging import sanitise
+from gossip.merging.sanitise import Sanitiser, SanitiseSettings
+from gossip.protocols.base import Contribution
+from scenarios.virtual.learning.arena import Arena, Handle
+
+
+class Norms(NamedTuple):
+    """The norms of the models that some merges read."""
+
+    of_row: Mapping[int, float]
+    """NaN where a value is not finite."""
+    longest: float
+    """Infinite where one is not finite."""
+
+
+class Screen:
+    """All peers' sanitisers, for merges and adoptions that no `Learner` computes.
+
+    Args:
+        settings: `[sanitise]`.
+        arena: where the models lie.
+        learned_size: L.
+        chunk: models looked at in one go.
+        tell: called with (peer, what became of a model), for models that were left out.
+    """
+
+    def __init__(
+        self,
+        settings: SanitiseSettings,
+        arena: Arena,
+        *,
+        learned_size: int,
+        chunk: int,
+        tell: Callable[[int, Judged], None],
+    ) -> None:
+        self._settings = settings
+        self._arena = arena
+        self._learned_size = learned_size
+        self._chunk = chunk
+        self._tell = tell
+        self._sanitisers: dict[int, Sanitiser] = {}
+
+    def begin_anew(self, peer: int) -> None:
+        """Forget whom a peer has muted, and all that led there."""
+        self._sanitisers.pop(peer, None)
+
+    def norms(self, rows: Sequence[int]) -> Norms:
+        """Return the norms of the learned slots in `rows`."""
+        unique = sorted(set(rows))
+        norms: dict[int, float] = {}
+        for start in range(0, len(unique), self._chunk):
+            part = unique[start : start + self._chunk]
+            learned = self._arena.at(part)[:, : self._learned_size]
+            norms.update(zip(part, torch.linalg.vector_norm(learned, dim=1).tolist(), strict=True))
+        for row in [row for row, norm in norms.items() if not math.isfinite(norm)]:
+            norms[row] = sanitise.norm_of(self._arena.vectors[row, : self._learned_size])
+        values = norms.values()
+        return Norms(norms, math.inf if any(map(math.isnan, values)) else max(values, default=0.0))
+
+    def merge(
+        self,
+        peer: int,
+        own: Handle,
+        own_weight: float,
+        received: Sequence[Contribution],
+        *,
+        round: int | None,
+        norms: Norms,
+    ) -> tuple[float, Sequence[Contribution]]:
+        """Return the weights and contributions that are left of a merge."""
+        own_norm = norms.of_row[own.row]
+        sanitiser = self._sanitisers.get(peer)
+        if sanitiser is None or sanitiser.spotless:
+            # Nearly always nothing is wrong: the bound is at least this, and no model of anybody is longer.
+            good = norms.longest <= self._settings.norm_factor * own_norm
+            if good and len({each.sender for each in received}) == len(received):
+                return own_weight, received
+        if sanitiser is None:
+            sanitiser = self._sanitisers[peer] = Sanitiser(self._settings, self._learned_size)
+        refusals = sanitiser.judge(
+            own_norm,
+            [(each.sender, norms.of_row[each.model.row]) for each in received],
+            round=round,
+            again=sanitise.judged_before(received),
+        )
+        for refusal in refusals:
+            if refusal is not None:
+                self._tell(peer, Judged(sanitiser.round, refusal))
+        return sanitise.without(own_weight, received, refusals)

@@ -1,0 +1,78 @@
+"""What receivers get to hold of models: shaped by `[outgoing]`, and as the codec leaves them; many at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from gossip.outgoing.base import Outgoing
+from gossip.protocols.base import Part
+from gossip.stages import PeerState
+from gossip.wire.codecs.base import Codec
+from scenarios.virtual.learning.arena import Arena, Handle
+
+
+class Sending:
+    """Computes `requests.Send`.
+
+    Args:
+        arena: where models lie.
+        outgoing, codec: of all peers.
+        state: what peers remember for the outgoing stage.
+        learned: how many numbers travel.
+        chunk: how many models are computed at once.
+    """
+
+    def __init__(
+        self, arena: Arena, outgoing: Outgoing, codec: Codec, state: PeerState, *, learned: int, chunk: int
+    ) -> None:
+        self._arena = arena
+        self._outgoing = outgoing
+        self._codec = codec
+        self._state = state
+        self._learned = learned
+        self._chunk = chunk
+
+    @property
+    def needed(self) -> bool:
+        """Whether receivers hold anything else than what the sender has."""
+        return not (self._codec.exact and self._outgoing.nothing)
+
+    @property
+    def remembers(self) -> bool:
+        """Whether a peer's models must be sent in their order."""
+        return self._state.keeps("outgoing")
+
+    def run(self, handles: list[Handle]) -> None:
+        """Compute what is sent."""
+        handles.sort(key=lambda handle: handle.request.part)
+        rows = self._arena.take(len(handles))
+        for start in range(0, len(handles), self._chunk):
+            chosen = handles[start : start + self._chunk]
+            models = self._arena.at([handle.request.own.row for handle in chosen]).clone()
+            draws = [handle.request.draws for handle in chosen]
+            learned = models[:, : self._learned]
+            if not self._outgoing.nothing:
+                peers = [handle.peer for handle in chosen]
+                shaped, state = self._outgoing.send(learned, self._state.gather("outgoing", peers), draws)
+                self._state.scatter("outgoing", peers, state)
+                learned.copy_(shaped)
+            if not self._codec.exact:
+                self._code(learned, [handle.request.part for handle in chosen], draws)
+            placed = rows[start : start + len(chosen)]
+            self._arena.put(placed, models)
+            for handle, row in zip(chosen, placed, strict=True):
+                handle.place(row)
+
+    def _code(self, learned: torch.Tensor, parts: Sequence[Part], draws: Sequence[Any]) -> None:
+        """Replace the part that travels of each of `learned` (n, L); equal parts adjoin."""
+        first = 0
+        while first < len(parts):
+            end = first + parts[first:].count(parts[first])
+            start, stop = parts[first].bounds(self._learned)
+            learned[first:end, start:stop] = self._codec.coded(
+                learned[first:end, start:stop].contiguous(), draws[first:end]
+            )
+            first = end

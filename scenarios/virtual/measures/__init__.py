@@ -1,0 +1,1 @@
+"""What is measured of a virtual run, by rounds or by time."""
