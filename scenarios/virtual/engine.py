@@ -221,11 +221,9 @@ class VirtualRun:
         self.measurements.verdicts[peer].note(round, verdict.sender, verdict.weight, verdict.reason)
 
     def _diverged(self, index: int, sign: Sign) -> None:
-        """Note the first sign of a peer's divergence; attackers' models are nobody's concern."""
-        scenario, peer = self.scenario, self.simulation.peers[index]
-        if index in scenario.attackers:
-            return
-        said = told(peer.peer, sign, cause_of(sign, lr=scenario.local.lr, scales=self._scales))
+        """Note the first sign of a peer's divergence."""
+        peer = self.simulation.peers[index]
+        said = told(peer.peer, sign, cause_of(sign, lr=self.scenario.local.lr, scales=self._scales))
         self.simulation.note(EVENT, peer, **said)
         self.divergences.note(self.simulation.notes[-1])
 

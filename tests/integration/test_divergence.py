@@ -17,6 +17,7 @@ from rich.console import Console
 import scenarios
 from gossip import cli
 from gossip.errors import ExitCode
+from gossip.learning.divergence import Watch
 from gossip.node.node import Node
 from gossip.node.options import NodeOptions
 from gossip.node.report import status_of
@@ -210,6 +211,20 @@ def test_a_node_says_once_a_process_that_its_model_diverges_and_keeps_it_for_who
     assert len(said(caplog)) <= 1
     events = read_lines(options.home / "events.jsonl")
     assert next(event["round"] for event in events if event["event"] == "diverged") == 1
+
+
+def test_a_watch_that_fails_ends_nothing(options: NodeOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(Watch, "trained", broken)
+    monkeypatch.setattr(Watch, "evaluated", broken)
+    assert run_alone(options, "stop.rounds=2")["rounds"] == 2
+
+
+def test_a_line_that_does_not_tell_the_whole_of_a_divergence_is_none(options: NodeOptions) -> None:
+    (options.home / "events.jsonl").write_text('{"event":"diverged"}\n[]\n"diverged"\n{"event":"dive')
+    assert run_alone(options, "stop.rounds=1")["divergence"] is None
 
 
 def test_a_node_that_is_well_says_nothing(options: NodeOptions, caplog: pytest.LogCaptureFixture) -> None:

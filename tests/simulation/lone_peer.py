@@ -29,6 +29,7 @@ class LonePeer:
         self.training: list[tuple[int, float, int]] = []
         self.trained: list[int] = []
         self.merged: list[tuple[float, float, list[Contribution]]] = []
+        self.moves: list[tuple[float, float, float]] = []
         self.tickets = 0
         self.finished: float | None = None
 
@@ -87,6 +88,7 @@ class LonePeer:
         return own_weight * own + sum(each.weight * each.model for each in received)
 
     def moved(self, base: float, before: float, after: float) -> float:
+        self.moves.append((base, before, after))
         return base + (after - before)
 
     def adopt(self, own: float, received: Sequence[Contribution]) -> float:

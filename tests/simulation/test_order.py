@@ -172,7 +172,7 @@ def test_between_steps_it_is_the_mixed_model_that_is_sent():
 def test_a_lonely_round_leaves_exactly_what_was_trained():
     ctx, protocol = alone(down=("n0", "n1"))
     ctx.end_training(protocol)
-    assert (ctx.completed[-1].model, ctx.merged) == (1.0, [])
+    assert (ctx.completed[-1].model, ctx.merged, ctx.moves) == (1.0, [], [])
 
 
 def test_who_is_moved_keeps_its_update_and_trains_in_the_round_that_it_is_moved_to():

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
 from gossip.learning import divergence
 from gossip.learning.divergence import Sign, Watch, cause_of, rms_of, told
-from gossip.learning.scales import Scales, caution, scales_of
-from gossip.learning.settings import ModelSettings
+from gossip.learning.scales import Scales, caution, scales_of, scales_of_task
+from gossip.learning.settings import DataSettings, LocalSettings, ModelSettings
+from gossip.learning.task import Task
 from scenarios.records import PeerOutcome, Traffic
 from scenarios.reports.divergences import Divergences
 from scenarios.summary import divergence as summarised
@@ -267,6 +269,18 @@ def test_the_range_is_that_of_all_samples_and_of_the_column_where_it_is():
     assert scales.unscaled
     assert scales_of(columns(1, 300)).spread == pytest.approx(300, rel=0.2)
     assert str(scales).startswith("column 1 reaches |x| = 500")
+
+
+def test_behind_an_extractor_the_inputs_are_its_features():
+    task = Task(
+        data=DataSettings(train_max=64, test_max=16),
+        model=ModelSettings(name="linear", extractor="random-features", features=30),
+        local=LocalSettings(),
+        seed=0,
+        folder=Path(),
+    )
+    assert scales_of_task(task) == scales_of(task.x_train)
+    assert scales_of_task(task) != scales_of(task.dataset.x_train)
 
 
 def test_a_users_network_may_take_what_it_likes():
