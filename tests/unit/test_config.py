@@ -272,6 +272,7 @@ def test_peers_agree_where_only_paths_and_timings_differ_and_disagree_by_section
     alike = load_task(overrides=["data.source=/elsewhere/x.npz", "node.linger_s=1.0", "net.heartbeat_s=1.0"])
     assert ours.run_id() == alike.run_id()
     assert load_task(overrides=["protocol.order=adapt-then-combine"]).run_id() == ours.run_id()
+    assert "order" not in ours.protocol.compared(), "peers that do not know it do the same"
     for override, section in [
         ("local.sam_rho=0.1", "local"),
         ("topology.kind=ring", "topology"),

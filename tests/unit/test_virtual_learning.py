@@ -337,7 +337,7 @@ def test_an_update_is_added_to_another_model_as_on_a_node(folder, model):
     trained, moved = [], []
     for k in range(PEERS):
         start = learning.from_vector(before[k], k)
-        trained.append(learning.train(start, k, round=0))
+        trained.append(learning.train(learning.train(start, k, round=0), k, round=1))
         moved.append(learning.moved(learning.from_vector(base[k], k), start, trained[k]))
     for k, (after, found) in enumerate(zip(learning.stack(trained), learning.stack(moved), strict=True)):
         given = after.clone()

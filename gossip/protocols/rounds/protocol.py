@@ -236,7 +236,7 @@ class Rounds(Protocol):
         known.finished = False
         if self._phase is Phase.FINISHED:
             ctx.send(peer, FinishedMessage(round=self._rounds))
-        elif self._phase is not Phase.READY and self._own.model is not None and peer in self._near.row:
+        elif self._own.model is not None and peer in self._near.row:
             self._send_model(ctx, [known], self.tag)
 
     # --- a round ---
