@@ -50,18 +50,21 @@ def check_merges(task: TaskSettings, topology: Topology, names: Sequence[str]) -
 
 
 def _check_mixes(task: TaskSettings, merge: RobustSettings) -> None:
-    """Refuse a rule that takes one peer's model where the aggregator's is all that is left of a round.
+    """Refuse a rule that takes one peer's model where too much of what was learned would be lost with the others.
 
-    On a graph each peer takes another one's and trains its own further; here nothing else averages.
+    In rounds on a graph the models that neighbours take are as different as before, and all go on with their training.
     """
-    if merge.takes_one_model:
-        *before, rule = merge.kind.split("+")
-        instead = "+".join([*before, f"multi-{rule}"])
-        raise SettingError(
-            f"{task.where('merge')} kind = '{merge.kind}' takes one of the models of a merge, and with protocol "
-            f"'{task.protocol.kind}' all peers would go on from what that one peer has learned; "
-            f"{instead} or {'+'.join([*before, 'nnm', rule])} with the same f takes a mean"
-        )
+    pushes = isinstance(task.protocol, PushSettings)
+    if not merge.takes_one_model or (pushes and merge.keeps_own):
+        return
+    *before, rule = merge.kind.split("+")
+    lost = "most peers' updates would go no further" if pushes else "all peers would go on from what that one has learned"
+    mend = "own_share = 0.5 keeps half of a peer's own, and " if pushes else ""
+    raise SettingError(
+        f"{task.where('merge')} kind = '{merge.kind}' takes one of the models of a merge, and with protocol "
+        f"'{task.protocol.kind}' {lost}; {mend}{'+'.join([*before, f'multi-{rule}'])} or "
+        f"{'+'.join([*before, 'nnm', rule])} with the same f takes a mean"
+    )
 
 
 def _check_rounds(
@@ -107,6 +110,7 @@ def _check_pushes(
     names: Sequence[str],
 ) -> None:
     """Refuse a robust rule whose merges would be too small for it to tell which model lies."""
+    _check_mixes(task, merge)
     if merge.f is None and merge.averages_two:
         raise SettingError(
             f"{task.where('merge')} kind = '{merge.kind}' must be told f with protocol 'push', where merges have as "

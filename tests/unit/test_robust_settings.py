@@ -193,19 +193,20 @@ def test_where_a_round_leaves_one_model_it_is_a_mean(algorithm):
         graphs(kind)
 
 
-def test_on_a_graph_each_peer_may_take_one_model():
-    for algorithm in ("dfedavg", "gossip-learning"):
-        more = {"protocol.fanout": 0} if algorithm == "gossip-learning" else {}
-        values = {
-            "scenario.algorithm": algorithm,
-            "topology.kind": "full",
-            "merge.kind": "krum",
-            "merge.f": 1,
-        }
-        scenario(**values, **more).graphs()
-
-
 PUSH = {"scenario.algorithm": "gossip-learning", "topology.kind": "full", "scenario.peers": 6}
+
+
+def test_where_models_are_pushed_one_model_is_not_all_of_a_merge():
+    """2.8 points below the average over six seeds, 5.3 at worst, and 0.4 above with half of own."""
+    values = {**PUSH, "protocol.fanout": 0, "merge.kind": "krum", "merge.f": 1}
+    with pytest.raises(SettingError, match=r"most peers' updates .* own_share = 0.5 .*, and multi-krum or nnm\+krum"):
+        scenario(**values).graphs()
+    scenario(**values, **{"merge.own_share": 0.5}).graphs()
+
+
+def test_in_rounds_each_peer_may_take_one_model():
+    values = {"scenario.algorithm": "dfedavg", "topology.kind": "full", "merge.kind": "krum", "merge.f": 1}
+    scenario(**values).graphs()
 
 
 @pytest.mark.parametrize("enough", [{"protocol.memory": 10}, {"protocol.fanout": 0}])

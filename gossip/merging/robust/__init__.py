@@ -24,7 +24,7 @@ size.
 
 When to use which: `median` and `trimmed-mean` where peers' data are alike; `meamed` with skewed values. `krum`
 gives up what averaging gains, and is refused alone where aggregators merge, since all would go on from what one
-peer has learned; `multi-krum` gives up less. `geometric-median` where nobody knows f. `self-centered-
+peer has learned, and in pushes without `own_share`; `multi-krum` gives up less. `geometric-median` where nobody knows f. `self-centered-
 clipping` and `cs-plus` on sparse graphs, where consensus matters: their bound is the honest graph's
 connectivity against the Byzantine weight. `nna` with many attackers, also where peers hold different classes.
 `smea` is the sharpest where few models are merged, `mda` a little cheaper: both try all sets of n - f models,

@@ -63,6 +63,11 @@ class RobustSettings(Choice):
         """Whether a merge gives up what averaging gains: its result is what a single peer sent."""
         return self.takes_one_row and not AVERAGING.intersection(self.pre_aggregations)
 
+    @property
+    def keeps_own(self) -> bool:
+        """Whether a share of the own model is in every result, whatever the rule chooses."""
+        return False
+
     @model_validator(mode="after")
     def _composition_makes_sense(self) -> RobustSettings:
         names = self.pre_aggregations
@@ -127,6 +132,11 @@ class KrumSettings(RobustSettings):
     own_share: float = Field(
         0.0, ge=0, lt=1, description="of own in the result; Krum's one model takes the rest"
     )
+
+    @property
+    def keeps_own(self) -> bool:
+        """See `RobustSettings`."""
+        return self.own_share > 0
 
 
 class MultiKrumSettings(RobustSettings):
