@@ -58,7 +58,11 @@ def _check_mixes(task: TaskSettings, merge: RobustSettings) -> None:
     if not merge.takes_one_model or (pushes and merge.keeps_own):
         return
     *before, rule = merge.kind.split("+")
-    lost = "most peers' updates would go no further" if pushes else "all peers would go on from what that one has learned"
+    lost = (
+        "most peers' updates would go no further"
+        if pushes
+        else "all peers would go on from what that one has learned"
+    )
     mend = "own_share = 0.5 keeps half of a peer's own, and " if pushes else ""
     raise SettingError(
         f"{task.where('merge')} kind = '{merge.kind}' takes one of the models of a merge, and with protocol "

@@ -199,7 +199,9 @@ PUSH = {"scenario.algorithm": "gossip-learning", "topology.kind": "full", "scena
 def test_where_models_are_pushed_one_model_is_not_all_of_a_merge():
     """2.8 points below the average over six seeds, 5.3 at worst, and 0.4 above with half of own."""
     values = {**PUSH, "protocol.fanout": 0, "merge.kind": "krum", "merge.f": 1}
-    with pytest.raises(SettingError, match=r"most peers' updates .* own_share = 0.5 .*, and multi-krum or nnm\+krum"):
+    with pytest.raises(
+        SettingError, match=r"most peers' updates .* own_share = 0.5 .*, and multi-krum or nnm\+krum"
+    ):
         scenario(**values).graphs()
     scenario(**values, **{"merge.own_share": 0.5}).graphs()
 

@@ -24,14 +24,14 @@ size.
 
 When to use which: `median` and `trimmed-mean` where peers' data are alike; `meamed` with skewed values. `krum`
 gives up what averaging gains, and is refused alone where aggregators merge, since all would go on from what one
-peer has learned, and in pushes without `own_share`; `multi-krum` gives up less. `geometric-median` where nobody knows f. `self-centered-
-clipping` and `cs-plus` on sparse graphs, where consensus matters: their bound is the honest graph's
-connectivity against the Byzantine weight. `nna` with many attackers, also where peers hold different classes.
-`smea` is the sharpest where few models are merged, `mda` a little cheaper: both try all sets of n - f models,
-at most 10 000, and are refused above; `caf` is as sharp in order and tries none. `ios` and `balance` are for
-graphs, the first where liars have little weight, the second where nobody knows f. `ubar` with many attackers
-and i.i.d. data only, for own samples cannot judge foreign classes. An f that is too small is as bad as no
-defence, and no rule of these bears 2f ≥ n. If in doubt: `nnm+trimmed-mean`.
+peer has learned, and in pushes without `own_share`; `multi-krum` gives up less. `geometric-median` where nobody
+knows f. `self-centered-clipping` and `cs-plus` on sparse graphs, where consensus matters: their bound is the
+honest graph's connectivity against the Byzantine weight. `nna` with many attackers, also where peers hold
+different classes. `smea` is the sharpest where few models are merged, `mda` a little cheaper: both try all sets
+of n - f models, at most 10 000, and are refused above; `caf` is as sharp in order and tries none. `ios` and
+`balance` are for graphs, the first where liars have little weight, the second where nobody knows f. `ubar` with
+many attackers and i.i.d. data only, for own samples cannot judge foreign classes. An f that is too small is as
+bad as no defence, and no rule of these bears 2f ≥ n. If in doubt: `nnm+trimmed-mean`.
 
 Before a rule, joined by `+` and applied from left to right:
 
