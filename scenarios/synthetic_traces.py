@@ -40,7 +40,7 @@ def make(
     offline_s: float | None,
     until_s: float,
 ) -> dict[str, Any]:
-    """Write a trace to `path`, and return what there is to tell of it.
+    """Write a trace to `path`, with the command that made it, and return what there is to tell of it.
 
     Args:
         path: ends in .csv.
@@ -74,7 +74,21 @@ def make(
     }
     if online_s is not None and offline_s is not None:
         columns["online"] = [_sessions(seed, peer, online_s, offline_s, until_s) for peer in range(peers)]
-    lines = [",".join(columns), *(",".join(cells) for cells in zip(*columns.values(), strict=True))]
+    said = {
+        "peers": peers,
+        "seed": seed,
+        "up": up,
+        "down": down,
+        "bandwidth-spread": bandwidth_spread,
+        "seconds-per-sample": seconds_per_sample,
+        "speed-spread": speed_spread,
+    }
+    if online_s is not None and offline_s is not None:
+        said |= {"online-s": online_s, "offline-s": offline_s, "until-s": until_s}
+    made_by = " ".join(
+        ["# gossip-scenario trace", path.name, *(f"--{key} {value:.12g}" for key, value in said.items())]
+    )
+    lines = [made_by, ",".join(columns), *(",".join(cells) for cells in zip(*columns.values(), strict=True))]
     write_atomically(path, ("\n".join(lines) + "\n").encode(), durable=False)
     return {"path": str(path), "peers": peers, "columns": list(columns)}
 

@@ -304,8 +304,11 @@ def test_the_same_seed_makes_the_same_trace_and_a_longer_one_begins_alike(
         for place, (peers, seed) in enumerate((("30", "1"), ("30", "1"), ("30", "2"), ("80", "1")))
     ]
     assert made[0] == made[1] != made[2]
-    text, longer = ((tmp_path / name).read_text().splitlines() for name in ("0.csv", "3.csv"))
+    (said, *text), (said_too, *longer) = (
+        (tmp_path / name).read_text().splitlines() for name in ("0.csv", "3.csv")
+    )
     assert longer[: len(text)] == text
+    assert said != said_too
     assert capsys.readouterr().out.count("[peers]\ntrace = ") == 4
 
 
@@ -338,6 +341,14 @@ def test_bandwidths_and_speeds_are_log_normal_and_sessions_as_long_as_asked(tmp_
         assert np.mean(there) == pytest.approx(0.75, abs=0.04)
     lengths = [b - a for mine in found.online for a, b in mine[1:-1]]
     assert np.mean(lengths) == pytest.approx(300, rel=0.1)
+
+
+def test_the_ready_trace_is_what_the_command_makes_that_stands_in_it(tmp_path: Path) -> None:
+    ready = scenario.LIBRARY / "phones.csv"
+    sharp, program, command, name, *options = ready.read_text(encoding="utf-8").splitlines()[0].split()
+    assert (sharp, program, command, name) == ("#", "gossip-scenario", "trace", "phones.csv")
+    make(tmp_path / name, *options)
+    assert (tmp_path / name).read_text(encoding="utf-8") == ready.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -22,21 +22,21 @@ from gossip.protocols.modest.messages import PingMessage
 
 DIGEST_BYTES = 16
 
+HASHES_KEPT = 1 << 15
+"""Of recent rounds: a round's order is asked for again and again, in a simulation by all peers."""
+
 CLOCK_S = 1e-6
 """A time that is nearer than this has come: sums of floats do not meet exactly."""
 
 
 def order(round: int, candidates: Iterable[PeerId], *, first: Collection[PeerId] = ()) -> list[PeerId]:
     """Sort candidates by BLAKE2b of the peer's name, keyed with the round; those in `first` come before the others."""
-    key = round.to_bytes(8, "big")
-    blake2b = hashlib.blake2b
-    return sorted(
-        candidates,
-        key=lambda peer: (
-            peer not in first,
-            blake2b(peer.encode(), digest_size=DIGEST_BYTES, key=key).digest(),
-        ),
-    )
+    return sorted(candidates, key=lambda peer: (peer not in first, _keyed_hash(round, peer)))
+
+
+@lru_cache(maxsize=HASHES_KEPT)
+def _keyed_hash(round: int, peer: PeerId) -> bytes:
+    return hashlib.blake2b(peer.encode(), digest_size=DIGEST_BYTES, key=round.to_bytes(8, "big")).digest()
 
 
 def epoch_rounds(peers: int, sample_size: int) -> int:
