@@ -212,7 +212,7 @@ def test_no_process_outlives_the_engine_however_it_ends(
     nodes = children(server)
     assert len(nodes) == 3
     engine.send_signal(number)
-    said = engine.communicate(timeout=30)[1]
+    said = engine.communicate(timeout=90)[1]
     assert engine.returncode == code
     if code == 130:
         assert said.splitlines()[-1] == (
@@ -236,7 +236,7 @@ def test_a_killed_node_ends_a_strict_run_and_a_killed_server_any_with_a_sentence
     (server,) = children(engine.pid)
     nodes = children(server)
     os.kill(nodes[1] if victim == "node" else server, signal.SIGKILL)
-    said = engine.communicate(timeout=30)[1].splitlines()[-1]
+    said = engine.communicate(timeout=90)[1].splitlines()[-1]
     assert engine.returncode == 1
     if victim == "node":
         assert said.startswith("gossip-scenario: peer-01 ended by signal 9: ")
