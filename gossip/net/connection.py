@@ -240,10 +240,11 @@ class Connection:
         codec = self.local.codec
         model: Any = self.local.unseen(self.peer) if tensors else None
         if tensors and model is None:
+            elements = self._elements(document)
             model = (
-                codec.decode(tensors)
+                codec.read(tensors, elements)
                 if codec.instant
-                else await trio.to_thread.run_sync(codec.decode, tensors)
+                else await trio.to_thread.run_sync(codec.read, tensors, elements)
             )
         # The thread was waited for, and meanwhile the table may have let go of this connection.
         if self._abandoned:
@@ -251,6 +252,14 @@ class Connection:
         if document.classes is not None:
             self.local.on_declared(self.peer, document.classes)
         self.local.on_message(self.peer, document.message(model))
+
+    def _elements(self, document: Document) -> int:
+        """Return how many numbers have come: those of the model, or of the part that the message says."""
+        piece, learned = document.message().piece, self.local.learned_size
+        if piece is None:
+            return learned
+        start, stop = piece.bounds(learned)
+        return stop - start
 
     async def _read_transport(self) -> tuple[Document, Message]:
         """Read one message of the connection itself, before protocols may speak."""

@@ -8,7 +8,9 @@ from typing import Any, ClassVar
 
 import torch
 
+from gossip import plugins
 from gossip.draws import Draws
+from gossip.errors import PeerError
 from gossip.protocols.base import Part
 from gossip.stages import Stage
 from gossip.wire.codecs.settings import CODECS
@@ -51,6 +53,28 @@ class Codec(Stage):
         Raises:
             PeerError: "garbage", for bytes that no encoder writes.
         """
+
+    def read(self, tensors: Sequence[WireTensor], elements: int) -> torch.Tensor:
+        """Return what `decode` makes of a peer's tensors: a vector of `elements` numbers, or nothing is let in.
+
+        Raises:
+            PeerError: "garbage". Whatever a codec does with bytes that no encoder wrote, it is the sender's fault.
+        """
+        try:
+            vector = self.decode(tensors)
+        except PeerError:
+            raise
+        except Exception as failure:
+            raise PeerError(
+                "garbage", f"a model that cannot be decoded: {plugins.one_line(failure)}"
+            ) from failure
+        if (
+            not isinstance(vector, torch.Tensor)
+            or vector.shape != (elements,)
+            or vector.dtype != torch.float32
+        ):
+            raise PeerError("garbage", f"a model that is decoded to no vector of {elements} numbers")
+        return vector
 
     def coded(self, vectors: torch.Tensor, draws: Sequence[Draws]) -> torch.Tensor:
         """Return what receivers will hold of each of `vectors` (n, elements), to the bit."""
