@@ -78,6 +78,11 @@ class PeerState:
         """Whether nothing at all is remembered."""
         return not any(self._tables.values())
 
+    @property
+    def names(self) -> list[str]:
+        """What is remembered, as `export` calls it."""
+        return [f"{stage}.{key}" for stage, tables in self._tables.items() for key in tables]
+
     def gather(self, stage: str, peers: Sequence[int]) -> State:
         """Return the rows of `peers`: what is kept, and zeros for the rest.
 

@@ -111,6 +111,7 @@ class VirtualRun:
             codec=scenario.codec,
             sanitise=scenario.sanitise,
             shards=poisoned,
+            attackers=scenario.attackers,
             device=scenario.virtual.device,
             method=scenario.virtual.method,
         )

@@ -10,7 +10,7 @@ something, and networks that do not gain from batches (`BatchedLearning.method`)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -74,6 +74,7 @@ class BatchedLearning:
         codec: settings of what travels of them; default: all, as it is.
         sanitise: what is refused before the rule sees it.
         shards: samples of peers whose own are not the partition's.
+        attackers: peers who send what they like: their models are coded, and not shaped before.
         device: where everything is computed.
         method: ``auto``, or ``linear-stack``, ``vmap`` or ``loop`` for local updates.
 
@@ -92,6 +93,7 @@ class BatchedLearning:
         codec: Choice | None = None,
         sanitise: SanitiseSettings | None = None,
         shards: Mapping[int, Shard] | None = None,
+        attackers: Collection[int] = (),
         device: torch.device | str = "cpu",
         method: str = "auto",
     ) -> None:
@@ -157,7 +159,7 @@ class BatchedLearning:
         self._state = PeerState(stages, task.space, peers=len(names), device=self.device)
         self._arena = Arena(task.space.size, rows=2 * len(names) + 8, device=self.device)
         self._free = self._arena.free
-        self.remembers = not self._state.empty or not PeerState({"update": update}, task.space).empty
+        self.remembers = not self._state.empty or any(row.kept for row in update.rows(task.space).values())
         """Whether peers remember anything beside their models that a checkpoint has to hold."""
         self._trainings = [0] * len(names)
         self._memories: dict[tuple[int, int], Memory] = {}
@@ -169,6 +171,7 @@ class BatchedLearning:
             shaping,
             codec.load()(codec),
             self._state,
+            unshaped=attackers,
             learned=task.space.learned_size,
             chunk=self._chunk,
         )
@@ -243,13 +246,18 @@ class BatchedLearning:
         if memory.rows is None:
             self.flush()
         assert memory.rows is not None
-        state = self._state if self._training is not None else self._learner(peer).state
-        state.restore(peer if self._training is not None else 0, memory.rows)
+        for state, row in self._states_of(peer):
+            state.restore(row, {name: memory.rows[name] for name in state.names})
+
+    def _states_of(self, peer: int) -> list[tuple[PeerState, int]]:
+        """Return where what the peer remembers lies; who is trained alone remembers that part alone."""
+        states = [(self._state, peer)]
+        if self._training is None:
+            states.append((self._learner(peer).state, 0))
+        return states
 
     def _rows_of(self, peer: int) -> dict[str, Tensor]:
-        if self._training is not None:
-            return self._state.export(peer)
-        return self._learner(peer).state.export(0)
+        return {name: row for state, k in self._states_of(peer) for name, row in state.export(k).items()}
 
     def _trained(self, handle: Handle) -> None:
         memory = self._memories.pop((handle.peer, handle.request.number), None)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
 
 import torch
 
+from gossip.draws import Draws
 from gossip.outgoing.base import Outgoing
 from gossip.protocols.base import Part
 from gossip.stages import PeerState
@@ -21,13 +21,23 @@ class Sending:
         arena: where models lie.
         outgoing, codec: of all peers.
         state: what peers remember for the outgoing stage.
+        unshaped: peers whose models are sent as they made them: attackers.
         learned: how many numbers travel.
         chunk: how many models are computed at once.
     """
 
     def __init__(
-        self, arena: Arena, outgoing: Outgoing, codec: Codec, state: PeerState, *, learned: int, chunk: int
+        self,
+        arena: Arena,
+        outgoing: Outgoing,
+        codec: Codec,
+        state: PeerState,
+        *,
+        unshaped: Collection[int],
+        learned: int,
+        chunk: int,
     ) -> None:
+        self._unshaped = frozenset(unshaped)
         self._arena = arena
         self._outgoing = outgoing
         self._codec = codec
@@ -55,10 +65,7 @@ class Sending:
             draws = [handle.request.draws for handle in chosen]
             learned = models[:, : self._learned]
             if not self._outgoing.nothing:
-                peers = [handle.peer for handle in chosen]
-                shaped, state = self._outgoing.send(learned, self._state.gather("outgoing", peers), draws)
-                self._state.scatter("outgoing", peers, state)
-                learned.copy_(shaped)
+                self._shape(learned, [handle.peer for handle in chosen], draws)
             if not self._codec.exact:
                 self._code(learned, [handle.request.part for handle in chosen], draws)
             placed = rows[start : start + len(chosen)]
@@ -66,7 +73,19 @@ class Sending:
             for handle, row in zip(chosen, placed, strict=True):
                 handle.place(row)
 
-    def _code(self, learned: torch.Tensor, parts: Sequence[Part], draws: Sequence[Any]) -> None:
+    def _shape(self, learned: torch.Tensor, peers: Sequence[int], draws: Sequence[Draws]) -> None:
+        """Replace each of `learned` (n, L) by what its peer sends."""
+        at = [place for place, peer in enumerate(peers) if peer not in self._unshaped]
+        if not at:
+            return
+        shaping = [peers[place] for place in at]
+        shaped, state = self._outgoing.send(
+            learned[at], self._state.gather("outgoing", shaping), [draws[place] for place in at]
+        )
+        self._state.scatter("outgoing", shaping, state)
+        learned[at] = shaped
+
+    def _code(self, learned: torch.Tensor, parts: Sequence[Part], draws: Sequence[Draws]) -> None:
         """Replace the part that travels of each of `learned` (n, L); equal parts adjoin."""
         first = 0
         while first < len(parts):
