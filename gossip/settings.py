@@ -25,6 +25,14 @@ class Settings(BaseModel):
     """Frozen, strict about unknown keys; a field's description gives unit, meaning and trade-off."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+    implied: ClassVar[Mapping[str, Any]] = {}
+    """Settings that came later, and the values that are what was done before: as long as a setting has its value, peers
+    agree with those that do not know it."""
+
+    def compared(self) -> dict[str, Any]:
+        """Return what peers must have in common."""
+        unsaid = {key for key, value in self.implied.items() if getattr(self, key) == value}
+        return self.model_dump(mode="json", exclude_none=True, exclude=unsaid)
 
 
 def first_complaint(error: ValidationError, model: type[BaseModel]) -> tuple[tuple[str, ...], str]:
@@ -85,15 +93,7 @@ class Choice(Settings):
     """
 
     implementation: ClassVar[str]
-    implied: ClassVar[Mapping[str, Any]] = {}
-    """Settings that came later, and the values that are what was done before: as long as a setting has its value, peers
-    agree with those that do not know it."""
     kind: str
-
-    def compared(self) -> dict[str, Any]:
-        """Return what peers must have in common."""
-        unsaid = {key for key, value in self.implied.items() if getattr(self, key) == value}
-        return self.model_dump(mode="json", exclude_none=True, exclude=unsaid)
 
     def load(self) -> Any:
         """Import and return the class (or function) that this choice configures."""

@@ -49,6 +49,7 @@ from gossip.learning.output_layer import OutputLayer
 from gossip.learning.schedules import learning_rate
 from gossip.learning.settings import LocalSettings
 from gossip.learning.updates.base import LocalUpdate, UpdateContext
+from gossip.learning.updates.sgd import Sgd
 from gossip.stages import State
 
 Gradient: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
@@ -151,7 +152,7 @@ class LocalTraining:
         trained = model[..., :split]
         stack = trained if trained.dim() == 2 else trained[None]
         rows = self.rows(len(stack), device=model.device) if rows is None else rows
-        if rows:
+        if rows or type(self.update).begin is not LocalUpdate.begin:
             context = self.context(rounds or [0] * len(stack), model.device)
             rows = self.update.begin(stack, rows, context)
         return LocalState(trained, model[..., split:], rows)
@@ -219,7 +220,9 @@ class LocalTraining:
             rows = None if rows is None else {name: row.clone() for name, row in rows.items()}
         state = self.start(model, rows, rounds=[round])
         del rows
-        steps: _Steps = (_InPlace if self.update.heavy_ball else _Functional)(self, model, state, round)
+        # A subclass with a step of its own is none of those that are done where the model lies.
+        in_place_too = type(self.update).step is Sgd.step
+        steps: _Steps = (_InPlace if in_place_too else _Functional)(self, model, state, round)
         seed_first = (
             seeding.integer_seed(seed, "dropout", peer=peer, round=round) if self.stochastic else None
         )
@@ -329,20 +332,28 @@ class _Batch:
         self._stacked = stacked
         self.rest_after = rest
         self.loss = rest.new_full((), torch.nan)
-        self.applied = torch.ones((), dtype=torch.bool)
+        self.applied = torch.ones((), dtype=torch.bool, device=rest.device)
+        self._asked = False
 
     def __call__(self, models: Tensor) -> Tensor:
-        """Return the gradients (n, T) at trained slots (n, T); notes loss, statistics, and whether all are finite."""
+        """Return the gradients (n, T) at trained slots (n, T); notes whether all that were asked for are finite.
+
+        Loss and statistics are those of the first point that is asked for, at which the step begins.
+        """
         settings = self._training.settings
         point = models if self._stacked else models[0]
         reseed(self._seed, point)
-        g, self.loss, self.rest_after = self._gradient(point, self._rest, self._x, self._y)
+        g, loss, rest_after = self._gradient(point, self._rest, self._x, self._y)
+        if not self._asked:
+            self.loss, self.rest_after = loss, rest_after
         if settings.sam_rho:
             reseed(self._seed, point)  # the same dropout mask as in the first pass
             # The second pass' statistics are dropped: they were measured at perturbed weights.
             g, _, _ = self._gradient(point + perturbation(settings, g, point), self._rest, self._x, self._y)
         norm = norm_of(g)
-        self.applied = norm < torch.inf  # false for NaN, too
+        finite = norm < torch.inf  # false for NaN, too
+        self.applied = self.applied & finite if self._asked else finite
+        self._asked = True
         if settings.clip_norm is not None:
             g = g * torch.clamp(settings.clip_norm / (norm + NORM_FLOOR), max=1.0)
         if settings.weight_decay and not self._training.update.decays_weights:

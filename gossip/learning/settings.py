@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, StrictInt, model_validator
 
@@ -173,15 +174,21 @@ class ModelSettings(Settings):
         return self
 
 
-LATER = frozenset({"sam", "sam_eta", "schedule", "lr_final", "lr_warmup", "optimizer"})
-"""Keys that `[local]` had not from the beginning: without them the agreement is what it was."""
-
 SAM_ETA = 0.01
 """The η of ASAM's paper."""
 
 
 class LocalSettings(Settings):
     """`[local]`: what happens between exchanges."""
+
+    implied: ClassVar[Mapping[str, Any]] = {
+        "sam": "standard",
+        "sam_eta": SAM_ETA,
+        "schedule": "exponential",
+        "lr_final": 0.0,
+        "lr_warmup": 0,
+        "optimizer": SgdSettings(),
+    }
 
     lr: float = Field(0.1, gt=0, description="step size η of round 0")
     lr_decay: float = Field(
@@ -271,9 +278,3 @@ class LocalSettings(Settings):
                 f'sam_eta = {self.sam_eta} belongs to sam = "adaptive"; write that, or take it away'
             )
         return self
-
-    def compared(self) -> dict[str, Any]:
-        """Return what peers must have in common; keys that an earlier version had not are named where they are set."""
-        told: dict[str, Any] = self.model_dump(mode="json", exclude_none=True)
-        usual = LocalSettings().model_dump(mode="json", exclude_none=True)
-        return {key: value for key, value in told.items() if key not in LATER or value != usual[key]}

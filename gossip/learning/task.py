@@ -75,16 +75,25 @@ class Task:
         local: `[local]`.
         seed: the run's seed.
         folder: the folder that relative paths start from: the task file's.
+        rounds: how many the run has, for learning rates that fall until its end.
     """
 
     def __init__(
-        self, *, data: DataSettings, model: ModelSettings, local: LocalSettings, seed: int, folder: Path
+        self,
+        *,
+        data: DataSettings,
+        model: ModelSettings,
+        local: LocalSettings,
+        seed: int,
+        folder: Path,
+        rounds: int | None = None,
     ) -> None:
         self.data_settings = data
         self.model_settings = model
         self.local_settings = local
         self.seed = seed
         self.folder = folder
+        self.rounds = rounds
         self._shards: dict[int, list[partitions.Indices]] = {}
         self._forwards: dict[torch.device, Forward] = {}
         self._forgotten = False
@@ -312,6 +321,7 @@ class Task:
             self.local_settings,
             stochastic=self.stochastic,
             batch_min=self.batch_min,
+            rounds=self.rounds,
         )
 
     def evaluate(self, vector: Tensor, x: Tensor | None = None, y: Tensor | None = None) -> Evaluation:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -18,8 +19,9 @@ from gossip.learning.forward import Forward
 from gossip.learning.local_training import LocalTraining
 from gossip.learning.schedules import learning_rate
 from gossip.learning.settings import LocalSettings, ModelSettings
-from gossip.learning.updates.base import UpdateContext
+from gossip.learning.updates.base import LocalUpdate, UpdateContext
 from gossip.learning.updates.quasi_global import QuasiGlobal
+from gossip.learning.updates.sgd import Sgd
 from gossip.parameters import ParameterSpace
 from gossip.stages import PeerState
 
@@ -281,3 +283,69 @@ def test_rows_go_out_and_come_back_and_foreign_ones_are_refused() -> None:
         table.restore(1, {"update.first": saved["update.velocity"]})
     with pytest.raises(CheckpointError, match="use the settings it was made with"):
         table.restore(1, {"update.velocity": saved["update.velocity"][:-1]})
+
+
+# --- what a user's own update may do ---------------------------------------------------------------
+
+
+class Begins(LocalUpdate):
+    """Remembers nothing, and looks at what it begins with."""
+
+    begun: ClassVar[list[int]] = []
+
+    def begin(self, models, state, context):
+        self.begun.append(len(models))
+        return state
+
+    def step(self, gradient, models, state, lr):
+        return models - lr * gradient(models), state
+
+
+class Backwards(Sgd):
+    """Made of ours, with a step of its own."""
+
+    def step(self, gradient, models, state, lr):
+        return models + lr * gradient(models), state
+
+
+class Twice(LocalUpdate):
+    """Takes the gradient at two points."""
+
+    def step(self, gradient, models, state, lr):
+        return models - lr * (gradient(models) + gradient(models * 0)), state
+
+
+def training_with(update: type[LocalUpdate], **local: object) -> tuple[LocalTraining, torch.Tensor]:
+    training, model = training_of(module_of(), **local)
+    training.update = update(training.settings.optimizer, training.settings)
+    return training, model
+
+
+def test_an_update_that_remembers_nothing_is_told_where_it_begins() -> None:
+    training, model = training_with(Begins, steps=1)
+    Begins.begun.clear()
+    training.start(model)
+    training.start(torch.stack([model, model]))
+    assert Begins.begun == [1, 2]
+
+
+def test_a_step_of_ones_own_is_done_where_one_model_is_trained_and_where_many_are() -> None:
+    training, model = training_with(Backwards, steps=1, batch_size=16)
+    x, y = samples(16)
+    alone = training.run(model, x, y, seed=0, peer="a", round=0).model
+    stack = training.start(model[None])
+    both = training.step_stacked(stack, x[None], y[None], torch.tensor([training.lr(0)]))
+    assert torch.allclose(alone, both.state.trained[0], atol=1e-6)
+    plain, _ = training_of(module_of(), steps=1, batch_size=16)
+    assert not torch.allclose(alone, plain.run(model, x, y, seed=0, peer="a", round=0).model)
+
+
+def test_a_step_counts_only_if_all_its_gradients_are_finite_and_its_loss_is_that_where_it_begins() -> None:
+    training, model = training_with(Twice, batch_size=4)
+    x, y = samples(4)
+    lr = torch.tensor(0.1)
+    done = training.step(training.start(model), x, y, lr)
+    assert float(done.loss) == float(training_of(module_of())[0].step(training.start(model), x, y, lr).loss)
+    broken = model.clone()
+    broken[0] = torch.inf  # the second gradient, at zero, is finite
+    assert not training.step(training.start(broken), x, y, lr).applied

@@ -39,8 +39,6 @@ class LocalUpdate(Stage):
         local: all of `[local]`.
     """
 
-    heavy_ball: ClassVar[bool] = False
-    """A step is v ← momentum·v + g, y ← y − ηv on the row "velocity", so that it may be done where the model lies."""
     decays_weights: ClassVar[bool] = False
     """It applies `weight_decay` itself; else weight_decay · y is part of the gradient that it is given."""
 

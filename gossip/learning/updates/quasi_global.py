@@ -14,7 +14,6 @@ between a tenth of plain SGD's and the same. No bytes are sent for it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -30,8 +29,6 @@ DISPLACEMENT_MAX = 10.0
 
 class QuasiGlobal(Sgd):
     """Heavy-ball steps that begin with the momentum of the network, not of the peer."""
-
-    heavy_ball: ClassVar[bool] = True
 
     def rows(self, space: ParameterSpace) -> Mapping[str, Rows]:
         """Return x⁻, m, and of the last local update: its round + 1, Σ η, and the length of its own mean step."""

@@ -7,7 +7,6 @@ y ← y − η v
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -18,9 +17,7 @@ from gossip.stages import Rows, State
 
 
 class Sgd(LocalUpdate):
-    """Plain steps against the gradient, or against its momentum."""
-
-    heavy_ball: ClassVar[bool] = True
+    """Plain steps against the gradient, or against its momentum; one model's are done where it lies (`in_place`)."""
 
     def rows(self, space: ParameterSpace) -> Mapping[str, Rows]:
         """Return the velocity v, where there is momentum."""
