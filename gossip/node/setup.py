@@ -100,6 +100,7 @@ def load_learning(options: NodeOptions, membership: Membership) -> Setup:
 
     from gossip.learner import Learner, check_parts
     from gossip.learning.task import Task
+    from gossip.probing import probe
     from gossip.storage.checkpoints import Belongs, CheckpointStore
     from gossip.storage.run_record import put_aside
     from gossip.wire.documents import CLASSES_MAX
@@ -113,6 +114,7 @@ def load_learning(options: NodeOptions, membership: Membership) -> Setup:
         local=settings.local,
         seed=settings.seed,
         folder=membership.folder,
+        rounds=settings.stop.rounds,
     )
     task.check()
     check_parts(task, settings.protocol.load().parts(settings.protocol))
@@ -124,6 +126,13 @@ def load_learning(options: NodeOptions, membership: Membership) -> Setup:
         merge=settings.merge.load()(settings.merge),
         sanitise=settings.sanitise,
         outgoing=settings.outgoing.load()(settings.outgoing),
+    )
+    probe(
+        task,
+        merge=settings.merge,
+        outgoing=settings.outgoing,
+        codec=settings.codec,
+        peers=len(membership.peers),
     )
     if learner.declares_classes and task.dataset.classes > CLASSES_MAX:
         raise SettingError(

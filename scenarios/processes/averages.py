@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from gossip.learner import check_parts
 from gossip.learning.task import Task
+from gossip.probing import probe
 from scenarios.attacks.choice import Samples
 from scenarios.records import Average
 from scenarios.scenario import ScenarioSettings
@@ -34,11 +35,23 @@ def load_task(scenario: ScenarioSettings) -> Task:
         SettingError, DataError: one sentence.
     """
     task = Task(
-        data=scenario.data, model=scenario.model, local=scenario.local, seed=scenario.seed, folder=Path.cwd()
+        data=scenario.data,
+        model=scenario.model,
+        local=scenario.local,
+        seed=scenario.seed,
+        folder=Path.cwd(),
+        rounds=scenario.stop.rounds,
     )
     task.check()
     check_parts(task, scenario.protocol.load().parts(scenario.protocol))
     task.partition(scenario.scenario.peers)
+    probe(
+        task,
+        merge=scenario.merge,
+        outgoing=scenario.outgoing,
+        codec=scenario.codec,
+        peers=scenario.scenario.peers,
+    )
     _check_attack(scenario, task)
     return task
 

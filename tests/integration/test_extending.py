@@ -265,3 +265,111 @@ def test_an_attack_of_ones_own_that_sees_all_is_shown_the_honest_models_and_refu
         scenarios.run("quickstart", engine="processes", overrides=values, report=False, out=tmp_path / "run2")
     with pytest.raises(SettingError, match="needs at least 2 honest peers"):
         load("quickstart", values={**values, "attack.count": 4})
+
+
+MISTAKES = {
+    "update-shape": (
+        "local.optimizer.kind",
+        "class Own(gossip.LocalUpdate):\n"
+        "    def step(self, gradient, models, state, lr):\n"
+        "        return gradient(models)[0], state\n",
+        "step returns as models (4810,) torch.float32; it must be float32 of shape (2, 4810)",
+    ),
+    "update-rows": (
+        "local.optimizer.kind",
+        "class Own(gossip.LocalUpdate):\n"
+        "    def rows(self, space):\n"
+        "        return {'v': gossip.Rows(space.trained_size)}\n"
+        "    def step(self, gradient, models, state, lr):\n"
+        "        return models - lr * gradient(models), {}\n",
+        "step returns the rows []; `rows` says ['v']",
+    ),
+    "update-in-place": (
+        "local.optimizer.kind",
+        "class Own(gossip.LocalUpdate):\n"
+        "    def step(self, gradient, models, state, lr):\n"
+        "        return models.sub_(lr * gradient(models)), state\n",
+        "changes what it is given: models; return new tensors",
+    ),
+    "update-fails": (
+        "local.optimizer.kind",
+        "class Own(gossip.LocalUpdate):\n"
+        "    def step(self, gradient, models, state, lr):\n"
+        "        return models - self.local.learning_rate, state\n",
+        "fails when it is tried: AttributeError",
+    ),
+    "outgoing-type": (
+        "outgoing.kind",
+        "class Own(gossip.Outgoing):\n"
+        "    def send(self, models, state, draws):\n"
+        "        return models.double(), state\n",
+        "send returns as models (2, 4810) torch.float64",
+    ),
+    "codec-draws": (
+        "codec.kind",
+        "import os\n"
+        "from gossip.wire.codecs.float32 import Float32\n"
+        "class Own(Float32):\n"
+        "    exact = False\n"
+        "    def encode(self, vector, draws):\n"
+        "        return super().encode(vector + int.from_bytes(os.urandom(2), 'big'), draws)\n",
+        "encode makes other bytes of the same numbers and draws",
+    ),
+    "codec-exact": (
+        "codec.kind",
+        "from gossip.wire.codecs.float32 import Float32\n"
+        "class Own(Float32):\n"
+        "    def decode(self, tensors):\n"
+        "        return super().decode(tensors) * 0\n",
+        "says that it is exact, and decode returns other numbers",
+    ),
+    "codec-specs": (
+        "codec.kind",
+        "from gossip.wire.codecs.halves import BFloat16\n"
+        "class Own(BFloat16):\n"
+        "    def specs(self, elements):\n"
+        "        return ()\n",
+        "encode makes other tensors of",
+    ),
+    "codec-coded": (
+        "codec.kind",
+        "from gossip.wire.codecs.halves import BFloat16\n"
+        "class Own(BFloat16):\n"
+        "    def coded(self, vectors, draws):\n"
+        "        return vectors\n",
+        "coded returns other numbers than decode",
+    ),
+    "merge-shape": (
+        "merge.kind",
+        "class Own(gossip.Merge):\n"
+        "    def __init__(self, settings):\n"
+        "        pass\n"
+        "    def __call__(self, own, own_weight, received, *, context):\n"
+        "        return own[:-1]\n",
+        "returns for a model (4809,) torch.float32",
+    ),
+    "merge-in-place": (
+        "merge.kind",
+        "class Own(gossip.Merge):\n"
+        "    def __init__(self, settings):\n"
+        "        pass\n"
+        "    def __call__(self, own, own_weight, received, *, context):\n"
+        "        return own.mul_(0.5)\n",
+        "changes what it is given: own",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_stage_that_is_none_is_refused_before_anything_starts_in_one_sentence(
+    mistake: str, tmp_path: Path
+) -> None:
+    key, text, sentence = MISTAKES[mistake]
+    (tmp_path / "own.py").write_text(f"import gossip\n{text}")
+    own = {**SMALL, key: f"python:{tmp_path / 'own.py'}:Own"}
+    for engine in ("virtual", "processes") if mistake == "update-shape" else ("virtual",):
+        with pytest.raises(SettingError) as caught:
+            scenarios.run("quickstart", engine=engine, overrides=own, report=False, out=tmp_path / engine)
+        assert sentence in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert str(caught.value).startswith(f"[{key.removesuffix('.kind').partition('.')[0]}]")

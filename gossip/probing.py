@@ -1,0 +1,170 @@
+"""A user's own stages, tried before anything starts: their mistakes are sentences there, and no ends of a run later.
+
+Each is given small made-up stacks of the task's size, and has to return what its base class says, leaving its
+arguments as they were. What is ours is not tried. Nothing here is random, and nothing of it is learnt from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gossip import plugins
+from gossip.draws import Draws
+from gossip.errors import GossipError, SettingError
+from gossip.learner import Learner
+from gossip.learning.task import Task
+from gossip.learning.updates.base import LocalUpdate, UpdateContext
+from gossip.learning.updates.settings import OPTIMIZERS
+from gossip.merging.settings import MERGES
+from gossip.outgoing.base import Outgoing
+from gossip.outgoing.settings import OUTGOINGS
+from gossip.parameters import ParameterSpace
+from gossip.protocols.base import Contribution
+from gossip.settings import Choice, Seam
+from gossip.stages import Stage, State
+from gossip.wire.codecs.base import Codec
+from gossip.wire.codecs.settings import CODECS
+
+PEERS = 2
+DRAWS = (Draws(0, "a", 0), Draws(0, "b", 1))
+
+
+def probe(task: Task, *, merge: Choice, outgoing: Choice, codec: Choice, peers: int) -> None:
+    """Try what is not ours.
+
+    Raises:
+        SettingError: one sentence that names the section, the kind, and what is wrong with it.
+    """
+    space = task.space
+    if _foreign(OPTIMIZERS, task.local_settings.optimizer):
+        with _told("[local] optimizer", task.local_settings.optimizer):
+            _probe_update(task.local_training().update, space)
+    if _foreign(OUTGOINGS, outgoing):
+        with _told("[outgoing]", outgoing):
+            _probe_outgoing(outgoing.load()(outgoing), space)
+    if _foreign(CODECS, codec):
+        with _told("[codec]", codec):
+            _probe_codec(codec.load()(codec), space.learned_size)
+    if _foreign(MERGES, merge):
+        with _told("[merge]", merge):
+            _probe_merge(task, merge, peers)
+
+
+class _Wrong(Exception):
+    """What a stage returns is not what it should be; the text is a clause."""
+
+
+def _foreign(seam: Seam, choice: Choice) -> bool:
+    return type(choice) not in seam.ours()
+
+
+@contextmanager
+def _told(where: str, choice: Choice) -> Iterator[None]:
+    try:
+        yield
+    except GossipError:
+        raise
+    except _Wrong as wrong:
+        raise SettingError(f"{where} kind = '{choice.kind}': {wrong}") from None
+    except Exception as failure:
+        raise SettingError(
+            f"{where} kind = '{choice.kind}' fails when it is tried: {plugins.one_line(failure)}"
+        ) from failure
+
+
+def _probe_update(update: LocalUpdate, space: ParameterSpace) -> None:
+    size = space.trained_size
+    models, state, declared = _stack(size), _rows(update, space), _rows(update, space)
+    context = UpdateContext(torch.zeros(PEERS, 1), torch.full((PEERS, 1), 0.01))
+
+    def gradient(points: Tensor) -> Tensor:
+        _check_tensor(points, (PEERS, size), "asks for the gradient at")
+        return 0.1 * points + 0.01
+
+    with _unchanged(models=models, **state):
+        begun = update.begin(models, state, context)
+    _check_state(begun, declared, "begin")
+    with _unchanged(models=models, **begun):
+        moved, after = update.step(gradient, models, begun, context.lr)
+    _check_tensor(moved, (PEERS, size), "step returns as models")
+    _check_state(after, declared, "step")
+    handed_on, kept = update.end(moved, after, context, torch.ones(PEERS, 1))
+    _check_tensor(handed_on, (PEERS, size), "end returns as models")
+    _check_state(kept, declared, "end")
+
+
+def _probe_outgoing(outgoing: Outgoing, space: ParameterSpace) -> None:
+    models, state = _stack(space.learned_size), _rows(outgoing, space)
+    with _unchanged(models=models, **state):
+        sent, kept = outgoing.send(models, state, DRAWS)
+    _check_tensor(sent, (PEERS, space.learned_size), "send returns as models")
+    _check_state(kept, state, "send")
+
+
+def _probe_codec(codec: Codec, elements: int) -> None:
+    # A part of a model may be one number.
+    for count in {1, elements}:
+        vector = _stack(count)[0]
+        with _unchanged(vector=vector):
+            tensors = codec.encode(vector, DRAWS[0])
+            again = codec.encode(vector, DRAWS[0])
+        specs = codec.specs(count)
+        if tuple(tensor.spec for tensor in tensors) != tuple(specs):
+            raise _Wrong(f"encode makes other tensors of {count} numbers than specs says")
+        if any(bytes(one.data) != bytes(other.data) for one, other in zip(tensors, again, strict=True)):
+            raise _Wrong("encode makes other bytes of the same numbers and draws; draw from `draws` alone")
+        decoded = codec.decode(tensors)
+        _check_tensor(decoded, (count,), f"decode returns for {count} numbers")
+        coded = codec.coded(vector[None], DRAWS[:1])
+        _check_tensor(coded, (1, count), "coded returns")
+        if not torch.equal(coded[0].view(torch.int32), decoded.view(torch.int32)):
+            raise _Wrong("coded returns other numbers than decode makes of what encode made")
+        if codec.exact and not torch.equal(decoded.view(torch.int32), vector.view(torch.int32)):
+            raise _Wrong("says that it is exact, and decode returns other numbers than encode was given")
+
+
+def _probe_merge(task: Task, merge: Choice, peers: int) -> None:
+    learner = Learner(task, peer="a", position=0, peers=peers, merge=merge.load()(merge))
+    own = task.initial()
+    others = [own[: task.space.learned_size] * scale for scale in (0.9, 1.1)]
+    received = [Contribution(name, model, 0.25) for name, model in zip("bc", others, strict=True)]
+    with _unchanged(own=own, received=others[0], **{"the other received": others[1]}):
+        merged = learner.merge(own, 0.5, received, round=0)
+    _check_tensor(merged, (len(own),), "returns for a model")
+    learner.merge(own, 1.0, [], round=1)
+
+
+def _stack(size: int) -> Tensor:
+    return torch.linspace(-1, 1, PEERS * size).reshape(PEERS, size) if size else torch.empty(PEERS, 0)
+
+
+def _rows(stage: Stage, space: ParameterSpace) -> State:
+    return {name: torch.zeros(PEERS, row.length) for name, row in stage.rows(space).items()}
+
+
+def _check_tensor(found: Any, shape: tuple[int, ...], what: str) -> None:
+    if not isinstance(found, Tensor) or found.shape != shape or found.dtype != torch.float32:
+        told = f"{tuple(found.shape)} {found.dtype}" if isinstance(found, Tensor) else type(found).__name__
+        raise _Wrong(f"{what} {told}; it must be float32 of shape {shape}")
+
+
+def _check_state(found: Any, declared: State, what: str) -> None:
+    if not isinstance(found, Mapping) or found.keys() != declared.keys():
+        told = sorted(found) if isinstance(found, Mapping) else type(found).__name__
+        raise _Wrong(f"{what} returns the rows {told}; `rows` says {sorted(declared)}")
+    for name, row in declared.items():
+        _check_tensor(found[name], tuple(row.shape), f"{what} returns as row '{name}'")
+
+
+@contextmanager
+def _unchanged(**given: Tensor) -> Iterator[None]:
+    before = {name: tensor.clone() for name, tensor in given.items()}
+    yield
+    for name, tensor in given.items():
+        if not torch.equal(tensor, before[name]):
+            raise _Wrong(f"changes what it is given: {name}; return new tensors")
