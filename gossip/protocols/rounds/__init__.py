@@ -2,7 +2,36 @@
 
 `protocol` the state machine · `neighbourhood` who is waited for · `sender` what is known of one of them · `inbox`
 which models are kept · `waiting` the wait of a step · `patience` how long it may be, and for whom · `catching_up` who
-may move a peer, and how far.
+may move a peer, and how far · `order` what is sent and mixed.
+
+Where a peer stands is its phase and its tag (t, q): t rounds are done, and q gossip steps of the present one. There are
+T rounds of Q steps each; "far ahead" is `catch_up_rounds` or more.
+
+========== ================================== ================================================== ==================
+phase      upon                               action                                             next
+========== ================================== ================================================== ==================
+ready      start, or a resume after t rounds  train x^t                                          training (t, 0)
+ready      the same, t = T                    tell all contacts "finished"                       finished
+training   trained                            send z^(0) to the neighbours of round t            gossiping (t, 0)
+training   trained, most are far ahead        merge their newest models                          that place, below
+training   a model of (t, 0) or later         keep it                                            training (t, 0)
+gossiping  the last awaited model of (t, q)   merge what came                                    step done
+gossiping  the deadline of the step           the same; who did not answer is a suspect          step done
+gossiping  an awaited neighbour goes          the same, if it was the last one awaited           step done
+gossiping  a model of a later step            keep it; its sender is awaited no more             as it is, or step done
+gossiping  most are far ahead, at (t', q')    merge their newest models                          that place, below
+step done  q + 1 < Q                          send z^(q+1)                                       gossiping (t, q + 1)
+step done  q + 1 = Q, t + 1 < T               complete the round; train x^(t+1)                  training (t + 1, 0)
+step done  q + 1 = Q, t + 1 = T               complete the round; tell all contacts "finished"   finished
+that place t' < T - 1                         send what was merged                               gossiping (t', q')
+that place t' = T - 1, the last round         train: nobody is finished by what others say       training (t', 0)
+finished   a model of an earlier round        answer its sender with the final model             finished
+any        a neighbour comes                  send it the own model of (t, q), or "finished"     as it is
+any        a model of no neighbour, of no     reject it                                          as it is
+           such step, twice, or stale
+========== ================================== ================================================== ==================
+
+With ``order = "combine-then-adapt"`` x^t is sent before it is trained, and what training changed is added to z^(Q).
 """
 
 from gossip.protocols.rounds.protocol import Phase, Rounds
