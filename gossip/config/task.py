@@ -19,6 +19,7 @@ from gossip.net.settings import NetSettings
 from gossip.outgoing.settings import NoOutgoingSettings, Outgoing
 from gossip.protocols.settings import ProtocolChoice, RoundsSettings
 from gossip.settings import Settings
+from gossip.telemetry.loggers.settings import Logger, NoLoggerSettings
 from gossip.wire.codecs.settings import Codec, Float32Settings
 
 
@@ -109,6 +110,7 @@ class TaskSettings(Settings):
     evaluate: EvaluateSettings = EvaluateSettings()
     node: NodeSettings = NodeSettings()
     net: NetSettings = NetSettings()
+    logger: Logger = NoLoggerSettings()
     _origins: Mapping[str, str] = PrivateAttr(default_factory=dict)
     _notes: tuple[str, ...] = PrivateAttr(default=())
 
@@ -149,8 +151,8 @@ class TaskSettings(Settings):
     def agreement(self) -> Mapping[str, str]:
         """Return what all peers of a run must have in common: section -> digest.
 
-        Sections compared one by one, so that a mismatch can be named. Not compared: where the data lies,
-        and how this process behaves (`sanitise`, `evaluate`, `node`, `net`). `stop` is: peers with fewer rounds would
+        Sections compared one by one, so that a mismatch can be named. Not compared: where the data lies, and how this
+        process behaves (`sanitise`, `evaluate`, `node`, `net`, `logger`). `stop` is: peers with fewer rounds would
         leave early.
         """
         tables = self.as_sections()

@@ -69,9 +69,12 @@ class Recorder:
         self._record = RunRecord(self._home, self._name)
         self._checkpoints = CheckpointStore(self._home)
         self._progress = Progress(as_json=setup.options.as_json, rounds=self._settings.stop.rounds)
-        # Two threads: whoever does not read our lines must not keep the records from the disk.
+        # A second thread: whoever does not read our lines must not keep the records from the disk.
         self._disk = Scribe(self._contained)
         self._terminal = Scribe(self._contained)
+        # A third: a logger may speak to a server that does not answer.
+        self._logging = Scribe(self._contained)
+        self._logger = setup.logger
         round = setup.checkpoint.round if setup.checkpoint else 0
         self.alarm = Alarm(setup, self.event, self._contained)
         self.saver = Saver(self._checkpoint, self._checkpoints.save, round=round, on_saved=self._saved)
@@ -94,6 +97,7 @@ class Recorder:
             nursery.start_soon(self.saver.run)
             nursery.start_soon(self._disk.run)
             nursery.start_soon(self._terminal.run)
+            nursery.start_soon(self._logging.run)
 
     def started(self, round: int) -> None:
         """Note the start; on a resume put the records back to the checkpoint's round."""
@@ -101,6 +105,7 @@ class Recorder:
             # Before anything is written: what is being written looks the same.
             clean_home(self._home)
         self._disk.put("records not put back to the checkpoint", partial(self._put_back, round))
+        self._logging.put("measurements not logged", partial(self._logger.begin, round))
         if round:
             logger.info("resuming after round %d", round)
         self.event("started", round=round)
@@ -203,6 +208,7 @@ class Recorder:
         self.last = measured
         self._disk.put("metrics not written", partial(self._record.metrics, measured.entry))
         self._terminal.put("progress not shown", partial(self._progress.round, measured.entry))
+        self._logging.put("measurements not logged", partial(self._logger.log, dict(measured.entry)))
 
     # --- checkpoints ---
 
@@ -255,9 +261,11 @@ class Recorder:
         write_atomically(self._home / "model.safetensors", data)
 
     async def flush(self) -> None:
-        """Wait until all lines are written, and what the user is shown is shown."""
+        """Wait until all lines are written, and what the user is shown is shown; and end the logger."""
+        self._logging.put("the logger not closed", self._logger.end)
         await self._disk.flush()
         await self._terminal.flush()
+        await self._logging.flush()
 
     def summary(self, state: str) -> None:
         """Have summary.json written."""

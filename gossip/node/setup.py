@@ -14,6 +14,7 @@ from gossip.net.identity import IDENTITY_FILE, Identity
 from gossip.net.peers_file import PeerEntry, PeersFile
 from gossip.net.peers_file import load as load_peers
 from gossip.node.options import NodeOptions
+from gossip.telemetry.loggers.base import Logger, open_logger
 from topologies import Topology
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Setup:
     membership: Membership
     task: Task
     learner: Learner
+    logger: Logger
     belongs: Belongs
     checkpoint: Checkpoint | None
 
@@ -98,16 +100,37 @@ def load_learning(options: NodeOptions, membership: Membership) -> Setup:
     """
     import torch
 
-    from gossip.learner import Learner, check_parts
-    from gossip.learning.task import Task
-    from gossip.probing import probe
-    from gossip.storage.checkpoints import Belongs, CheckpointStore
-    from gossip.storage.run_record import put_aside
-    from gossip.wire.documents import CLASSES_MAX
+    from gossip.storage.checkpoints import Belongs
 
     settings = membership.settings
     if settings.node.threads is not None:
         torch.set_num_threads(settings.node.threads)
+    learner = _learner(membership)
+    task = learner.task
+    belongs = Belongs(peer=membership.me.name, space_id=task.space.space_id, seed=settings.seed)
+    checkpoint = _newest_checkpoint(options, membership, belongs)
+    if checkpoint is not None:
+        rows = checkpoint.take_rows()
+        learner.state.restore(0, {name: torch.from_numpy(row) for name, row in rows.items()})
+    return Setup(
+        options=options,
+        membership=membership,
+        task=task,
+        learner=learner,
+        logger=open_logger(settings.logger, options.home),
+        belongs=belongs,
+        checkpoint=checkpoint,
+    )
+
+
+def _learner(membership: Membership) -> Learner:
+    """Return this peer's learning, with everything checked that can be before a neighbour is there."""
+    from gossip.learner import Learner, check_parts
+    from gossip.learning.task import Task
+    from gossip.probing import probe
+    from gossip.wire.documents import CLASSES_MAX
+
+    settings, peers = membership.settings, len(membership.peers)
     task = Task(
         data=settings.data,
         model=settings.model,
@@ -122,24 +145,25 @@ def load_learning(options: NodeOptions, membership: Membership) -> Setup:
         task,
         peer=membership.me.name,
         position=membership.position,
-        peers=len(membership.peers),
+        peers=peers,
         merge=settings.merge.load()(settings.merge),
         sanitise=settings.sanitise,
         outgoing=settings.outgoing.load()(settings.outgoing),
     )
-    probe(
-        task,
-        merge=settings.merge,
-        outgoing=settings.outgoing,
-        codec=settings.codec,
-        peers=len(membership.peers),
-    )
+    probe(task, merge=settings.merge, outgoing=settings.outgoing, codec=settings.codec, peers=peers)
     if learner.declares_classes and task.dataset.classes > CLASSES_MAX:
         raise SettingError(
             f"[merge] kind = '{settings.merge.kind}' has every model say which of the {task.dataset.classes} classes "
             f"its sender knows; at most {CLASSES_MAX} can be said"
         )
-    belongs = Belongs(peer=membership.me.name, space_id=task.space.space_id, seed=settings.seed)
+    return learner
+
+
+def _newest_checkpoint(options: NodeOptions, membership: Membership, belongs: Belongs) -> Checkpoint | None:
+    """Return what the home holds of this run; with `--fresh`, put it aside before."""
+    from gossip.storage.checkpoints import CheckpointStore
+    from gossip.storage.run_record import put_aside
+
     if options.fresh:
         try:
             put_aside(options.home)
@@ -147,20 +171,8 @@ def load_learning(options: NodeOptions, membership: Membership) -> Setup:
             raise SettingError(
                 f"--home {options.home}: --fresh cannot move the earlier run aside: {error.strerror}"
             ) from None
-    checkpoint = CheckpointStore(options.home).load_newest(
-        belongs, protocol=plugins.short_name(settings.protocol.kind)
-    )
-    if checkpoint is not None:
-        rows = checkpoint.take_rows()
-        learner.state.restore(0, {name: torch.from_numpy(row) for name, row in rows.items()})
-    return Setup(
-        options=options,
-        membership=membership,
-        task=task,
-        learner=learner,
-        belongs=belongs,
-        checkpoint=checkpoint,
-    )
+    kind = membership.settings.protocol.kind
+    return CheckpointStore(options.home).load_newest(belongs, protocol=plugins.short_name(kind))
 
 
 def _identity(options: NodeOptions) -> Identity | None:

@@ -20,6 +20,7 @@ OWN_FILES = (
     "checkpoints",
     "snapshots",
     "metrics.jsonl",
+    "metrics.csv",
     "events.jsonl",
     "summary.json",
     "model.safetensors",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from gossip.learner import Judged
+from gossip.learner import RecordedVerdict
 from gossip.learning.divergence import EVENT, Sign, cause_of, told
 from gossip.learning.task import Shard, Task
 from gossip.merging.sanitise import Refusal
 from gossip.protocols.base import Model, Protocol
 from gossip.storage.atomic import write_atomically
 from gossip.storage.models import encode_model
+from gossip.telemetry.containment import Containment
+from gossip.telemetry.loggers.base import open_logger
 from gossip.wire.messages import register_messages
 from scenarios.attacks.base import Attack, poisoned_shard, success_rate
 from scenarios.processes.averages import load_task
@@ -43,6 +45,8 @@ from scenarios.virtual.measures.timed import TimedMeasurements
 
 PROGRESS_S = 0.25
 
+NOT_LOGGED = "measurements not logged"
+
 MODELS_SAVED_MAX = 256
 """Final models are written for so many peers at most."""
 
@@ -61,7 +65,7 @@ def run(scenario: ScenarioSettings, folder: Path, progress: Progress) -> Records
         # An earlier run is a few objects to the collector, in cycles, and gigabytes of models to the machine.
         gc.collect()
         virtual_run = VirtualRun(scenario, load_task(scenario))
-        with quiet_collector():
+        with quiet_collector(), logged(scenario, folder, virtual_run.measurements):
             records = virtual_run.run(progress)
             virtual_run.save_models(folder)
             return records
@@ -84,6 +88,25 @@ def quiet_collector() -> Iterator[None]:
     finally:
         gc.unfreeze()
         gc.set_threshold(*before)
+
+
+@contextmanager
+def logged(scenario: ScenarioSettings, folder: Path, measurements: Measurements) -> Iterator[None]:
+    """Give the run's logger what is measured; what fails there is told, and ends nothing."""
+    logger, contained = open_logger(scenario.logger, folder), Containment()
+
+    def measured(entry: Mapping[str, Any]) -> None:
+        with contained(NOT_LOGGED):
+            logger.log(dict(entry))
+
+    with contained(NOT_LOGGED):
+        logger.begin(0)
+    measurements.on_measured = measured
+    try:
+        yield
+    finally:
+        with contained("the logger not closed"):
+            logger.end()
 
 
 class VirtualRun:
@@ -213,7 +236,7 @@ class VirtualRun:
         progress.update(self._state())
         return self._records()
 
-    def _judged(self, peer: int, judged: Judged) -> None:
+    def _judged(self, peer: int, judged: RecordedVerdict) -> None:
         """Note what became of a received model, when the merge is computed."""
         round, verdict = judged
         if isinstance(verdict, Refusal):

@@ -23,12 +23,13 @@ from gossip.merging.settings import MERGES
 from gossip.outgoing.settings import OUTGOINGS
 from gossip.protocols.settings import PROTOCOLS
 from gossip.settings import Choice, Seam
+from gossip.telemetry.loggers.settings import LOGGERS
 from gossip.wire.codecs.settings import CODECS
 from scenarios.attacks.settings import ATTACKS, AttackSettings
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-SEAMS = (MERGES, OPTIMIZERS, CODECS, OUTGOINGS, PROTOCOLS, PARTITIONS, ATTACKS)
+SEAMS = (MERGES, OPTIMIZERS, CODECS, OUTGOINGS, PROTOCOLS, PARTITIONS, LOGGERS, ATTACKS)
 SCENARIO = """
 [scenario]
 peers = 3
@@ -147,7 +148,12 @@ def test_each_example_acts_as_a_users_own_file(
     file, settings, _ = EXAMPLES[section]
     (tmp_path / file.name).write_text(file.text)
     monkeypatch.chdir(tmp_path)
-    assert run(tmp_path, settings.text, "own")["model_digest"] != plain
+    digest = run(tmp_path, settings.text, "own")["model_digest"]
+    if section == "A logger":
+        assert digest == plain
+        assert len((tmp_path / "own" / "best.txt").read_text().splitlines()) == 3
+    else:
+        assert digest != plain
 
 
 def test_all_together_are_the_same_as_users_own_and_as_ours(

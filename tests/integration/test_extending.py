@@ -49,7 +49,7 @@ def nothing_to_collect(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("own_*.py")), ids=lambda path: path.stem)
 def test_each_is_at_most_forty_lines_and_no_part_of_the_package(path: Path) -> None:
-    assert path.stem.removeprefix("own_") in DOORS
+    assert path.stem.removeprefix("own_") in {*DOORS, "logger"}
     code = [line for line in path.read_text().splitlines() if line.strip()]
     assert len(code) <= 40
 

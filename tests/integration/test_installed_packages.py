@@ -26,6 +26,7 @@ ENTRY_POINTS = {
     "gossip.protocols": "own_protocol:RandomPairs",
     "gossip.topologies": "own_topology:wheel",
     "gossip.partitions": "own_partition:geometric",
+    "gossip.loggers": "own_logger:Best",
     "gossip.attacks": "own_attack:ReversedUpdate",
 }
 KEYS = {
@@ -36,6 +37,7 @@ KEYS = {
     "gossip.protocols": "protocol.kind",
     "gossip.topologies": "topology.kind",
     "gossip.partitions": "data.partition.kind",
+    "gossip.loggers": "logger.kind",
     "gossip.attacks": "attack.kind",
 }
 SMALL = {"scenario.algorithm": "dfedavg", "scenario.peers": 5, "stop.rounds": 1, "topology.kind": "ring"}

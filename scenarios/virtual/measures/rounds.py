@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -107,6 +107,8 @@ class Measurements:
         self.sent_by_all: Callable[[], int] | None = None
         """Set where a round is completed by a few of the peers, for all of them."""
         self.metrics: list[dict[str, Any]] = []
+        self.on_measured: Callable[[Mapping[str, Any]], None] = lambda entry: None
+        """Told each of them as it is made."""
         self.averages: dict[int, Average] = {}
         self.latest: dict[int, dict[str, Any]] = {}
 
@@ -164,6 +166,7 @@ class Measurements:
             if verdicts:
                 each.entry["verdicts"] = verdicts
             self.metrics.append(each.entry)
+            self.on_measured(each.entry)
             self.latest[each.peer] = each.entry
         by_round: dict[int, list[int]] = {}
         for place, each in enumerate(chunk):
