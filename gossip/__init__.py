@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gossip.parameters import ParameterSpace as ParameterSpace
     from gossip.protocols.base import Context as Context
     from gossip.protocols.base import Contribution as Contribution
+    from gossip.protocols.base import GossipStep as GossipStep
     from gossip.protocols.base import Message as Message
     from gossip.protocols.base import Model as Model
     from gossip.protocols.base import Protocol as Protocol
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from gossip.settings import Seam as Seam
     from gossip.settings import Settings as Settings
     from gossip.stages import Rows as Rows
+    from gossip.telemetry.loggers.base import Logger as Logger
     from gossip.wire.codecs.base import Codec as Codec
 
 _HOMES = {
@@ -37,8 +39,10 @@ _HOMES = {
     "Codec": "gossip.wire.codecs.base",
     "Context": "gossip.protocols.base",
     "Contribution": "gossip.protocols.base",
+    "GossipStep": "gossip.protocols.base",
     "Learner": "gossip.learner",
     "LocalUpdate": "gossip.learning.updates.base",
+    "Logger": "gossip.telemetry.loggers.base",
     "Merge": "gossip.merging.base",
     "Message": "gossip.protocols.base",
     "Model": "gossip.protocols.base",
@@ -59,8 +63,10 @@ __all__ = [
     "Codec",
     "Context",
     "Contribution",
+    "GossipStep",
     "Learner",
     "LocalUpdate",
+    "Logger",
     "Merge",
     "Message",
     "Model",

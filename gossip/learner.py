@@ -20,16 +20,16 @@ from gossip.merging.agreement import agreed
 from gossip.merging.base import Merge, MergeContext, Verdict
 from gossip.merging.sanitise import Refusal, Sanitiser, SanitiseSettings
 from gossip.outgoing.base import AsItIs, Outgoing
-from gossip.protocols.base import WHOLE, Contribution, Part, PeerId
+from gossip.protocols.base import Contribution, GossipStep, Part, PeerId
 from gossip.stages import PeerState
 
-__all__ = ["Evaluation", "Judged", "Learner", "Trained"]
+__all__ = ["Evaluation", "Learner", "RecordedVerdict", "Trained"]
 
 JUDGED_MAX = 100_000
 """Judgements that wait to be fetched; nobody may want them."""
 
 
-class Judged(NamedTuple):
+class RecordedVerdict(NamedTuple):
     """What became of one received model: refused before the rule, or what the rule made of it."""
 
     round: int
@@ -76,7 +76,7 @@ class Learner:
         self._training = task.local_training(self.device)
         self._merge = merge
         self.sanitiser = Sanitiser(sanitise or SanitiseSettings(), task.space.learned_size)
-        self._judged: list[Judged] = []
+        self._judged: list[RecordedVerdict] = []
         check_merge(task, merge)
         judging = task.validation(position, peers)
         self._x_validation = None if judging is None else judging.x.to(self.device)
@@ -139,10 +139,7 @@ class Learner:
         own_weight: float,
         received: Sequence[Contribution],
         *,
-        round: int,
-        step: int = 0,
-        last: bool = True,
-        part: Part = WHOLE,
+        at: GossipStep,
         declared: Mapping[PeerId, frozenset[int]] | None = None,
         spent: frozenset[PeerId] = frozenset(),
     ) -> Tensor:
@@ -152,17 +149,14 @@ class Learner:
             own: own model [P].
             own_weight: W_ii.
             received: contributions whose `model` holds learned slots [L], with weights W_ij.
-            round: the round.
-            step: the gossip step within the round.
-            last: whether training follows, not another gossip step.
-            part: what the contributions do not have of `own`, and what is kept of the merged model.
+            at: the gossip step. Outside its part, the contributions have what `own` has.
             declared: the classes of which senders say that they have samples, where the rule wants to know.
             spent: senders whose models nobody needs any more: the merged one may lie in the memory of one.
         """
         self._check(own)
         learned_size = self.task.space.learned_size
         on_device = own.to(self.device)
-        refusals = self._refusals(on_device[:learned_size], received, round=round)
+        refusals = self._refusals(on_device[:learned_size], received, round=at.round)
         own_weight, accepted = sanitise.without(own_weight, received, refusals)
         merged = self._merge(
             on_device[:learned_size],
@@ -170,10 +164,7 @@ class Learner:
             [Contribution(each.sender, each.model.to(self.device), each.weight) for each in accepted],
             context=self._context(
                 on_device,
-                round=round,
-                step=step,
-                last=last,
-                part=part,
+                at=at,
                 rejected=len(received) - len(accepted),
                 declared=declared or {},
                 spent=spent,
@@ -223,7 +214,7 @@ class Learner:
         moved[:learned_size].sub_(before[:learned_size]).add_(base[:learned_size])
         return moved
 
-    def take_judged(self) -> list[Judged]:
+    def take_judged(self) -> list[RecordedVerdict]:
         """Return what has become of received models since the last call, in the order in which it did."""
         judged, self._judged = self._judged, []
         return judged
@@ -247,7 +238,7 @@ class Learner:
 
     def _note(self, round: int, verdict: Refusal | Verdict) -> None:
         if len(self._judged) < JUDGED_MAX:
-            self._judged.append(Judged(round, verdict))
+            self._judged.append(RecordedVerdict(round, verdict))
 
     def evaluate(self, model: Tensor) -> Evaluation:
         """Return loss and accuracy of `model` [P] on the common test set.
@@ -277,10 +268,7 @@ class Learner:
         self,
         own: Tensor,
         *,
-        round: int,
-        step: int,
-        last: bool,
-        part: Part,
+        at: GossipStep,
         rejected: int,
         declared: Mapping[PeerId, frozenset[int]],
         spent: frozenset[PeerId],
@@ -297,16 +285,13 @@ class Learner:
         return MergeContext(
             peer=self.peer,
             seed=self.task.seed,
-            round=round,
-            step=step,
-            last=last,
-            part=part,
+            at=at,
             space=space,
             x=self._x,
             y=self._y,
             predict=predict,
             rejected=rejected,
-            judge=lambda verdict: self._note(round, verdict),
+            judge=lambda verdict: self._note(at.round, verdict),
             x_validation=self._x_validation,
             y_validation=self._y_validation,
             declared=declared,

@@ -24,7 +24,7 @@ from gossip.merging.settings import MERGES
 from gossip.outgoing.base import Outgoing
 from gossip.outgoing.settings import OUTGOINGS
 from gossip.parameters import ParameterSpace
-from gossip.protocols.base import Contribution
+from gossip.protocols.base import Contribution, GossipStep
 from gossip.settings import Choice, Seam
 from gossip.stages import Stage, State
 from gossip.wire.codecs.base import Codec
@@ -134,9 +134,9 @@ def _probe_merge(task: Task, merge: Choice, peers: int) -> None:
     others = [own[: task.space.learned_size] * scale for scale in (0.9, 1.1)]
     received = [Contribution(name, model, 0.25) for name, model in zip("bc", others, strict=True)]
     with _unchanged(own=own, received=others[0], **{"the other received": others[1]}):
-        merged = learner.merge(own, 0.5, received, round=0)
+        merged = learner.merge(own, 0.5, received, at=GossipStep(0))
     _check_tensor(merged, (len(own),), "returns for a model")
-    learner.merge(own, 1.0, [], round=1)
+    learner.merge(own, 1.0, [], at=GossipStep(1))
 
 
 def _stack(size: int) -> Tensor:

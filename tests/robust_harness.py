@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gossip.merging.base import Verdict
 from gossip.merging.robust.settings import PRE_AGGREGATION_NAMES, RobustSettings
 from gossip.merging.settings import MERGES
-from gossip.protocols.base import Contribution
+from gossip.protocols.base import Contribution, GossipStep
 
 OWN = "p00"
 
@@ -59,6 +59,10 @@ class PlainContext:
     x: torch.Tensor = field(default_factory=lambda: torch.eye(2, dtype=torch.float64))
     y: torch.Tensor = field(default_factory=lambda: torch.tensor([0, 1]))
     verdicts: list[Verdict] = field(default_factory=list)
+
+    @property
+    def at(self):
+        return GossipStep(self.round, step=self.step)
 
     def judge(self, verdict):
         self.verdicts.append(verdict)

@@ -38,7 +38,7 @@ class RandomPairs(gossip.Protocol):
             ctx.send(other, PairMessage(round=self.round, reply=False, model=model))
         share = 1 / (len(self.inbox) + 1)
         received = [gossip.Contribution(sender, each, share) for sender, each in self.inbox.items()]
-        self.model, self.inbox = ctx.merge(model, share, received, round=self.round), {}
+        self.model, self.inbox = ctx.merge(model, share, received, at=gossip.GossipStep(self.round)), {}
         self.round += 1
         ctx.emit(gossip.RoundCompleted(round=self.round, model=self.model, heard=len(received), expected=1))
         self.on_start(ctx)

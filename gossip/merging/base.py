@@ -19,7 +19,7 @@ from torch import Tensor
 from gossip import seeding
 from gossip.errors import ProtocolMisuse
 from gossip.parameters import ParameterSpace
-from gossip.protocols.base import WHOLE, Contribution, Part, PeerId
+from gossip.protocols.base import Contribution, GossipStep, Part, PeerId
 
 WEIGHT_TOLERANCE = 1e-6
 """How far from one the weights may sum: rounding of a row of the mixing matrix, not a missing neighbour."""
@@ -46,15 +46,8 @@ class MergeContext:
     peer: PeerId
     seed: int
     """The run's seed; draw from `rng`."""
-    round: int
-    step: int = 0
-    """Gossip step within the round, from 0."""
-    last: bool = True
-    """No further gossip step follows before the model is trained: where a correction belongs that is due once
-    per round."""
-    part: Part = WHOLE
-    """What was received of the others' models, and what is kept of the merged one. All models are whole, and elsewhere
-    they are the own one: for rules that measure them."""
+    at: GossipStep
+    """All models are whole; outside its part they are the own one, for rules that measure them."""
     space: ParameterSpace
     """Names, shapes and offsets of the slots in [L], for rules per tensor or per class."""
     x: Tensor  # (n, *input_shape) own training samples
@@ -79,29 +72,21 @@ class MergeContext:
 
         What is to be drawn anew in each of them says so in its purpose.
         """
-        return seeding.generator(self.seed, f"merge {purpose}", peer=self.peer, round=self.round)
+        return seeding.generator(self.seed, f"merge {purpose}", peer=self.peer, round=self.at.round)
 
 
-class Occasion(NamedTuple):
-    """When, and whose, a merge is."""
+class Correction(abc.ABC):
+    """What a rule makes of the average of models that it has measured, for many merges at once.
 
-    peer: int
-    """The peer's number."""
-    round: int
-    step: int
-    last: bool
-    part: Part = WHOLE
-    """What was received, and what is kept of the merged model; elsewhere all models are the own one."""
-
-
-class AfterAverage(abc.ABC):
-    """A rule that measures the models and changes their average accordingly, for many peers at once.
-
-    One instance holds what all the peers' own instances would remember; a peer's merges come in their order.
+    It holds nothing of any peer: whoever calls has a `memory()` for each, and shows it a peer's merges in their order.
     """
 
     @abc.abstractmethod
-    def needs(self, occasion: Occasion) -> bool:
+    def memory(self) -> Any:
+        """Return what a peer remembers before its first merge; the calls below change it."""
+
+    @abc.abstractmethod
+    def needs(self, memory: Any, at: GossipStep) -> bool:
         """Return whether this merge will want its inputs measured."""
 
     @abc.abstractmethod
@@ -110,7 +95,12 @@ class AfterAverage(abc.ABC):
 
     @abc.abstractmethod
     def change(
-        self, averages: Tensor, measured: Tensor, weights: Tensor, occasions: Sequence[Occasion]
+        self,
+        averages: Tensor,
+        measured: Tensor,
+        weights: Tensor,
+        memories: Sequence[Any],
+        steps: Sequence[GossipStep],
     ) -> None:
         """Turn averages into merged models, in place.
 
@@ -118,12 +108,9 @@ class AfterAverage(abc.ABC):
             averages: Σ_j W_ij x_j of each merge (n, L).
             measured: of own and received models (n, k, m_part), own first; anything where not needed or not there.
             weights: W_ii and W_ij (n, k) float64; 0 where there is no model.
-            occasions: one for each merge, all of the same part; no peer twice.
+            memories: of the n peers, no peer twice.
+            steps: of the n merges, all of the same part.
         """
-
-    @abc.abstractmethod
-    def begin_anew(self, peer: int) -> None:
-        """Forget what is remembered for a peer: its process has ended."""
 
 
 class Merge(abc.ABC):
@@ -143,10 +130,10 @@ class Merge(abc.ABC):
         """Raise `SettingError` where the rule cannot merge such models; asked before anything is learned."""
 
     @classmethod
-    def after_average(cls, settings: Any, space: ParameterSpace, peers: int) -> AfterAverage | None:
-        """Return the rule for `peers` peers at once where it only changes the average, or `None`.
+    def correction(cls, settings: Any, space: ParameterSpace) -> Correction | None:
+        """Return what the rule does to an average where it does nothing else, or `None`.
 
-        It does to each what the peer's own instance would, so that an engine may average all peers by one product.
+        An engine may then average all peers by one product. Each gets what the peer's own instance would make of it.
         """
         return None
 

@@ -25,18 +25,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gossip.merging.average import Average, begin_mean, running_shares
-from gossip.merging.base import AfterAverage, Merge, MergeContext, Occasion, check_sizes, check_weights
+from gossip.merging.base import Correction, Merge, MergeContext, check_sizes, check_weights
 from gossip.merging.blocks import fresh_like, slices
 from gossip.merging.moments import BLOCK_ELEMENTS, STACK_ELEMENTS, BlockSums, Moments, Scratch, moments
 from gossip.merging.settings import VarianceCorrectedSettings
 from gossip.parameters import ParameterSpace, Role, Slot
-from gossip.protocols.base import WHOLE, Contribution, Part
+from gossip.protocols.base import WHOLE, Contribution, GossipStep, Part
 
 NO_VARIANCE_RELATIVE = 1e-12
 NO_VARIANCE = 1e-20
@@ -51,26 +52,24 @@ class VarianceCorrected(Merge):
     def __init__(self, settings: VarianceCorrectedSettings | None = None) -> None:
         self.settings = settings or VarianceCorrectedSettings()
         self._average = Average()
-        self._correction: Correction | None = None
+        self._correction: VarianceCorrection | None = None
+        self._memory: Memory = {}
 
     @classmethod
-    def after_average(
-        cls, settings: VarianceCorrectedSettings, space: ParameterSpace, peers: int
-    ) -> Correction:
-        """Return the correction for many peers."""
-        return Correction(settings, space, peers)
+    def correction(cls, settings: VarianceCorrectedSettings, space: ParameterSpace) -> VarianceCorrection:
+        """Return the correction of averages."""
+        return VarianceCorrection(settings, space)
 
     def __call__(
         self, own: Tensor, own_weight: float, received: Sequence[Contribution], *, context: MergeContext
     ) -> Tensor:
         """Return the corrected average [L] as a fresh vector; see `Merge`."""
         if self._correction is None:
-            self._correction = Correction(self.settings, context.space, 1)
-        correction = self._correction
-        occasion = Occasion(0, context.round, context.step, context.last, context.part)
-        measures_inputs, measures_average = correction.needs(occasion), correction.corrects(occasion)
+            self._correction = self.correction(self.settings, context.space)
+        correction, memory, at = self._correction, self._memory, context.at
+        measures_inputs, measures_average = correction.needs(memory, at), correction.corrects(memory, at)
         if not measures_inputs and not measures_average:
-            correction.pass_over(occasion)
+            correction.pass_over(memory, at)
             return self._average(own, own_weight, received)
         check_weights(own_weight, received)
         check_sizes(own, received)
@@ -78,7 +77,7 @@ class VarianceCorrected(Merge):
             own,
             own_weight,
             received,
-            correction.slots_in(context.part),
+            correction.slots_in(at.part),
             correction.scratch,
             inputs=measures_inputs,
             average=measures_average,
@@ -88,24 +87,30 @@ class VarianceCorrected(Merge):
             merged[None],
             variances[None],
             torch.tensor([weights], dtype=torch.float64, device=own.device),
-            [occasion],
+            [memory],
+            [at],
             found=found,
         )
         return merged
 
 
-class Correction(AfterAverage):
-    """The correction for any number of peers, with what each of them remembers.
+Memory: TypeAlias = "dict[Part, _Memory]"
+"""What one peer keeps of each part from merge to merge."""
 
-    What is measured of a part of a model are the variances of the tensors that are corrected there (m,).
-    """
 
-    def __init__(self, settings: VarianceCorrectedSettings, space: ParameterSpace, peers: int) -> None:
+class VarianceCorrection(Correction):
+    """The correction of averages. What is measured of a part of a model are the variances of the tensors that are
+    corrected there (m,)."""
+
+    def __init__(self, settings: VarianceCorrectedSettings, space: ParameterSpace) -> None:
         self.settings = settings
         self.scratch = Scratch()
         self._space = space
         self._slots: dict[Part, tuple[Slot, ...]] = {}
-        self._memories: list[dict[Part, _Memory]] = [{} for _ in range(peers)]
+
+    def memory(self) -> Memory:
+        """Return no targets, and no quiet merges."""
+        return {}
 
     def slots_in(self, part: Part) -> tuple[Slot, ...]:
         """Return the tensors, or what the part has of them, that are corrected; others are only averaged."""
@@ -114,28 +119,19 @@ class Correction(AfterAverage):
             slots = self._slots[part] = corrected_slots(self.settings, self._space, part)
         return slots
 
-    def begin_anew(self, peer: int) -> None:
-        """Forget targets and quiet merges of a peer."""
-        self._memories[peer] = {}
-
-    def needs(self, occasion: Occasion) -> bool:
+    def needs(self, memory: Memory, at: GossipStep) -> bool:
         """Return whether the targets come from this merge's models: the first of its round that is not passed over."""
-        memory = self._memory(occasion)
-        return (
-            bool(self.slots_in(occasion.part))
-            and memory.round != occasion.round
-            and not self._passes_over(memory)
-        )
+        of_part = _of_part(memory, at)
+        return bool(self.slots_in(at.part)) and of_part.round != at.round and not self._passes_over(of_part)
 
-    def corrects(self, occasion: Occasion) -> bool:
+    def corrects(self, memory: Memory, at: GossipStep) -> bool:
         """Return whether the average is to be scaled: after the last gossip step, unless models agree."""
-        slots = self.slots_in(occasion.part)
-        return bool(slots) and occasion.last and not self._passes_over(self._memory(occasion))
+        return bool(self.slots_in(at.part)) and at.last and not self._passes_over(_of_part(memory, at))
 
-    def pass_over(self, occasion: Occasion) -> None:
+    def pass_over(self, memory: Memory, at: GossipStep) -> None:
         """Note a merge for which nothing was to be measured."""
-        if occasion.last:
-            self._memory(occasion).quiet += 1
+        if at.last:
+            _of_part(memory, at).quiet += 1
 
     def measure(self, models: Tensor, part: Part) -> Tensor:
         """Return the variances (n, m) float64 of what is corrected in a part of `models` (n, L)."""
@@ -147,37 +143,32 @@ class Correction(AfterAverage):
         averages: Tensor,
         measured: Tensor,
         weights: Tensor,
-        occasions: Sequence[Occasion],
+        memories: Sequence[Memory],
+        steps: Sequence[GossipStep],
         *,
         found: Moments | None = None,
     ) -> None:
-        """Scale the averages (n, L) in place; see `AfterAverage`. `found` holds their moments if they are known."""
-        first = [place for place, occasion in enumerate(occasions) if self.needs(occasion)]
-        last = [place for place, occasion in enumerate(occasions) if self.corrects(occasion)]
-        for occasion in occasions:
-            if not self.needs(occasion) and not self.corrects(occasion):
-                self.pass_over(occasion)
+        """Scale the averages (n, L) in place; see `Correction`. `found` holds their moments if they are known."""
+        merges = list(zip(memories, steps, strict=True))
+        first = [place for place, merge in enumerate(merges) if self.needs(*merge)]
+        last = [place for place, merge in enumerate(merges) if self.corrects(*merge)]
+        for merge in merges:
+            if not self.needs(*merge) and not self.corrects(*merge):
+                self.pass_over(*merge)
         if first:
             fresh = target_variances(measured[first], weights[first], self.settings)  # (first, m)
             for place, target in zip(first, fresh, strict=True):
-                self._memory(occasions[place]).remember(occasions[place].round, target)
+                _of_part(*merges[place]).remember(steps[place].round, target)
         if not last:
             return
-        slots = self.slots_in(occasions[0].part)
-        memories = [self._memory(occasions[place]) for place in last]
-        targets = torch.stack([memory.take() for memory in memories])
+        slots = self.slots_in(steps[0].part)
+        of_parts = [_of_part(*merges[place]) for place in last]
+        targets = torch.stack([of_part.take() for of_part in of_parts])
         if found is None:
             found = self._moments(averages if len(last) == len(averages) else averages[last], slots)
         scales = variance_scales(targets, found, scale_max=self.settings.scale_max)  # (last, m)
-        strengths = self._strengths(memories, scales)
+        strengths = self._strengths(of_parts, scales)
         _rescale(averages, last, slots, found.mean, 1 + strengths[:, None] * (scales - 1), self.scratch)
-
-    def _memory(self, occasion: Occasion) -> _Memory:
-        memories = self._memories[occasion.peer]
-        memory = memories.get(occasion.part)
-        if memory is None:
-            memory = memories[occasion.part] = _Memory()
-        return memory
 
     def _moments(self, models: Tensor, slots: Sequence[Slot]) -> Moments:
         found = [moments(models[:, slot.offset : slot.end], self.scratch) for slot in slots]
@@ -219,6 +210,13 @@ class _Memory:
         assert self.target is not None, "a correction without a target"
         target, self.round, self.target = self.target, -1, None
         return target
+
+
+def _of_part(memory: Memory, at: GossipStep) -> _Memory:
+    found = memory.get(at.part)
+    if found is None:
+        found = memory[at.part] = _Memory()
+    return found
 
 
 def corrected_slots(

@@ -13,10 +13,10 @@ from gossip.merging.blocks import fresh_like
 from gossip.merging.sanitise import MUTED
 from gossip.node.handles import Deferred, is_only_held_by_a_job, travelled
 from gossip.protocols.base import (
-    WHOLE,
     Contribution,
     Event,
     FinishedMessage,
+    GossipStep,
     Message,
     Part,
     PeerId,
@@ -27,7 +27,7 @@ from gossip.protocols.base import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gossip.learner import Judged, Learner, Trained
+    from gossip.learner import Learner, RecordedVerdict, Trained
     from gossip.net.neighbours import NeighbourTable
     from gossip.node.learning_thread import LearningThread
     from gossip.node.outgoing_models import OutgoingModels
@@ -75,7 +75,7 @@ class NodeContext:
         on_trained: Callable[[Ticket, Deferred, Trained], None],
         on_event: Callable[[Event], None],
         on_finish: Callable[[Deferred], None],
-        on_judged: Callable[[list[Judged]], None],
+        on_judged: Callable[[list[RecordedVerdict]], None],
     ) -> None:
         self.peer = peer
         self._everybody = everybody
@@ -186,10 +186,7 @@ class NodeContext:
         own_weight: float,
         received: Sequence[Contribution],
         *,
-        round: int,
-        step: int = 0,
-        last: bool = True,
-        part: Part = WHOLE,
+        at: GossipStep,
     ) -> Deferred:
         """Queue a merge."""
         merged = Deferred(self._learned_size)
@@ -211,10 +208,7 @@ class NodeContext:
                 own.vector,
                 own_weight,
                 contributions,
-                round=round,
-                step=step,
-                last=last,
-                part=part,
+                at=at,
                 declared=declared,
                 spent=spent,
             )

@@ -15,7 +15,7 @@ import trio
 
 from gossip import __version__, seeding
 from gossip.errors import ExitCode, SettingError
-from gossip.learner import Judged, Trained
+from gossip.learner import RecordedVerdict, Trained
 from gossip.merging.sanitise import MUTED, Refusal
 from gossip.net.neighbours import Agreement, NeighbourTable
 from gossip.node.context import NodeContext
@@ -319,7 +319,7 @@ class Node:
     def _unseen(self, peer: PeerId) -> object | None:
         return MUTED if self.setup.learner.sanitiser.is_muted(peer) else None
 
-    def _on_judged(self, judged: Sequence[Judged]) -> None:
+    def _on_judged(self, judged: Sequence[RecordedVerdict]) -> None:
         for round, verdict in judged:
             if isinstance(verdict, Refusal):
                 self.accounting.reject(verdict.reason)

@@ -49,6 +49,18 @@ WHOLE = Part(0, 1)
 """All of a model."""
 
 
+class GossipStep(NamedTuple):
+    """Which multiplication by the mixing matrix a merge belongs to, and how much of a model takes part in it."""
+
+    round: int
+    step: int = 0
+    """Among the gossip steps of its round, from 0."""
+    last: bool = True
+    """No gossip step of this round follows: where a rule belongs that is due once a round."""
+    part: Part = WHOLE
+    """What was received of the others' models, and what is kept of the merged one; elsewhere, all are own."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
     """What peers say to each other. Subclasses add plain fields: int, float, str, bytes, bool, or tuples of them.
@@ -200,16 +212,9 @@ class Context(StructuralType):
         own_weight: float,
         received: Sequence[Contribution],
         *,
-        round: int,
-        step: int = 0,
-        last: bool = True,
-        part: Part = WHOLE,
+        at: GossipStep,
     ) -> Model:
-        """Return the handle of the merged model at once. Weights sum to one.
-
-        `last` says that no gossip step of this round follows: where a rule belongs that is due once a round.
-        `part` is what was received of the others' models, and what is kept of the merged one; elsewhere, all are own.
-        """
+        """Return the handle of the merged model at once. Weights sum to one."""
 
     def adopt(self, own: Model, received: Sequence[Contribution]) -> Model:
         """Return the handle of a received model with the slots that never travel taken from `own`.

@@ -12,9 +12,6 @@ from gossip.learning.task import Task
 
 logger = logging.getLogger("scenarios")
 
-Told = Mapping[str, Any]
-"""A line of events.jsonl that tells of a divergence."""
-
 
 class Divergences:
     """The honest peers whose models have diverged; the first of them is told of at once.
@@ -29,8 +26,8 @@ class Divergences:
         self._honest = frozenset(honest)
         self._attackers = attackers
         self._lr = lr
-        self.of: dict[str, Told] = {}
-        """Peer -> what was said of it first."""
+        self.of: dict[str, Mapping[str, Any]] = {}
+        """Peer -> the line of events.jsonl that told of it first."""
 
     def note(self, event: Mapping[str, Any]) -> None:
         """Take a line of events.jsonl, if it tells of the first divergence of an honest peer."""

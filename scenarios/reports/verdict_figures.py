@@ -24,11 +24,11 @@ CELLS_NAMED_MAX = 200
 LETTER_INCHES = 0.085
 """Width of a letter of the names, on average."""
 
-Told = Mapping[tuple[str, int], Sequence[tuple[float, str]]]
+VerdictsByPeer = Mapping[tuple[str, int], Sequence[tuple[float, str]]]
 """(sender, round) -> weight and reason at each honest peer that judged it."""
 
 
-def told_by(metrics: Sequence[Mapping[str, Any]]) -> Told:
+def told_by(metrics: Sequence[Mapping[str, Any]]) -> VerdictsByPeer:
     """Gather the verdicts of all honest peers."""
     told: dict[tuple[str, int], list[tuple[float, str]]] = defaultdict(list)
     for entry in metrics:
@@ -37,7 +37,7 @@ def told_by(metrics: Sequence[Mapping[str, Any]]) -> Told:
     return told
 
 
-def weights(told: Told, attackers: Sequence[str]) -> str | None:
+def weights(told: VerdictsByPeer, attackers: Sequence[str]) -> str | None:
     """Mean weight that honest peers gave each sender's models, by round; None where nobody told."""
     senders, rounds = _axes(told)
     if not senders:
@@ -66,7 +66,7 @@ def weights(told: Told, attackers: Sequence[str]) -> str | None:
         return address(figure)
 
 
-def verdicts(told: Told, attackers: Sequence[str]) -> str | None:
+def verdicts(told: VerdictsByPeer, attackers: Sequence[str]) -> str | None:
     """Sender by round: the share of the honest peers that left its model out; None where nobody told."""
     senders, rounds = _axes(told)
     if not senders or len(senders) > SENDERS_DRAWN_MAX:
@@ -139,5 +139,5 @@ def matrix(values: NDArray[np.float64], rules: Sequence[str], attacks: Sequence[
         return address(figure)
 
 
-def _axes(told: Told) -> tuple[list[str], list[int]]:
+def _axes(told: VerdictsByPeer) -> tuple[list[str], list[int]]:
     return sorted({sender for sender, _ in told}), sorted({number for _, number in told})

@@ -18,7 +18,7 @@ from torch import Tensor
 from gossip import seeding
 from gossip.learner import Learner
 from gossip.learning.task import Task
-from gossip.protocols.base import Contribution, Message, Model, ModelMessage, PeerId, Ticket
+from gossip.protocols.base import Contribution, GossipStep, Message, Model, ModelMessage, PeerId, Ticket
 from scenarios.attacks.base import Attack, Knowledge, Scene
 from scenarios.attacks.old_messages import OldMessages
 from scenarios.scenario import ScenarioSettings
@@ -247,7 +247,7 @@ def scene_of(scenario: ScenarioSettings, task: Task, topology: Topology) -> Scen
         )
         whole = torch.cat([own, task.initial().to(own.device)[len(own) :]])
         contributions = [Contribution(names[peer], model, weight) for peer, model, weight in received]
-        merged = learner.merge(whole, own_weight, contributions, round=round, declared=declared())
+        merged = learner.merge(whole, own_weight, contributions, at=GossipStep(round), declared=declared())
         return merged[: len(own)]
 
     return Scene(

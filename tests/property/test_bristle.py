@@ -21,7 +21,7 @@ from gossip.merging.bristle import integrator, prioritiser
 from gossip.merging.bristle.rule import Bristle
 from gossip.merging.settings import BristleSettings
 from gossip.parameters import ParameterSpace
-from gossip.protocols.base import Contribution
+from gossip.protocols.base import Contribution, GossipStep
 
 CLASSES, FEATURES, KAPPA = 6, 8, 4
 
@@ -52,7 +52,7 @@ def context(
     return MergeContext(
         peer="me",
         seed=seed,
-        round=3,
+        at=GossipStep(3),
         space=space_of(),
         x=x,
         y=y,

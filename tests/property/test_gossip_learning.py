@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from gossip.protocols.push.ages import believed, merge_weights
 from gossip.protocols.push.arrivals import SAVED_MAX, Arrivals
 from gossip.protocols.push.catching_up import find_beginning
-from gossip.protocols.push.inbox import Kept
+from gossip.protocols.push.inbox import ReceivedModel
 from gossip.protocols.push.memory import Memory
 from gossip.protocols.push.settings import PushSettings
 from gossip.protocols.push.tokens import TokenAccount
@@ -113,7 +113,7 @@ def test_fewer_liars_than_witnesses_never_have_the_most_of_what_a_peer_begins_fr
     honest = data.draw(st.lists(st.integers(100, 10_000), min_size=more, max_size=more))
     lies = data.draw(st.lists(st.integers(100, 2**53), max_size=witnesses - 1))
     names = data.draw(st.permutations([f"p{place}" for place in range(len(honest) + len(lies))]))
-    kept = [Kept(age, name, 1, None) for age, name in zip([*honest, *lies], names, strict=True)]
+    kept = [ReceivedModel(age, name, 1, None) for age, name in zip([*honest, *lies], names, strict=True)]
     ahead, contacts = sorted(kept, key=lambda each: each.age), len(names) + others
     beginning = find_beginning(ahead, settings, own_age=own_age, contacts=contacts)
     if beginning is None:
@@ -135,7 +135,9 @@ def test_with_two_contacts_the_larger_claim_weighs_no_more_and_the_own_model_cou
     age, lie, own_age, by_age
 ):
     settings = PushSettings(weighting="age" if by_age else "uniform")
-    ahead = sorted([Kept(age, "p1", 1, None), Kept(lie, "p2", 1, None)], key=lambda each: each.age)
+    ahead = sorted(
+        [ReceivedModel(age, "p1", 1, None), ReceivedModel(lie, "p2", 1, None)], key=lambda each: each.age
+    )
     beginning = find_beginning(ahead, settings, own_age=own_age, contacts=2)
     assert beginning is not None
     first, second = beginning.weights
@@ -251,7 +253,7 @@ def test_a_merge_sees_the_last_model_of_each_contact_that_is_not_too_old_and_no_
     for number, (slept, trained, names) in enumerate(merges):
         wake_ups += slept
         age += trained
-        fresh = [Kept(age, name, number, f"{name} {number}") for name in names]
+        fresh = [ReceivedModel(age, name, number, f"{name} {number}") for name in names]
         recalled = memory.recall(fresh, wake_ups=wake_ups, age_min=age - limit, contacts=contacts)
         assert (
             recalled

@@ -18,7 +18,7 @@ from gossip.merging.base import MergeContext
 from gossip.merging.robust.settings import PRE_AGGREGATION_NAMES, RobustSettings
 from gossip.merging.settings import MERGES
 from gossip.parameters import ParameterSpace
-from gossip.protocols.base import Contribution
+from gossip.protocols.base import Contribution, GossipStep
 from tests.robust_harness import build
 
 CLASSES, FEATURES = 3, 4
@@ -60,8 +60,7 @@ class Case:
         context = MergeContext(
             peer=OWN,
             seed=3,
-            round=2,
-            step=self.step,
+            at=GossipStep(2, step=self.step),
             space=SPACE,
             x=x,
             y=y,

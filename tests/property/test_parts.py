@@ -17,7 +17,7 @@ from gossip.learning.task import Task
 from gossip.merging.settings import AverageSettings, VarianceCorrectedSettings
 from gossip.node.context import NodeContext
 from gossip.node.handles import Deferred
-from gossip.protocols.base import Contribution, Part
+from gossip.protocols.base import Contribution, GossipStep, Part
 from gossip.protocols.push.messages import PushMessage
 from gossip.settings import Choice
 from gossip.wire import frames
@@ -80,7 +80,9 @@ def merged_part(learner: Learner, own: torch.Tensor, others: list[torch.Tensor],
         Contribution(f"p{k + 1}", learner.graft(own, other[start:stop].clone(), part)[:size], 0.25)
         for k, other in enumerate(others)
     ]
-    return learner.graft(own, learner.merge(own, 1 - 0.25 * len(others), received, round=0, part=part), part)
+    return learner.graft(
+        own, learner.merge(own, 1 - 0.25 * len(others), received, at=GossipStep(0, part=part)), part
+    )
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
@@ -108,7 +110,7 @@ def test_averaging_all_parts_one_after_another_is_averaging_the_model():
     for place in range(5):
         in_parts = merged_part(learner, in_parts, others, Part(place, 5))
     received = [Contribution(f"p{k + 1}", other[:size], 0.25) for k, other in enumerate(others)]
-    assert torch.equal(in_parts, learner.merge(own, 0.5, received, round=0))
+    assert torch.equal(in_parts, learner.merge(own, 0.5, received, at=GossipStep(0)))
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
@@ -119,7 +121,7 @@ def test_the_virtual_engine_merges_parts_as_each_peers_own_learner_does(rule):
     models = [learning_task.initial(f"p{k}") for k in range(3)]
     part = Part(1, 3)
     grafted = [Contribution(f"p{k}", learning.graft(handles[0], handles[k], part), 0.25) for k in (1, 2)]
-    whole = learning.merge(handles[0], 0.5, grafted, peer=0, round=0, part=part)
+    whole = learning.merge(handles[0], 0.5, grafted, peer=0, at=GossipStep(0, part=part))
     result = learning.vector(learning.graft(handles[0], whole, part))
     expected = merged_part(learner_of(learning_task, rule), models[0], models[1:], part)
     torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-7)
@@ -152,9 +154,9 @@ def test_the_virtual_engine_remembers_of_each_part_what_each_peers_own_learner_d
                 for j in others
             ]
             own_weight = 1 - 0.25 * len(others)
-            merged = learning.merge(before[k], own_weight, grafted, peer=k, round=turn, part=part)
+            merged = learning.merge(before[k], own_weight, grafted, peer=k, at=GossipStep(turn, part=part))
             handles[k] = learning.graft(before[k], merged, part)
-            expected = group[k].merge(vectors[k], own_weight, received, round=turn, part=part)
+            expected = group[k].merge(vectors[k], own_weight, received, at=GossipStep(turn, part=part))
             models[k] = group[k].graft(vectors[k], expected, part)
     for mine, theirs, start in zip(learning.stack(handles), models, starts, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
@@ -171,10 +173,10 @@ def test_the_virtual_engine_measures_a_model_anew_for_another_part():
     for peer, place in ((0, 0), (1, 1), (0, 2), (1, 0)):
         part = Part(place, 3)
         handle = learning.merge(
-            handles[0], 0.5, [Contribution("p2", handles[2], 0.5)], peer=peer, round=0, part=part
+            handles[0], 0.5, [Contribution("p2", handles[2], 0.5)], peer=peer, at=GossipStep(0, part=part)
         )
         expected = learner_of(learning_task, rule).merge(
-            models[0], 0.5, [Contribution("p2", models[2][:size], 0.5)], round=0, part=part
+            models[0], 0.5, [Contribution("p2", models[2][:size], 0.5)], at=GossipStep(0, part=part)
         )
         merges.append((handle, expected))
     for handle, expected in merges:
@@ -212,9 +214,9 @@ def test_a_nodes_learner_is_told_which_part_it_merges():
         Contribution(f"p{k}", ctx.graft(mine, other[start:stop], part), 0.25)
         for k, other in enumerate(others, 1)
     ]
-    merged = ctx.graft(mine, ctx.merge(mine, 0.5, received, round=0, part=part), part)
+    merged = ctx.graft(mine, ctx.merge(mine, 0.5, received, at=GossipStep(0, part=part)), part)
     assert torch.equal(merged.vector, merged_part(learner_of(learning_task, rule), own, others, part))
-    whole = ctx.graft(mine, ctx.merge(mine, 0.5, received, round=1), part)
+    whole = ctx.graft(mine, ctx.merge(mine, 0.5, received, at=GossipStep(1)), part)
     assert not torch.allclose(merged.vector, whole.vector, rtol=1e-2)
 
 

@@ -26,7 +26,7 @@ from gossip.merging.sanitise import (
     without,
 )
 from gossip.merging.settings import AverageSettings
-from gossip.protocols.base import Contribution
+from gossip.protocols.base import Contribution, GossipStep
 from scenarios.virtual.learning.batched import BatchedLearning
 
 L = 400
@@ -272,11 +272,11 @@ def test_node_and_virtual_engine_refuse_the_same_models_and_merge_the_same(
             Contribution(name, model, 0.2, again=repeated)
             for name, model, repeated in zip(NAMES[1:], sent, again, strict=True)
         ]
-        own = learner.merge(own, 0.4, received, round=round)
+        own = learner.merge(own, 0.4, received, at=GossipStep(round))
         handles = [
             each._replace(model=learning.from_vector(each.model, k)) for k, each in enumerate(received, 1)
         ]
-        handle = learning.merge(handle, 0.4, handles, peer=0, round=round)
+        handle = learning.merge(handle, 0.4, handles, peer=0, at=GossipStep(round))
         assert torch.allclose(learning.vector(handle), own, atol=1e-6)
         assert own.isfinite().all()
     assert told == [

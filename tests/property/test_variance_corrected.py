@@ -19,7 +19,7 @@ from gossip.merging.moments import BLOCK_ELEMENTS, Scratch, moments
 from gossip.merging.settings import MERGES, VarianceCorrectedSettings
 from gossip.merging.variance_corrected import VarianceCorrected
 from gossip.parameters import ParameterSpace, Role, Slot
-from gossip.protocols.base import WHOLE, Contribution, Part
+from gossip.protocols.base import WHOLE, Contribution, GossipStep, Part
 from tests.strategies import weights
 from topologies import Topology
 
@@ -55,10 +55,7 @@ class Peer:
         context = MergeContext(
             peer="own",
             seed=0,
-            round=round,
-            step=step,
-            last=last,
-            part=part,
+            at=GossipStep(round, step=step, last=last, part=part),
             space=self.space,
             x=torch.zeros(0),
             y=torch.zeros(0),
@@ -190,7 +187,13 @@ def test_no_input_is_changed_and_the_result_is_fresh(case):
     received = [Contribution("p", model, w) for model, w in zip(tensors[1:], row[1:], strict=True)]
     peer = Peer()
     context = MergeContext(
-        peer="own", seed=0, round=0, space=peer.space, x=tensors[0], y=tensors[0], predict=lambda v, x: x
+        peer="own",
+        seed=0,
+        at=GossipStep(0),
+        space=peer.space,
+        x=tensors[0],
+        y=tensors[0],
+        predict=lambda v, x: x,
     )
     peer.rule(tensors[0], row[0], received, context=context).zero_()
     assert all(np.array_equal(tensor.numpy(), model) for tensor, model in zip(tensors, models, strict=True))

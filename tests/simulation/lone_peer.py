@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from gossip import seeding
-from gossip.protocols import Contribution, Message, MessageRejected, Protocol, RoundCompleted
-from gossip.protocols.base import WHOLE, Part
+from gossip.protocols import Contribution, GossipStep, Message, MessageRejected, Protocol, RoundCompleted
 from gossip.wire.messages import type_of
 
 
@@ -74,10 +73,7 @@ class LonePeer:
         own_weight: float,
         received: Sequence[Contribution],
         *,
-        round: int,
-        step: int = 0,
-        last: bool = True,
-        part: Part = WHOLE,
+        at: GossipStep,
     ) -> float:
         assert own_weight >= 0
         assert abs(own_weight + sum(each.weight for each in received) - 1) < 1e-9

@@ -21,10 +21,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from gossip.protocols import Contribution, Message, Protocol, RoundCompleted
+from gossip.protocols import Contribution, GossipStep, Message, Protocol, RoundCompleted
 from gossip.protocols.base import Context, FinishedMessage, Part, Ticket
 from gossip.protocols.push.ages import AGE_MAX
-from gossip.protocols.push.inbox import Kept
+from gossip.protocols.push.inbox import ReceivedModel
 from gossip.protocols.push.merge_update import MergeUpdate
 from gossip.protocols.push.messages import PushMessage
 from gossip.protocols.push.protocol import Push
@@ -75,16 +75,13 @@ class Vectors:
         received: Sequence[Contribution],
         *,
         peer: int,
-        round: int,
-        step: int,
-        last: bool,
-        part: Part,
+        at: GossipStep,
     ) -> Vector:
         assert received
-        assert part.of == self._parts
+        assert at.part.of == self._parts
         for each in received:
             apart = np.flatnonzero(each.model != own)
-            assert set(apart) <= {part.place}, "what was not received is the own model's"
+            assert set(apart) <= {at.part.place}, "what was not received is the own model's"
         assert own_weight >= 0
         assert min(each.weight for each in received) > 0
         assert abs(own_weight + sum(each.weight for each in received) - 1) < 1e-9
@@ -179,7 +176,7 @@ class Watching(Variant):
 
 
 class WatchedMergeUpdate(Watching, MergeUpdate):
-    def _merge_part(self, ctx: Context, part: int, fresh: Sequence[Kept]) -> bool:
+    def _merge_part(self, ctx: Context, part: int, fresh: Sequence[ReceivedModel]) -> bool:
         news = super()._merge_part(ctx, part, fresh)
         self.look(self.ages)
         return news

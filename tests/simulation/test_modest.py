@@ -11,7 +11,7 @@ import torch
 
 from gossip.learner import Learner
 from gossip.merging.settings import AverageSettings
-from gossip.protocols.base import Contribution
+from gossip.protocols.base import Contribution, GossipStep
 from gossip.protocols.modest.fedavg import FedAvg
 from gossip.protocols.modest.protocol import Modest
 from gossip.protocols.modest.sampling import Sampling, epoch_rounds, order, turn
@@ -99,7 +99,7 @@ def test_without_faults_the_learned_models_are_fedavgs(local):
         sample = order(round + 1, scenario.peer_names)[:4]
         trained = {name: learners[name].train(model, round=round).model for name in sample}
         received = [Contribution(name, trained[name], 0.25) for name in sorted(sample)]
-        model = learners[sample[0]].merge(model, 0.0, received, round=round)
+        model = learners[sample[0]].merge(model, 0.0, received, at=GossipStep(round))
     for peer in run.simulation.peers:
         assert peer.checkpoint is not None
         difference = run.learning.vector(peer.checkpoint[1]) - model

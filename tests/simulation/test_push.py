@@ -14,7 +14,7 @@ from gossip.protocols.base import Context, Part
 from gossip.protocols.push.ages import AGE_MAX
 from gossip.protocols.push.arrivals import Arrivals
 from gossip.protocols.push.catching_up import Beginning, find_beginning
-from gossip.protocols.push.inbox import Inbox, Kept
+from gossip.protocols.push.inbox import Inbox, ReceivedModel
 from gossip.protocols.push.messages import PushMessage
 from gossip.protocols.push.protocol import Push
 from gossip.protocols.push.settings import PushSettings
@@ -226,9 +226,9 @@ def test_a_liar_about_ages_is_heard_like_others_and_makes_nobody_leave_out_the_h
 @pytest.mark.parametrize("fanout", [0, 1])
 def test_a_liar_who_is_there_before_the_others_captures_nobody(monkeypatch, merge_when, fanout):
     """For some periods it is the only neighbour that the first peer can reach."""
-    begun: list[list[Kept]] = []
+    begun: list[list[ReceivedModel]] = []
 
-    def found(ahead: list[Kept], settings: PushSettings, **known: int) -> Beginning | None:
+    def found(ahead: list[ReceivedModel], settings: PushSettings, **known: int) -> Beginning | None:
         beginning = find_beginning(ahead, settings, **known)
         begun.extend([beginning.models] if beginning else [])
         return beginning
@@ -331,7 +331,7 @@ def test_with_a_memory_a_merge_sees_what_each_neighbour_sent_last(monkeypatch, m
         on_message(self, ctx, sender, message)
 
     def merged(self: Ctx, own: float, own_weight: float, received: Any, **said: Any) -> float:
-        if 30 < said["round"] < 90:  # nobody is done yet, and pushes the same model on
+        if 30 < said["at"].round < 90:  # nobody is done yet, and pushes the same model on
             counts.append(len(received))
             assert all(each.model == newest[self.peer, each.sender] for each in received)
             before = {
@@ -531,9 +531,9 @@ def test_an_age_of_a_checkpoint_that_cannot_travel_is_taken_as_the_oldest_there_
 def test_of_a_sender_the_newest_model_counts_though_an_older_one_comes_last():
     run = world(3, fanout=0)
     inbox = Inbox()
-    assert inbox.put(Kept(7, "p001", 5, "newer"))
-    assert not inbox.put(Kept(6, "p001", 4, "older"))
-    assert inbox.put(Kept(8, "p001", 6, "newest"))
+    assert inbox.put(ReceivedModel(7, "p001", 5, "newer"))
+    assert not inbox.put(ReceivedModel(6, "p001", 4, "older"))
+    assert inbox.put(ReceivedModel(8, "p001", 6, "newest"))
     assert [kept.model for kept in inbox.take(remember_above=99)] == ["newest"]
     receiver = run.peers["p000"].protocol
     for round in (9, 8):
@@ -543,12 +543,12 @@ def test_of_a_sender_the_newest_model_counts_though_an_older_one_comes_last():
 
 def test_an_older_model_is_not_taken_after_a_newer_one_was_merged_but_after_a_new_start_it_is():
     inbox = Inbox()
-    assert inbox.put(Kept(7, "p001", 5, "newer"))
+    assert inbox.put(ReceivedModel(7, "p001", 5, "newer"))
     inbox.take(remember_above=99)
-    assert not inbox.put(Kept(6, "p001", 4, "older"))
-    assert inbox.put(Kept(8, "p001", 5, "pushed again, in answer to news"))
+    assert not inbox.put(ReceivedModel(6, "p001", 4, "older"))
+    assert inbox.put(ReceivedModel(8, "p001", 5, "pushed again, in answer to news"))
     inbox.begin_anew("p001")
-    assert inbox.put(Kept(2, "p001", 1, "after a restart"))
+    assert inbox.put(ReceivedModel(2, "p001", 1, "after a restart"))
 
 
 def test_a_sender_that_comes_back_with_fewer_updates_is_heard_at_once():
@@ -681,7 +681,7 @@ def test_whatever_goes_wrong_nothing_forbidden_happens_and_afterwards_all_finish
     push_swarm.run(seed)
 
 
-def hoard(inbox: Inbox, model: Kept) -> bool:
+def hoard(inbox: Inbox, model: ReceivedModel) -> bool:
     """Keep all models of a sender, not the newest."""
     inbox._kept[f"{model.sender} {len(inbox)}"] = model
     return True

@@ -359,9 +359,9 @@ class InARing(LonePeer):
     def neighbours(self, round):
         return {"a": 1 / 3, "c": 1 / 3}
 
-    def merge(self, own, own_weight, received, *, round, step=0, last=True):
-        self.steps.append((round, step, len(received), last))
-        return super().merge(own, own_weight, received, round=round, step=step, last=last)
+    def merge(self, own, own_weight, received, *, at):
+        self.steps.append((at.round, at.step, len(received), at.last))
+        return super().merge(own, own_weight, received, at=at)
 
 
 def test_a_round_ends_with_a_last_merge_even_where_its_last_step_heard_of_nobody():

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gossip.protocols import Contribution, Message, Protocol, RoundCompleted
-from gossip.protocols.base import Context, Model, Part, PeerId, Ticket, TimerKey
+from gossip.protocols import Contribution, GossipStep, Message, Protocol, RoundCompleted
+from gossip.protocols.base import Context, Model, PeerId, Ticket, TimerKey
 from gossip.protocols.rounds import Rounds
 from gossip.protocols.settings import RoundsSettings
 from scenarios.sections import NetworkSettings
@@ -106,12 +106,9 @@ class CheckedLearning:
         received: Sequence[Contribution],
         *,
         peer: int,
-        round: int,
-        step: int,
-        last: bool,
-        part: Part,
+        at: GossipStep,
     ) -> Number:
-        self._checkers().tell("merged", self.peers[peer], own_weight, received, round, step)
+        self._checkers().tell("merged", self.peers[peer], own_weight, received, at.round, at.step)
         return Number(own_weight * own.value + sum(each.weight * each.model.value for each in received))
 
     def moved(self, base: Number, before: Number, after: Number) -> Number:

@@ -16,8 +16,8 @@ import numpy as np
 
 from gossip import seeding
 from gossip.merging.sanitise import Refusal, without
-from gossip.protocols import Contribution, Message, ModelMessage, Protocol, RoundCompleted
-from gossip.protocols.base import WHOLE, Part
+from gossip.protocols import Contribution, GossipStep, Message, ModelMessage, Protocol, RoundCompleted
+from gossip.protocols.base import Part
 
 Row = Mapping[str, float]
 
@@ -236,16 +236,13 @@ class Ctx:
         own_weight: float,
         received: Sequence[Contribution],
         *,
-        round: int,
-        step: int = 0,
-        last: bool = True,
-        part: Part = WHOLE,
+        at: GossipStep,
     ) -> float:
         senders = [contribution.sender for contribution in received]
         assert len(set(senders)) == len(senders), "nothing is merged twice"
         assert abs(own_weight + sum(c.weight for c in received) - 1) < 1e-9, "weights sum to one"
         assert own_weight >= -1e-12
-        self.world.merges.append((self.peer, round, own_weight, list(received)))
+        self.world.merges.append((self.peer, at.round, own_weight, list(received)))
         refusals = [None if np.isfinite(c.model).all() else Refusal(c.sender, "not-finite") for c in received]
         own_weight, received = without(own_weight, received, refusals)
         return own_weight * own + sum(c.weight * c.model for c in received)

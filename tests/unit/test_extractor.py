@@ -31,7 +31,7 @@ from gossip.learning.settings import (
 from gossip.learning.task import Task
 from gossip.merging.settings import MERGES, AverageSettings
 from gossip.parameters import ParameterSpace, Role
-from gossip.protocols.base import Contribution
+from gossip.protocols.base import Contribution, GossipStep
 from gossip.settings import Choice
 from scenarios import cli
 from scenarios.virtual.learning.batched import BatchedLearning
@@ -119,7 +119,7 @@ def test_simulated_peers_train_consolidate_and_merge_as_their_learners_do(method
                 0.1,
                 [Contribution(names[j], handles[j], 0.1) for j in range(10) if j != place],
                 peer=place,
-                round=round,
+                at=GossipStep(round),
             )
             for place, own in enumerate(handles)
         ]
@@ -128,7 +128,7 @@ def test_simulated_peers_train_consolidate_and_merge_as_their_learners_do(method
                 models[place],
                 0.1,
                 [Contribution(names[j], models[j], 0.1) for j in range(10) if j != place],
-                round=round,
+                at=GossipStep(round),
                 declared=declared,
             )
             for place, each in enumerate(group)

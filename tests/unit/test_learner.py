@@ -20,7 +20,7 @@ from gossip.learning.settings import DataSettings, LocalSettings, ModelSettings
 from gossip.learning.task import Task
 from gossip.merging import Average
 from gossip.merging.base import Merge
-from gossip.protocols.base import Contribution
+from gossip.protocols.base import Contribution, GossipStep
 
 PEERS = 4
 DATA = DataSettings(train_max=160, test_max=100, partition={"kind": "dirichlet", "alpha": 0.5})
@@ -51,7 +51,7 @@ def round_of(
         received = [
             Contribution(f"p{j}", learned[j], float(W[i, j])) for j in range(len(group)) if j != i and W[i, j]
         ]
-        merged.append(learner.merge(trained[i], float(W[i, i]), received, round=round))
+        merged.append(learner.merge(trained[i], float(W[i, i]), received, at=GossipStep(round)))
     return merged
 
 
@@ -141,8 +141,8 @@ def test_no_method_changes_its_arguments():
     own, other = learner.initial(), learner.initial(independent=True)
     before = [own.clone(), other.clone()]
     learner.train(own, round=0)
-    merged = learner.merge(own, 0.5, [Contribution("b", other, 0.5)], round=0)
-    learner.merge(own, 1.0, [], round=0).zero_()
+    merged = learner.merge(own, 0.5, [Contribution("b", other, 0.5)], at=GossipStep(0))
+    learner.merge(own, 1.0, [], at=GossipStep(0)).zero_()
     learner.adopt(own, [Contribution("b", other, 1.0)]).zero_()
     learner.evaluate(own)
     assert torch.equal(own, before[0])
@@ -169,7 +169,7 @@ def test_statistics_never_leave_a_peer_nor_come_from_another(normed):
     trained_a, trained_b = (learner.train(learner.initial(), round=0).model for learner in (a, b))
     size = task.space.learned_size
     assert size < task.space.size
-    merged = a.merge(trained_a, 0.5, [Contribution("p1", trained_b[:size], 0.5)], round=0)
+    merged = a.merge(trained_a, 0.5, [Contribution("p1", trained_b[:size], 0.5)], at=GossipStep(0))
     assert torch.equal(merged[size:], trained_a[size:])
     assert not torch.equal(merged[:size], trained_a[:size])
     adopted = a.adopt(trained_a, [Contribution("p1", trained_b[:size], 1.0)])
@@ -203,9 +203,9 @@ def test_a_rule_sees_what_it_may_know():
     task = make_task()
     learner = Learner(task, peer="p1", position=1, peers=PEERS, merge=Curious())
     for step in range(2):
-        learner.merge(learner.initial(), 1.0, [], round=4, step=step, last=step == 1)
+        learner.merge(learner.initial(), 1.0, [], at=GossipStep(4, step=step, last=step == 1))
     context, shape, _ = seen[1]
-    assert (context.peer, context.round, context.step, context.last) == ("p1", 4, 1, True)
+    assert (context.peer, context.at) == ("p1", GossipStep(4, step=1))
     assert shape == (len(learner.shard), 10)
     assert context.space is task.space
     assert seen[0][2] == seen[1][2]
@@ -216,7 +216,9 @@ def test_vectors_of_another_space_are_refused():
     for call in (
         lambda: learner.train(torch.zeros(3), round=0),
         lambda: learner.evaluate(learner.initial().double()),
-        lambda: learner.merge(torch.zeros(3), 0.5, [Contribution("b", learner.initial(), 0.5)], round=0),
+        lambda: learner.merge(
+            torch.zeros(3), 0.5, [Contribution("b", learner.initial(), 0.5)], at=GossipStep(0)
+        ),
         lambda: learner.adopt(torch.zeros(3), [Contribution("b", learner.initial(), 1.0)]),
     ):
         with pytest.raises(ProtocolMisuse):

@@ -27,7 +27,7 @@ from gossip.node.context import NodeContext
 from gossip.node.handles import Deferred
 from gossip.node.learning_thread import LearningThread
 from gossip.parameters import ParameterSpace
-from gossip.protocols.base import Contribution
+from gossip.protocols.base import Contribution, GossipStep
 from gossip.storage.checkpoints import Belongs, Checkpoint, CheckpointStore, decode, pieces_of
 from gossip.storage.models import model_pieces, snapshot_pieces
 from tests.resident import MAPPED_BYTES_MIN, peak_bytes
@@ -228,7 +228,7 @@ def test_a_merge_lies_in_the_first_received_model_unless_somebody_has_that_still
         where = models[0].data_ptr()
         contributions = [Contribution(name, models.pop(0), 0.25) for name in ("b", "c")]
         keeper = contributions[0].model if kept else None
-        merged = world.context.merge(own, 0.5, contributions, round=0)
+        merged = world.context.merge(own, 0.5, contributions, at=GossipStep(0))
         released = weakref.ref(contributions[1].model)
         del contributions
         await world.computed()
@@ -266,7 +266,7 @@ def test_a_rule_that_returns_its_input_gets_it_copied() -> None:
 
     async def scenario(world: World) -> None:
         own = world.handle()
-        merged = world.context.merge(own, 1.0, [], round=0)
+        merged = world.context.merge(own, 1.0, [], at=GossipStep(0))
         await world.computed()
         assert torch.equal(merged.vector, own.vector)
         assert merged.vector.data_ptr() != own.vector.data_ptr()
@@ -283,6 +283,6 @@ def test_a_round_of_a_node_takes_the_vectors_that_its_docstring_counts() -> None
     size = 4 * len(model)
     assert peak_bytes(lambda: learner.train(model, round=0, in_place=True)) < 1.2 * size
     received = [Contribution(name, model + 1, 0.25) for name in "bc"]
-    merge = lambda: learner.merge(model, 0.5, received, round=0, spent=frozenset("b"))  # noqa: E731
+    merge = lambda: learner.merge(model, 0.5, received, at=GossipStep(0), spent=frozenset("b"))  # noqa: E731
     assert peak_bytes(merge) < 0.2 * size
     assert peak_bytes(lambda: learner.evaluate(model)) < 0.6 * size  # activations

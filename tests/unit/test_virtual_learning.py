@@ -30,7 +30,7 @@ from gossip.learning.task import Task
 from gossip.merging.base import Merge
 from gossip.merging.settings import AverageSettings, VarianceCorrectedSettings
 from gossip.parameters import ParameterSpace
-from gossip.protocols.base import Contribution, Part
+from gossip.protocols.base import Contribution, GossipStep, Part
 from gossip.settings import Choice
 from scenarios.virtual.learning import requests, training
 from scenarios.virtual.learning.arena import Arena, Handle
@@ -123,7 +123,7 @@ def deferred_round(learning: BatchedLearning, models: Sequence[Handle], round: i
             W[i, i],
             [Contribution(f"p{j}", trained[j], W[i, j]) for j in range(PEERS) if j != i and W[i, j]],
             peer=i,
-            round=round,
+            at=GossipStep(round),
         )
         for i in range(PEERS)
     ]
@@ -141,7 +141,7 @@ def own_round(group: Sequence[Learner], models: Sequence[torch.Tensor], round: i
                 for j in range(PEERS)
                 if j != i and W[i, j]
             ],
-            round=round,
+            at=GossipStep(round),
         )
         for i in range(PEERS)
     ]
@@ -458,8 +458,8 @@ def test_adopting_and_training_on_in_one_go_equals_doing_it_step_by_step(folder)
 def test_weights_that_are_no_row_of_a_mixing_matrix_are_refused(folder, weights):
     learning = batched(task_of(folder))
     own, other = learning.initial(0), learning.initial(1)
-    learning.merge(own, 1.0, [], peer=0, round=0)
-    learning.merge(own, weights[0], [Contribution("p1", other, weights[1])], peer=0, round=0)
+    learning.merge(own, 1.0, [], peer=0, at=GossipStep(0))
+    learning.merge(own, weights[0], [Contribution("p1", other, weights[1])], peer=0, at=GossipStep(0))
     with pytest.raises(ProtocolMisuse, match="weight"):
         learning.flush()
 
@@ -476,7 +476,7 @@ class Remembering(Merge):
         for before in self.before:
             merged = merged - 0.25 * before
         self.before = [own, received[0].model]  # kept, not copied: whoever calls must not write on them again
-        self.rounds.append((context.round, context.step, context.last))
+        self.rounds.append((context.at.round, context.at.step, context.at.last))
         return merged
 
 
@@ -508,9 +508,9 @@ def test_a_rule_that_remembers_sees_its_merges_in_the_order_of_asking(folder):
     start = learning.initial(0)
     deep = learning.train(learning.train(start, 1, round=0), 1, round=1)
     for round, received in enumerate((deep, start, deep, start)):
-        learning.merge(start, 0.5, [Contribution("p1", received, 0.5)], peer=0, round=round)
+        learning.merge(start, 0.5, [Contribution("p1", received, 0.5)], peer=0, at=GossipStep(round))
     learning.flush()
-    assert [seen[0] for seen in learning._learners[0]._merge.rounds] == [0, 1, 2, 3]
+    assert [seen[0] for seen in learning._processes[0].learner._merge.rounds] == [0, 1, 2, 3]
 
 
 FORGETFUL = {
@@ -537,7 +537,7 @@ def test_what_a_peer_merges_after_a_restart_is_what_a_new_process_would(folder, 
                 own,
                 0.5,
                 [Contribution("p1", a[:split], 0.25), Contribution("p2", b[:split], 0.25)],
-                round=round,
+                at=GossipStep(round),
             )
             for round, (a, b) in enumerate(events, first_round)
         ]
@@ -561,7 +561,7 @@ def test_what_a_peer_merges_after_a_restart_is_what_a_new_process_would(folder, 
             Contribution(name, learning.from_vector(model, k), 0.25)
             for k, (name, model) in enumerate((("p1", a), ("p2", b)), 1)
         ]
-        handles.append(learning.merge(mine, 0.5, received, peer=0, round=round))
+        handles.append(learning.merge(mine, 0.5, received, peer=0, at=GossipStep(round)))
         if looks:
             learning.flush()
     for handle, model in zip(handles, wanted, strict=True):
@@ -573,7 +573,7 @@ def test_a_peer_takes_over_a_model_after_a_restart_that_it_had_muted_the_sender_
     own, other = learning.initial(0), task.initial_of("p1", independent=True)
     broken = learning.from_vector(torch.full_like(other, math.nan), 1)
     for round in range(3):
-        learning.merge(own, 0.5, [Contribution("p1", broken, 0.5)], peer=0, round=round)
+        learning.merge(own, 0.5, [Contribution("p1", broken, 0.5)], peer=0, at=GossipStep(round))
     good = [Contribution("p1", learning.from_vector(other, 1), 1.0)]
     refused = learning.adopt(own, good)
     learning.begin_anew(0)
@@ -588,17 +588,17 @@ def test_a_restart_is_that_peers_alone_and_computes_nothing_that_it_did_not_ask_
     learning = batched(task_of(folder), merge=choice)
     own, other = learning.initial(0), learning.initial(1, independent=True)
     for round in range(3):
-        learning.merge(own, 0.5, [Contribution("p2", own, 0.5)], peer=0, round=round)
+        learning.merge(own, 0.5, [Contribution("p2", own, 0.5)], peer=0, at=GossipStep(round))
     learning.begin_anew(ended)
     assert len(learning._pending) == (0 if ended == 0 else 3)
-    apart = learning.merge(own, 0.5, [Contribution("p1", other, 0.5)], peer=0, round=3)
+    apart = learning.merge(own, 0.5, [Contribution("p1", other, 0.5)], peer=0, at=GossipStep(3))
     plain = batched(task_of(folder))
     average = plain.merge(
         plain.initial(0),
         0.5,
         [Contribution("p1", plain.initial(1, independent=True), 0.5)],
         peer=0,
-        round=3,
+        at=GossipStep(3),
     )
     corrected = not torch.allclose(learning.vector(apart), plain.vector(average), atol=1e-3)
     assert corrected == (ended == 0), "off after so many quiet merges, but not in a new process"
@@ -630,7 +630,8 @@ def test_corrected_averages_of_all_peers_equal_each_peers_own(folder, model, set
         assert_close(mine, theirs, 1e-4)
     same = torch.allclose(learning.stack(handles), averages.stack(plain), atol=1e-3)
     assert same == ("numel_min" in settings and settings["numel_min"] > 2)
-    assert not learning._learners, "no peer merged by itself"
+    alone = [process for process in learning._processes.values() if process.learner is not None]
+    assert not alone, "no peer merged by itself"
 
 
 def test_gossip_steps_of_peers_in_different_rounds_are_corrected_as_each_peers_own(folder):
@@ -645,11 +646,11 @@ def test_gossip_steps_of_peers_in_different_rounds_are_corrected_as_each_peers_o
         for k in range(PEERS):
             others = [j for j in range(PEERS) if j != k][: (turn + k) % PEERS]
             weight = 1 / (len(others) + 1)
-            when = {"round": turn // (k + 1), "step": turn % (k + 1), "last": turn % (k + 1) == k}
+            at = GossipStep(turn // (k + 1), step=turn % (k + 1), last=turn % (k + 1) == k)
             received = [Contribution(f"p{j}", handles[j], weight) for j in others]
             own = [Contribution(f"p{j}", models[j][:learned], weight) for j in others]
-            handles[k] = learning.merge(handles[k], weight, received, peer=k, **when)
-            models[k] = group[k].merge(models[k], weight, own, **when)
+            handles[k] = learning.merge(handles[k], weight, received, peer=k, at=at)
+            models[k] = group[k].merge(models[k], weight, own, at=at)
     for mine, theirs, start in zip(learning.stack(handles), models, starts, strict=True):
         assert_close(mine, theirs, 1e-4)
         assert not torch.allclose(mine, start, atol=1e-2)

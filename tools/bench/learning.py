@@ -38,7 +38,7 @@ from torch.nn.functional import cross_entropy
 from gossip.learning.settings import DataSettings, LocalSettings, ModelSettings
 from gossip.learning.task import Task
 from gossip.merging.settings import AverageSettings
-from gossip.protocols.base import Contribution
+from gossip.protocols.base import Contribution, GossipStep
 from scenarios.virtual.engine import quiet_collector
 
 DEGREE = 4
@@ -166,9 +166,7 @@ def batched(workload: str, peers: int, method: str = "auto") -> Callable[[int], 
                     1 - share * DEGREE,
                     [Contribution(names[other], trained[other], share) for other in neighbours[peer]],
                     peer=peer,
-                    round=round,
-                    step=0,
-                    last=True,
+                    at=GossipStep(round, step=0, last=True),
                 )
                 for peer in range(peers)
             ]

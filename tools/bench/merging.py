@@ -43,7 +43,7 @@ from gossip.merging.robust.distances import squared_distances
 from gossip.merging.robust.order_statistics import by_blocks, mean_around_median, median, trimmed_mean
 from gossip.merging.settings import MERGES
 from gossip.parameters import ParameterSpace
-from gossip.protocols.base import Contribution
+from gossip.protocols.base import Contribution, GossipStep
 from gossip.settings import Choice
 from scenarios.virtual.learning.batched import BatchedLearning
 from topologies import Topology
@@ -94,7 +94,7 @@ def large_tensors(parameters: int) -> nn.Module:
 def context_of(space: ParameterSpace) -> MergeContext:
     nothing = torch.zeros(0)
     return MergeContext(
-        peer="own", seed=0, round=0, space=space, x=nothing, y=nothing, predict=lambda learned, x: x
+        peer="own", seed=0, at=GossipStep(0), space=space, x=nothing, y=nothing, predict=lambda learned, x: x
     )
 
 
@@ -282,9 +282,7 @@ def peers(repetitions: int, smoke: bool) -> list[Row]:
                         float(W[i, i]),
                         [Contribution(names[j], models[j], float(W[i, j])) for j in neighbours[i]],
                         peer=i,
-                        round=round // steps,
-                        step=round % steps,
-                        last=round % steps == steps - 1,
+                        at=GossipStep(round // steps, step=round % steps, last=round % steps == steps - 1),
                     )
                     for i in range(count)
                 ]
@@ -329,7 +327,7 @@ def robust_peers(repetitions: int, smoke: bool) -> list[Row]:
                         others = [
                             Contribution(names[j], models[j], 1 / count) for j in range(count) if j != i
                         ]
-                        learning.merge(models[i], 1 / count, others, peer=i, round=round)
+                        learning.merge(models[i], 1 / count, others, peer=i, at=GossipStep(round))
                     learning.flush()
 
             return go

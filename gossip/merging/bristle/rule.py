@@ -92,7 +92,7 @@ class Bristle(Merge):
             _ranks(received, distances, context),
             exploration=self.settings.exploration,
             budget=self.settings.budget,
-            rng=context.rng(f"bristle, step {context.step}"),
+            rng=context.rng(f"bristle, step {context.at.step}"),
         )
         chosen = set(places)
         for place, contribution in enumerate(received):

@@ -34,7 +34,7 @@ class Balance(RobustMerge):
         if context is None:
             raise ProtocolMisuse("balance asks what round it is and needs a merge context")
         chosen = self.settings
-        shrunk = math.exp(-chosen.kappa * min(1.0, max(0, context.round) / chosen.horizon))
+        shrunk = math.exp(-chosen.kappa * min(1.0, max(0, context.at.round) / chosen.horizon))
         near = models.distances_from_own <= chosen.gamma * shrunk * _norm(models.own) * (1 + TIE)
         if models.own_index is not None:
             near[models.own_index] = False

@@ -170,9 +170,9 @@ class Combining(RobustMerge):
 
 def _by_step(context: MergeContext) -> Rng:
     """Return the generators of a round's gossip step: each draws anew."""
-    if not context.step:
+    if not context.at.step:
         return context.rng
-    return lambda purpose: context.rng(f"{purpose}, step {context.step}")
+    return lambda purpose: context.rng(f"{purpose}, step {context.at.step}")
 
 
 def as_array(model: Tensor) -> Vector:

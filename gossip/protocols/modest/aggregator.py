@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gossip.protocols.base import Context, Contribution, Model, PeerId, RoundCompleted
+from gossip.protocols.base import Context, Contribution, GossipStep, Model, PeerId, RoundCompleted
 from gossip.protocols.modest.core import Core, round_up
 from gossip.protocols.modest.messages import AckMessage, TrainMessage
 from gossip.protocols.modest.sampling import CLOCK_S
@@ -245,7 +245,7 @@ class Aggregator:
             core.model if own is None else own,
             max(0.0, 1 - weight * len(received)) if own is not None else 0.0,
             received,
-            round=trained - 1,
+            at=GossipStep(trained - 1),
         )
         self.averaged += 1
         senders = sorted(models)

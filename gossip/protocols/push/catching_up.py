@@ -32,14 +32,14 @@ from typing import NamedTuple
 
 from gossip.protocols.base import PeerId
 from gossip.protocols.push.ages import merge_weights
-from gossip.protocols.push.inbox import Kept
+from gossip.protocols.push.inbox import ReceivedModel
 from gossip.protocols.push.settings import PushSettings
 
 
 class Beginning(NamedTuple):
     """What to begin from; weights sum to one."""
 
-    models: list[Kept]
+    models: list[ReceivedModel]
     """Ascending by age."""
     own_weight: float
     weights: list[float]
@@ -50,7 +50,7 @@ class Beginning(NamedTuple):
 
 
 def find_beginning(
-    ahead: Sequence[Kept], settings: PushSettings, *, own_age: int, contacts: int
+    ahead: Sequence[ReceivedModel], settings: PushSettings, *, own_age: int, contacts: int
 ) -> Beginning | None:
     """Return what to begin from, or None as long as too few are far ahead.
 

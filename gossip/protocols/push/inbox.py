@@ -7,7 +7,7 @@ from typing import NamedTuple
 from gossip.protocols.base import Model, PeerId
 
 
-class Kept(NamedTuple):
+class ReceivedModel(NamedTuple):
     """One received model."""
 
     age: int
@@ -22,14 +22,14 @@ class Inbox:
     __slots__ = ("_kept", "_newest", "_remembered")
 
     def __init__(self) -> None:
-        self._kept: dict[PeerId, Kept] = {}
+        self._kept: dict[PeerId, ReceivedModel] = {}
         """In the order of arrival."""
-        self._remembered: dict[PeerId, Kept] = {}
+        self._remembered: dict[PeerId, ReceivedModel] = {}
         """Models far ahead that were merged already, but may still be begun from."""
         self._newest: dict[PeerId, int] = {}
         """Updates that each sender had done when it sent its newest model, merged ones included."""
 
-    def put(self, model: Kept) -> bool:
+    def put(self, model: ReceivedModel) -> bool:
         """Keep a model, unless a newer one of its sender overtook it; return whether it was kept.
 
         Of models sent after equally many updates the last counts: in answer to news a peer pushes what it merged, and
@@ -46,7 +46,7 @@ class Inbox:
         """Note that a sender's next model is its newest, whatever it counts: a restart goes back to a checkpoint."""
         self._newest.pop(sender, None)
 
-    def ahead_of(self, age: int) -> list[Kept]:
+    def ahead_of(self, age: int) -> list[ReceivedModel]:
         """Return the models older than `age`, ascending by age and then by sender; the newest of each sender."""
         if self._remembered:
             self._remembered = {sender: kept for sender, kept in self._remembered.items() if kept.age > age}
@@ -55,7 +55,7 @@ class Inbox:
             (kept for kept in both.values() if kept.age > age), key=lambda kept: (kept.age, kept.sender)
         )
 
-    def in_order(self) -> list[Kept]:
+    def in_order(self) -> list[ReceivedModel]:
         """Return all models in the order in which they came."""
         return list(self._kept.values())
 
@@ -70,7 +70,7 @@ class Inbox:
         self._kept.clear()
         self._remembered.clear()
 
-    def take(self, *, remember_above: int) -> list[Kept]:
+    def take(self, *, remember_above: int) -> list[ReceivedModel]:
         """Return all models in the order of senders, on which sums depend, and begin anew.
 
         Those older than `remember_above` go on counting for `ahead_of`.

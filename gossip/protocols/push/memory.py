@@ -11,13 +11,13 @@ from collections.abc import Container, Sequence
 from typing import NamedTuple
 
 from gossip.protocols.base import PeerId
-from gossip.protocols.push.inbox import Kept
+from gossip.protocols.push.inbox import ReceivedModel
 
 
 class Remembered(NamedTuple):
     """A model that was merged before."""
 
-    kept: Kept
+    kept: ReceivedModel
     wake_ups: int
     """Own ones until it was first merged."""
 
@@ -36,8 +36,8 @@ class Memory:
         self._remembered: dict[PeerId, Remembered] = {}
 
     def recall(
-        self, fresh: Sequence[Kept], *, wake_ups: int, age_min: int, contacts: Container[PeerId]
-    ) -> list[Kept]:
+        self, fresh: Sequence[ReceivedModel], *, wake_ups: int, age_min: int, contacts: Container[PeerId]
+    ) -> list[ReceivedModel]:
         """Return other senders' models that are not too old, by sender, and remember the fresh ones.
 
         Args:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from gossip.protocols.base import Context, Contribution, MessageRejected, Model, PeerId
 from gossip.protocols.push.ages import merge_weights
 from gossip.protocols.push.arrivals import Arrivals
-from gossip.protocols.push.inbox import Kept
+from gossip.protocols.push.inbox import ReceivedModel
 from gossip.protocols.push.memory import Memory
 from gossip.protocols.push.messages import PushMessage
 from gossip.protocols.push.neighbourhood import Neighbourhood
@@ -88,7 +88,7 @@ class MergeUpdate(Variant):
             if inbox
         ]
 
-    def _merge_part(self, ctx: Context, part: int, fresh: Sequence[Kept]) -> bool:
+    def _merge_part(self, ctx: Context, part: int, fresh: Sequence[ReceivedModel]) -> bool:
         """Merge what has come of a part, and what is remembered; return whether there was news in it."""
         settings, own_age = self._settings, self.ages[part]
         recalled = self._memories[part].recall(

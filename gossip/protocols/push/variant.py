@@ -24,6 +24,7 @@ from typing import TypeAlias
 from gossip.protocols.base import (
     Context,
     Contribution,
+    GossipStep,
     MessageRejected,
     Model,
     ModelAdopted,
@@ -32,7 +33,7 @@ from gossip.protocols.base import (
 )
 from gossip.protocols.push.ages import AGE_MAX, believed
 from gossip.protocols.push.catching_up import Beginning, find_beginning, limit_updates
-from gossip.protocols.push.inbox import Inbox, Kept
+from gossip.protocols.push.inbox import Inbox, ReceivedModel
 from gossip.protocols.push.messages import PushMessage
 from gossip.protocols.push.neighbourhood import Neighbourhood
 from gossip.protocols.push.settings import PushSettings
@@ -83,7 +84,9 @@ class Variant(abc.ABC):
 
     def keep(self, ctx: Context, sender: PeerId, message: PushMessage) -> bool:
         """Keep a model until it is used; return whether it is kept."""
-        kept = self.inboxes[message.part].put(Kept(message.age, sender, message.round, message.model))
+        kept = self.inboxes[message.part].put(
+            ReceivedModel(message.age, sender, message.round, message.model)
+        )
         if not kept:
             ctx.emit(MessageRejected(sender=sender, reason="stale"))
         return kept
@@ -175,7 +178,7 @@ class Variant(abc.ABC):
     def _merge(self, ctx: Context, part: int, own_weight: float, received: Sequence[Contribution]) -> None:
         """Merge whole models by the run's rule, and keep the part of what comes out."""
         piece = Part(part, len(self.ages))
-        merged = ctx.merge(self.model, own_weight, received, round=self._counts.updates, part=piece)
+        merged = ctx.merge(self.model, own_weight, received, at=GossipStep(self._counts.updates, part=piece))
         # A rule may change what was equal, too: of the other parts nothing is taken over.
         self.model = self._whole(ctx, merged, part)
 
@@ -184,7 +187,7 @@ class Variant(abc.ABC):
         parts = len(self.ages)
         return source if parts == 1 else ctx.graft(self.model, source, Part(part, parts))
 
-    def _believed(self, own_age: int, kept: Sequence[Kept]) -> list[int]:
+    def _believed(self, own_age: int, kept: Sequence[ReceivedModel]) -> list[int]:
         """Return the models' ages as far as others vouch for them."""
         witnesses = max(1, min(self._settings.witnesses, len(self._around.contacts)))
         return believed(own_age, [each.age for each in kept], witnesses=witnesses)

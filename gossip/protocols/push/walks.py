@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from gossip.protocols.base import Context, Contribution, MessageRejected, Model
 from gossip.protocols.push.ages import AGE_MAX, merge_weights
 from gossip.protocols.push.catching_up import Beginning
-from gossip.protocols.push.inbox import Kept
+from gossip.protocols.push.inbox import ReceivedModel
 from gossip.protocols.push.neighbourhood import Neighbourhood
 from gossip.protocols.push.settings import PushSettings
 from gossip.protocols.push.variant import Counts, News, Variant
@@ -49,7 +49,7 @@ class _Walks(Variant):
         news, self._news = self._news, ()
         return news
 
-    def _latest(self, ctx: Context) -> list[tuple[Kept, int]]:
+    def _latest(self, ctx: Context) -> list[tuple[ReceivedModel, int]]:
         """Take what has come and is not far behind, in the order in which it came, with believed ages."""
         inbox, own_age, limit = self.inboxes[0], self.ages[0], self.limit()
         arrived = inbox.in_order()
@@ -64,7 +64,7 @@ class _Walks(Variant):
             self._news = ((0, usable[-1][0].age >= own_age),)
         return usable
 
-    def _taken_over(self, ctx: Context, kept: Kept) -> Model:
+    def _taken_over(self, ctx: Context, kept: ReceivedModel) -> Model:
         """Return a received model as an own one; if it is refused, that is the own model."""
         self._heard.add(kept.sender)
         return ctx.adopt(self.model, [Contribution(kept.sender, kept.model, 1.0)])

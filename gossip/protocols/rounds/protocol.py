@@ -31,6 +31,7 @@ from typing import Self
 from gossip.protocols.base import (
     Context,
     FinishedMessage,
+    GossipStep,
     Message,
     MessageRejected,
     Model,
@@ -294,7 +295,7 @@ class Rounds(Protocol):
         if received or (last and self._merged):
             self._merged = True
             self._own.model = ctx.merge(
-                self._own.model, own_weight, received, round=self._round, step=self._step, last=last
+                self._own.model, own_weight, received, at=GossipStep(self._round, step=self._step, last=last)
             )
         self._enter_step(ctx, self._step + 1)
 
@@ -366,7 +367,10 @@ class Rounds(Protocol):
         own_weight, received = move.merged(self._near.in_row)
         # To the rule it is the only gossip step of the round before, or the first one of a round that has begun.
         self._own.model = ctx.merge(
-            self._own.model, own_weight, received, round=round if step else round - 1, step=0, last=step == 0
+            self._own.model,
+            own_weight,
+            received,
+            at=GossipStep(round if step else round - 1, step=0, last=step == 0),
         )
         ctx.emit(ModelAdopted(sender=move.witnesses[0].peer, round=round))
         self._lost.moved(round - self._round)

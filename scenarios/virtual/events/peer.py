@@ -9,9 +9,9 @@ import numpy as np
 
 from gossip import seeding
 from gossip.protocols.base import (
-    WHOLE,
     Contribution,
     Event,
+    GossipStep,
     Message,
     MessageRejected,
     Model,
@@ -192,17 +192,12 @@ class VirtualPeer:
         own_weight: float,
         received: Sequence[Contribution],
         *,
-        round: int,
-        step: int = 0,
-        last: bool = True,
-        part: Part = WHOLE,
+        at: GossipStep,
     ) -> Model:
         """Merge; its value is computed with many others, later."""
         simulation = self._simulation
-        simulation.log.add(simulation.now, Did.MERGE, self.index, len(received), round, step)
-        return simulation.learning.merge(
-            own, own_weight, received, peer=self.index, round=round, step=step, last=last, part=part
-        )
+        simulation.log.add(simulation.now, Did.MERGE, self.index, len(received), at.round, at.step)
+        return simulation.learning.merge(own, own_weight, received, peer=self.index, at=at)
 
     def adopt(self, own: Model, received: Sequence[Contribution]) -> Model:
         """Take over what travels of another peer's model."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from gossip.protocols.base import (
     Contribution,
+    GossipStep,
     Message,
     MessageRejected,
     Model,
@@ -63,10 +64,7 @@ class Learning(StructuralType):
         received: Sequence[Contribution],
         *,
         peer: int,
-        round: int,
-        step: int,
-        last: bool,
-        part: Part,
+        at: GossipStep,
     ) -> Model:
         """Return the handle of the merged model."""
 

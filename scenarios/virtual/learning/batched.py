@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gossip.draws import Draws
 from gossip.errors import ProtocolMisuse, SettingError
-from gossip.learner import Judged, Learner, check_merge
+from gossip.learner import Learner, RecordedVerdict, check_merge
 from gossip.learning import user_code
 from gossip.learning.divergence import rms_of
 from gossip.learning.models import MODELS
@@ -26,18 +26,19 @@ from gossip.merging.base import Merge
 from gossip.merging.sanitise import SanitiseSettings
 from gossip.outgoing.base import Outgoing
 from gossip.outgoing.settings import NoOutgoingSettings
-from gossip.protocols.base import WHOLE, Contribution, Message, Part, PeerId
+from gossip.protocols.base import WHOLE, Contribution, GossipStep, Message, Part, PeerId
 from gossip.settings import Choice
 from gossip.stages import PeerState, Stage
 from gossip.wire.codecs.settings import Float32Settings
 from scenarios.virtual.learning import requests, training
 from scenarios.virtual.learning.arena import Arena, Handle
-from scenarios.virtual.learning.changed_averages import ChangedAverages
+from scenarios.virtual.learning.corrections import Corrections
 from scenarios.virtual.learning.divergence import Watches
 from scenarios.virtual.learning.evaluation import StackedEvaluation
 from scenarios.virtual.learning.exchanges import Exchanges
 from scenarios.virtual.learning.linear_stack import LinearStack
 from scenarios.virtual.learning.minibatches import MiniBatches
+from scenarios.virtual.learning.processes import Processes
 from scenarios.virtual.learning.screening import Screen
 from scenarios.virtual.learning.sending import Sending
 from scenarios.virtual.learning.training import StackedTraining
@@ -106,9 +107,9 @@ class BatchedLearning:
         self._merge_class: type[Merge] = merge.load()
         self._sanitise = sanitise or SanitiseSettings()
         self._shards = dict(shards or {})
-        self.on_judged: Callable[[int, Judged], None] = lambda peer, judged: None
+        self.on_judged: Callable[[int, RecordedVerdict], None] = lambda peer, judged: None
         """Told (peer, what became of a model it received); when the merge is computed, which may be much later."""
-        self._learners: dict[int, Learner] = {}
+        self._processes = Processes()
         example: Merge = merge.load()(merge)
         check_merge(task, example)
         self.declares = example.declares_classes
@@ -180,20 +181,21 @@ class BatchedLearning:
         screen = Screen(
             self._sanitise,
             self._arena,
+            self._processes,
             learned_size=task.space.learned_size,
             chunk=self._chunk,
             tell=lambda peer, judged: self.on_judged(peer, judged),
         )
-        rule = self._merge_class.after_average(merge, task.space, len(names))
-        self._averages_changed = rule is not None
+        rule = self._merge_class.correction(merge, task.space)
+        self._averages = self._merge_class.linear or rule is not None
         self._exchanges = Exchanges(
             self._arena,
             screen,
             learned=task.space.learned_size,
             chunk=self._chunk,
             rank=self._minibatches.rank,
-            after_average=rule
-            and ChangedAverages(rule, self._arena, task.space.learned_size, chunk=self._chunk),
+            corrections=rule
+            and Corrections(rule, self._processes, self._arena, task.space.learned_size, chunk=self._chunk),
             learner_of=self._learner,
             retains=self._merge_class.retains,
             declared=self.declared,
@@ -227,8 +229,7 @@ class BatchedLearning:
         """Forget all that the peer has beside models, for its process has ended: momentum, rule, muted senders."""
         if any(handle.peer == peer for handle in self._pending):
             self.flush()  # what it asked for before still sees all that
-        self._learners.pop(peer, None)
-        self._exchanges.begin_anew(peer)
+        self._processes.pop(peer, None)
         self._state.zero(peer)
 
     def remember(self, peer: int) -> Memory:
@@ -271,13 +272,10 @@ class BatchedLearning:
         received: Sequence[Contribution],
         *,
         peer: int,
-        round: int,
-        step: int = 0,
-        last: bool = True,
-        part: Part = WHOLE,
+        at: GossipStep,
     ) -> Handle:
         """Return the merged model: learned slots by the rule, the others from `own`. Contributions hold handles."""
-        return self._noted(peer, requests.Merge(own, own_weight, received, round, step, last, part))
+        return self._noted(peer, requests.Merge(own, own_weight, received, at))
 
     def adopt(self, own: Handle, received: Sequence[Contribution]) -> Handle:
         """Return another peer's model with the slots that never travel taken from `own`; see `Learner.adopt`."""
@@ -384,10 +382,9 @@ class BatchedLearning:
 
     def _computations(self) -> list[tuple[type, Callable[[list[Handle]], None]]]:
         exchanges = self._exchanges
-        by_product = self._merge_class.linear or self._averages_changed
         return [
             (requests.Train, self._train_alone if self._training is None else self._train_stacked),
-            (requests.Merge, exchanges.average if by_product else exchanges.merge_alone),
+            (requests.Merge, exchanges.average if self._averages else exchanges.merge_alone),
             (requests.Adopt, exchanges.adopt),
             (requests.Agree, exchanges.agree),
             (requests.Graft, exchanges.graft),
@@ -432,8 +429,9 @@ class BatchedLearning:
             handle.place(row)
 
     def _learner(self, peer: int) -> Learner:
-        if peer not in self._learners:
-            self._learners[peer] = Learner(
+        process = self._processes[peer]
+        if process.learner is None:
+            process.learner = Learner(
                 self.task,
                 peer=self.names[peer],
                 position=peer,
@@ -443,7 +441,7 @@ class BatchedLearning:
                 shard=self._shards.get(peer),
                 device=self.device,
             )
-        return self._learners[peer]
+        return process.learner
 
 
 def _usable_device(device: torch.device | str) -> torch.device:

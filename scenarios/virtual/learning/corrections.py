@@ -1,4 +1,4 @@
-"""Merge rules that change an average, for many peers at once: what they measure of a model is measured once.
+"""Merge rules that correct an average, for many peers at once: what they measure of a model is measured once.
 
 A model is received by all its sender's neighbours. Each of their nodes has to measure it; here they share one list.
 """
@@ -6,27 +6,33 @@ A model is received by all its sender's neighbours. Each of their nodes has to m
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from gossip.merging.base import AfterAverage, Occasion
+from gossip.merging.base import Correction
 from gossip.protocols.base import Contribution, Part
 from scenarios.virtual.learning.arena import Arena, Handle
+from scenarios.virtual.learning.processes import Processes
 
 
-class ChangedAverages:
+class Corrections:
     """Puts a rule between the averages and the arena.
 
     Args:
-        rule: one instance for all peers.
+        rule: what it makes of averages.
+        processes: where its peers remember.
         arena: where the models lie.
         learned: how many columns of it are merged.
         chunk: how many models make a stack.
     """
 
-    def __init__(self, rule: AfterAverage, arena: Arena, learned: int, *, chunk: int) -> None:
+    def __init__(
+        self, rule: Correction, processes: Processes, arena: Arena, learned: int, *, chunk: int
+    ) -> None:
         self._rule = rule
+        self._processes = processes
         self._arena = arena
         self._learned = learned
         self._chunk = chunk
@@ -34,16 +40,12 @@ class ChangedAverages:
         """What the rule knows of a part of the model in each row of the arena, (rows, m_part), where the handle says
         that it does."""
 
-    def begin_anew(self, peer: int) -> None:
-        """Let the rule forget what it remembers for a peer."""
-        self._rule.begin_anew(peer)
-
     def measure(self, merges: Sequence[Handle]) -> None:
         """Let the rule measure the models that it needs and has not seen."""
         unknown: dict[Part, set[Handle]] = {}
         for merge in merges:
-            if self._rule.needs(_occasion(merge)):
-                part = merge.request.part
+            if self._rule.needs(self._memory(merge), merge.request.at):
+                part = merge.request.at.part
                 inputs = [merge.request.own, *(each.model for each in merge.request.received)]
                 unknown.setdefault(part, set()).update(
                     model for model in inputs if part not in model.measured
@@ -67,7 +69,7 @@ class ChangedAverages:
         """
         places: dict[Part, list[int]] = {}
         for place, merge in enumerate(merges):
-            places.setdefault(merge.request.part, []).append(place)
+            places.setdefault(merge.request.at.part, []).append(place)
         if len(places) == 1:
             self._change(merges, rows, averages)
             return
@@ -88,12 +90,13 @@ class ChangedAverages:
             missing = most - len(received)
             inputs.append([own, *(each.model.row for each in received)] + missing * [own])
             weights.append([own_weight, *(each.weight for each in received)] + missing * [0.0])
-        table = self._table(merges[0].request.part, averages[:, :0])
+        table = self._table(merges[0].request.at.part, averages[:, :0])
         self._rule.change(
             averages,
             table[self._arena.indices(inputs)],
             torch.tensor(weights, dtype=torch.float64).to(averages.device),
-            [_occasion(merge) for merge in merges],
+            [self._memory(merge) for merge in merges],
+            [merge.request.at for merge in merges],
         )
 
     def _table(self, part: Part, like: Tensor) -> Tensor:
@@ -108,7 +111,8 @@ class ChangedAverages:
         self._measured[part] = table
         return table
 
-
-def _occasion(merge: Handle) -> Occasion:
-    request = merge.request
-    return Occasion(merge.peer, request.round, request.step, request.last, request.part)
+    def _memory(self, merge: Handle) -> Any:
+        process = self._processes[merge.peer]
+        if process.correction is None:
+            process.correction = self._rule.memory()
+        return process.correction

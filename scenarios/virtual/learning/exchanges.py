@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gossip.learner import Judged, Learner
+from gossip.learner import Learner, RecordedVerdict
 from gossip.merging.agreement import agreed
 from gossip.merging.base import WEIGHT_TOLERANCE, check_weights
 from gossip.protocols.base import Contribution, PeerId
 from scenarios.virtual.learning.arena import Arena, Handle
-from scenarios.virtual.learning.changed_averages import ChangedAverages
+from scenarios.virtual.learning.corrections import Corrections
 from scenarios.virtual.learning.screening import Norms, Screen
 
 
@@ -26,7 +26,7 @@ class Exchanges:
         learned: L.
         chunk: models that make a stack.
         rank: a peer's place among those that are trained together.
-        after_average: what changes averages; None where nothing does.
+        corrections: of averages; None where the rule has none.
         learner_of: a peer's own learner, with its instance of the rule.
         retains: whether the rule keeps what it is given.
         declared: what each peer declares.
@@ -41,39 +41,33 @@ class Exchanges:
         learned: int,
         chunk: int,
         rank: Mapping[int, int] | Sequence[int],
-        after_average: ChangedAverages | None,
+        corrections: Corrections | None,
         learner_of: Callable[[int], Learner],
         retains: bool,
         declared: Mapping[PeerId, frozenset[int]],
-        tell: Callable[[int, Judged], None],
+        tell: Callable[[int, RecordedVerdict], None],
     ) -> None:
         self._arena = arena
         self._screen = screen
         self._learned = learned
         self._chunk = chunk
         self._rank = rank
-        self._after_average = after_average
+        self._corrections = corrections
         self._learner_of = learner_of
         self._retains = retains
         self._declared = declared
         self._tell = tell
 
-    def begin_anew(self, peer: int) -> None:
-        """Forget what a peer's sanitiser and its rule remember."""
-        self._screen.begin_anew(peer)
-        if self._after_average is not None:
-            self._after_average.begin_anew(peer)
-
     def average(self, handles: list[Handle]) -> None:
-        """Average all at once: a sparse matrix of weights times the arena. Some rules then change the averages."""
+        """Average all at once: a sparse matrix of weights times the arena. Some rules then correct the averages."""
         rank = self._rank
         handles.sort(key=lambda handle: rank[handle.peer])  # as they will be trained
         norms = self._norms(handles)
         rows = self._arena.take(len(handles))
         learned = self._learned
-        if self._after_average is not None:
-            handles.sort(key=lambda handle: handle.request.part)  # as they are changed together
-            self._after_average.measure(handles)
+        if self._corrections is not None:
+            handles.sort(key=lambda handle: handle.request.at.part)  # as they are corrected together
+            self._corrections.measure(handles)
         for start in range(0, len(handles), self._chunk):
             part = handles[start : start + self._chunk]
             inputs: list[int] = []
@@ -81,9 +75,9 @@ class Exchanges:
             firsts: list[int] = []
             screened: list[tuple[float, Sequence[Contribution]]] = []
             for handle in part:
-                own, own_weight, received, round, *_ = handle.request
+                own, own_weight, received, at = handle.request
                 own_weight, received = self._screen.merge(
-                    handle.peer, own, own_weight, received, round=round, norms=norms
+                    handle.peer, own, own_weight, received, round=at.round, norms=norms
                 )
                 screened.append((own_weight, received))
                 firsts.append(len(inputs))
@@ -93,8 +87,8 @@ class Exchanges:
                     inputs.append(contribution.model.row)
                     weights.append(contribution.weight)
             merged = self._weighted_sums(part, inputs, weights, firsts)
-            if self._after_average is not None:
-                self._after_average.change(part, screened, merged[:, :learned])
+            if self._corrections is not None:
+                self._corrections.change(part, screened, merged[:, :learned])
             if learned < merged.shape[1]:
                 own_rows = self._arena.indices([handle.request.own.row for handle in part])
                 merged[:, learned:] = self._arena.vectors[:, learned:].index_select(0, own_rows)
@@ -128,7 +122,7 @@ class Exchanges:
         learned = self._learned
         vectors = self._arena.vectors
         for handle, row in zip(handles, rows, strict=True):
-            own, own_weight, received, round, step, last, part = handle.request
+            own, own_weight, received, at = handle.request
             contributions = [each._replace(model=vectors[each.model.row, :learned]) for each in received]
             mine = vectors[own.row]
             if self._retains:  # and rows are written again
@@ -139,10 +133,7 @@ class Exchanges:
                 mine,
                 own_weight,
                 contributions,
-                round=round,
-                step=step,
-                last=last,
-                part=part,
+                at=at,
                 declared=self._declared,
             )
             for judged in learner.take_judged():

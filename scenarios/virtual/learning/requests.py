@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias
 from torch import Tensor
 
 from gossip.draws import Draws
-from gossip.protocols.base import Contribution, Part
+from gossip.protocols.base import Contribution, GossipStep, Part
 from scenarios.virtual.learning.arena import Handle
 
 
@@ -26,10 +26,7 @@ class Merge(NamedTuple):
     own: Handle
     own_weight: float
     received: Sequence[Contribution]
-    round: int
-    step: int
-    last: bool
-    part: Part
+    at: GossipStep
 
 
 class Adopt(NamedTuple):

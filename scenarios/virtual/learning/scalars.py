@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from gossip.protocols.base import Contribution, Part
+from gossip.protocols.base import Contribution, GossipStep, Part
 
 
 class ScalarLearning:
@@ -31,10 +31,7 @@ class ScalarLearning:
         received: Sequence[Contribution],
         *,
         peer: int,
-        round: int,
-        step: int,
-        last: bool,
-        part: Part,
+        at: GossipStep,
     ) -> float:
         """Return Σ_j W_ij x_j."""
         total = own_weight * own

@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 import torch
 
-from gossip.learner import Judged
+from gossip.learner import RecordedVerdict
 from gossip.merging import sanitise
 from gossip.merging.sanitise import Sanitiser, SanitiseSettings
 from gossip.protocols.base import Contribution
 from scenarios.virtual.learning.arena import Arena, Handle
+from scenarios.virtual.learning.processes import Processes
 
 
 class Norms(NamedTuple):
@@ -30,6 +31,7 @@ class Screen:
     Args:
         settings: `[sanitise]`.
         arena: where the models lie.
+        processes: whose the sanitisers are.
         learned_size: L.
         chunk: models looked at in one go.
         tell: called with (peer, what became of a model), for models that were left out.
@@ -39,21 +41,18 @@ class Screen:
         self,
         settings: SanitiseSettings,
         arena: Arena,
+        processes: Processes,
         *,
         learned_size: int,
         chunk: int,
-        tell: Callable[[int, Judged], None],
+        tell: Callable[[int, RecordedVerdict], None],
     ) -> None:
         self._settings = settings
         self._arena = arena
+        self._processes = processes
         self._learned_size = learned_size
         self._chunk = chunk
         self._tell = tell
-        self._sanitisers: dict[int, Sanitiser] = {}
-
-    def begin_anew(self, peer: int) -> None:
-        """Forget whom a peer has muted, and all that led there."""
-        self._sanitisers.pop(peer, None)
 
     def norms(self, rows: Sequence[int]) -> Norms:
         """Return the norms of the learned slots in `rows`."""
@@ -80,14 +79,15 @@ class Screen:
     ) -> tuple[float, Sequence[Contribution]]:
         """Return the weights and contributions that are left of a merge."""
         own_norm = norms.of_row[own.row]
-        sanitiser = self._sanitisers.get(peer)
+        process = self._processes[peer]
+        sanitiser = process.sanitiser
         if sanitiser is None or sanitiser.spotless:
             # Nearly always nothing is wrong: the bound is at least this, and no model of anybody is longer.
             good = norms.longest <= self._settings.norm_factor * own_norm
             if good and len({each.sender for each in received}) == len(received):
                 return own_weight, received
         if sanitiser is None:
-            sanitiser = self._sanitisers[peer] = Sanitiser(self._settings, self._learned_size)
+            sanitiser = process.sanitiser = Sanitiser(self._settings, self._learned_size)
         refusals = sanitiser.judge(
             own_norm,
             [(each.sender, norms.of_row[each.model.row]) for each in received],
@@ -96,5 +96,5 @@ class Screen:
         )
         for refusal in refusals:
             if refusal is not None:
-                self._tell(peer, Judged(sanitiser.round, refusal))
+                self._tell(peer, RecordedVerdict(sanitiser.round, refusal))
         return sanitise.without(own_weight, received, refusals)

@@ -1,0 +1,30 @@
+"""What the processes of simulated peers hold beside models and rows of numbers; it is gone when they end."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from gossip.learner import Learner
+from gossip.merging.sanitise import Sanitiser
+
+
+class Process:
+    """Of one peer: made when it is first needed."""
+
+    __slots__ = ("correction", "learner", "sanitiser")
+
+    def __init__(self) -> None:
+        self.learner: Learner | None = None
+        """For peers whose rule, or whose training, is computed one by one."""
+        self.sanitiser: Sanitiser | None = None
+        """Where no learner has one."""
+        self.correction: Any = None
+        """`Correction.memory`, where the rule of the run has one."""
+
+
+class Processes(defaultdict[int, Process]):
+    """By the peer's number."""
+
+    def __init__(self) -> None:
+        super().__init__(Process)
