@@ -9,6 +9,7 @@ Each column of each peer has its own draws, so that a longer trace begins with a
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +60,8 @@ def make(
         SettingError: with one sentence.
     """
     _check(path, peers, online_s, offline_s, until_s)
-    for option, value in (("--up", up), ("--down", down), ("--seconds-per-sample", seconds_per_sample)):
-        if not 0 < value < math.inf:
-            raise SettingError(f"{option} {value:g}: must be above 0")
-    for option, value in (("--bandwidth-spread", bandwidth_spread), ("--speed-spread", speed_spread)):
-        if not 0 <= value <= SPREAD_MAX:
-            raise SettingError(f"{option} {value:g}: must be between 0 and {SPREAD_MAX:g}")
+    _check_medians({"--up": up, "--down": down, "--seconds-per-sample": seconds_per_sample})
+    _check_spreads({"--bandwidth-spread": bandwidth_spread, "--speed-spread": speed_spread})
     columns = {
         "up": [_log_normal(seed, "up", peer, up, bandwidth_spread) for peer in range(peers)],
         "down": [_log_normal(seed, "down", peer, down, bandwidth_spread) for peer in range(peers)],
@@ -114,6 +111,18 @@ def _check(path: Path, peers: int, online_s: float | None, offline_s: float | No
             f"--until-s {until_s:g}: that is some {until_s / (online_s + offline_s):.0f} sessions of a peer; at most "
             f"{SESSIONS_MAX // 10} are made"
         )
+
+
+def _check_medians(medians: Mapping[str, float]) -> None:
+    for option, value in medians.items():
+        if not 0 < value < math.inf:
+            raise SettingError(f"{option} {value:g}: must be above 0")
+
+
+def _check_spreads(spreads: Mapping[str, float]) -> None:
+    for option, value in spreads.items():
+        if not 0 <= value <= SPREAD_MAX:
+            raise SettingError(f"{option} {value:g}: must be between 0 and {SPREAD_MAX:g}")
 
 
 def _log_normal(seed: int, purpose: str, peer: int, median: float, spread: float) -> str:

@@ -14,13 +14,15 @@ import trio
 from gossip.errors import NetworkError, PeerError
 from gossip.net import peers_file
 from gossip.net.identity import Identity
-from gossip.net.neighbours import Agreement, NeighbourTable
+from gossip.net.local import Local
+from gossip.net.neighbours import NeighbourTable
 from gossip.net.peers_file import PeersFile
 from gossip.net.settings import NetSettings
 from gossip.net.stream import EndOfStream, Stream
 from gossip.net.tls import TlsContexts
 from gossip.protocols.base import Message, ModelMessage
 from gossip.telemetry.accounting import Accounting
+from gossip.wire.agreement import Agreement
 from gossip.wire.codecs.base import Codec
 from gossip.wire.codecs.float32 import Float32
 from gossip.wire.documents import Document, Envelope
@@ -143,19 +145,24 @@ class Net:
     ) -> Peer:
         peers = peers or self.peers
         return Peer(
-            lambda **callbacks: NeighbourTable(
-                name=name,
+            lambda on_peer, on_rejected, **callbacks: NeighbourTable(
+                Local(
+                    name=name,
+                    agreement=agreement,
+                    codec=codec or Float32(),
+                    learned_size=learned,
+                    settings=NetSettings(**settings),
+                    instance=instance,
+                    insecure=self.insecure,
+                    **callbacks,
+                ),
                 peers=peers,
                 contacts=peers.names if contacts is None else contacts,
                 identity=None if self.insecure else identity or self.identities[name],
-                agreement=agreement,
-                codec=codec or Float32(),
-                learned_size=learned,
-                settings=NetSettings(**settings),
                 rng=np.random.default_rng(1),
-                instance=instance,
+                on_peer=on_peer,
+                on_rejected=on_rejected,
                 clock=clock,
-                **callbacks,
             )
         )
 

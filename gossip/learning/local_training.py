@@ -4,19 +4,10 @@ One step of DFedSAM's local loop (Shi et al., ICML 2023; SAM: Foret et al., ICLR
 mini-batch ξ:
 
     g  = ∇F(y; ξ)
-    δ  = ρ · g / (‖g‖₂ + 1e-12)         one norm over all trained slots; or, adaptive, see below
+    δ  = ρ · g / (‖g‖₂ + 1e-12)         one norm over all trained slots; or, adaptive, see `sam`
     g~ = ∇F(y + δ; ξ)                   the same mini-batch and dropout mask; ρ = 0: g~ = g, no second pass
     g~ ← clip(g~) + weight_decay · y
     y  ← what `[local] optimizer` makes of g~ (`gossip.learning.updates`), at y, not at y + δ
-
-Adaptive SAM (Kwon et al., ICML 2021, element-wise, p = 2). A ball around y is no measure of flatness: a network whose
-one layer is made a times larger and whose next a times smaller computes the same, and has other losses within the same
-ball. With ``[local] sam = "adaptive"`` the ball is measured in the weights' own sizes, T = |y| + η entry by entry:
-
-    δ  = ρ · T² g / (‖T g‖₂ + 1e-12)
-
-With η = 0, y + δ scales as y does, so that the loss there stays what it was. All trained slots are scaled, biases too:
-they scale with their layer.
 
 Consolidation. A peer that has samples of a few classes only trains a softmax over all of them, which pushes the
 others down at every step. With ``[local] consolidate = "familiar"`` it trains a scratch copy of the output layer and
@@ -32,7 +23,7 @@ local update of one model by heavy-ball steps takes them in the model's own memo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeAlias
 from typing import Protocol as StructuralType
@@ -46,6 +37,7 @@ from gossip.learning import batches
 from gossip.learning.forward import Forward
 from gossip.learning.in_place import NORM_FLOOR, Done, InPlaceTraining, norm_of, reseed
 from gossip.learning.output_layer import OutputLayer
+from gossip.learning.sam import perturbation
 from gossip.learning.schedules import learning_rate
 from gossip.learning.settings import LocalSettings
 from gossip.learning.updates.base import LocalUpdate, UpdateContext
@@ -233,17 +225,10 @@ class LocalTraining:
             len(y), self.settings, seed=seed, peer=peer, round=round, batch_min=self.batch_min
         )
         with torch.random.fork_rng(_devices(model), enabled=self.stochastic):
-            for epoch in plan:
-                # One gather per epoch: slices of it are then free.
-                order = torch.from_numpy(epoch.order).to(y.device)
-                sizes_now = list(epoch.sizes)
-                xs, ys = x.index_select(0, order), y.index_select(0, order)
-                for x_batch, y_batch in zip(
-                    torch.split(xs, sizes_now), torch.split(ys, sizes_now), strict=True
-                ):
-                    step_seed = None if seed_first is None else (seed_first + len(sizes)) % 2**63
-                    done.append(steps.step(x_batch, y_batch, step_seed))
-                    sizes.append(len(y_batch))
+            for x_batch, y_batch in _mini_batches(x, y, plan):
+                step_seed = None if seed_first is None else (seed_first + len(sizes)) % 2**63
+                done.append(steps.step(x_batch, y_batch, step_seed))
+                sizes.append(len(y_batch))
         state = steps.state
         del steps
         applied = torch.tensor([[float(sum(step.applied for step in done))]], device=model.device)
@@ -399,26 +384,13 @@ class _Functional:
         return Done(float(result.loss), bool(result.applied))
 
 
-def sam_perturbation(g: Tensor, rho: float) -> Tensor:
-    """Return SAM's δ = ρ · g / (‖g‖₂ + 1e-12) for gradients [T] or [n, T]: of norm ρ, or zero where g is."""
-    return torch.mul(g, rho / (norm_of(g) + NORM_FLOOR))
-
-
-def asam_perturbation(g: Tensor, w: Tensor, rho: float, eta: float) -> Tensor:
-    """Return adaptive SAM's δ = ρ · T² g / (‖T g‖₂ + 1e-12) with T = |w| + η, for g and w [T] or [n, T].
-
-    ‖T⁻¹ δ‖₂ is ρ, or zero where T g is.
-    """
-    size = w.abs().add_(eta)
-    scaled = g * size
-    return scaled.mul(size).mul_(rho / (norm_of(scaled) + NORM_FLOOR))
-
-
-def perturbation(settings: LocalSettings, g: Tensor, w: Tensor) -> Tensor:
-    """Return the δ of `[local] sam` for gradients g at the weights w, [T] or [n, T]."""
-    if settings.sam == "adaptive":
-        return asam_perturbation(g, w, settings.sam_rho, settings.sam_eta)
-    return sam_perturbation(g, settings.sam_rho)
+def _mini_batches(x: Tensor, y: Tensor, plan: Iterable[batches.Epoch]) -> Iterator[tuple[Tensor, Tensor]]:
+    for epoch in plan:
+        # One gather per epoch: slices of it are then free.
+        order = torch.from_numpy(epoch.order).to(y.device)
+        sizes = list(epoch.sizes)
+        xs, ys = x.index_select(0, order), y.index_select(0, order)
+        yield from zip(torch.split(xs, sizes), torch.split(ys, sizes), strict=True)
 
 
 def _devices(tensor: Tensor) -> list[torch.device]:

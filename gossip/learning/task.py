@@ -1,13 +1,4 @@
-"""What a peer learns: samples, a network and the local update, from `[data]`, `[model]` and `[local]`.
-
-Batch normalisation. Averaging running statistics of different peers is wrong: they belong to weights that no
-longer exist. They never leave the peer, and `[model] batch_norm` says what happens to them:
-
-* ``local``: kept as they are; the next local update moves them on.
-* ``reestimate``: before an evaluation they are measured anew for the merged weights, by one pass over own
-  training samples (`Learner.evaluate`).
-* ``refuse``: a network with running statistics is a `SettingError`. GroupNorm has none.
-"""
+"""What a peer learns: samples, a network and the local update, from `[data]`, `[model]` and `[local]`."""
 
 from __future__ import annotations
 
@@ -23,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from gossip import plugins, seeding
 from gossip.errors import DataError, SettingError
@@ -31,6 +21,7 @@ from gossip.learning import data as data_sources
 from gossip.learning import extractor as extractors
 from gossip.learning import models, partitions, user_code
 from gossip.learning import validation as splits
+from gossip.learning.batch_norm import batch_norms, running, with_statistics_reset
 from gossip.learning.data import Dataset
 from gossip.learning.extractor import Extracted, Extractor, frozen_buffers
 from gossip.learning.forward import Forward, probe
@@ -145,8 +136,8 @@ class Task:
     def module(self) -> nn.Module:
         """The network, initialised from (seed, "init"). `SettingError` where it cannot be built."""
         module = self._build(self._init_seed)
-        if _batch_norms(module):
-            if self.model_settings.batch_norm == "refuse" and _running(module):
+        if batch_norms(module):
+            if self.model_settings.batch_norm == "refuse" and running(module):
                 raise SettingError(
                     f"[model] name = '{self.model_settings.name}' has BatchNorm layers with running statistics, and "
                     'batch_norm = "refuse"; use GroupNorm, or batch_norm = "local" or "reestimate"'
@@ -295,7 +286,7 @@ class Task:
     @property
     def batch_min(self) -> int:
         """Smallest mini-batch that the network can train on."""
-        return 2 if _batch_norms(self.module) else 1
+        return 2 if batch_norms(self.module) else 1
 
     def forward_on(self, device: torch.device | str = "cpu") -> Forward:
         """Return the network as a function of its vector, on `device`; shared by all who ask.
@@ -355,11 +346,11 @@ class Task:
         The plain mean over equal chunks, not a moving average. Without such layers: `vector` itself.
         """
         forward = self.forward_on(vector.device)
-        layers = _running(forward.module)
+        layers = running(forward.module)
         if not layers:
             return vector
         chunks = torch.tensor_split(x, math.ceil(len(x) / EVALUATION_BATCH))
-        start = _with_statistics_reset(vector, self.space, layers)
+        start = with_statistics_reset(vector, self.space, layers)
         split = self.space.trained_size
         trained, rest = start[:split], start[split:]
         momenta = {name: layer.momentum for name, layer in layers.items()}
@@ -422,27 +413,3 @@ class Task:
             sort_keys=True,
             default=str,  # TOML dates in a user's arguments
         )
-
-
-def _batch_norms(module: nn.Module) -> dict[str, _BatchNorm]:
-    """Return the BatchNorm layers by name, without those of an extractor, which are frozen."""
-    frozen = "extractor." if isinstance(module, Extracted) else None
-    return {
-        name: layer
-        for name, layer in module.named_modules()
-        if isinstance(layer, _BatchNorm) and not (frozen and name.startswith(frozen))
-    }
-
-
-def _running(module: nn.Module) -> dict[str, _BatchNorm]:
-    """Return the BatchNorm layers that keep running statistics, by name."""
-    return {name: layer for name, layer in _batch_norms(module).items() if layer.running_mean is not None}
-
-
-def _with_statistics_reset(vector: Tensor, space: ParameterSpace, layers: dict[str, _BatchNorm]) -> Tensor:
-    reset = vector.clone()
-    for slot in space.slots_of(Role.STATISTIC, Role.COUNTER):
-        owner, _, name = slot.name.rpartition(".")
-        if owner in layers:
-            reset[slot.offset : slot.end] = 1.0 if name == "running_var" else 0.0
-    return reset

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gossip.net.settings import NetSettings
 from gossip.protocols.base import Message, PeerId
@@ -18,17 +18,27 @@ class Local:
     """One peer's side of every connection."""
 
     name: PeerId
+    """As in the peers file."""
     agreement: Agreement
+    """The run, the task and the model, as we hold them."""
     codec: Codec
+    """What models are on the wire."""
     learned_size: int
+    """L, the length of the vectors that travel."""
     settings: NetSettings
+    """Deadlines and bounds."""
     accounting: Accounting
+    """Where bytes, messages and rejections are counted."""
     instance: str
+    """Random, new with every start of the process."""
     insecure: bool
-    pool: MemoryPool
-    unseen: Callable[[PeerId], object | None]
-    """What stands for a model of that peer that is not even to be decoded; None where it is."""
-    declared: tuple[int, ...] | None
-    """Own classes, which every model sent tells of where the run's merge rule wants to know."""
-    on_declared: Callable[[PeerId, tuple[int, ...]], None]
+    """No TLS, and everybody is who they say."""
     on_message: Callable[[PeerId, Message], None]
+    """Called with every good message; a model is a float32 tensor [L] that nobody else holds."""
+    unseen: Callable[[PeerId], object | None] = lambda _: None
+    """Asked before a model is decoded: what stands for one of that peer that is not to be; None where it is."""
+    declared: tuple[int, ...] | None = None
+    """Own classes, which every model sent tells of where the run's merge rule wants to know."""
+    on_declared: Callable[[PeerId, tuple[int, ...]], None] = lambda peer, classes: None
+    """Called with the classes that came with a model, just before `on_message`."""
+    pool: MemoryPool = field(default_factory=MemoryPool)

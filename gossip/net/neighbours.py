@@ -25,18 +25,11 @@ from gossip.net.listening import accept_each, open_listeners, remote_address
 from gossip.net.local import Local
 from gossip.net.neighbour import Neighbour
 from gossip.net.peers_file import PeersFile
-from gossip.net.settings import NetSettings
 from gossip.net.standing import OFFENCES
 from gossip.net.stream import EndOfStream
 from gossip.net.tls import TlsContexts
 from gossip.protocols.base import Message, PeerId
-from gossip.telemetry.accounting import Accounting
 from gossip.telemetry.offences import OffenceLog
-from gossip.wire.agreement import Agreement
-from gossip.wire.codecs.base import Codec
-from gossip.wire.memory import MemoryPool
-
-__all__ = ["Agreement", "NeighbourTable"]
 
 logger = logging.getLogger("gossip.net.neighbours")
 
@@ -52,80 +45,46 @@ class NeighbourTable:
 
     def __init__(
         self,
+        local: Local,
         *,
-        name: PeerId,
         peers: PeersFile,
         contacts: Sequence[PeerId],
         identity: Identity | None,
-        agreement: Agreement,
-        codec: Codec,
-        learned_size: int,
-        settings: NetSettings,
-        accounting: Accounting,
         rng: np.random.Generator,
-        on_message: Callable[[PeerId, Message], None],
         on_peer: Callable[[PeerId, bool], None],
         on_rejected: Callable[[PeerId | None, str, str], None],
-        instance: str,
-        unseen: Callable[[PeerId], object | None] = lambda _: None,
-        declared: tuple[int, ...] | None = None,
-        on_declared: Callable[[PeerId, tuple[int, ...]], None] = lambda peer, classes: None,
         listen: str | None = None,
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
         """Make a table; `run` starts it.
 
         Args:
-            name: our own name in the peers file.
+            local: our side of every connection.
             peers: everybody who may connect to us.
             contacts: those whom we dial.
-            identity: None for `--insecure`: no TLS, and everybody is who they say.
-            agreement: the run, the task and the model, as we hold them.
-            codec: what models are on the wire.
-            learned_size: L, the length of the vectors that travel.
-            settings: deadlines and bounds.
-            accounting: where bytes, messages and rejections are counted.
+            identity: ours; None where `local` is insecure.
             rng: for the jitter of dialling.
-            on_message: called with every good message; a model is a float32 tensor [L] that nobody else holds.
             on_peer: called when a peer can be reached, and when it no longer can.
             on_rejected: called with (peer or None, reason, sentence) when something received was not used.
-            instance: random, new with every start of the process.
-            unseen: asked before a model is decoded; what it returns for the sender, unless None, is handed on instead.
-            declared: own classes, where models are to tell of them (`Agreement.classes`).
-            on_declared: called with the classes that came with a model, just before `on_message`.
             listen: host:port to bind instead of the peers file's.
             clock: seconds, for what is said at most once a minute.
         """
+        self._local = local
         self._peers = peers
-        self._contacts = frozenset(contacts) - {name}
-        self._settings = settings
-        self._accounting = accounting
+        self._contacts = frozenset(contacts) - {local.name}
+        self._settings = local.settings
+        self._accounting = local.accounting
         self._rng = rng
         self._on_peer = on_peer
         self._on_rejected = on_rejected
         self._listen = listen
-        self._local = Local(
-            name=name,
-            agreement=agreement,
-            codec=codec,
-            learned_size=learned_size,
-            settings=settings,
-            accounting=accounting,
-            instance=instance,
-            insecure=identity is None,
-            pool=MemoryPool(),
-            unseen=unseen,
-            declared=declared,
-            on_declared=on_declared,
-            on_message=on_message,
-        )
         self._neighbours: dict[PeerId, Neighbour] = {}
         self._open: set[Connection] = set()
         self._conversations: set[Conversation] = set()
         self._one_closed = trio.Event()
         self._offences = OffenceLog(logger, clock)
         self._handshakes = Handshakes(
-            self._local,
+            local,
             None if identity is None else TlsContexts(identity, peers),
             peers,
             neighbour=self._neighbour,

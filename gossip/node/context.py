@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import trio
@@ -54,6 +54,16 @@ class TrainingJob:
         return self._learner.train(vector, round=self._round, in_place=True)
 
 
+class Upcalls(NamedTuple):
+    """Whom the world calls when something has come to pass."""
+
+    on_timer: Callable[[TimerKey], None]
+    on_trained: Callable[[Ticket, Deferred, Trained], None]
+    on_event: Callable[[Event], None]
+    on_finish: Callable[[Deferred], None]
+    on_judged: Callable[[list[RecordedVerdict]], None]
+
+
 class NodeContext:
     """Implements `gossip.protocols.Context` for one real peer."""
 
@@ -64,33 +74,23 @@ class NodeContext:
         peers: Sequence[PeerId],
         topology: Topology,
         everybody: bool,
-        seed: int,
-        learned_size: int,
         learner: Learner,
         thread: LearningThread,
         outgoing: OutgoingModels,
         table: NeighbourTable,
         nursery: trio.Nursery,
-        on_timer: Callable[[TimerKey], None],
-        on_trained: Callable[[Ticket, Deferred, Trained], None],
-        on_event: Callable[[Event], None],
-        on_finish: Callable[[Deferred], None],
-        on_judged: Callable[[list[RecordedVerdict]], None],
+        upcalls: Upcalls,
     ) -> None:
         self.peer = peer
         self._everybody = everybody
-        self._seed = seed
-        self._learned_size = learned_size
+        self._seed = learner.task.seed
+        self._learned_size = learner.task.space.learned_size
         self._learner = learner
         self._thread = thread
         self._outgoing = outgoing
         self._table = table
         self._nursery = nursery
-        self._on_timer = on_timer
-        self._on_trained = on_trained
-        self._on_event = on_event
-        self._on_finish = on_finish
-        self._on_judged = on_judged
+        self._upcalls = upcalls
         self.declared: dict[PeerId, frozenset[int]] = {}
         """The classes of which each sender last said that it has samples, where models tell of them."""
         self._timers: dict[TimerKey, trio.CancelScope] = {}
@@ -166,7 +166,7 @@ class NodeContext:
             # Cancelled after it woke and before it ran: trio does not raise then.
             if self._timers.get(key) is scope:
                 del self._timers[key]
-                self._on_timer(key)
+                self._upcalls.on_timer(key)
 
     def train(self, model: Deferred, *, round: int) -> Ticket:
         """Queue a local update."""
@@ -175,7 +175,7 @@ class NodeContext:
 
         def trained(outcome: Trained) -> None:
             # Whoever keeps the figures of a local update is not to keep its model.
-            self._on_trained(ticket, Deferred(self._learned_size, outcome.model), outcome.figures())
+            self._upcalls.on_trained(ticket, Deferred(self._learned_size, outcome.model), outcome.figures())
 
         self._thread.submit(TrainingJob(self._learner, model, round), trained)
         return ticket
@@ -267,12 +267,12 @@ class NodeContext:
         handle.set(vector)
         judged = self._learner.take_judged()
         if judged:
-            self._on_judged(judged)
+            self._upcalls.on_judged(judged)
 
     def emit(self, event: Event) -> None:
         """Pass an event to the shell."""
-        self._on_event(event)
+        self._upcalls.on_event(event)
 
     def finish(self, model: Deferred) -> None:
         """Tell the shell that the rounds are done."""
-        self._on_finish(model)
+        self._upcalls.on_finish(model)

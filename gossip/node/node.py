@@ -17,8 +17,9 @@ from gossip import __version__, seeding
 from gossip.errors import ExitCode, SettingError
 from gossip.learner import RecordedVerdict, Trained
 from gossip.merging.sanitise import MUTED, Refusal
-from gossip.net.neighbours import Agreement, NeighbourTable
-from gossip.node.context import NodeContext
+from gossip.net.local import Local
+from gossip.net.neighbours import NeighbourTable
+from gossip.node.context import NodeContext, Upcalls
 from gossip.node.handles import Deferred
 from gossip.node.learning_thread import LearningThread
 from gossip.node.lingering import Lingering
@@ -46,7 +47,6 @@ from gossip.protocols.base import (
 from gossip.telemetry.accounting import Accounting
 from gossip.telemetry.containment import Containment, tell
 from gossip.telemetry.offences import OffenceLog
-from gossip.wire.messages import register_messages
 
 if TYPE_CHECKING:
     from gossip.telemetry.web import Web
@@ -96,41 +96,11 @@ class Node:
         # The network's own copy of its first values is of no use any more.
         setup.task.forget_initial()
         self._start = Deferred(setup.task.space.learned_size, vector)
-        self.protocol = settings.protocol.load().resume(
-            settings.protocol,
-            rounds=settings.stop.rounds,
-            model=self._start,
-            state=setup.checkpoint.state_after(time.time()) if setup.checkpoint else {},
-        )
+        self.protocol = setup.make_protocol(self._start)
         self.rounds_done = setup.checkpoint.round if setup.checkpoint else 0
         """What the model in memory contains; on the disk it may be less, see `Saver.round`."""
-        register_messages(settings.protocol.load())
         self._codec: Codec = settings.codec.load()(settings.codec)
-        self.table = NeighbourTable(
-            name=self.name,
-            peers=membership.peers,
-            contacts=membership.contacts,
-            identity=None if setup.options.insecure else membership.identity,
-            agreement=Agreement(
-                run_id=settings.run_id(),
-                space_id=setup.task.space.space_id,
-                sections=tuple(sorted(settings.agreement().items())),
-                classes=setup.task.dataset.classes if setup.learner.declares_classes else None,
-            ),
-            codec=self._codec,
-            learned_size=setup.task.space.learned_size,
-            settings=settings.net,
-            accounting=self.accounting,
-            rng=seeding.generator(settings.seed, "dial", peer=self.name),
-            unseen=self._unseen,
-            declared=setup.learner.classes if setup.learner.declares_classes else None,
-            on_declared=self._on_declared,
-            on_message=self._on_message,
-            on_peer=self._on_peer,
-            on_rejected=self._on_rejected,
-            instance=uuid.uuid4().hex,
-            listen=setup.options.listen,
-        )
+        self.table = self._make_table()
         self.quorum = Quorum(settings.node, self.table, lambda: self._context.contacts)
         self._lingering = Lingering(
             settings.node, is_up=self.table.is_up, finished=self.quorum.finished, clock=time.monotonic
@@ -374,29 +344,52 @@ class Node:
         """Return what `gossip-node status` prints, see `status_of`."""
         return status_of(self)
 
+    # --- its parts ---
+
+    def _make_table(self) -> NeighbourTable:
+        setup, membership, learner = self.setup, self.setup.membership, self.setup.learner
+        local = Local(
+            name=self.name,
+            agreement=setup.agreement(),
+            codec=self._codec,
+            learned_size=setup.task.space.learned_size,
+            settings=self._settings.net,
+            accounting=self.accounting,
+            instance=uuid.uuid4().hex,
+            insecure=setup.options.insecure,
+            on_message=self._on_message,
+            unseen=self._unseen,
+            declared=learner.classes if learner.declares_classes else None,
+            on_declared=self._on_declared,
+        )
+        return NeighbourTable(
+            local,
+            peers=membership.peers,
+            contacts=membership.contacts,
+            identity=None if local.insecure else membership.identity,
+            rng=seeding.generator(self._settings.seed, "dial", peer=self.name),
+            on_peer=self._on_peer,
+            on_rejected=self._on_rejected,
+            listen=setup.options.listen,
+        )
+
     def _make_context(self, nursery: trio.Nursery) -> NodeContext:
-        membership = self.setup.membership
+        membership, learner = self.setup.membership, self.setup.learner
         return self.context_class(
             peer=self.name,
             peers=membership.peers.names,
             topology=membership.topology,
             everybody=membership.everybody,
-            seed=self._settings.seed,
-            learned_size=self.setup.task.space.learned_size,
-            learner=self.setup.learner,
+            learner=learner,
             thread=self._thread,
-            outgoing=OutgoingModels(
-                codec=self._codec,
-                learner=self.setup.learner,
-                thread=self._thread,
-                peer=self.name,
-                learned_size=self.setup.task.space.learned_size,
-            ),
+            outgoing=OutgoingModels(codec=self._codec, learner=learner, thread=self._thread),
             table=self.table,
             nursery=nursery,
-            on_timer=self._on_timer,
-            on_trained=self._on_trained,
-            on_event=self._on_event,
-            on_finish=self._on_finish,
-            on_judged=self._on_judged,
+            upcalls=Upcalls(
+                on_timer=self._on_timer,
+                on_trained=self._on_trained,
+                on_event=self._on_event,
+                on_finish=self._on_finish,
+                on_judged=self._on_judged,
+            ),
         )

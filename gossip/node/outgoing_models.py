@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from gossip.draws import Draws
 from gossip.node.handles import Deferred, Pending
-from gossip.protocols.base import Message, PeerId
+from gossip.protocols.base import Message
 
 if TYPE_CHECKING:
     from gossip.learner import Learner
@@ -23,14 +23,10 @@ if TYPE_CHECKING:
 class OutgoingModels:
     """Puts the tensors that travel, once they are computed, in place of models."""
 
-    def __init__(
-        self, *, codec: Codec, learner: Learner, thread: LearningThread, peer: PeerId, learned_size: int
-    ) -> None:
+    def __init__(self, *, codec: Codec, learner: Learner, thread: LearningThread) -> None:
         self._codec = codec
         self._learner = learner
         self._thread = thread
-        self._peer = peer
-        self._learned_size = learned_size
         self._latest: tuple[Message, Message] | None = None
 
     def coded(self, message: Message) -> Message:
@@ -43,11 +39,11 @@ class OutgoingModels:
         sent: Message = dataclasses.replace(message, model=coded)  # type: ignore[call-arg]
         self._latest = message, sent
         model: Deferred = message.model  # type: ignore[attr-defined]
-        draws = Draws.of(message, seed=self._learner.task.seed, peer=self._peer)
+        draws = Draws.of(message, seed=self._learner.task.seed, peer=self._learner.peer)
         piece = message.piece
 
         def job() -> tuple[WireTensor, ...]:
-            vector = self._learner.outgoing(model.vector[: self._learned_size], draws)
+            vector = self._learner.outgoing(model.vector[: self._learner.task.space.learned_size], draws)
             start, stop = (0, len(vector)) if piece is None else piece.bounds(len(vector))
             return self._codec.encode(vector[start:stop], draws)
 

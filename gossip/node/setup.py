@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,11 +16,14 @@ from gossip.net.peers_file import PeerEntry, PeersFile
 from gossip.net.peers_file import load as load_peers
 from gossip.node.options import NodeOptions
 from gossip.telemetry.loggers.base import Logger, open_logger
+from gossip.wire.agreement import Agreement
+from gossip.wire.messages import register_messages
 from topologies import Topology
 
 if TYPE_CHECKING:
     from gossip.learner import Learner
     from gossip.learning.task import Task
+    from gossip.protocols.base import Model, Protocol
     from gossip.storage.checkpoints import Belongs, Checkpoint
 
 
@@ -64,6 +68,28 @@ class Setup:
     logger: Logger
     belongs: Belongs
     checkpoint: Checkpoint | None
+
+    def agreement(self) -> Agreement:
+        """Return what a neighbour must have in common with us."""
+        settings = self.membership.settings
+        return Agreement(
+            run_id=settings.run_id(),
+            space_id=self.task.space.space_id,
+            sections=tuple(sorted(settings.agreement().items())),
+            classes=self.task.dataset.classes if self.learner.declares_classes else None,
+        )
+
+    def make_protocol(self, model: Model) -> Protocol:
+        """Return the protocol, ready to go on from `model`; its messages can be read from then on."""
+        settings, checkpoint = self.membership.settings, self.checkpoint
+        make: type[Protocol] = settings.protocol.load()
+        register_messages(make)
+        return make.resume(
+            settings.protocol,
+            rounds=settings.stop.rounds,
+            model=model,
+            state=checkpoint.state_after(time.time()) if checkpoint else {},
+        )
 
 
 def find_membership(options: NodeOptions) -> Membership:

@@ -244,17 +244,12 @@ def network(
             zorder=3,
         )
         if len(peers) <= NAMED_PEERS_MAX:
-            for place, peer, value in zip(xy, peers, values, strict=True):
-                light = peer in attackers or (not np.isnan(value) and value > (bottom + top) / 2)
-                axes.annotate(
-                    peer.removeprefix("peer-"),
-                    place,
-                    ha="center",
-                    va="center",
-                    fontsize=7.5,
-                    color="white" if light else INK,
-                    zorder=4,
-                )
+            dark = {
+                peer
+                for peer, value in zip(peers, values, strict=True)
+                if peer in attackers or (not np.isnan(value) and value > (bottom + top) / 2)
+            }
+            _name(axes, dict(zip(peers, xy, strict=True)), dark)
         if known.size:
             bar = figure.colorbar(
                 dots, ax=axes, shrink=0.7, aspect=22, format=PercentFormatter(1.0, decimals=1)
@@ -267,6 +262,20 @@ def network(
         axes.margins(0.08)
         axes.axis("off")
         return address(figure)
+
+
+def _name(axes: Axes, places: Mapping[str, Any], dark: Collection[str]) -> None:
+    """Write the peers' names into their dots, in white where those are dark."""
+    for peer, place in places.items():
+        axes.annotate(
+            peer.removeprefix("peer-"),
+            place,
+            ha="center",
+            va="center",
+            fontsize=7.5,
+            color="white" if peer in dark else INK,
+            zorder=4,
+        )
 
 
 def _places(graph: nx.Graph[str], peers: Sequence[str]) -> dict[str, tuple[float, float]]:

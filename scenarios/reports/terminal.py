@@ -33,6 +33,35 @@ def print_result(
 ) -> None:
     """Print a table of the peers, what came out together, and where the report is."""
     console.print(_title(summary), style="bold", highlight=False, soft_wrap=True)
+    console.print(_table(summary, peers))
+    accuracy, sent = summary["accuracy"], summary["bytes"]
+    console.print(
+        f"  own models         {percent(accuracy['mean'])} ± {_points(accuracy['std'])} (min "
+        f"{percent(accuracy['min'])}, max {percent(accuracy['max'])})",
+        highlight=False,
+    )
+    console.print(f"  their average      {percent(summary['accuracy_of_mean'])}", highlight=False)
+    console.print(f"  consensus distance {_number(summary['consensus_distance'])}", highlight=False)
+    console.print(
+        f"  sent in all        {human_bytes(sent['total'])} in {summary['time']:.1f} s "
+        f"(the whole run took {summary['wall_seconds']:.1f} s)",
+        highlight=False,
+    )
+    _print_received(console, summary)
+    for warning in summary["warnings"]:
+        # A user's file may be named in it, in brackets.
+        console.print(
+            f"  warning            {warning}", style="red", markup=False, highlight=False, soft_wrap=True
+        )
+    for peer in [peer for peer in peers if peer["state"] == "died"][:DEAD_SHOWN]:
+        # What a process said last is no markup.
+        line = f"  died               {peer['peer']} {peer['last_words']}"
+        console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"\nreport: {report}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _table(summary: Mapping[str, Any], peers: Sequence[Mapping[str, Any]]) -> Table:
+    accuracy, sent = summary["accuracy"], summary["bytes"]
     table = Table(box=box.SIMPLE_HEAD)
     for name in ("peer", "accuracy", "rounds", "sent", "received"):
         table.add_column(name, justify="left" if name == "peer" else "right")
@@ -47,23 +76,14 @@ def print_result(
     if len(peers) > PEERS_SHOWN:
         table.add_row(f"… {len(peers) - PEERS_SHOWN} more", "", "", "", "")
     table.add_section()
-    accuracy, sent = summary["accuracy"], summary["bytes"]
     table.add_row(
         "[bold]mean", f"[bold]{percent(accuracy['mean'])}", "", human_bytes(sent["per_peer_mean"] or 0), ""
     )
-    console.print(table)
-    console.print(
-        f"  own models         {percent(accuracy['mean'])} ± {_points(accuracy['std'])} (min "
-        f"{percent(accuracy['min'])}, max {percent(accuracy['max'])})",
-        highlight=False,
-    )
-    console.print(f"  their average      {percent(summary['accuracy_of_mean'])}", highlight=False)
-    console.print(f"  consensus distance {_number(summary['consensus_distance'])}", highlight=False)
-    console.print(
-        f"  sent in all        {human_bytes(sent['total'])} in {summary['time']:.1f} s "
-        f"(the whole run took {summary['wall_seconds']:.1f} s)",
-        highlight=False,
-    )
+    return table
+
+
+def _print_received(console: Console, summary: Mapping[str, Any]) -> None:
+    """Print what became of models and messages that were received."""
     attack = summary["attack"]
     if attack is not None:
         console.print(
@@ -86,16 +106,6 @@ def print_result(
     if rejected:
         told = ", ".join(f"{reason} {count}" for reason, count in rejected.items())
         console.print(f"  rejected messages  {told}", highlight=False)
-    for warning in summary["warnings"]:
-        # A user's file may be named in it, in brackets.
-        console.print(
-            f"  warning            {warning}", style="red", markup=False, highlight=False, soft_wrap=True
-        )
-    for peer in [peer for peer in peers if peer["state"] == "died"][:DEAD_SHOWN]:
-        # What a process said last is no markup.
-        line = f"  died               {peer['peer']} {peer['last_words']}"
-        console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
-    console.print(f"\nreport: {report}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _called(peer: Mapping[str, Any]) -> str:

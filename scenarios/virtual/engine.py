@@ -5,9 +5,8 @@ from __future__ import annotations
 import gc
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +15,25 @@ import torch
 
 from gossip.learner import RecordedVerdict
 from gossip.learning.divergence import EVENT, Sign, cause_of, told
-from gossip.learning.task import Shard, Task
+from gossip.learning.task import Task
 from gossip.merging.sanitise import Refusal
-from gossip.protocols.base import Model, Protocol
+from gossip.protocols.base import Protocol
 from gossip.storage.atomic import write_atomically
 from gossip.storage.models import encode_model
 from gossip.telemetry.containment import Containment
 from gossip.telemetry.loggers.base import open_logger
 from gossip.wire.messages import register_messages
-from scenarios.attacks.base import Attack, poisoned_shard, success_rate
+from scenarios.attacks.base import success_rate
 from scenarios.processes.averages import load_task
 from scenarios.progress import Progress, State
 from scenarios.records import Average, PeerOutcome, Records, Traffic
 from scenarios.reports.divergences import Divergences, look_at_inputs
 from scenarios.scenario import ScenarioSettings
-from scenarios.virtual.adversary import AttackedSimulation, scene_of
-from scenarios.virtual.events.compute import ComputeTimes
+from scenarios.virtual import assembly
 from scenarios.virtual.events.faults import FaultPlan
-from scenarios.virtual.events.frame_sizes import FrameSizes
-from scenarios.virtual.events.network import Network
 from scenarios.virtual.events.peer import VirtualPeer
-from scenarios.virtual.events.simulation import Measure, Simulation
-from scenarios.virtual.events.simulation import State as ProtocolState
+from scenarios.virtual.events.seams import Measure
 from scenarios.virtual.events.tally import traffic
-from scenarios.virtual.learning.batched import BatchedLearning
 from scenarios.virtual.measures.rounds import Measurements, ModelSum, finite
 from scenarios.virtual.measures.timed import TimedMeasurements
 
@@ -113,83 +107,22 @@ class VirtualRun:
     """A scenario, ready to run; benchmarks and tests take it apart."""
 
     def __init__(self, scenario: ScenarioSettings, task: Task, *, measure: Measure | None = None) -> None:
-        names = scenario.peer_names
-        seed = scenario.seed
         self.scenario = scenario
         self.task = task
         topology, trace = scenario.graphs(), scenario.trace()
-        self.attack: Attack[Any] | None = None
-        poisoned: dict[int, Shard] = {}
-        if scenario.attackers:
-            self.attack = scenario.attack.load()(scenario.attack, scene_of(scenario, task, topology))
-            poisoned = {
-                peer: poisoned_shard(self.attack, peer, name=names[peer], seed=seed)
-                for peer in scenario.attackers
-            }
-        self.learning = BatchedLearning(
-            task,
-            names,
-            scenario.merge,
-            outgoing=scenario.outgoing,
-            codec=scenario.codec,
-            sanitise=scenario.sanitise,
-            shards=poisoned,
-            attackers=scenario.attackers,
-            device=scenario.virtual.device,
-            method=scenario.virtual.method,
-        )
-        sizes = [len(shard) for shard in task.partition(len(names))]
-        for peer, shard in poisoned.items():
-            sizes[peer] = len(shard)
-        per_round = [_samples_per_round(size, scenario) for size in sizes]
-        protocol, codec = scenario.protocol, scenario.codec.load()(scenario.codec)
-        make = protocol.load()
-        register_messages(make)
-        self.measurements = self._measurements(make.update_period_s(protocol))
-
-        def make_protocol(model: Model, state: ProtocolState) -> Protocol:
-            made: Protocol = make.resume(protocol, rounds=scenario.stop.rounds, model=model, state=state)
-            return made
-
-        make_simulation: Callable[..., Simulation] = Simulation
-        if self.attack is not None:
-            make_simulation = partial(
-                AttackedSimulation,
-                attack=self.attack,
-                from_round=scenario.attack.from_round,
-                rounds=scenario.stop.rounds,
-            )
-        self.simulation = make_simulation(
-            names=names,
+        self.attack, poisoned = assembly.attack_of(scenario, task, topology)
+        self.learning = assembly.learning_of(scenario, task, poisoned)
+        protocol: type[Protocol] = scenario.protocol.load()
+        register_messages(protocol)
+        self.measurements = self._measurements(protocol.update_period_s(scenario.protocol))
+        self.simulation = assembly.simulation_of(
+            scenario,
+            self.learning,
             topology=topology,
-            make_protocol=make_protocol,
-            learning=self.learning,
-            make_network=lambda schedule: Network(
-                scenario.network,
-                peers=len(names),
-                seed=seed,
-                schedule=schedule,
-                queue_models_max=scenario.net.queue_models_max,
-                trace=trace,
-            ),
-            training_s=ComputeTimes(
-                scenario.compute,
-                samples=per_round,
-                sam=bool(scenario.local.sam_rho),
-                seed=seed,
-                seconds_per_sample=trace.seconds_per_sample,
-            ),
-            frame_bytes=FrameSizes(
-                names,
-                run_id=scenario.task().run_id(),
-                space_id=task.space.space_id,
-                codec=codec,
-                learned_size=task.space.learned_size,
-                chunk_bytes=scenario.net.chunk_bytes,
-                declared=self.learning.declared if self.learning.declares else None,
-            ),
+            trace=trace,
+            attack=self.attack,
+            poisoned=poisoned,
             measure=measure or self.measurements,
-            seed=seed,
         )
         self.learning.on_judged = self._judged
         self.learning.watches.on_sign = self._diverged
@@ -197,10 +130,7 @@ class VirtualRun:
             scenario.honest_names, attackers=len(scenario.attackers), lr=scenario.local.lr
         )
         self._scales, self._warnings = look_at_inputs(task)
-        for peer in scenario.attackers if self.learning.declares else ():
-            # Whatever it has: who is asked about more is heard more.
-            self.learning.declared[names[peer]] = frozenset(range(task.dataset.classes))
-        if make.everybody:
+        if protocol.everybody:
             self.measurements.sent_by_all = self.simulation.bytes_sent
         faults = scenario.faults.with_more(trace.faults())
         FaultPlan(faults, self.simulation, detected_s=scenario.net.heartbeat_timeout_s)
@@ -347,10 +277,3 @@ class VirtualRun:
             skipped=self.learning.watches.skipped[peer.index],
             divergence=self.divergences.of.get(peer.peer),
         )
-
-
-def _samples_per_round(shard: int, scenario: ScenarioSettings) -> int:
-    local = scenario.local
-    if local.steps is not None:
-        return local.steps * min(local.batch_size, shard)
-    return shard * (local.epochs or 1)

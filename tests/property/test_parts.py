@@ -15,7 +15,7 @@ from gossip.learner import Learner
 from gossip.learning.settings import DataSettings, LocalSettings, ModelSettings
 from gossip.learning.task import Task
 from gossip.merging.settings import AverageSettings, VarianceCorrectedSettings
-from gossip.node.context import NodeContext
+from gossip.node.context import NodeContext, Upcalls
 from gossip.node.handles import Deferred
 from gossip.protocols.base import Contribution, GossipStep, Part
 from gossip.protocols.push.messages import PushMessage
@@ -200,14 +200,10 @@ def test_a_nodes_learner_is_told_which_part_it_merges():
         peers=["p0", "p1", "p2"],
         topology=Topology("full", 3),
         everybody=False,
-        seed=0,
-        learned_size=size,
         learner=learner_of(learning_task, rule),
         thread=AtOnce(),
-        **dict.fromkeys(
-            ("outgoing", "table", "nursery", "on_timer", "on_trained", "on_event", "on_finish", "on_judged"),
-            None,
-        ),
+        **dict.fromkeys(("outgoing", "table", "nursery")),
+        upcalls=Upcalls(*5 * [lambda *_: None]),
     )
     mine = Deferred(size, own)
     received = [

@@ -17,7 +17,8 @@ from gossip.config import load_task
 from gossip.errors import SettingError
 from gossip.learning import in_place
 from gossip.learning.forward import Forward
-from gossip.learning.local_training import LocalTraining, asam_perturbation, sam_perturbation
+from gossip.learning.local_training import LocalTraining
+from gossip.learning.sam import asam_perturbation, sam_perturbation
 from gossip.learning.settings import LocalSettings
 from gossip.parameters import ParameterSpace
 

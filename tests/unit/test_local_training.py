@@ -14,7 +14,8 @@ from torch.nn.functional import cross_entropy
 
 from gossip.learning import batches, models
 from gossip.learning.forward import Forward
-from gossip.learning.local_training import LocalState, LocalTraining, sam_perturbation
+from gossip.learning.local_training import LocalState, LocalTraining
+from gossip.learning.sam import sam_perturbation
 from gossip.learning.settings import LocalSettings, ModelSettings
 from gossip.parameters import ParameterSpace, Role
 

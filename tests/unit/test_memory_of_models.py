@@ -23,7 +23,7 @@ from gossip.learning.settings import DataSettings, LocalSettings, ModelSettings
 from gossip.learning.task import Task
 from gossip.merging.average import Average
 from gossip.merging.base import Merge
-from gossip.node.context import NodeContext
+from gossip.node.context import NodeContext, Upcalls
 from gossip.node.handles import Deferred
 from gossip.node.learning_thread import LearningThread
 from gossip.parameters import ParameterSpace
@@ -31,6 +31,7 @@ from gossip.protocols.base import Contribution, GossipStep
 from gossip.storage.checkpoints import Belongs, Checkpoint, CheckpointStore, decode, pieces_of
 from gossip.storage.models import model_pieces, snapshot_pieces
 from tests.resident import MAPPED_BYTES_MIN, peak_bytes
+from topologies import Topology
 
 LARGE = MAPPED_BYTES_MIN // 4
 
@@ -153,12 +154,20 @@ class World:
         self.thread = LearningThread()
         self.trained: list[Deferred] = []
         self.outcomes: list[Any] = []
-        self.context = NodeContext.__new__(NodeContext)
-        self.context._learner, self.context._thread = self.learner, self.thread
-        self.context._learned_size, self.context._tickets, self.context.declared = self.size, 0, {}
-        self.context._on_trained = lambda ticket, model, outcome: (
-            self.trained.append(model),
-            self.outcomes.append(outcome),
+        self.context = NodeContext(
+            peer="a",
+            peers=["a", "b", "c"],
+            topology=Topology("full", 3),
+            everybody=False,
+            learner=self.learner,
+            thread=self.thread,
+            **dict.fromkeys(("outgoing", "table", "nursery")),
+            upcalls=Upcalls(*5 * [lambda *_: None])._replace(
+                on_trained=lambda ticket, model, outcome: (
+                    self.trained.append(model),
+                    self.outcomes.append(outcome),
+                )
+            ),
         )
         nursery.start_soon(self.thread.run)
 

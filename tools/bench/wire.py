@@ -40,11 +40,13 @@ import trio
 
 from gossip.net import peers_file
 from gossip.net.identity import Identity
-from gossip.net.neighbours import Agreement, NeighbourTable
+from gossip.net.local import Local
+from gossip.net.neighbours import NeighbourTable
 from gossip.net.settings import NetSettings
 from gossip.net.tls import TlsContexts
 from gossip.protocols.base import FinishedMessage, Message, ModelMessage
 from gossip.telemetry.accounting import Accounting
+from gossip.wire.agreement import Agreement
 from gossip.wire.codecs.float32 import Float32
 from gossip.wire.documents import Envelope
 from gossip.wire.frames import FrameReader, writer
@@ -71,23 +73,28 @@ class Value:
         return self._vector
 
 
-def make_table(folder: Path, name: str, learned: int, **callbacks: Any) -> NeighbourTable:
+def make_table(
+    folder: Path, name: str, learned: int, *, on_peer: Callable[[str, bool], None], **callbacks: Any
+) -> NeighbourTable:
     """Return a table of a node as a user runs it."""
-
     return NeighbourTable(
-        name=name,
+        Local(
+            name=name,
+            agreement=Agreement(run_id="benchmark", sections=(), space_id="space"),
+            codec=Float32(),
+            learned_size=learned,
+            settings=NetSettings(),
+            accounting=Accounting(),
+            instance="1",
+            insecure=False,
+            **callbacks,
+        ),
         peers=peers_file.load(folder / "peers.txt"),
         contacts=("a", "b"),
         identity=Identity.load(folder / name),
-        agreement=Agreement(run_id="benchmark", sections=(), space_id="space"),
-        codec=Float32(),
-        learned_size=learned,
-        settings=NetSettings(),
-        accounting=Accounting(),
         rng=np.random.default_rng(0),
+        on_peer=on_peer,
         on_rejected=lambda peer, reason, sentence: sys.exit(f"rejected: {peer} {reason} {sentence}"),
-        instance="1",
-        **callbacks,
     )
 
 

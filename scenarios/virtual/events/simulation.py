@@ -5,20 +5,16 @@ from __future__ import annotations
 import dataclasses
 from array import array
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
-from typing import Protocol as StructuralType
 
 import numpy as np
 
 from gossip.protocols.base import (
-    Contribution,
-    GossipStep,
     Message,
     MessageRejected,
     Model,
     ModelSaved,
-    Part,
     PeerId,
     Protocol,
     RoundCompleted,
@@ -31,6 +27,7 @@ from scenarios.virtual.events.contacts import AllBut
 from scenarios.virtual.events.event_log import FLUSH_NUMBERS, Did, Entries, EventLog
 from scenarios.virtual.events.network import Network
 from scenarios.virtual.events.peer import VirtualPeer
+from scenarios.virtual.events.seams import Learning, Measure, State
 from scenarios.virtual.events.tally import Counts, Frames, Tally
 from topologies import Topology
 
@@ -39,68 +36,8 @@ _SEND, _DELIVER = int(Did.SEND), int(Did.DELIVER)
 Delivery: TypeAlias = list[Any]
 """[next index, receiver, number of its connection, receiver, …]: one message for several peers at one moment."""
 
-State = Mapping[str, int | float | str]
-
 LINGER_S = 10.0
 """Virtual seconds in which what is under way at the end may still arrive."""
-
-
-class Learning(StructuralType):
-    """What computes models; values may come much later than their handles."""
-
-    def initial(self, peer: int) -> Model:
-        """Return the model of round 0."""
-
-    def train(self, model: Model, peer: int, *, round: int) -> Model:
-        """Return the handle of the model after one local update."""
-
-    def begin_anew(self, peer: int) -> None:
-        """Forget what the peer's updates and merges have left beside models: its process has ended."""
-
-    def merge(
-        self,
-        own: Model,
-        own_weight: float,
-        received: Sequence[Contribution],
-        *,
-        peer: int,
-        at: GossipStep,
-    ) -> Model:
-        """Return the handle of the merged model."""
-
-    remembers: bool
-    """Whether peers remember anything beside their models; else the next two are not asked."""
-
-    def remember(self, peer: int) -> Any:
-        """Return what the peer remembers now, for its checkpoint."""
-
-    def restore(self, peer: int, memory: Any) -> None:
-        """Take over what `remember` returned."""
-
-    codes: bool
-    """Whether receivers hold anything else of a model than its sender has; else `sent` is not asked."""
-
-    def sent(self, model: Model, peer: int, message: Message) -> Model:
-        """Return the handle of the model as the receivers of the peer's message will hold it."""
-
-    def graft(self, base: Model, source: Model, part: Part) -> Model:
-        """Return the handle of `base` with `part` taken from `source`."""
-
-    def moved(self, base: Model, before: Model, after: Model) -> Model:
-        """Return the handle of base + (after - before)."""
-
-    def adopt(self, own: Model, received: Sequence[Contribution]) -> Model:
-        """Return the handle of a received model with own slots that never travel."""
-
-    def agreed(self, own: Model, received: Sequence[Contribution]) -> Model:
-        """Return the handle of what most received models agree on, with own slots that never travel."""
-
-
-class Measure(StructuralType):
-    """What is told of the run as it goes."""
-
-    def round_completed(self, peer: VirtualPeer, event: RoundCompleted, now_s: float) -> bool:
-        """Note a finished round; return whether the run has reached what it was for."""
 
 
 class Simulation:
@@ -172,22 +109,25 @@ class Simulation:
         self.network = make_network(self.schedule)
         self._same_latency_s = self.network.latency.between(0, 0) if self.network.ideal else None
         self.index_of = {name: index for index, name in enumerate(names)}
-        everybody = tuple(names)
-        self.peers: list[VirtualPeer] = []
-        for index in range(len(names)):
-            protocol = make_protocol(learning.initial(index), {})
-            contacts: Sequence[PeerId] = (
-                AllBut(everybody, index)
-                if protocol.everybody
-                else tuple(everybody[j] for j in topology.contacts(index))
-            )
-            self.peers.append(VirtualPeer(self, index, everybody, contacts, protocol))
+        self.peers = self._make_peers(tuple(names))
         self.by_name = {peer.peer: peer for peer in self.peers}
         self.connections = Connections(self)
         self.returns = 0
         """How many faults are still to come that may bring a peer back; before the last the run is not over."""
         self._running = len(self.peers)
         self._quiet_since_s = 0.0
+
+    def _make_peers(self, names: tuple[PeerId, ...]) -> list[VirtualPeer]:
+        peers = []
+        for index in range(len(names)):
+            protocol = self._make_protocol(self.learning.initial(index), {})
+            contacts: Sequence[PeerId] = (
+                AllBut(names, index)
+                if protocol.everybody
+                else tuple(names[j] for j in self.topology.contacts(index))
+            )
+            peers.append(VirtualPeer(self, index, names, contacts, protocol))
+        return peers
 
     # --- time ---
 

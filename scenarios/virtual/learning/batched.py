@@ -16,9 +16,8 @@ import torch
 from torch import Tensor
 
 from gossip.draws import Draws
-from gossip.errors import ProtocolMisuse, SettingError
+from gossip.errors import ProtocolMisuse
 from gossip.learner import Learner, RecordedVerdict, check_merge
-from gossip.learning import user_code
 from gossip.learning.divergence import rms_of
 from gossip.learning.models import MODELS
 from gossip.learning.task import Evaluation, Shard, Task
@@ -33,12 +32,15 @@ from gossip.wire.codecs.settings import Float32Settings
 from scenarios.virtual.learning import requests, training
 from scenarios.virtual.learning.arena import Arena, Handle
 from scenarios.virtual.learning.corrections import Corrections
+from scenarios.virtual.learning.devices import chunk_peers, usable_device
 from scenarios.virtual.learning.divergence import Watches
 from scenarios.virtual.learning.evaluation import StackedEvaluation
 from scenarios.virtual.learning.exchanges import Exchanges
 from scenarios.virtual.learning.linear_stack import LinearStack
+from scenarios.virtual.learning.local_updates import LocalUpdates
 from scenarios.virtual.learning.minibatches import MiniBatches
 from scenarios.virtual.learning.processes import Processes
+from scenarios.virtual.learning.remembering import Memory, Remembering
 from scenarios.virtual.learning.screening import Screen
 from scenarios.virtual.learning.sending import Sending
 from scenarios.virtual.learning.training import StackedTraining
@@ -46,22 +48,6 @@ from scenarios.virtual.learning.training import StackedTraining
 PENDING_PER_PEER_MAX = 4
 PENDING_MIN = 256
 """So many requests wait at most: two rounds of training and averaging, enough to fill the stacks."""
-
-CHUNK_BYTES = 2 * 2**20
-"""Size of a stack of models: its gradient, itself and its successor then stay in the cache."""
-CHUNK_BYTES_ACCELERATOR = 256 * 2**20
-"""The same where what counts is to have enough to do."""
-CHUNK_PEERS_MAX = 512
-CHUNK_PEERS_MAX_ACCELERATOR = 8192
-
-
-class Memory:
-    """What a peer remembered at its checkpoint, once that is computed."""
-
-    __slots__ = ("rows",)
-
-    def __init__(self) -> None:
-        self.rows: dict[str, Tensor] | None = None
 
 
 class BatchedLearning:
@@ -100,7 +86,7 @@ class BatchedLearning:
     ) -> None:
         self.task = task
         self.names = tuple(names)
-        self.device = _usable_device(device)
+        self.device = usable_device(device)
         sizes = [len(shard) for shard in task.partition(len(names))]
         task.shard(sizes.index(min(sizes)), len(names))  # says so where it is too small
         self._merge_choice = merge
@@ -117,21 +103,26 @@ class BatchedLearning:
         self.declared: dict[PeerId, frozenset[int]] = {}
         """What each peer declares; by the simulation's attackers to be changed."""
         if self.declares:
-            self.declared = {
-                name: frozenset(
-                    torch.unique(self._shards[position].y).tolist()
-                    if position in self._shards
-                    else task.familiar(position, len(names))
-                )
-                for position, name in enumerate(names)
-            }
+            self.declared = {name: self._familiar(position) for position, name in enumerate(names)}
+        self._arena = Arena(task.space.size, rows=2 * len(names) + 8, device=self.device)
+        self._free = self._arena.free
+        self._chunk = chunk_peers(4 * task.space.size, self.device)
+        self._pending: list[Handle] = []
+        self._pending_max = max(PENDING_MIN, PENDING_PER_PEER_MAX * len(names))
+        self._trainings = [0] * len(names)
+        self._set_up_training(method, max(sizes), outgoing or NoOutgoingSettings())
+        self._set_up_exchanges(codec or Float32Settings(), attackers)
+
+    def _set_up_training(self, method: str, samples_max: int, outgoing: Choice) -> None:
+        """Choose how local updates and evaluations are computed, and make the table of what they remember."""
+        task, names = self.task, self.names
         self.method, self.reason = training.choose(
-            task, method, device=self.device, batch_size=min(task.local_settings.batch_size, max(sizes))
+            task, method, device=self.device, batch_size=min(task.local_settings.batch_size, samples_max)
         )
         stack = LinearStack.of(task.module, task.space) if self.method == "linear-stack" else None
         self._minibatches = MiniBatches(
             task,
-            self.names,
+            names,
             # Of a user's network nobody knows whether samples act on each other.
             pad=stack is not None or task.model_settings.name in MODELS,
             device=self.device,
@@ -143,64 +134,72 @@ class BatchedLearning:
             rms=rms_of(task.initial()[: task.space.learned_size]),
             steps_of=lambda peer: len(self._minibatches.plans[peer].sizes),
         )
-        self._training: StackedTraining | None = None
-        if self.method != "loop":
-            self._training = StackedTraining(
-                task.local_training(self.device), self._minibatches, stack.gradient if stack else None
-            )
-        self._evaluation = StackedEvaluation(task, stack, device=self.device, alone=self.method == "loop")
-        update = task.local_training(self.device).update
-        # Those who are trained alone remember by themselves.
-        outgoing = outgoing or NoOutgoingSettings()
-        codec = codec or Float32Settings()
-        shaping: Outgoing = outgoing.load()(outgoing)
-        stages: dict[str, Stage] = {"outgoing": shaping}
-        if self._training is not None:
-            stages["update"] = update
+        local = task.local_training(self.device)
+        self._outgoing: Outgoing = outgoing.load()(outgoing)
+        stages: dict[str, Stage] = {"outgoing": self._outgoing}
+        stacked: StackedTraining | None = None
+        if self.method != "loop":  # those who are trained alone remember by themselves
+            stacked = StackedTraining(local, self._minibatches, stack.gradient if stack else None)
+            stages["update"] = local.update
+        self._evaluation = StackedEvaluation(task, stack, device=self.device, alone=stacked is None)
         self._state = PeerState(stages, task.space, peers=len(names), device=self.device)
-        self._arena = Arena(task.space.size, rows=2 * len(names) + 8, device=self.device)
-        self._free = self._arena.free
-        self.remembers = not self._state.empty or any(row.kept for row in update.rows(task.space).values())
+        kept = any(row.kept for row in local.update.rows(task.space).values())
+        self.remembers = kept or not self._state.empty
         """Whether peers remember anything beside their models that a checkpoint has to hold."""
-        self._trainings = [0] * len(names)
-        self._memories: dict[tuple[int, int], Memory] = {}
-        self._pending: list[Handle] = []
-        self._pending_max = max(PENDING_MIN, PENDING_PER_PEER_MAX * len(names))
-        self._chunk = _chunk_peers(4 * task.space.size, self.device)
-        self._sending = Sending(
+        self._remembering = Remembering(self._state, None if stacked else self._learner)
+        self._updates = LocalUpdates(
             self._arena,
-            shaping,
+            stacked,
+            self._minibatches,
+            self.watches,
+            self._state,
+            self._remembering,
+            learner_of=self._learner,
+            chunk=self._chunk,
+        )
+
+    def _set_up_exchanges(self, codec: Choice, attackers: Collection[int]) -> None:
+        """Make what computes everything between two local updates."""
+        learned, arena = self.task.space.learned_size, self._arena
+
+        def tell(peer: int, judged: RecordedVerdict) -> None:
+            self.on_judged(peer, judged)
+
+        self._sending = Sending(
+            arena,
+            self._outgoing,
             codec.load()(codec),
             self._state,
             unshaped=attackers,
-            learned=task.space.learned_size,
+            learned=learned,
             chunk=self._chunk,
         )
         self.codes = self._sending.needed
         """Whether receivers hold anything else of a model than its sender has."""
-        screen = Screen(
-            self._sanitise,
-            self._arena,
-            self._processes,
-            learned_size=task.space.learned_size,
-            chunk=self._chunk,
-            tell=lambda peer, judged: self.on_judged(peer, judged),
-        )
-        rule = self._merge_class.correction(merge, task.space)
+        rule = self._merge_class.correction(self._merge_choice, self.task.space)
         self._averages = self._merge_class.linear or rule is not None
         self._exchanges = Exchanges(
-            self._arena,
-            screen,
-            learned=task.space.learned_size,
+            arena,
+            Screen(
+                self._sanitise, arena, self._processes, learned_size=learned, chunk=self._chunk, tell=tell
+            ),
+            learned=learned,
             chunk=self._chunk,
             rank=self._minibatches.rank,
-            corrections=rule
-            and Corrections(rule, self._processes, self._arena, task.space.learned_size, chunk=self._chunk),
+            corrections=None
+            if rule is None
+            else Corrections(rule, self._processes, arena, learned, chunk=self._chunk),
             learner_of=self._learner,
             retains=self._merge_class.retains,
             declared=self.declared,
-            tell=lambda peer, judged: self.on_judged(peer, judged),
+            tell=tell,
         )
+
+    def _familiar(self, peer: int) -> frozenset[int]:
+        """Return the classes of a peer's own samples."""
+        if peer in self._shards:
+            return frozenset(torch.unique(self._shards[peer].y).tolist())
+        return frozenset(self.task.familiar(peer, len(self.names)))
 
     # --- what a peer asks for; cheap, and answered at once ---
 
@@ -234,36 +233,16 @@ class BatchedLearning:
 
     def remember(self, peer: int) -> Memory:
         """Return what the peer remembers after the local updates that it has asked for, for its checkpoint."""
-        memory = Memory()
-        asked = self._trainings[peer]
-        if any(handle.peer == peer and type(handle.request) is requests.Train for handle in self._pending):
-            self._memories[peer, asked] = memory
-        else:
-            memory.rows = self._rows_of(peer)
-        return memory
+        pending = any(
+            handle.peer == peer and type(handle.request) is requests.Train for handle in self._pending
+        )
+        return self._remembering.remember(peer, self._trainings[peer], pending=pending)
 
     def restore(self, peer: int, memory: Memory) -> None:
         """Take over what a checkpoint holds; after `begin_anew`."""
         if memory.rows is None:
             self.flush()
-        assert memory.rows is not None
-        for state, row in self._states_of(peer):
-            state.restore(row, {name: memory.rows[name] for name in state.names})
-
-    def _states_of(self, peer: int) -> list[tuple[PeerState, int]]:
-        """Return where what the peer remembers lies; who is trained alone remembers that part alone."""
-        states = [(self._state, peer)]
-        if self._training is None:
-            states.append((self._learner(peer).state, 0))
-        return states
-
-    def _rows_of(self, peer: int) -> dict[str, Tensor]:
-        return {name: row for state, k in self._states_of(peer) for name, row in state.export(k).items()}
-
-    def _trained(self, handle: Handle) -> None:
-        memory = self._memories.pop((handle.peer, handle.request.number), None)
-        if memory is not None:
-            memory.rows = self._rows_of(handle.peer)
+        self._remembering.restore(peer, memory)
 
     def merge(
         self,
@@ -383,7 +362,7 @@ class BatchedLearning:
     def _computations(self) -> list[tuple[type, Callable[[list[Handle]], None]]]:
         exchanges = self._exchanges
         return [
-            (requests.Train, self._train_alone if self._training is None else self._train_stacked),
+            (requests.Train, self._updates.run),
             (requests.Merge, exchanges.average if self._averages else exchanges.merge_alone),
             (requests.Adopt, exchanges.adopt),
             (requests.Agree, exchanges.agree),
@@ -392,41 +371,6 @@ class BatchedLearning:
             (requests.Move, exchanges.move),
             (requests.Craft, exchanges.craft),
         ]
-
-    def _train_stacked(self, handles: list[Handle]) -> None:
-        assert self._training is not None
-        rank = self._minibatches.rank
-        handles.sort(key=lambda handle: rank[handle.peer])
-        rows = self._arena.take(len(handles))
-        for start in range(0, len(handles), self._chunk):
-            part = handles[start : start + self._chunk]
-            peers, rounds = [handle.peer for handle in part], [handle.request.round for handle in part]
-            outcome = self._training.run(
-                self._arena.at([handle.request.own.row for handle in part]),
-                peers,
-                rounds,
-                self._state.gather("update", peers),
-            )
-            self._arena.put(rows[start : start + len(part)], outcome.models)
-            self.watches.trained(peers, rounds, outcome)
-            self._state.scatter("update", peers, outcome.rows)
-            for handle, row, loss in zip(part, rows[start : start + len(part)], outcome.losses, strict=True):
-                handle.loss = loss
-                if self._memories:
-                    self._trained(handle)
-                handle.place(row)
-
-    def _train_alone(self, handles: list[Handle]) -> None:
-        rows = self._arena.take(len(handles))
-        for handle, row in zip(handles, rows, strict=True):
-            own, round, _ = handle.request
-            outcome = self._learner(handle.peer).train(self._arena.vectors[own.row], round=round)
-            self._arena.vectors[row] = outcome.model
-            self.watches.trained_alone(handle.peer, outcome)
-            handle.loss = outcome.loss
-            if self._memories:
-                self._trained(handle)
-            handle.place(row)
 
     def _learner(self, peer: int) -> Learner:
         process = self._processes[peer]
@@ -442,21 +386,3 @@ class BatchedLearning:
                 device=self.device,
             )
         return process.learner
-
-
-def _usable_device(device: torch.device | str) -> torch.device:
-    try:
-        usable = torch.device(device)
-        torch.empty(0, device=usable)
-    except (RuntimeError, AssertionError) as failure:  # builds without CUDA assert that there is one
-        raise SettingError(
-            f"[virtual] device = '{device}' cannot be used: {user_code.one_line(failure)}"
-        ) from failure
-    return usable
-
-
-def _chunk_peers(model_bytes: int, device: torch.device) -> int:
-    """Return how many models make a stack."""
-    if device.type == "cpu":
-        return max(1, min(CHUNK_PEERS_MAX, CHUNK_BYTES // model_bytes))
-    return max(1, min(CHUNK_PEERS_MAX_ACCELERATOR, CHUNK_BYTES_ACCELERATOR // model_bytes))

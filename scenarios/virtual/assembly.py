@@ -1,0 +1,123 @@
+"""From a scenario to the parts of its run: who attacks and how, all peers' learning, and the world they live in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from gossip.learning.task import Shard, Task
+from gossip.protocols.base import Model, Protocol
+from scenarios.attacks.base import Attack, poisoned_shard
+from scenarios.scenario import ScenarioSettings
+from scenarios.traces import Trace
+from scenarios.virtual.adversary import AttackedSimulation, scene_of
+from scenarios.virtual.events.compute import ComputeTimes
+from scenarios.virtual.events.frame_sizes import FrameSizes
+from scenarios.virtual.events.network import Network
+from scenarios.virtual.events.seams import Measure, State
+from scenarios.virtual.events.simulation import Simulation
+from scenarios.virtual.learning.batched import BatchedLearning
+from topologies import Topology
+
+
+def attack_of(
+    scenario: ScenarioSettings, task: Task, topology: Topology
+) -> tuple[Attack[Any] | None, Mapping[int, Shard]]:
+    """Return the attack, None where nobody attacks, and what attackers learn from instead of their samples."""
+    if not scenario.attackers:
+        return None, {}
+    attack: Attack[Any] = scenario.attack.load()(scenario.attack, scene_of(scenario, task, topology))
+    return attack, {
+        peer: poisoned_shard(attack, peer, name=scenario.peer_names[peer], seed=scenario.seed)
+        for peer in scenario.attackers
+    }
+
+
+def learning_of(scenario: ScenarioSettings, task: Task, poisoned: Mapping[int, Shard]) -> BatchedLearning:
+    """Return the learning of all peers."""
+    names = scenario.peer_names
+    learning = BatchedLearning(
+        task,
+        names,
+        scenario.merge,
+        outgoing=scenario.outgoing,
+        codec=scenario.codec,
+        sanitise=scenario.sanitise,
+        shards=poisoned,
+        attackers=scenario.attackers,
+        device=scenario.virtual.device,
+        method=scenario.virtual.method,
+    )
+    for peer in scenario.attackers if learning.declares else ():
+        # Whatever it has: who is asked about more is heard more.
+        learning.declared[names[peer]] = frozenset(range(task.dataset.classes))
+    return learning
+
+
+def simulation_of(
+    scenario: ScenarioSettings,
+    learning: BatchedLearning,
+    *,
+    topology: Topology,
+    trace: Trace,
+    attack: Attack[Any] | None,
+    poisoned: Mapping[int, Shard],
+    measure: Measure,
+) -> Simulation:
+    """Return the peers in their world: protocols, network, machines, and frames as the wire would have them."""
+    task, names, seed = learning.task, scenario.peer_names, scenario.seed
+    protocol, make_protocol = scenario.protocol, scenario.protocol.load()
+
+    def resumed(model: Model, state: State) -> Protocol:
+        made: Protocol = make_protocol.resume(protocol, rounds=scenario.stop.rounds, model=model, state=state)
+        return made
+
+    sizes = [len(poisoned.get(peer, shard)) for peer, shard in enumerate(task.partition(len(names)))]
+    make: Callable[..., Simulation] = Simulation
+    if attack is not None:
+        make = partial(
+            AttackedSimulation,
+            attack=attack,
+            from_round=scenario.attack.from_round,
+            rounds=scenario.stop.rounds,
+        )
+    return make(
+        names=names,
+        topology=topology,
+        make_protocol=resumed,
+        learning=learning,
+        make_network=lambda schedule: Network(
+            scenario.network,
+            peers=len(names),
+            seed=seed,
+            schedule=schedule,
+            queue_models_max=scenario.net.queue_models_max,
+            trace=trace,
+        ),
+        training_s=ComputeTimes(
+            scenario.compute,
+            samples=[_samples_per_round(size, scenario) for size in sizes],
+            sam=bool(scenario.local.sam_rho),
+            seed=seed,
+            seconds_per_sample=trace.seconds_per_sample,
+        ),
+        frame_bytes=FrameSizes(
+            names,
+            run_id=scenario.task().run_id(),
+            space_id=task.space.space_id,
+            codec=scenario.codec.load()(scenario.codec),
+            learned_size=task.space.learned_size,
+            chunk_bytes=scenario.net.chunk_bytes,
+            declared=learning.declared if learning.declares else None,
+        ),
+        measure=measure,
+        seed=seed,
+    )
+
+
+def _samples_per_round(shard: int, scenario: ScenarioSettings) -> int:
+    local = scenario.local
+    if local.steps is not None:
+        return local.steps * min(local.batch_size, shard)
+    return shard * (local.epochs or 1)
