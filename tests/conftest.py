@@ -2,16 +2,44 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
 import logging
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.laws import examples
+
 settings.register_profile(
-    "laws", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    "laws",
+    max_examples=examples(1),
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("laws")
+
+
+GARBAGE_TESTS = 250
+"""What so many tests leave behind in cycles may lie about."""
+
+
+@pytest.fixture(scope="session")
+def tests_until_now() -> Iterator[Iterator[int]]:
+    """Count tests; at the end, what they left behind is there to be collected, and complaints of it to be heard."""
+    yield itertools.count()
+    gc.unfreeze()
+
+
+@pytest.fixture(autouse=True)
+def nothing_old_to_look_through(tests_until_now: Iterator[int]) -> None:
+    """Each run in the virtual engine collects garbage first: among torch and all tests, longer than it runs."""
+    if next(tests_until_now) % GARBAGE_TESTS == 0:
+        gc.unfreeze()
+        gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from typing import TypeVar
 import msgpack
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gossip.errors import PeerError
@@ -19,6 +19,7 @@ from gossip.wire.agreement import Agreement, Expectation
 from gossip.wire.codecs.float32 import Float32
 from gossip.wire.documents import Document, Envelope
 from gossip.wire.frames import Cancelled, FrameReader, Received
+from tests.laws import tried
 from tests.strategies import wire_specs
 
 ENVELOPE = Envelope(run_id="run", space_id="space", sender="alice")
@@ -132,7 +133,7 @@ def reader_of_examples(*, checksum: bool) -> FrameReader:
     return FrameReader(expectation.accept, checksum=checksum)
 
 
-@settings(max_examples=400)
+@tried(4)
 @given(
     st.booleans(),
     st.lists(st.tuples(st.integers(0, 2**16), st.integers(1, 255)), min_size=1, max_size=3),
@@ -149,7 +150,7 @@ def test_damaged_streams_are_refused_or_read_but_never_anything_else(
     assert isinstance(events, PeerError) or all(isinstance(event, Received | Cancelled) for event in events)
 
 
-@settings(max_examples=300)
+@tried(3)
 @given(st.integers(0, 2**16), st.integers(0, 7))
 def test_with_checksums_no_flipped_bit_is_ever_believed(position: int, bit: int) -> None:
     stream = bytearray(example_stream(checksum=True))
@@ -167,7 +168,7 @@ def test_with_checksums_no_flipped_bit_is_ever_believed(position: int, bit: int)
     assert len(believed) < 3
 
 
-@settings(max_examples=400)
+@tried(4)
 @given(st.binary(max_size=200))
 def test_bytes_of_strangers_give_peer_errors_only(noise: bytes) -> None:
     for parse in (documents.read_small, documents.read_head):
@@ -189,7 +190,7 @@ json_like = st.recursive(
 )
 
 
-@settings(max_examples=300)
+@tried(3)
 @given(
     st.sampled_from(
         ["v", "type", "run", "space", "sender", "seq", "body", "classes", "codec", "tensors", "data"]

@@ -5,14 +5,15 @@ from __future__ import annotations
 import networkx as nx
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from tests.laws import tried
 from topologies import Topology, TopologyError, build, describe, spectrum
 
 seeds = st.integers(0, 2**32 - 1)
 
-few = settings(max_examples=40)
+few = tried(0.4)
 """Enough: what differs is how many peers there are and how many communities."""
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -19,6 +19,7 @@ from gossip.merging.robust.settings import PRE_AGGREGATION_NAMES, RobustSettings
 from gossip.merging.settings import MERGES
 from gossip.parameters import ParameterSpace
 from gossip.protocols.base import Contribution, GossipStep
+from tests.laws import tried
 from tests.robust_harness import build
 
 CLASSES, FEATURES = 3, 4
@@ -116,7 +117,7 @@ def close(a, b, case):
     return np.allclose(a, b, rtol=0, atol=1e-6 * max(1e-12, float(np.abs(case.vectors).max())))
 
 
-some = settings(max_examples=25)
+some = tried(0.25)
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -26,6 +25,7 @@ from gossip.protocols.modest.protocol import Modest
 from gossip.protocols.modest.sampling import order
 from gossip.protocols.modest.settings import ModestSettings
 from gossip.protocols.modest.suspicion import AVERAGING, TRAINING
+from tests.laws import tried
 from tests.property.test_modest_roles import (
     NAMES,
     ROUNDS,
@@ -720,4 +720,4 @@ class AmongLiars(RuleBasedStateMachine):
 
 
 TestAmongLiars = AmongLiars.TestCase
-TestAmongLiars.settings = settings(max_examples=60, stateful_step_count=40)
+TestAmongLiars.settings = tried(0.6, stateful_step_count=40)

@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -25,6 +24,7 @@ from gossip.protocols.modest.messages import (
 from gossip.protocols.modest.protocol import Modest
 from gossip.protocols.modest.sampling import order
 from gossip.protocols.modest.settings import HARDENING, ModestSettings
+from tests.laws import tried
 from tests.simulation.lone_peer import LonePeer, renumbered
 
 NAMES = [f"p{i:02d}" for i in range(10)]
@@ -146,7 +146,7 @@ class Participant(RuleBasedStateMachine):
 
 
 TestParticipant = Participant.TestCase
-TestParticipant.settings = settings(max_examples=60, stateful_step_count=25)
+TestParticipant.settings = tried(0.6, stateful_step_count=25)
 
 
 def participant(**options: Any) -> tuple[LonePeer, Modest, str]:
@@ -279,7 +279,7 @@ class Averaging(RuleBasedStateMachine):
 
 
 TestAveraging = Averaging.TestCase
-TestAveraging.settings = settings(max_examples=60, stateful_step_count=30)
+TestAveraging.settings = tried(0.6, stateful_step_count=30)
 
 
 class HardenedAveraging(RuleBasedStateMachine):
@@ -351,7 +351,7 @@ class HardenedAveraging(RuleBasedStateMachine):
 
 
 TestHardenedAveraging = HardenedAveraging.TestCase
-TestHardenedAveraging.settings = settings(max_examples=60, stateful_step_count=30)
+TestHardenedAveraging.settings = tried(0.6, stateful_step_count=30)
 
 
 def test_the_sample_that_was_addressed_is_enough():
@@ -517,7 +517,7 @@ class Adverts(RuleBasedStateMachine):
 
 
 TestAdverts = Adverts.TestCase
-TestAdverts.settings = settings(max_examples=60, stateful_step_count=20)
+TestAdverts.settings = tried(0.6, stateful_step_count=20)
 
 
 def test_counters_survive_a_restart_even_where_leaving_was_not_saved():

@@ -6,18 +6,19 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gossip.merging.robust.base import TooFewModels
 from gossip.merging.robust.models import Models
+from tests.laws import tried
 from tests.robust_harness import ROBUST, SINGLE, build, compositions, merge, names, settings_for
 from tests.strategies import clouds
 
 NOT_BEARING = ("centered-clipping", "self-centered-clipping", "ubar")
 """Whose bound is not in honest diameters: τ, the graph's, and what own samples show."""
 BEARING = tuple(rule for rule in ROBUST if rule not in NOT_BEARING)
-few = settings(max_examples=20)
+few = tried(0.25)
 
 
 # --- breakdown ---
@@ -39,7 +40,7 @@ def reach(n, f, d):
 @pytest.mark.parametrize("rule", BEARING)
 @pytest.mark.parametrize("length", [1e3, 1e12, 1e30])
 @given(st.integers(3, 12), st.integers(1, 10), st.integers(0, 10**6), st.data())
-@settings(max_examples=10)
+@tried(0.2)
 def test_f_attackers_of_any_length_do_not_carry_the_result_away(rule, length, n, d, seed, data):
     kind = data.draw(compositions(rule))
     f = data.draw(st.integers(1, (n - 1) // 2))
@@ -67,7 +68,7 @@ def test_an_f_that_is_too_small_is_no_defence():
 
 @pytest.mark.parametrize("kind", [kind for kind in (*ROBUST, *SINGLE) if kind != "ubar"])
 @given(clouds(count_max=8), st.integers(0, 3))
-@settings(max_examples=5)
+@tried(0.15)
 def test_no_rule_lowers_an_f_that_it_cannot_bear(kind, cloud, more):
     """2f ≥ n is an error of the rule; in a merge own is kept, and every sender hears "too few"."""
     n = len(cloud.vectors)
@@ -155,7 +156,7 @@ BOUNDED = ("trimmed-mean", "krum", "median", "geometric-median", "smea", "mda")
 
 @pytest.mark.parametrize("kind", [*BOUNDED, *(f"nnm+{kind}" for kind in BOUNDED)])
 @given(adversarial())
-@settings(max_examples=60)
+@tried(0.6)
 def test_the_error_is_bounded_by_kappa_times_the_honest_spread_whoever_is_honest(kind, case):
     vectors, f = case
     result = merge({"kind": kind, "f": f}, vectors).value

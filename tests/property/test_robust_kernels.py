@@ -7,13 +7,14 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gossip.merging import blocks
 from gossip.merging.average import Average
 from gossip.merging.robust import distances, models, networks, order_statistics
 from gossip.protocols.base import Contribution
+from tests.laws import tried
 from tests.robust_harness import merge
 from tests.strategies import vectors
 
@@ -34,7 +35,7 @@ def test_a_network_selects_every_window_of_ranks(n):
 
 
 @given(st.integers(2, networks.NETWORK_ROWS_MAX), st.integers(0, 10**6), st.data())
-@settings(max_examples=30)
+@tried(0.3)
 def test_networks_of_any_size_select_ranks(n, seed, data):
     rows = np.random.default_rng(seed).permutation(n * 16).reshape(n, 16).astype(np.float32)
     first = data.draw(st.integers(0, n - 1))
@@ -60,7 +61,7 @@ def test_where_order_is_wanted_ranks_come_in_order(n):
 
 
 @given(st.integers(1, 9), st.data())
-@settings(max_examples=60)
+@tried(0.6)
 def test_the_mean_around_the_median_is_that_of_the_nearest_values(count, data):
     rows = np.stack(data.draw(vectors(count=count))).astype(np.float64)
     f = data.draw(st.integers(0, (count - 1) // 2))
@@ -82,7 +83,7 @@ def test_pruning_leaves_few_comparisons():
 
 
 @given(st.integers(1, 12), st.data())
-@settings(max_examples=60)
+@tried(0.6)
 def test_the_median_is_the_mean_of_the_two_middle_values_rounded_once(count, data):
     rows = np.stack(data.draw(vectors(count=count)))
     out = np.empty(rows.shape[1], np.float32)
@@ -91,7 +92,7 @@ def test_the_median_is_the_mean_of_the_two_middle_values_rounded_once(count, dat
 
 
 @given(st.integers(1, 12), st.data())
-@settings(max_examples=60)
+@tried(0.6)
 def test_the_trimmed_mean_is_the_mean_of_the_middle_values_rounded_once(count, data):
     rows = np.stack(data.draw(vectors(count=count)))
     f = data.draw(st.integers(0, (count - 1) // 2))
@@ -162,7 +163,7 @@ def test_a_tight_group_far_from_the_reference_is_measured_from_within():
 
 
 @given(st.integers(1, 6), st.data())
-@settings(max_examples=30)
+@tried(0.3)
 def test_products_and_norms_about_a_reference(count, data):
     rows = data.draw(vectors(count=count + 1))
     reference, rows = rows[0], [*rows[1:], rows[0]]

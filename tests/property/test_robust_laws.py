@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gossip.merging.settings import MERGES
 from gossip.protocols.base import Contribution
+from tests.laws import tried
 from tests.robust_harness import (
     OWN,
     ROBUST,
@@ -41,7 +42,7 @@ def but(*names, of=ROBUST):
     return tuple(rule for rule in of if rule not in names)
 
 
-few = settings(max_examples=20)
+few = tried(0.25)
 
 
 def ways(*rules):

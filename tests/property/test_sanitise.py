@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gossip.config import load_task
@@ -28,6 +28,7 @@ from gossip.merging.sanitise import (
 from gossip.merging.settings import AverageSettings
 from gossip.protocols.base import Contribution, GossipStep
 from scenarios.virtual.learning.batched import BatchedLearning
+from tests.laws import tried
 
 L = 400
 ROOT = math.sqrt(L)
@@ -245,7 +246,7 @@ def bad(model: torch.Tensor, kind: str) -> torch.Tensor:
             return model
 
 
-@settings(deadline=None, max_examples=25)
+@tried(0.25)
 @given(
     kinds=st.lists(st.tuples(*[st.sampled_from(["good", "nan", "inf", "huge"])] * 3), min_size=1, max_size=6),
     again=st.tuples(*[st.booleans()] * 3),

@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 import networkx as nx
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gossip.protocols import FinishedMessage, Message, ModelAdopted, ModelMessage, Rounds, RoundsSettings
 from gossip.protocols.rounds.catching_up import SETTLED_ROUNDS, LostTime, most_of, reached_by_most
 from gossip.protocols.rounds.inbox import KEPT_PER_SENDER_MAX
 from gossip.protocols.rounds.neighbourhood import ROWS_LOOKED_UP
+from tests.laws import tried
 from tests.simulation.lone_peer import LonePeer
 from tests.simulation.test_rounds import world_of
 from tests.simulation.world import World
@@ -59,7 +60,7 @@ def test_one_message_that_claims_the_end_ends_no_honest_run(graph, model):
 
 
 @given(st.sampled_from([(3, 2), (4, 2), (5, 4), (6, 3), (8, 3)]), st.integers(0, 2**16), st.integers(1, 3))
-@settings(max_examples=25)
+@tried(0.25)
 def test_honest_peers_advance_no_faster_than_the_fastest_of_them_whatever_a_minority_claims(
     shape, seed, gossip_steps
 ):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gossip.errors import SettingError
@@ -18,6 +18,7 @@ from scenarios.sections import Churn, ComputeSettings, Fault, FaultSettings, Net
 from scenarios.virtual.events.compute import ComputeTimes
 from scenarios.virtual.events.faults import FaultPlan, chosen_positions, read_trace
 from scenarios.virtual.events.simulation import LINGER_S
+from tests.laws import tried
 from tests.simulation.watched import WatchedSimulation
 from topologies import Topology
 
@@ -81,7 +82,7 @@ ROUND_S = 1 + LATENCY_S
 
 
 @given(st.integers(0, 10**6), st.sampled_from(["regular", "ring", "full"]), st.floats(0.5, 25))
-@settings(max_examples=15)
+@tried(0.3)
 def test_when_a_third_dies_the_rest_finish_and_no_step_waits_longer_than_its_deadline(seed, kind, at_s):
     simulation = run(Fault(at=at_s, do="crash", peers=0.3), kind=kind, seed=seed)
     living = [peer for peer in simulation.peers if peer.alive]
@@ -322,7 +323,7 @@ def test_a_cut_that_heals_before_it_is_noticed_ends_the_old_connection_all_the_s
 
 
 @given(st.integers(0, 100), st.floats(0.5, 2))
-@settings(max_examples=8)
+@tried(0.15)
 def test_under_churn_all_finish_in_the_end(seed, shape):
     churn = Churn(online_s=20.0, offline_s=5.0, shape=shape)
     simulation = run(churn=churn, seed=seed, rounds=25)

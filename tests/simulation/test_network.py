@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gossip.errors import SettingError
@@ -28,6 +28,7 @@ from scenarios.virtual.events.network import (
     Latency,
     Network,
 )
+from tests.laws import tried
 
 MBIT = 1e6 / 8
 """Bytes per second."""
@@ -194,7 +195,7 @@ def test_no_bandwidth_is_left_idle_the_last_arrives_as_soon_as_the_busiest_end_a
     st.sampled_from([None, 10.0]),
     st.integers(0, 99),
 )
-@settings(max_examples=60)
+@tried(0.6)
 def test_models_of_one_link_arrive_in_order_under_jitter_and_loss_and_none_is_lost(
     sends, jitter_ms, loss, bandwidth_mbps, seed
 ):

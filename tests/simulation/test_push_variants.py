@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -16,6 +16,7 @@ from gossip.protocols.base import Contribution, ModelAdopted
 from gossip.protocols.push.messages import PushMessage
 from gossip.protocols.push.protocol import Push
 from gossip.protocols.push.settings import PushSettings
+from tests.laws import tried
 from tests.simulation import push_swarm
 from tests.simulation.lone_peer import LonePeer
 from tests.simulation.world import World
@@ -418,7 +419,7 @@ def test_weights_mean_nothing_where_nothing_is_merged():
     PushSettings(variant="update-merge", weighting="uniform")
 
 
-@settings(max_examples=20)
+@tried(0.2)
 @given(st.sampled_from(["wake-up", "received", "full"]), st.integers(0, 10), st.integers(1, 4))
 def test_merge_update_takes_whatever_it_took_before(merge_when, memory, parts):
     chosen = {"merge_when": merge_when, "memory": memory, "parts": parts}

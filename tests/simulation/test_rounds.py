@@ -5,11 +5,12 @@ from __future__ import annotations
 import networkx as nx
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gossip.protocols import FinishedMessage, ModelMessage, Rounds, RoundsSettings
 from gossip.protocols.rounds.inbox import KEPT_PER_SENDER_MAX
+from tests.laws import tried
 from tests.simulation.lone_peer import LonePeer
 from tests.simulation.world import Ctx, Links, World, model_messages
 
@@ -86,7 +87,7 @@ def test_without_faults_q_steps_for_t_rounds_are_the_matrix_power(graph, gossip_
 
 
 @given(connected_graphs(), st.integers(0, 2**16))
-@settings(max_examples=50)
+@tried(0.5)
 def test_peers_that_start_at_different_times_still_compute_the_same(graph, seed):
     rng = np.random.default_rng(seed)
     start = rng.normal(size=len(graph))
@@ -116,7 +117,7 @@ def test_under_loss_duplication_and_reordering_all_finish_within_the_convex_hull
 
 
 @given(connected_graphs(), st.integers(0, 2**16))
-@settings(max_examples=50)
+@tried(0.5)
 def test_the_weight_of_a_dead_neighbour_goes_to_the_own_model_and_the_mean_is_kept(graph, seed):
     rng = np.random.default_rng(seed)
     start = rng.normal(size=len(graph))
@@ -307,7 +308,7 @@ def test_zero_gossip_steps_never_exchange_a_model():
 
 
 @given(st.integers(3, 9), st.integers(0, 2**16))
-@settings(max_examples=40)
+@tried(0.4)
 def test_crashes_and_restarts_at_any_time_leave_the_rest_to_finish(peers, seed):
     rng = np.random.default_rng(seed)
     graph = nx.cycle_graph(peers)

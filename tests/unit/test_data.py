@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gossip.errors import DataError, ExitCode
 from gossip.learning.data import KEYS, load
 from gossip.learning.settings import DataSettings
+from tests.laws import tried
 
 
 def arrays(**changes) -> dict[str, np.ndarray]:
@@ -91,7 +92,7 @@ def rows(*parts: torch.Tensor) -> list[tuple[float, ...]]:
 
 
 @given(st.floats(0.01, 0.99), st.integers(0, 5))
-@settings(max_examples=15)
+@tried(0.3)
 def test_what_is_tested_on_instead_is_taken_from_the_training_samples_and_no_test_sample_is_left(share, seed):
     whole = load(DataSettings(), seed=seed, folder=Path())
     data = load(DataSettings(test_from_train=share), seed=seed, folder=Path())

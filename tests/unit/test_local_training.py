@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -18,6 +18,7 @@ from gossip.learning.local_training import LocalState, LocalTraining
 from gossip.learning.sam import sam_perturbation
 from gossip.learning.settings import LocalSettings, ModelSettings
 from gossip.parameters import ParameterSpace, Role
+from tests.laws import tried
 
 LR = torch.tensor(0.1)
 VARIANTS = {
@@ -126,7 +127,7 @@ def test_s4_on_a_quadratic_the_sam_gradient_is_the_closed_form():
 
 
 @given(st.integers(0, 20), st.floats(1e-3, 2))
-@settings(max_examples=25)
+@tried(0.25)
 def test_s5_the_perturbation_never_lowers_a_convex_loss_and_gains_rho_times_the_norm(seed, rho):
     update, model = update_of(build("logistic"))
     x, y = samples(16, 1, 8, 8, seed=seed)

@@ -127,16 +127,16 @@ def test_only_in_place_is_the_callers_memory_trained() -> None:
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
 def test_memory_is_flat_in_the_number_of_steps(variant) -> None:
-    """Live tensors, and their bytes, are those of the second step in the last of 500."""
+    """Live tensors, and their bytes, are those of the second step in the last of 40."""
     module = mlp(16)
-    update, model = update_of(module, batch_size=4, steps=500, **variant)
+    update, model = update_of(module, batch_size=4, steps=40, **variant)
     x, y = samples(40)
     passes_of_a_step = 2 if update.settings.sam_rho else 1
     forwards, alive = [0], {}
 
     def look(*_: object) -> None:
         forwards[0] += 1
-        if forwards[0] in (2 * passes_of_a_step, 500 * passes_of_a_step):
+        if forwards[0] in (2 * passes_of_a_step, 40 * passes_of_a_step):
             gc.collect()
             tensors = [each for each in gc.get_objects() if issubclass(type(each), torch.Tensor)]
             storages = {

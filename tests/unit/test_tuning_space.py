@@ -6,13 +6,14 @@ import json
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scenarios import scenario
 from scenarios.tuning.methods import methods
 from scenarios.tuning.sampling import suggest
 from scenarios.tuning.space import Parameter, default_space
+from tests.laws import tried
 
 parameters = st.one_of(
     st.builds(
@@ -33,7 +34,7 @@ parameters = st.one_of(
 
 
 @given(parameters, st.integers(0, 3), st.integers(1, 40))
-@settings(max_examples=20)
+@tried(0.4)
 def test_a_suggestion_lies_in_the_space_and_hangs_on_the_trials_so_far_and_the_seed_alone(
     parameter, seed, number
 ):
