@@ -22,6 +22,7 @@ from scenarios.sections import Fault, FaultSettings, NetworkSettings
 from scenarios.virtual.engine import VirtualRun
 from scenarios.virtual.events.faults import FaultPlan
 from scenarios.virtual.events.peer import VirtualPeer
+from tests.laws import examples
 from tests.simulation import modest_swarm
 from tests.simulation.modest_swarm import ModestWorld
 
@@ -108,7 +109,7 @@ def test_without_faults_the_learned_models_are_fedavgs(local):
 
 @pytest.mark.parametrize("aggregators", [1, 2, 3])
 def test_a_round_sends_twice_a_times_s_models_less_those_to_oneself(aggregators):
-    rounds = 60
+    rounds = 30
     world = ModestWorld(
         60,
         settings(sample_size=10, aggregators=aggregators, hardening="none", activity_window=1000),
@@ -137,7 +138,9 @@ def test_fedavg_draws_the_same_samples_and_averages_at_one_peer():
     assert {peer for _, peer, event in world.completed if event.round < 10} == {"p000"}
 
 
-@pytest.mark.parametrize("seeds", [range(start, start + 20) for start in range(0, 120, 20)], ids=str)
+@pytest.mark.parametrize(
+    "seeds", [range(start, start + 20) for start in range(0, examples(1.5), 20)], ids=str
+)
 def test_whatever_goes_wrong_nothing_false_happens_and_when_it_ends_all_finish(seeds):
     for seed in seeds:
         modest_swarm.run(seed)
@@ -156,9 +159,9 @@ def test_equal_seeds_give_equal_runs():
 
 def crashed_at_once(hardening: str, *, how: str, seed: int) -> ModestWorld:
     world = ModestWorld(
-        100,
+        50,
         settings(
-            sample_size=10,
+            sample_size=5,
             aggregators=2,
             success_fraction=0.8,
             ping_timeout_s=2.0,
@@ -170,7 +173,7 @@ def crashed_at_once(hardening: str, *, how: str, seed: int) -> ModestWorld:
         training_s=lambda peer, round: 3.0 + peer % 3,
         seed=seed,
     )
-    fault = Fault(at=60.0, do=how, peers=tuple(range(20, 100)))  # type: ignore[arg-type]
+    fault = Fault(at=60.0, do=how, peers=tuple(range(10, 50)))  # type: ignore[arg-type]
     FaultPlan(FaultSettings(list=(fault,)), world, detected_s=10.0)
     world.start()
     world.run(until_s=900)
@@ -186,38 +189,38 @@ def test_when_four_fifths_vanish_at_once_the_bare_protocol_stops_and_the_hardene
     times = [time_s for time_s, _, event in hardened.completed if event.round < 60]
     assert max(event.round for *_, event in hardened.completed) == 60
     assert np.diff(times).max() < 90
-    survivors = [hardened.protocol(index) for index in range(20)]
+    survivors = [hardened.protocol(index) for index in range(10)]
     assert all(protocol.last_participation > 30 for protocol in survivors)
 
 
 def shrunk(hardening: object) -> list[int]:
     world = ModestWorld(
-        100,
-        settings(sample_size=10, activity_window=20, hardening=hardening),
+        40,
+        settings(sample_size=4, activity_window=20, hardening=hardening),
         rounds=250,
         network=WIDE,
         training_s=lambda peer, round: 3.0,
     )
     world.start()
     world.run()
-    return [index for index in range(100) if world.protocol(index).last_participation > 150]
+    return [index for index in range(40) if world.protocol(index).last_participation > 150]
 
 
 def test_without_signs_of_life_peers_are_forgotten_silently_and_with_them_none_is():
-    assert len(shrunk("none")) < 60
-    assert len(shrunk(["H5"])) == 100
+    assert len(shrunk("none")) < 24
+    assert len(shrunk(["H5"])) == 40
 
 
 def test_everybody_is_drawn_again_and_again():
     """S6: within (n/s)·ln n + slack rounds each peer has trained."""
     world = ModestWorld(
-        100, settings(sample_size=10), rounds=200, network=WIDE, training_s=lambda peer, round: 3.0
+        40, settings(sample_size=4), rounds=150, network=WIDE, training_s=lambda peer, round: 3.0
     )
     world.start()
     world.run()
-    bound = 100 / 10 * math.log(100) + 60
-    for index in range(100):
-        rounds = [-1, *(round for round, peer in world.learning.trainings if peer == index), 200]
+    bound = 40 / 4 * math.log(40) + 60
+    for index in range(40):
+        rounds = [-1, *(round for round, peer in world.learning.trainings if peer == index), 150]
         assert np.diff(rounds).max() <= bound
 
 
@@ -245,23 +248,23 @@ def test_two_halves_that_were_apart_go_on_with_the_higher_round():
 def test_with_turns_ten_that_join_are_all_drawn_within_two_epochs_and_no_round_is_lost(seed):
     """E5; for a few rounds at the beginning only some have heard of a joiner."""
     world = ModestWorld(
-        60,
-        settings(sample_size=6, success_fraction=0.9, activity_window=30, sampler="permutation"),
-        rounds=120,
+        40,
+        settings(sample_size=4, success_fraction=0.9, activity_window=30, sampler="permutation"),
+        rounds=90,
         network=WIDE,
         training_s=lambda peer, round: 3.0,
         seed=seed,
     )
-    faults = tuple(Fault(at=60.0 + 10 * i, do="join", peers=(50 + i,)) for i in range(10))
+    faults = tuple(Fault(at=60.0 + 10 * i, do="join", peers=(30 + i,)) for i in range(10))
     FaultPlan(FaultSettings(list=faults), world, detected_s=10.0)
     world.start()
     world.run()
-    assert sorted(world.first_models()) == list(range(1, 121))
+    assert sorted(world.first_models()) == list(range(1, 91))
     for i in range(10):
         came = next(event.round for time_s, _, event in world.completed if time_s > 60.0 + 10 * i)
         # One whose place was in the very first sample trains that in vain before it hears that it is late.
-        trained = [number for number, peer in world.learning.trainings if peer == 50 + i and number]
-        assert came - 1 <= min(trained) <= came + 2 * epoch_rounds(60, 6) + 5
+        trained = [number for number, peer in world.learning.trainings if peer == 30 + i and number]
+        assert came - 1 <= min(trained) <= came + 2 * epoch_rounds(40, 4) + 5
 
 
 def test_those_who_left_are_not_asked_any_more_and_take_part_again_when_they_are_back():
