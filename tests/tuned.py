@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from scenarios import scenario
 from scenarios.tuning.runs import Measured, Run
 
@@ -22,6 +24,16 @@ kind = "full"
 [stop]
 rounds = 2
 """
+
+
+def small_data(folder: Path) -> Path:
+    """Write samples that a new process reads without importing scikit-learn first; return where they are."""
+    rng = np.random.default_rng(0)
+    y = np.arange(160) % 10
+    x = (rng.normal(size=(160, 1, 8, 8)) + y[:, None, None, None]).astype(np.float32)
+    path = folder / "small.npz"
+    np.savez(path, x_train=x[:100], y_train=y[:100], x_test=x[100:], y_test=y[100:])
+    return path
 
 
 def formula(noted: list[Run]) -> Callable[[Run, Path], Measured]:

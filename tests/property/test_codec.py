@@ -190,7 +190,7 @@ json_like = st.recursive(
 )
 
 
-@tried(3)
+@tried(1.5)
 @given(
     st.sampled_from(
         ["v", "type", "run", "space", "sender", "seq", "body", "classes", "codec", "tensors", "data"]

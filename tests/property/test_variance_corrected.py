@@ -274,7 +274,7 @@ class Plain:
 
 @pytest.mark.parametrize(("kind", "degree"), [("regular", 4), ("ring", None)])
 def test_without_training_averages_lose_variance_down_to_one_in_n_and_the_corrected_keep_it(kind, degree):
-    peers, size, steps = 10, 20_000, 60
+    peers, size, steps = 10, 10_000, 60
     W = Topology(kind, peers, degree=degree, seed=0).matrix(0)
     assert np.allclose(W.sum(0), 1)
     assert np.allclose(W.sum(1), 1)

@@ -12,7 +12,7 @@ from tests.simulation.test_claims import peer_among, tell
 from tests.simulation.test_rounds import world_of
 from tests.simulation.world import World
 
-ROUNDS = 250
+ROUNDS = 200
 ROUND_S = 1.01
 RECONNECTS_S = 5.0
 FLOOR_S = RoundsSettings().deadline_floor_s

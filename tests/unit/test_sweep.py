@@ -12,6 +12,7 @@ from gossip.errors import SettingError
 from scenarios import sweep
 from scenarios.records import SweepRow
 from scenarios.reports import terminal as tables
+from tests.tuned import small_data
 
 SCENARIO = """
 [scenario]
@@ -69,9 +70,9 @@ def test_a_wrong_value_is_told_before_anything_runs(tmp_path):
 
 def test_all_combinations_run_once_and_rows_are_means_over_seeds(tmp_path):
     scenario = tmp_path / "tiny.toml"
-    scenario.write_text(SCENARIO)
+    scenario.write_text(SCENARIO.replace("[data]", f'[data]\nsource = "{small_data(tmp_path)}"'))
     runs = sweep.plan(str(scenario), "virtual", ["local.lr=0.1,0.2"], [0, 1], tmp_path / "out")
-    assert len(list(sweep.carry_out(runs, jobs=1))) == 4
+    assert len(list(sweep.carry_out(runs, jobs=0))) == 4
     rows = sweep.table(runs)
     assert [(row.settings, row.runs) for row in rows] == [(("local.lr=0.1",), 2), (("local.lr=0.2",), 2)]
     told = [

@@ -12,7 +12,7 @@ from scenarios import cli
 from scenarios.tuning import runs, search
 from scenarios.tuning.runs import Measured, Run
 from scenarios.tuning.study import read_study
-from tests.tuned import TINY, formula
+from tests.tuned import TINY, formula, small_data
 
 
 @pytest.fixture
@@ -128,7 +128,8 @@ def samples():
 
 
 def test_runs_side_by_side_come_to_what_they_come_to_one_after_another(tiny, tmp_path):
-    wanted = [Run(tiny, ("data.test_from_train=0.2",), seed) for seed in (0, 1)]
+    source = f"data.source={small_data(tmp_path)}"
+    wanted = [Run(tiny, (source, "data.test_from_train=0.2"), seed) for seed in (0, 1)]
     with runs.workers(1) as begin:
         alone = [outcome() for outcome in begin(wanted)]
     with runs.workers(2) as begin:
