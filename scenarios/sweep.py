@@ -17,6 +17,7 @@ from typing import Any
 import tomli_w
 
 from gossip.errors import GossipError, SettingError
+from scenarios.processes.launcher import keep_server, kept_server
 from scenarios.records import SweepRow
 from scenarios.run_folder import SCENARIO, SUMMARY
 from scenarios.scenario import load
@@ -154,16 +155,17 @@ def carry_out(
     if not todo:
         return
     if jobs == 0:
-        for count, run in enumerate(todo, start=1):
-            _run(run)
-            if tell is not None:
-                tell(run, count, len(todo))
-            yield run
+        with kept_server():
+            for count, run in enumerate(todo, start=1):
+                _run(run)
+                if tell is not None:
+                    tell(run, count, len(todo))
+                yield run
         return
     virtual = todo[0].engine == "virtual"
     jobs = jobs or ((os.cpu_count() or 1) if virtual else 1)
     with ProcessPoolExecutor(
-        min(jobs, len(todo)), mp_context=get_context("spawn"), initializer=one_thread
+        min(jobs, len(todo)), mp_context=get_context("spawn"), initializer=begin
     ) as pool:
         futures = {pool.submit(_run, run): run for run in todo}
         try:
@@ -181,6 +183,12 @@ def one_thread() -> None:
     """Make the libraries of a process that has only begun compute on one core: its siblings have the others."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
+
+
+def begin() -> None:
+    """Prepare a process that does one run after another."""
+    one_thread()
+    keep_server()
 
 
 def _run(run: Run) -> None:

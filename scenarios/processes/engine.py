@@ -137,7 +137,7 @@ class _Processes:
             self._deaths.check(self._launcher.running.keys() | self._ended_well | may_come)
             if self._watch.look():
                 moved_s = time.monotonic()
-                if self._first_round_s is None:
+                if self._first_round_s is None and self._watch.begun:
                     self._first_round_s = moved_s
                 averages.advance(self._passed())
                 self._look_for_divergence()

@@ -7,7 +7,9 @@ instead of 146 MB and 2 s. Elsewhere a fork after such imports is unsafe, and no
 makes a plain script that calls `scenarios.run` start itself over and over.
 
 Standard input: one JSON object per line, ``{"start": NAME, "program": MODULE, "argv": […], "stdout": PATH, "stderr":
-PATH}`` or ``{"signal": NUMBER, "to": [NAME, …]}``. Standard output: ``{"ready": true}``,
+PATH}``, ``{"signal": NUMBER, "to": [NAME, …]}`` or, before the first node of a further run, ``{"log": PATH,
+"environment": {NAME: VALUE}, "folder": PATH}``, which make it what it would be had it been started with them.
+Standard output: ``{"ready": true}``,
 ``{"started": NAME, "pid": PID}``, ``{"exited": NAME, "code": CODE}`` (minus the signal's number where one ended it).
 When standard input ends, the engine is gone: every node is killed.
 """
@@ -63,6 +65,11 @@ class Server:
     def __init__(self, start: Callable[[str, list[str], str, str], int]) -> None:
         self._start = start
         self._names: dict[int, str] = {}
+        self._installed = list(sys.path)
+        """Where modules are found whatever environment and working folder say."""
+        for place in _places():
+            if self._installed and self._installed[0] == place:
+                del self._installed[0]
         self._read_end, self._write_end = (
             os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else _pipe()
         )
@@ -97,10 +104,23 @@ class Server:
             self._names[pid] = order["start"]
             _say({"started": order["start"], "pid": pid})
             return
+        if "log" in order:
+            self._begin_again(order["log"], order["environment"], order["folder"])
+            return
         wanted = set(order["to"])
         for pid, name in self._names.items():
             if name in wanted:
                 os.kill(pid, order["signal"])
+
+    def _begin_again(self, log: str, environment: dict[str, str], folder: str) -> None:
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.dup2(descriptor, 2)
+        os.close(descriptor)
+        os.chdir(folder)
+        os.environ.clear()
+        os.environ.update(environment)
+        sys.path[:] = [*_places(), *self._installed]
+        importlib.invalidate_caches()
 
     def _reap(self) -> None:
         while self._names:
@@ -110,6 +130,15 @@ class Server:
             name = self._names.pop(pid, None)
             if name is not None:
                 _say({"exited": name, "code": os.waitstatus_to_exitcode(status)})
+
+
+def _places() -> list[str]:
+    """Return where ``python -m`` looks for modules first."""
+    given = os.environ.get("PYTHONPATH")
+    return [
+        *([] if sys.flags.safe_path else [os.getcwd()]),
+        *(os.path.abspath(place) for place in (given.split(os.pathsep) if given else ())),
+    ]
 
 
 def _pipe() -> tuple[int, int]:

@@ -9,8 +9,10 @@ import selectors
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +29,9 @@ KILL_TIMEOUT_S = 10.0
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 """As many processes as peers share the cores; threads in each would only fight. Also keeps imports free of threads."""
 
+READ_ONCE = ("PYTHON", "LD_", "OMP_", "MKL_", "OPENBLAS_", "NUMEXPR_", "TORCH", "CUDA_")
+"""How variables begin that are read when an interpreter or a library is loaded."""
+
 
 @dataclass(frozen=True, slots=True)
 class Exit:
@@ -36,34 +41,204 @@ class Exit:
     code: int
 
 
-class Launcher:
-    """Starts nodes through one fork server; a context manager that kills what is left at its end.
+class Server:
+    """The process of `fork_server`, seen from here. One launcher at a time gives it orders.
 
-    The server sits in a session of its own, so that Ctrl-C in the terminal reaches the engine only.
+    It sits in a session of its own, so that Ctrl-C in the terminal reaches the engine only.
     """
 
-    def __init__(self, log: Path, *, fork: bool | None = None) -> None:
-        self._log = log
-        fork = sys.platform == "linux" if fork is None else fork
-        environment = {**os.environ, **dict.fromkeys(ONE_THREAD, "1")}
+    def __init__(self, log: Path, *, fork: bool) -> None:
+        self.log = log
+        self.fork = fork
+        self._read_once = _read_once()
+        self._told_before_ready = b""
         with log.open("wb") as stderr:
-            self._server = subprocess.Popen(
+            self._process = subprocess.Popen(
                 [sys.executable, "-m", "scenarios.processes.fork_server", *(["--fork"] if fork else [])],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                env=environment,
+                env=_environment(),
                 start_new_session=True,
             )
-        assert self._server.stdout is not None
-        self._output = self._server.stdout.fileno()
+        assert self._process.stdout is not None
+        self._output = self._process.stdout.fileno()
         os.set_blocking(self._output, False)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._output, selectors.EVENT_READ)
         self._pending = b""
+        self._ready = False
+
+    def wait_until_ready(self) -> None:
+        """Wait until it has imported what nodes need.
+
+        Raises:
+            RunFailed: it is gone, or has not come to it in `START_TIMEOUT_S`.
+        """
+        deadline_s = time.monotonic() + START_TIMEOUT_S
+        while not self._ready:
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0:
+                raise RunFailed(
+                    f"the process that starts nodes was not ready in {START_TIMEOUT_S:g} s; see {self.log}"
+                )
+            self._ready = any("ready" in message for message in self.listen(left_s))
+            if self._ready:
+                with contextlib.suppress(OSError):
+                    self._told_before_ready = self.log.read_bytes()
+
+    def begin_again(self, log: Path) -> bool:
+        """Be as a server that is started here and now: log, environment, working folder; return whether it can.
+
+        What else a process inherits (limits, umask, priority) is of the moment at which it began.
+        """
+        try:
+            folder = os.getcwd()
+        except FileNotFoundError:
+            return False
+        if self._process.poll() is not None or self._read_once != _read_once():
+            return False
+        try:
+            self.wait_until_ready()
+            log.write_bytes(self._told_before_ready)
+            self.order({"log": str(log.absolute()), "environment": _environment(), "folder": folder})
+        except RunFailed:
+            return False
+        self.log = log
+        return True
+
+    def listen(self, timeout_s: float) -> list[dict[str, Any]]:
+        """Return what it has told, after at most `timeout_s`.
+
+        Raises:
+            RunFailed: it is gone.
+        """
+        if not self._selector.select(timeout_s):
+            return []
+        read = os.read(self._output, 1 << 20)
+        if not read:
+            raise self._gone()
+        *lines, self._pending = (self._pending + read).split(b"\n")
+        return [json.loads(line) for line in lines]
+
+    def order(self, order: dict[str, Any]) -> None:
+        """Tell it what to do.
+
+        Raises:
+            RunFailed: it is gone.
+        """
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(order).encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._gone() from None
+
+    def close(self) -> None:
+        """End it; it kills its nodes."""
+        self._selector.close()
+        with contextlib.suppress(BrokenPipeError):
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+        try:
+            self._process.wait(KILL_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(KILL_TIMEOUT_S)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+    def _gone(self) -> RunFailed:
+        return RunFailed(f"the process that starts nodes has ended: {last_line(self.log)}; see {self.log}")
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, **dict.fromkeys(ONE_THREAD, "1")}
+
+
+def _read_once() -> dict[str, str]:
+    """Return of the environment what an interpreter and its libraries look at when they start, and never again."""
+    return {
+        key: value
+        for key, value in _environment().items()
+        if key.startswith(READ_ONCE) and key != "PYTHONPATH"  # which the server can follow
+    }
+
+
+class _Kept:
+    """At most one idle server, and how many ask for one to be kept."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process = os.getpid()
+        self._idle: Server | None = None
+        self._asked = 0
+
+    @property
+    def wanted(self) -> bool:
+        """Whether a server that is given back would be kept."""
+        return self._asked > 0 and self._idle is None and self._process == os.getpid()
+
+    def ask(self) -> None:
+        with self._lock:
+            self._asked += 1
+
+    def ask_no_more(self) -> None:
+        with self._lock:
+            self._asked -= 1
+            idle, self._idle = (None, self._idle) if self._asked else (self._idle, None)
+        if idle is not None:
+            idle.close()
+
+    def borrow(self, log: Path) -> Server | None:
+        if self._process != os.getpid():
+            return None  # a fork of whoever keeps it: the server is not ours
+        with self._lock:
+            idle, self._idle = self._idle, None
+        if idle is None or idle.begin_again(log):
+            return idle
+        idle.close()
+        return None
+
+    def give_back(self, server: Server) -> bool:
+        with self._lock:
+            kept = self.wanted
+            if kept:
+                self._idle = server
+        return kept
+
+
+_KEPT = _Kept()
+
+
+@contextmanager
+def kept_server() -> Iterator[None]:
+    """Within this, launchers of this process use one server after each other: each run but the first gains seconds.
+
+    The server is started when the first launcher needs it and ends with the context. One that has died, or has a node
+    that cannot be killed, is not kept; launchers at the same time have servers of their own. Contexts may be nested.
+    """
+    _KEPT.ask()
+    try:
+        yield
+    finally:
+        _KEPT.ask_no_more()
+
+
+def keep_server() -> None:
+    """Do what `kept_server` does until this process ends; the server ends when it finds nobody there."""
+    _KEPT.ask()
+
+
+class Launcher:
+    """Starts nodes through one fork server; a context manager that kills what is left at its end."""
+
+    def __init__(self, log: Path, *, fork: bool | None = None) -> None:
+        fork = sys.platform == "linux" if fork is None else fork
+        # One that does not fork imports nothing: there is nothing to gain by keeping it.
+        self._server = (_KEPT.borrow(log) if fork else None) or Server(log, fork=fork)
         self.running: dict[str, int] = {}
         """Name -> process id, of the nodes that have not ended."""
-        self._ready = False
 
     def __enter__(self) -> Launcher:
         return self
@@ -81,15 +256,15 @@ class Launcher:
         Raises:
             RunFailed: the server is gone.
         """
-        self._wait_until_ready()
-        self._order(
+        self._server.wait_until_ready()
+        self._server.order(
             {"start": name, "program": program, "argv": argv, "stdout": str(stdout), "stderr": str(stderr)}
         )
         self.running[name] = 0
 
     def signal(self, names: Iterable[str], number: signal.Signals) -> None:
         """Send a signal to those of the named nodes that still run."""
-        self._order({"signal": int(number), "to": list(names)})
+        self._server.order({"signal": int(number), "to": list(names)})
 
     def wait(self, timeout_s: float) -> list[Exit]:
         """Return the nodes that have ended, after at most `timeout_s`.
@@ -98,7 +273,7 @@ class Launcher:
             RunFailed: the server is gone.
         """
         exits = []
-        for message in self._listen(timeout_s):
+        for message in self._server.listen(timeout_s):
             if "started" in message:
                 if message["started"] in self.running:
                     self.running[message["started"]] = message["pid"]
@@ -112,60 +287,29 @@ class Launcher:
         self.signal(list(self.running), signal.SIGTERM)
         if self._wait_for_end(timeout_s):
             return True
-        self.signal(list(self.running), signal.SIGKILL)
-        self._wait_for_end(KILL_TIMEOUT_S)
+        self._kill_all()
         return False
 
     def close(self) -> None:
-        """Kill what is left and end the server."""
-        self._selector.close()
-        with contextlib.suppress(BrokenPipeError):
-            assert self._server.stdin is not None
-            self._server.stdin.close()
+        """Kill what is left and end the server, or let the next launcher have it: see `kept_server`."""
+        kept = False
         try:
-            self._server.wait(KILL_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._server.kill()
-            self._server.wait(KILL_TIMEOUT_S)
-        assert self._server.stdout is not None
-        self._server.stdout.close()
+            kept = self._server.fork and _KEPT.wanted and self._kill_all() and _KEPT.give_back(self._server)
+        finally:
+            if not kept:
+                self._server.close()
+
+    def _kill_all(self) -> bool:
+        with contextlib.suppress(RunFailed):
+            self.signal(list(self.running), signal.SIGKILL)
+            return self._wait_for_end(KILL_TIMEOUT_S)
+        return False
 
     def _wait_for_end(self, timeout_s: float) -> bool:
         deadline_s = time.monotonic() + timeout_s
         while self.running and (left_s := deadline_s - time.monotonic()) > 0:
             self.wait(left_s)
         return not self.running
-
-    def _wait_until_ready(self) -> None:
-        deadline_s = time.monotonic() + START_TIMEOUT_S
-        while not self._ready:
-            left_s = deadline_s - time.monotonic()
-            if left_s <= 0:
-                raise RunFailed(
-                    f"the process that starts nodes was not ready in {START_TIMEOUT_S:g} s; see {self._log}"
-                )
-            self._ready = any("ready" in message for message in self._listen(left_s))
-
-    def _listen(self, timeout_s: float) -> list[dict[str, Any]]:
-        if not self._selector.select(timeout_s):
-            return []
-        read = os.read(self._output, 1 << 20)
-        if not read:
-            raise RunFailed(
-                f"the process that starts nodes has ended: {last_line(self._log)}; see {self._log}"
-            )
-        *lines, self._pending = (self._pending + read).split(b"\n")
-        return [json.loads(line) for line in lines]
-
-    def _order(self, order: dict[str, Any]) -> None:
-        assert self._server.stdin is not None
-        try:
-            self._server.stdin.write(json.dumps(order).encode() + b"\n")
-            self._server.stdin.flush()
-        except BrokenPipeError:
-            raise RunFailed(
-                f"the process that starts nodes has ended: {last_line(self._log)}; see {self._log}"
-            ) from None
 
 
 def last_line(path: Path, default: str = "it says nothing") -> str:

@@ -56,6 +56,8 @@ class Watch:
         self.metrics: list[dict[str, Any]] = []
         self.latest: dict[str, dict[str, Any]] = {}
         """Peer -> its last measurement."""
+        self.begun = False
+        """Whether any peer has done a round; a checkpoint of round 0 only says that it is there."""
 
     def look(self) -> bool:
         """Read what is new; return whether any peer has got on: a measurement, or a checkpoint between two."""
@@ -70,7 +72,7 @@ class Watch:
                 entry = finite({**entry, "peer": name, "time": round(entry["time"] - self._began, 3)})
                 self.metrics.append(entry)
                 self.latest[name] = entry
-                moved = True
+                self.begun = moved = True
             moved = self._checkpointed(name) or moved
         return moved
 
@@ -90,7 +92,15 @@ class Watch:
         except FileNotFoundError:
             return False
         before, self._checkpoints[name] = self._checkpoints.get(name), stamp
-        return before != stamp
+        if before == stamp:
+            return False
+        self.begun = self.begun or _has_done_a_round(self._homes[name])
+        return True
+
+
+def _has_done_a_round(home: Path) -> bool:
+    rounds = (path.stem.removeprefix("round-") for path in home.glob("checkpoints/round-*.safetensors"))
+    return any(number.strip("0") for number in rounds)
 
 
 def finite(entry: Mapping[str, Any]) -> dict[str, Any]:

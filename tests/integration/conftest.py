@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from scenarios.processes.launcher import kept_server
+from tests.integration.homes import forked_nodes
+
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 
 
@@ -25,8 +28,22 @@ def importing(folder: str) -> Iterator[Callable[[str], ModuleType]]:
         sys.path.remove(str(TOOLS / folder))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", autouse=True)
+def one_fork_server() -> Iterator[None]:
+    """Keep the process that forks nodes, for whoever needs one next: it takes seconds to import what a node needs."""
+    with kept_server():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def no_node_is_left() -> Iterator[None]:
+    """Give the fork server back that `Running` has taken."""
+    with forked_nodes():
+        yield
+
+
+@pytest.fixture
 def started() -> Iterator[Any]:
-    """Start the process that forks nodes, once for all: it takes seconds to import what a node needs."""
+    """The process that forks nodes, for `tools/torture`."""
     with importing("torture") as tool, tool("arena").launcher() as launcher:
         yield launcher

@@ -1,13 +1,12 @@
 """A real node of MoDeST, with a key of its own in the peers file, that lies or keeps silent.
 
-``python -m tests.integration.modest_liar KIND PEERS HOME TASK``. KIND is `idle` (answers pings and does no work),
+A program of the fork server with the arguments KIND PEERS HOME TASK. KIND is `idle` (answers pings and does no work),
 `silent` (answers nothing), or what it tells everybody ten times a second: one of `LIES`, or `lies` for all of them.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -106,13 +105,9 @@ def lying_node(setup: Any, kind: str) -> Node:
     return Liar(setup)
 
 
-def main() -> int:
+def run(argv: list[str]) -> int:
     """Run it to its end."""
-    kind, peers, home, task = sys.argv[1:]
+    kind, peers, home, task = argv
     options = NodeOptions(peers=Path(peers), home=Path(home), task=Path(task), as_json=True)
     setup = load_learning(options, find_membership(options))
     return int(run_node(setup, lambda setup: lying_node(setup, kind)))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

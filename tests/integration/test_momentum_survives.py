@@ -22,7 +22,7 @@ UPDATES = {
 
 
 def test_a_node_that_is_killed_ends_with_the_model_of_one_that_was_not(tmp_path: Path) -> None:
-    task = ["--algorithm", "local", "--rounds", "60"]
+    task = ["--algorithm", "local", "--rounds", "12"]
     for setting in (
         "local.lr=0.01",
         "local.epochs=",
@@ -38,7 +38,7 @@ def test_a_node_that_is_killed_ends_with_the_model_of_one_that_was_not(tmp_path:
         folder = tmp_path / str(killed)
         folder.mkdir()
         make_homes(folder, ["n0"])
-        started = [Running(folder, "n0", *task)]
+        started = [Running(folder, "n0", *task, pace_s=0.1 if killed else 0.0)]
         with all_ended(started):
             if killed:
                 eventually(lambda node=started[0]: node.round() >= 2, "it does rounds")

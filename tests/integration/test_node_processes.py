@@ -12,11 +12,16 @@ from gossip.storage.run_record import read_lines
 from tests.integration.homes import Running, all_ended, eventually, make_homes
 
 NAMES = ("alice", "bob", "carol")
+PACE_S = 0.1
 TASK = (
     "--rounds",
-    "120",
+    "30",
     "--set",
-    "local.epochs=2",
+    "local.epochs=",
+    "--set",
+    "local.steps=20",
+    "--set",
+    "local.lr=0.2",
     "--set",
     "node.linger_s=20.0",
     "--set",
@@ -26,7 +31,7 @@ TASK = (
 
 def test_three_processes_learn_through_a_kill_and_an_interrupt(tmp_path):
     make_homes(tmp_path, NAMES)
-    nodes = {name: Running(tmp_path, name, *TASK) for name in reversed(NAMES)}
+    nodes = {name: Running(tmp_path, name, *TASK, pace_s=PACE_S) for name in reversed(NAMES)}
     started = list(nodes.values())
     with all_ended(started):
         eventually(lambda: all(node.round() >= 3 for node in nodes.values()), "all three do rounds")
@@ -36,20 +41,20 @@ def test_three_processes_learn_through_a_kill_and_an_interrupt(tmp_path):
         assert nodes["bob"].signal(signal.SIGKILL) == -signal.SIGKILL
         at_kill = nodes["alice"].round()
         eventually(lambda: nodes["alice"].round() >= at_kill + 3, "the others go on without bob")
-        nodes["bob"] = Running(tmp_path, "bob", *TASK)
+        nodes["bob"] = Running(tmp_path, "bob", *TASK, pace_s=PACE_S)
         started.append(nodes["bob"])
         eventually(lambda: nodes["bob"].round() >= at_kill, "bob is back where he was")
         assert "resuming after round" in nodes["bob"].said()
 
         assert nodes["carol"].signal(signal.SIGINT) == 130
-        nodes["carol"] = Running(tmp_path, "carol", *TASK)
+        nodes["carol"] = Running(tmp_path, "carol", *TASK, pace_s=PACE_S)
         started.append(nodes["carol"])
         for name, node in nodes.items():
             assert node.process.wait(60) == 0, node.said()
             metrics = read_lines(node.home / "metrics.jsonl")
             rounds = [entry["round"] for entry in metrics]
             assert rounds == sorted(set(rounds)), f"{name} tells each round once"
-            assert (rounds[-1], metrics[-1]["accuracy"] > 0.9) == (120, True)
+            assert (rounds[-1], metrics[-1]["accuracy"] > 0.9) == (30, True)
             assert len(list((node.home / "checkpoints").iterdir())) == 2
     model = safetensors.torch.load_file(tmp_path / "alice" / "model.safetensors")
     assert {tuple(tensor.shape) for tensor in model.values()} == {(64, 64), (64,), (10, 64), (10,)}
@@ -94,11 +99,11 @@ def test_insecure_is_loud_and_needs_no_certificates(tmp_path):
 
 def test_a_death_near_the_end_does_not_hold_up_who_is_finished(tmp_path):
     make_homes(tmp_path, ("alice", "bob"))
-    task = ("--rounds", "30", "--set", "local.epochs=2", "--set", "node.neighbours_min=0")
+    task = ("--rounds", "12", "--set", "local.epochs=2", "--set", "node.neighbours_min=0")
     task = (*task, "--set", "node.linger_s=100000.0", "--set", "node.linger_down_s=0.5")
-    nodes = [Running(tmp_path, name, *task) for name in ("alice", "bob")]
+    nodes = [Running(tmp_path, name, *task, pace_s=PACE_S) for name in ("alice", "bob")]
     with all_ended(nodes):
         eventually(lambda: nodes[0].round() >= 3, "they learn")
         nodes[1].signal(signal.SIGKILL)
         assert nodes[0].process.wait(60) == 0, nodes[0].said()
-    assert read_lines(tmp_path / "alice" / "metrics.jsonl")[-1]["round"] == 30
+    assert read_lines(tmp_path / "alice" / "metrics.jsonl")[-1]["round"] == 12

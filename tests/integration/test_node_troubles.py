@@ -3,68 +3,101 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from gossip.storage.run_record import read_lines
-from tests.integration.homes import PATIENCE_S, Running, all_ended, eventually, make_homes
+from tests.integration.homes import PATIENCE_S, Running, all_ended, eventually, forked, make_homes
 
 ALONE = ("--set", "topology.kind=full", "--set", "local.epochs=1")
 FILE_BYTES_MAX = 4096
 """Less than a checkpoint and more than an identity: a stand-in for a full disk."""
 
 
-def alone(folder, *arguments, prelude="", **options):
+class Done(NamedTuple):
+    code: int
+    stdout: str
+    stderr: str
+
+
+def alone(
+    folder: Path,
+    *arguments: str,
+    prelude: str = "",
+    closed: Sequence[int] = (),
+    stdout: Path | None = None,
+    stderr: Path | None = None,
+) -> Done:
     """Run a peer that is alone in its file; `prelude` is Python to execute first."""
     peers = folder / "peers.txt"
     if not peers.exists():
         make_homes(folder, ("alice",))
-    argv = ["--peers", str(peers), "--home", str(folder / "alice"), *ALONE, *arguments]
-    program = f"import sys\n{prelude}\nfrom gossip import cli\nsys.argv[1:] = {argv!r}\ncli.main()"
-    return subprocess.run(
-        [sys.executable, "-c", program],
-        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "timeout": PATIENCE_S}
-        | options,
+    orders = json.dumps({"closed": closed, "prelude": prelude})
+    argv = [orders, "--peers", str(peers), "--home", str(folder / "alice"), *ALONE, *arguments]
+    log, printed = stderr or folder / "alice.log", stdout or folder / "alice.out"
+    node = forked("alice", argv, log, stdout=printed, program="tests.integration.bare_node")
+    code = node.wait()
+    return Done(code, *(each.read_text() if each.is_file() else "" for each in (printed, log)))
+
+
+def test_closed_standard_streams_end_no_learning(tmp_path):
+    peers = make_homes(tmp_path, ("alice",))
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "gossip.cli",
+            "--peers",
+            peers,
+            "--home",
+            tmp_path / "alice",
+            *ALONE,
+            "--rounds=2",
+        ],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
+        close_fds=True,
+        preexec_fn=lambda: [os.close(number) for number in (0, 1, 2)],
+        timeout=PATIENCE_S,
     )
+    assert done.returncode == 0
+    assert read_lines(tmp_path / "alice" / "metrics.jsonl")[-1]["round"] == 2
 
 
-@pytest.mark.parametrize("closed", [(1,), (2,), (0, 1, 2)])
+@pytest.mark.parametrize("closed", [1, 2])
 def test_a_closed_standard_output_or_error_ends_no_learning(tmp_path, closed):
-    done = alone(tmp_path, "--rounds", "2", close_fds=True, preexec_fn=lambda: [os.close(n) for n in closed])
-    assert done.returncode == 0, done.stderr
+    done = alone(tmp_path, "--rounds", "2", closed=(closed,))
+    assert done.code == 0, done.stderr
     assert read_lines(tmp_path / "alice" / "metrics.jsonl")[-1]["round"] == 2
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
 def test_a_full_standard_output_ends_no_learning(tmp_path):
-    with open("/dev/full", "w") as full:
-        done = alone(tmp_path, "--rounds", "2", stdout=full)
-    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+    done = alone(tmp_path, "--rounds", "2", stdout=Path("/dev/full"))
+    assert (done.code, "Traceback" in done.stderr) == (0, False), done.stderr
 
 
 @contextmanager
-def full_pipe() -> Iterator[int]:
-    """Give the end to write to of a pipe that is full, and that nobody reads."""
-    read_end, write_end = os.pipe()
+def full_pipe(path: Path) -> Iterator[Path]:
+    """Make a pipe that is full, and that nobody reads."""
+    os.mkfifo(path)
+    end = os.open(path, os.O_RDWR | os.O_NONBLOCK)
     try:
-        os.set_blocking(write_end, False)
         with contextlib.suppress(BlockingIOError):
             while True:
-                os.write(write_end, b"x" * 4096)
-        os.set_blocking(write_end, True)
-        yield write_end
+                os.write(end, b"x" * 4096)
+        yield path
     finally:
-        os.close(read_end)
-        os.close(write_end)
+        os.close(end)
 
 
 WARNING = """
@@ -76,10 +109,10 @@ gossip.learner.Learner.train = lambda *given, **more: (warnings.warn("!"), train
 
 def test_a_standard_error_that_nobody_reads_holds_neither_learning_nor_leaving(tmp_path):
     """The log, a warning in the midst of a training, the last sentence: each would wait for the reader for ever."""
-    with full_pipe() as pipe:
+    with full_pipe(tmp_path / "pipe") as pipe:
         learnt = alone(tmp_path, "--rounds", "2", prelude=WARNING, stderr=pipe)
         refused = alone(tmp_path, "--rounds", "no", stderr=pipe)
-    assert (learnt.returncode, refused.returncode) == (0, 2)
+    assert (learnt.code, refused.code) == (0, 2)
     assert read_lines(tmp_path / "alice" / "metrics.jsonl")[-1]["round"] == 2
 
 
@@ -88,15 +121,15 @@ def test_a_full_disk_ends_no_learning_is_told_leaves_nothing_behind_and_can_be_m
         f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({FILE_BYTES_MAX}, {FILE_BYTES_MAX}))"
     )
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[1] == resource.RLIM_INFINITY
-    full = alone(tmp_path, "--rounds", "25", prelude=prelude)
-    assert (full.returncode, "Traceback" in full.stderr) == (2, False), full.stderr
+    full = alone(tmp_path, "--rounds", "3", prelude=prelude)
+    assert (full.code, "Traceback" in full.stderr) == (2, False), full.stderr
     assert "the model could not be written" in full.stderr.splitlines()[-1]
     assert full.stderr.count("checkpoint of round 0 not written: File too large; the newest on the disk") == 1
-    assert "checkpoint of round 25 not written" in full.stderr, "all rounds were learnt"
+    assert "checkpoint of round 3 not written" in full.stderr, "all rounds were learnt"
     assert full.stdout == "", "no round is told that is not on the disk"
     assert list((tmp_path / "alice").rglob(".*.tmp")) == []
-    again = alone(tmp_path, "--rounds", "25")
-    assert again.returncode == 0, again.stderr
+    again = alone(tmp_path, "--rounds", "3")
+    assert again.code == 0, again.stderr
     assert (tmp_path / "alice" / "model.safetensors").exists()
 
 
@@ -112,7 +145,7 @@ def test_a_signal_while_the_data_are_loaded_does_what_it_does_later(tmp_path, na
     )
     source = f"data.source='python:{tmp_path / 'data.py'}:make'"
     make_homes(tmp_path, ("alice",))
-    node = Running(tmp_path, "alice", *ALONE, "--rounds", "1000000", "--set", source)
+    node = Running(tmp_path, "alice", *ALONE, "--rounds", "1000000", "--set", source, bare=True)
     with all_ended([node]):
         if name == "SIGHUP":
             eventually(lambda: "peers.txt read again" in node.said(), "the peers file is read again")
@@ -151,6 +184,6 @@ def test_a_users_network_that_fails_in_the_middle_is_one_sentence(tmp_path):
     )
     name = f"python:{tmp_path / 'net.py'}:make"
     done = alone(tmp_path, "--rounds", "2", "--set", f"model.name='{name}'")
-    assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
+    assert (done.code, "Traceback" in done.stderr) == (2, False), done.stderr
     assert f"[model] name = '{name}' fails on samples of shape (16, 1, 8, 8)" in done.stderr
     assert "ValueError: not sixteen" in done.stderr

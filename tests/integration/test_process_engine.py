@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import signal
-import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from rich.console import Console
 
 import scenarios
 from gossip.errors import DataError, SettingError
+from scenarios.cli import call
 from scenarios.errors import RunFailed
 from scenarios.processes import homes
 from scenarios.processes.launcher import Launcher, last_line
@@ -25,8 +27,7 @@ from scenarios.processes.watch import GrowingLines, Watch
 from scenarios.progress import State, told
 from scenarios.reports.terminal import print_result
 from scenarios.scenario import ScenarioSettings
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.integration.homes import Forked, eventually, forked
 
 SCENARIO = """
 [scenario]
@@ -150,31 +151,14 @@ def test_an_engine_that_is_not_there_is_a_sentence() -> None:
         scenarios.run("quickstart", engine="proceses")
 
 
-def started(blobs: Path, out: Path, *more: str) -> subprocess.Popen[str]:
-    """Start an endless run, and return once every peer is learning."""
-    engine = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "scenarios.cli",
-            "run",
-            "--engine=processes",
-            str(blobs),
-            "--out",
-            str(out),
-            "--set",
-            "stop.rounds=1000000",
-            *more,
-        ],
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
+def started(blobs: Path, out: Path) -> Forked:
+    """Start an endless run in a process of its own, and return once every peer is learning."""
+    run = ["run", "--engine=processes", str(blobs), "--out", str(out), "--set", "stop.rounds=1000000"]
+    engine = forked("engine", run, out.parent / "engine.log", program="tests.integration.forked_engine")
+    eventually(
+        lambda: engine.poll() is not None or len(list(out.glob("peers/*/metrics.jsonl"))) == 3, "all learn"
     )
-    deadline_s = time.monotonic() + 60
-    while len(list(out.glob("peers/*/metrics.jsonl"))) < 3:
-        assert engine.poll() is None, engine.communicate()[1]
-        assert time.monotonic() < deadline_s, "the peers do not start"
-        time.sleep(0.05)
+    assert engine.poll() is None, (out.parent / "engine.log").read_text()
     return engine
 
 
@@ -212,8 +196,8 @@ def test_no_process_outlives_the_engine_however_it_ends(
     nodes = children(server)
     assert len(nodes) == 3
     engine.send_signal(number)
-    said = engine.communicate(timeout=90)[1]
-    assert engine.returncode == code
+    assert engine.wait() == code
+    said = (tmp_path / "engine.log").read_text()
     if code == 130:
         assert said.splitlines()[-1] == (
             "gossip-scenario: interrupted; all processes are stopped, the run is unfinished"
@@ -225,25 +209,57 @@ def test_no_process_outlives_the_engine_however_it_ends(
     assert not (tmp_path / "run" / "summary.json").exists()
 
 
+def find(home: Path) -> tuple[int, int]:
+    """Return the process of the node that has a home, and that of its server."""
+    # Forked nodes have the command line of their server: the lock of its home tells which is which.
+    for server in children(os.getpid()):
+        for pid in children(server) if b"fork_server" in _command(server) else ():
+            for file in Path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(FileNotFoundError):
+                    if os.readlink(file) == str(home / "lock"):
+                        return pid, server
+    raise AssertionError(f"no node has {home}")
+
+
 @linux
 @pytest.mark.parametrize("victim", ["node", "server"])
 def test_a_killed_node_ends_a_strict_run_and_a_killed_server_any_with_a_sentence(
-    blobs: Path, tmp_path: Path, victim: str
+    blobs: Path, tmp_path: Path, victim: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    engine = started(
-        blobs, tmp_path / "run", *(["--set", "scenario.strict=true"] if victim == "node" else [])
-    )
-    (server,) = children(engine.pid)
-    nodes = children(server)
-    os.kill(nodes[1] if victim == "node" else server, signal.SIGKILL)
-    said = engine.communicate(timeout=90)[1].splitlines()[-1]
-    assert engine.returncode == 1
+    out = tmp_path / "run"
+    killed: list[int] = []
+
+    def kill() -> None:
+        eventually(lambda: len(list(out.glob("peers/*/metrics.jsonl"))) == 3, "the peers learn")
+        node, server = find(out / "peers/peer-01")
+        killed.extend([node] if victim == "node" else [server, *children(server)])
+        os.kill(killed[0], signal.SIGKILL)
+
+    run = [
+        "run",
+        "--engine=processes",
+        str(blobs),
+        "--out",
+        str(out),
+        "--set",
+        "processes.stall_timeout_s=60",
+    ]
+    rounds = ["--set", "stop.rounds=1000000", "--set", f"scenario.strict={str(victim == 'node').lower()}"]
+    killer = threading.Thread(target=kill)
+    before = signal.getsignal(signal.SIGTERM)
+    # Whoever has the server that tests share keeps it; the one that is killed is of this run only.
+    with Launcher(tmp_path / "other.log") if victim == "server" else contextlib.nullcontext():
+        killer.start()
+        assert call([*run, *rounds]) == 1
+    killer.join()
+    signal.signal(signal.SIGTERM, before)
+    said = capsys.readouterr().err.splitlines()[-1]
     if victim == "node":
         assert said.startswith("gossip-scenario: peer-01 ended by signal 9: ")
-        assert said.endswith(f"see {tmp_path / 'run/peers/peer-01/node.log'}")
+        assert said.endswith(f"see {out / 'peers/peer-01/node.log'}")
     else:
         assert said.startswith("gossip-scenario: the process that starts nodes has ended")
-    wait_until_gone([server, *nodes])
+    wait_until_gone(killed)
 
 
 class Killing(Recorded):
@@ -258,13 +274,8 @@ class Killing(Recorded):
         super().update(state)
         if self.killed or state.rounds_min < 1:
             return
-        (server,) = [pid for pid in children(os.getpid()) if b"fork_server" in _command(pid)]
-        # Forked nodes have the command line of their server: the lock of its home tells which is which.
-        home = str(self._run / "peers/peer-01/lock")
-        for pid in children(server):
-            if any(os.readlink(file) == home for file in Path(f"/proc/{pid}/fd").iterdir() if file.exists()):
-                os.kill(pid, signal.SIGKILL)
-                self.killed = True
+        os.kill(find(self._run / "peers/peer-01")[0], signal.SIGKILL)
+        self.killed = True
 
 
 def _command(pid: int) -> bytes:
@@ -273,7 +284,7 @@ def _command(pid: int) -> bytes:
 
 @linux
 def test_an_unplanned_death_is_recorded_shown_and_survived(blobs: Path, tmp_path: Path) -> None:
-    progress, rounds = Killing(tmp_path / "run"), 15
+    progress, rounds = Killing(tmp_path / "run"), 10
     # Rounds that take longer than the engine takes to look: the peer is killed in the middle of the run.
     overrides = {"stop.rounds": rounds, "local.epochs": 60, "node.linger_s": 1.0}
     result = scenarios.run(
@@ -414,6 +425,20 @@ def test_a_model_that_diverges_gives_nulls_not_broken_json(tmp_path: Path) -> No
     assert not watch.look()
     (tmp_path / "checkpoints").mkdir()
     assert watch.look()
+
+
+def test_a_run_has_begun_when_a_peer_has_done_a_round_and_not_when_one_is_there(tmp_path: Path) -> None:
+    """Faults count from there: a peer that has only just been started would be none that leaves a run."""
+    watch = Watch({"peer-00": tmp_path / "peer-00", "peer-01": tmp_path / "peer-01"}, began=0.0)
+    checkpoints = tmp_path / "peer-01" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    for number in (0, 1):
+        (checkpoints / f"round-{number:08d}.safetensors").touch()
+        os.utime(
+            checkpoints, ns=(number, number)
+        )  # two writes may be too close for the clock of a file system
+        assert watch.look()
+        assert watch.begun == (number > 0)
 
 
 def test_the_last_line_of_a_log_is_one_that_says_something(tmp_path: Path) -> None:
