@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -68,14 +69,20 @@ def load(settings: DataSettings, *, seed: int, folder: Path) -> Dataset:
 
 def _digits() -> dict[str, Array]:
     """Return scikit-learn's handwritten digits: 1397 training and 400 test images (1, 8, 8) in [0, 1]."""
+    x, y = _all_digits()
+    order = seeding.generator(0, "digits split").permutation(len(y))
+    test, train = order[:DIGITS_TEST_SAMPLES], order[DIGITS_TEST_SAMPLES:]
+    # Copies, every time: what is kept for the next run is changed by none.
+    return {"x_train": x[train], "y_train": y[train], "x_test": x[test], "y_test": y[test]}
+
+
+@cache
+def _all_digits() -> tuple[Array, Array]:
+    """Return images (1797, 1, 8, 8) in [0, 1] and labels; parsed once in a process that does many runs."""
     from sklearn.datasets import load_digits  # a second of import that other data does not need
 
     bunch = load_digits()
-    x = bunch.images.astype(np.float32)[:, None] / 16
-    y = bunch.target.astype(np.int64)
-    order = seeding.generator(0, "digits split").permutation(len(y))
-    test, train = order[:DIGITS_TEST_SAMPLES], order[DIGITS_TEST_SAMPLES:]
-    return {"x_train": x[train], "y_train": y[train], "x_test": x[test], "y_test": y[test]}
+    return bunch.images.astype(np.float32)[:, None] / 16, bunch.target.astype(np.int64)
 
 
 def _npz(path: Path) -> dict[str, Array]:

@@ -24,7 +24,7 @@ RULES = {
     "smea": {"merge.f": 1},
     "caf": {"merge.f": 1},
     "ios": {"merge.f": 1},
-    "balance": {"merge.horizon": 20},
+    "balance": {"merge.horizon": 12},
 }
 
 
@@ -38,7 +38,7 @@ def run(algorithm, kind, **values):
             "data.partition": {"kind": "iid"},
             "local.steps": 10,
             "merge.kind": kind,
-            "stop.rounds": 20,
+            "stop.rounds": 12,
             "evaluate.every": 100,
             **RULES.get(kind, {}),
             **values,
@@ -88,4 +88,4 @@ def test_a_rule_that_never_has_enough_models_leaves_peers_to_themselves_and_says
     """On a ring that loses many models a merge has often two: with f = 1 nobody can say which of them lies."""
     records = run("dfedavg", "trimmed-mean", **{"merge.f": 1, "topology.kind": "ring", "network.loss": 0.5})
     assert "too few" in reasons(records)
-    assert all(peer.rounds == 20 for peer in records.peers)
+    assert all(peer.rounds == 12 for peer in records.peers)

@@ -48,6 +48,13 @@ def test_digits_are_split_once_and_for_all():
     assert len(data.y_test.unique()) == 10
 
 
+def test_what_one_run_does_to_its_digits_no_other_run_sees():
+    first, before = (load(DataSettings(), seed=0, folder=Path()) for _ in range(2))
+    for name in ("x_train", "y_train", "x_test", "y_test"):
+        getattr(first, name).zero_()
+        assert torch.equal(getattr(load(DataSettings(), seed=0, folder=Path()), name), getattr(before, name))
+
+
 def test_an_archive_is_read_as_it_is(tmp_path):
     data = load(saved(tmp_path), seed=0, folder=tmp_path)
     assert np.array_equal(data.x_test.numpy(), arrays()["x_test"])
