@@ -16,8 +16,9 @@ help:
 demo: $(VENV)/.installed
 	$(BIN)/gossip-scenario run quickstart --engine processes --force
 
+# Where nothing compiled may be kept, each worker and each process of a test compiles all it imports.
 test: $(VENV)/.installed-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

@@ -13,7 +13,7 @@ from tests.simulation import modest_swarm
 from tests.simulation.modest_liars import KINDS, POISONER, WORTHLESS
 from tests.simulation.modest_swarm import ModestWorld
 
-ROUNDS = 100
+ROUNDS = 80
 
 
 def world_of(
