@@ -59,7 +59,8 @@ def run(tmp_path: Path) -> Any:
 
 @pytest.mark.parametrize("kind", ATTACKS.kinds())
 def test_every_kind_runs_counts_the_honest_only_and_repeats_itself(run: Any, kind: str) -> None:
-    values = {"merge__kind": "trimmed-mean", "merge__f": 2, "stop__rounds": 4, "evaluate__every": 2}
+    values = {"merge__kind": "trimmed-mean", "merge__f": 2, "stop__rounds": 4, "evaluate__every": 4}
+    values |= {"local__steps": 1, "data__train_max": 200, "data__test_max": 100}
     if kind == "foreign-swap":
         values["attack__broadcast"] = True  # all classes are familiar to everybody here
     first, second = (run(kind, **values).summary for _ in range(2))

@@ -138,7 +138,7 @@ def test_fedavg_draws_the_same_samples_and_averages_at_one_peer():
     assert {peer for _, peer, event in world.completed if event.round < 10} == {"p000"}
 
 
-@pytest.mark.parametrize("seeds", [range(start, start + 20) for start in range(0, examples(1), 20)], ids=str)
+@pytest.mark.parametrize("seeds", [range(start, start + 15) for start in range(0, examples(1), 15)], ids=str)
 def test_whatever_goes_wrong_nothing_false_happens_and_when_it_ends_all_finish(seeds):
     for seed in seeds:
         modest_swarm.run(seed)
@@ -242,7 +242,7 @@ def test_two_halves_that_were_apart_go_on_with_the_higher_round():
     assert all(peer.finished for peer in world.peers)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_with_turns_ten_that_join_are_all_drawn_within_two_epochs_and_no_round_is_lost(seed):
     """E5; for a few rounds at the beginning only some have heard of a joiner."""
     world = ModestWorld(

@@ -101,7 +101,7 @@ def test_what_a_single_aggregator_begins_a_round_with_is_trusted_and_of_three_it
     assert max(poisoned(5, silent=True)) <= 1
 
 
-@pytest.mark.parametrize("seeds", [range(start, start + 6) for start in range(0, examples(0.3), 6)], ids=str)
+@pytest.mark.parametrize("seeds", [range(start, start + 6) for start in range(0, examples(0.4), 6)], ids=str)
 def test_whatever_else_goes_wrong_liars_change_no_model_and_all_finish(seeds):
     for seed in seeds:
         modest_swarm.run(seed, liars=True)
