@@ -41,6 +41,9 @@ PROGRESS_S = 0.25
 
 NOT_LOGGED = "measurements not logged"
 
+MANY_PEERS = 200
+"""Runs of fewer make too little garbage for it to be worth putting aside what was there before."""
+
 MODELS_SAVED_MAX = 256
 """Final models are written for so many peers at most."""
 
@@ -59,7 +62,8 @@ def run(scenario: ScenarioSettings, folder: Path, progress: Progress) -> Records
         # An earlier run is a few objects to the collector, in cycles, and gigabytes of models to the machine.
         gc.collect()
         virtual_run = VirtualRun(scenario, load_task(scenario))
-        with quiet_collector(), logged(scenario, folder, virtual_run.measurements):
+        aside = len(scenario.peer_names) >= MANY_PEERS
+        with quiet_collector(aside=aside), logged(scenario, folder, virtual_run.measurements):
             records = virtual_run.run(progress)
             virtual_run.save_models(folder)
             return records
@@ -69,21 +73,20 @@ def run(scenario: ScenarioSettings, folder: Path, progress: Progress) -> Records
 
 
 @contextmanager
-def quiet_collector() -> Iterator[None]:
+def quiet_collector(*, aside: bool = True) -> Iterator[None]:
     """Collect garbage less often, and do not look through what is there already, which lives as long as the run.
 
-    At 10,000 peers the default thresholds cost more than the protocols. Where a caller has already put objects aside
-    (`gc.freeze`), those stay aside after the run, and what came since is looked through.
+    At 10,000 peers the default thresholds cost more than the protocols. Without `aside` what is there is looked
+    through, and what a caller has put aside (`gc.freeze`) stays where it is.
     """
     before = gc.get_threshold()
-    callers = gc.get_freeze_count() > 0
     gc.set_threshold(50_000, 20, 100)
-    if not callers:
+    if aside:
         gc.freeze()
     try:
         yield
     finally:
-        if not callers:
+        if aside:
             gc.unfreeze()
         gc.set_threshold(*before)
 
