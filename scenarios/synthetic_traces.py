@@ -82,10 +82,10 @@ def make(
     }
     if online_s is not None and offline_s is not None:
         said |= {"online-s": online_s, "offline-s": offline_s, "until-s": until_s}
-    made_by = " ".join(
-        ["# gossip-scenario trace", path.name, *(f"--{key} {value:.12g}" for key, value in said.items())]
-    )
-    lines = [made_by, ",".join(columns), *(",".join(cells) for cells in zip(*columns.values(), strict=True))]
+    options = (f"--{key} {value:.12g}" for key, value in said.items())
+    made_by = " ".join(["# gossip-scenario trace", path.name, *options])
+    rows = (",".join(cells) for cells in zip(*columns.values(), strict=True))
+    lines = [made_by, ",".join(columns), *rows]
     write_atomically(path, ("\n".join(lines) + "\n").encode(), durable=False)
     return {"path": str(path), "peers": peers, "columns": list(columns)}
 

@@ -244,11 +244,8 @@ def network(
             zorder=3,
         )
         if len(peers) <= NAMED_PEERS_MAX:
-            dark = {
-                peer
-                for peer, value in zip(peers, values, strict=True)
-                if peer in attackers or (not np.isnan(value) and value > (bottom + top) / 2)
-            }
+            good = {peer for peer, value in zip(peers, values, strict=True) if value > (bottom + top) / 2}
+            dark = good | {peer for peer in peers if peer in attackers}
             _name(axes, dict(zip(peers, xy, strict=True)), dark)
         if known.size:
             bar = figure.colorbar(

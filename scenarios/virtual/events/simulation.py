@@ -99,8 +99,7 @@ class Simulation:
         self._frame = 0
         self._open: Entry | None = None
         """The latest delivery, where the same message may still go to others at the same moment."""
-        self._stepping = False
-        """The caller looks at every single event."""
+        self._stepping = False  # the caller looks at every single event
         self._make_protocol = make_protocol
         self._training_s = training_s
         self._frame_bytes = frame_bytes
