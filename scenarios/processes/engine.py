@@ -85,7 +85,7 @@ class _Processes:
         self._homes = preparation.prepare(scenario, folder)
         self._began = time.time()
         self._faults = ProcessFaults(scenario, launcher, self._start)
-        self._first_round_s: float | None = None
+        self._begun_s: float | None = None
         self._honest = {name: self._homes[name] for name in scenario.honest_names}
         self._watch = Watch(self._honest, began=self._began)
         self._deaths = Deaths(self._honest, strict=scenario.scenario.strict)
@@ -137,12 +137,12 @@ class _Processes:
             self._deaths.check(self._launcher.running.keys() | self._ended_well | may_come)
             if self._watch.look():
                 moved_s = time.monotonic()
-                if self._first_round_s is None and self._watch.begun:
-                    self._first_round_s = moved_s
                 averages.advance(self._passed())
                 self._look_for_divergence()
-            if self._first_round_s is not None:
-                self._faults.apply(time.monotonic() - self._first_round_s)
+            if self._begun_s is None and self._watch.begun(self._honest.keys() - self._faults.absent):
+                self._begun_s = time.monotonic()
+            if self._begun_s is not None:
+                self._faults.apply(time.monotonic() - self._begun_s)
             self._progress.update(self._state(averages))
             if time.monotonic() - moved_s > stall_s:
                 raise self._stalled(stall_s)

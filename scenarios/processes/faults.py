@@ -1,7 +1,7 @@
 """The faults of a scenario, done to real processes: kill, start again, ask to leave, stop and continue.
 
-Seconds count from the first round that any peer has done, because starting processes takes a while that a virtual run
-does not know.
+Seconds count from when all peers are there that do not join later, or one has done a round without the others:
+starting processes takes a while that a virtual run does not know.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,6 @@ class Watch:
         self.metrics: list[dict[str, Any]] = []
         self.latest: dict[str, dict[str, Any]] = {}
         """Peer -> its last measurement."""
-        self.begun = False
-        """Whether any peer has done a round; a checkpoint of round 0 only says that it is there."""
 
     def look(self) -> bool:
         """Read what is new; return whether any peer has got on: a measurement, or a checkpoint between two."""
@@ -72,9 +71,15 @@ class Watch:
                 entry = finite({**entry, "peer": name, "time": round(entry["time"] - self._began, 3)})
                 self.metrics.append(entry)
                 self.latest[name] = entry
-                self.begun = moved = True
+                moved = True
             moved = self._checkpointed(name) or moved
         return moved
+
+    def begun(self, expected: AbstractSet[str]) -> bool:
+        """Return whether all the expected are there, each with a checkpoint, or any peer has done a round already."""
+        saved = {name: _saved_rounds(home) for name, home in self._homes.items()}
+        one_has = bool(self.latest) or any(max(rounds, default=0) > 0 for rounds in saved.values())
+        return one_has or all(saved[name] for name in expected)
 
     def events(self) -> Iterator[dict[str, Any]]:
         """Yield what is new in all events.jsonl, each with its peer's name."""
@@ -92,15 +97,12 @@ class Watch:
         except FileNotFoundError:
             return False
         before, self._checkpoints[name] = self._checkpoints.get(name), stamp
-        if before == stamp:
-            return False
-        self.begun = self.begun or _has_done_a_round(self._homes[name])
-        return True
+        return before != stamp
 
 
-def _has_done_a_round(home: Path) -> bool:
-    rounds = (path.stem.removeprefix("round-") for path in home.glob("checkpoints/round-*.safetensors"))
-    return any(number.strip("0") for number in rounds)
+def _saved_rounds(home: Path) -> list[int]:
+    numbers = (path.stem.removeprefix("round-") for path in home.glob("checkpoints/round-*.safetensors"))
+    return [int(number) for number in numbers if number.isdecimal()]
 
 
 def finite(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -44,9 +44,9 @@ every = 20
 start_timeout_s = 60.0
 [faults]
 list = [
-  { at = 0.1, do = "crash", peers = [3, 4] },
-  { at = 0.2, do = "leave", peers = [5] },
-  { at = 0.3, do = "restart", peers = [4] },
+  { at = 0.3, do = "crash", peers = [3, 4] },
+  { at = 0.4, do = "leave", peers = [5] },
+  { at = 0.6, do = "restart", peers = [4] },
 ]
 [stop]
 rounds = 40

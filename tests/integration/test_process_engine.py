@@ -427,18 +427,21 @@ def test_a_model_that_diverges_gives_nulls_not_broken_json(tmp_path: Path) -> No
     assert watch.look()
 
 
-def test_a_run_has_begun_when_a_peer_has_done_a_round_and_not_when_one_is_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("there", "begun"), [({"one": 0}, False), ({"one": 0, "other": 0}, True), ({"one": 1}, True)]
+)
+def test_a_run_has_begun_when_all_are_there_or_one_has_done_a_round_without_the_others(
+    tmp_path: Path, there: dict[str, int], begun: bool
+) -> None:
     """Faults count from there: a peer that has only just been started would be none that leaves a run."""
-    watch = Watch({"peer-00": tmp_path / "peer-00", "peer-01": tmp_path / "peer-01"}, began=0.0)
-    checkpoints = tmp_path / "peer-01" / "checkpoints"
-    checkpoints.mkdir(parents=True)
-    for number in (0, 1):
+    watch = Watch({"one": tmp_path / "one", "other": tmp_path / "other"}, began=0.0)
+    assert not watch.look()
+    for name, number in there.items():
+        checkpoints = tmp_path / name / "checkpoints"
+        checkpoints.mkdir(parents=True)
         (checkpoints / f"round-{number:08d}.safetensors").touch()
-        os.utime(
-            checkpoints, ns=(number, number)
-        )  # two writes may be too close for the clock of a file system
-        assert watch.look()
-        assert watch.begun == (number > 0)
+    assert watch.look()
+    assert watch.begun({"one", "other"}) == begun
 
 
 def test_the_last_line_of_a_log_is_one_that_says_something(tmp_path: Path) -> None:
