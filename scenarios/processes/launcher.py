@@ -29,8 +29,8 @@ KILL_TIMEOUT_S = 10.0
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 """As many processes as peers share the cores; threads in each would only fight. Also keeps imports free of threads."""
 
-READ_ONCE = ("PYTHON", "LD_", "OMP_", "MKL_", "OPENBLAS_", "NUMEXPR_", "TORCH", "CUDA_")
-"""How variables begin that are read when an interpreter or a library is loaded."""
+READ_ONCE = ("PYTHON", "LD_", "OMP_", "MKL_", "OPENBLAS_", "NUMEXPR_")
+"""How variables begin that are read when an interpreter or a library is loaded; torch sets some of its own then."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,14 +10,14 @@ import pytest
 import scenarios
 from gossip.errors import SettingError
 
-ROUNDS = 8
+ROUNDS = 5
 HONEST = 10
 
 
 def test_ten_honest_nodes_among_four_attackers_learn_as_without_them_and_count_every_poisoned_message(
     tmp_path: Path,
 ) -> None:
-    short = {"stop.rounds": ROUNDS, "evaluate.every": ROUNDS}
+    short = {"stop.rounds": ROUNDS, "evaluate.every": ROUNDS, "local.epochs": 2}
     result = scenarios.run(
         "attacked-nodes", engine="processes", overrides=short, out=tmp_path / "nodes", report=False
     )

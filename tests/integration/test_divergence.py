@@ -156,7 +156,7 @@ def test_no_scenario_of_the_library_warns(
     peers = 14 if name == "attacked-nodes" else 10
     values: dict[str, Any] = {
         "scenario.peers": peers,
-        "stop.rounds": 5,
+        "stop.rounds": 4,
         "evaluate.every": 1,
         "faults.list": [],
     }

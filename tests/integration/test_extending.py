@@ -28,7 +28,7 @@ SMALL = {
     "scenario.algorithm": "dfedavg",
     "scenario.peers": 5,
     "stop.rounds": 3,
-    "local.epochs": 4,
+    "local.epochs": 3,
     "topology.kind": "full",
 }
 

@@ -126,13 +126,13 @@ def test_one_liar_of_six_does_no_harm_with_a_memory_and_a_robust_rule_and_ruins_
                 "scenario.peers": 6,
                 "scenario.algorithm": "gossip-learning",
                 "topology.kind": "full",
-                "stop.rounds": 80,
+                "stop.rounds": 60,
                 **values,
             },
         )
         run = VirtualRun(settings, load_task(settings))
         *honest, last = run.simulation.peers
-        liar = SignFlipper(settings.protocol, rounds=80, model=last.protocol.model)
+        liar = SignFlipper(settings.protocol, rounds=60, model=last.protocol.model)
         liar.run, last.protocol = run, liar
         run.simulation.start()
         run.simulation.run(until_s=120.0)

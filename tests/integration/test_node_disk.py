@@ -45,7 +45,7 @@ from gossip.telemetry.progress import Progress
 from gossip.telemetry.rejections import Rejections
 from gossip.telemetry.verdicts import Verdicts
 from gossip.telemetry.web import Web
-from tests.integration.homes import PATIENCE_S, eventually, make_homes
+from tests.integration.homes import PATIENCE_S, eventually, forked, make_homes
 
 TASK = (
     "data.partition.kind=own",
@@ -348,24 +348,17 @@ def test_after_a_kill_at_any_moment_a_node_resumes_at_or_after_the_last_round_th
     """Real processes and SIGKILL; the disk takes its time to sync, so that rounds run ahead of it."""
     overrides = [part for text in options.overrides for part in ("--set", text)]
     argv = ["--peers", str(options.peers), "--home", str(options.home), "--json", "--rounds", "1000000"]
-    program = f"{SLOW}import sys\nfrom gossip import cli\nsys.argv[1:] = {[*argv, *overrides]!r}\ncli.main()"
+    orders = json.dumps({"closed": [], "prelude": SLOW})
     belongs = load_learning(options, find_membership(options)).belongs
-    draws, shown = random.Random(7), tmp_path / "shown"
+    draws, shown, log = random.Random(7), tmp_path / "shown", tmp_path / "log"
+    program = "tests.integration.bare_node"
     for _ in range(2):
         before = len(rounds_told(options.home))
-        with shown.open("wb") as out:
-            node = subprocess.Popen(
-                [sys.executable, "-c", program],
-                stdout=out,
-                stderr=subprocess.DEVNULL,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
-            )
-        try:
-            eventually(lambda: len(rounds_told(options.home)) > before + 3, "it tells of rounds")  # noqa: B023
-            threading.Event().wait(draws.random() * 0.1)
-        finally:
-            node.send_signal(signal.SIGKILL)
-            node.wait()
+        node = forked("alice", [orders, *argv, *overrides], log, stdout=shown, program=program)
+        eventually(lambda: len(rounds_told(options.home)) > before + 3, "it tells of rounds")  # noqa: B023
+        threading.Event().wait(draws.random() * 0.1)
+        node.kill()
+        assert node.wait() == -signal.SIGKILL
         told = rounds_told(options.home) + [entry["round"] for entry in read_lines(shown)]
         resumed = CheckpointStore(options.home).load_newest(belongs, protocol="rounds")
         assert resumed is not None
