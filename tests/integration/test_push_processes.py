@@ -14,8 +14,8 @@ SMALL = {
     "scenario.algorithm": "gossip-learning",
     "data.train_max": 600,
     "model.hidden": (16,),
-    "local.epochs": 1,
-    "local.lr": 0.3,
+    "local.epochs": 2,
+    "local.lr": 0.2,
     "protocol.kind": "push",
     "protocol.period_s": 0.1,
     "protocol.fanout": 0,
@@ -59,14 +59,14 @@ def test_models_that_walk_learn_in_both_engines_and_a_node_that_is_killed_goes_o
 ):
     faults = [{"at": 0.5, "do": "crash", "peers": killed}, {"at": 1.0, "do": "restart", "peers": killed}]
     chosen = {"scenario__peers": 4 if killed else 2, "topology__kind": "full", "protocol__fanout": 1}
+    # One peer at a time learns what walks: as much in an update as others in five.
+    chosen |= {"local__epochs": 5, "local__lr": 0.1}
     for engine in ("virtual", "processes"):
         result = run(
             tmp_path, engine, protocol__variant=variant, faults__list=faults if killed else [], **chosen
         )
         assert {(peer["state"], peer["rounds"]) for peer in result.peers} == {("finished", 20)}
-        assert (
-            result.summary["accuracy"]["min"] > 0.2
-        )  # chance is 0.1, and what walks is learnt by one at a time
+        assert result.summary["accuracy"]["min"] > 0.4
         assert result.summary["faults"]["restarted"] == len(killed)
 
 
