@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gossip import plugins
 from gossip.draws import Draws
 from gossip.errors import ProtocolMisuse, SettingError
 from gossip.learning.local_training import Trained
@@ -124,7 +125,8 @@ class Learner:
         if self._outgoing.nothing:
             return learned
         rows = self.state.gather("outgoing", [0])
-        sent, rows = self._outgoing.send(learned.to(self.device)[None], rows, [draws])
+        with plugins.blamed(self._outgoing, "[outgoing]"):
+            sent, rows = self._outgoing.send(learned.to(self.device)[None], rows, [draws])
         self.state.scatter("outgoing", [0], rows)
         return sent[0].cpu()
 
@@ -158,18 +160,19 @@ class Learner:
         on_device = own.to(self.device)
         refusals = self._refusals(on_device[:learned_size], received, round=at.round)
         own_weight, accepted = sanitise.without(own_weight, received, refusals)
-        merged = self._merge(
-            on_device[:learned_size],
-            own_weight,
-            [Contribution(each.sender, each.model.to(self.device), each.weight) for each in accepted],
-            context=self._context(
-                on_device,
-                at=at,
-                rejected=len(received) - len(accepted),
-                declared=declared or {},
-                spent=spent,
-            ),
-        ).cpu()
+        with plugins.blamed(self._merge, f"[merge] in round {at.round}:"):
+            merged = self._merge(
+                on_device[:learned_size],
+                own_weight,
+                [Contribution(each.sender, each.model.to(self.device), each.weight) for each in accepted],
+                context=self._context(
+                    on_device,
+                    at=at,
+                    rejected=len(received) - len(accepted),
+                    declared=declared or {},
+                    spent=spent,
+                ),
+            ).cpu()
         if learned_size != len(own):
             return torch.cat([merged, own[learned_size:]])
         # A rule that returns what it was given, though it must not, would have others' transfers overwritten later.

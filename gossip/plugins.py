@@ -11,11 +11,12 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gossip.errors import SettingError, UserError
+from gossip.errors import GossipError, SettingError, UserError
 
 PREFIX = "python:"
 
@@ -164,3 +165,20 @@ def one_line(failure: BaseException) -> str:
     """Return an exception as one line: type and first line of its text."""
     text = str(failure).strip().splitlines()
     return f"{type(failure).__name__}: {text[0]}" if text else type(failure).__name__
+
+
+@contextmanager
+def blamed(what: object, where: str) -> Iterator[None]:
+    """Turn what `what` raises into one sentence, if it is not ours.
+
+    Raises:
+        SettingError: the class of `what` is a user's or a package's, and fails.
+    """
+    try:
+        yield
+    except GossipError:
+        raise
+    except Exception as failure:
+        if type(what).__module__.partition(".")[0] in ("gossip", "scenarios"):
+            raise
+        raise SettingError(f"{where} {type(what).__name__} fails: {one_line(failure)}") from failure

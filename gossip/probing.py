@@ -151,6 +151,8 @@ def _check_tensor(found: Any, shape: tuple[int, ...], what: str) -> None:
     if not isinstance(found, Tensor) or found.shape != shape or found.dtype != torch.float32:
         told = f"{tuple(found.shape)} {found.dtype}" if isinstance(found, Tensor) else type(found).__name__
         raise _Wrong(f"{what} {told}; it must be float32 of shape {shape}")
+    if not bool(found.isfinite().all()):
+        raise _Wrong(f"{what} numbers that are not finite, for models that are")
 
 
 def _check_state(found: Any, declared: State, what: str) -> None:

@@ -171,7 +171,8 @@ class Seam:
             raise ValueError(f"must be a table with a 'kind', not {value!r}")
         kind = value.get("kind")
         if not isinstance(kind, str):
-            raise ValueError(f"needs kind = one of: {', '.join(self.kinds())}")
+            written = f", and has {', '.join(map(repr, value))}" if value else ""
+            raise ValueError(f"needs kind = one of: {', '.join(self.kinds())}{written}")
         name = kind if plugins.is_user_code(kind) else self.choice_of(kind)
         try:
             choice = self.settings_for(name)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from gossip.learning.settings import LocalSettings
 from gossip.merging.settings import AverageSettings, VarianceCorrectedSettings
 from gossip.protocols.modest.claims import liars_max
 from gossip.protocols.modest.settings import FedAvgSettings, ModestSettings
 from gossip.protocols.push.settings import WALKS, PushSettings
 from gossip.settings import Choice
+
+ADAPTIVE_RHO_USUAL = 0.25
+"""Adaptive SAM's radii from here on differ from no SAM at all; the presets' are those of standard SAM."""
 
 
 def cautions(protocol: Choice, merge: Choice) -> Iterator[str]:
@@ -26,6 +30,15 @@ def cautions(protocol: Choice, merge: Choice) -> Iterator[str]:
             f"[merge] kind = '{merge.kind}' with protocol '{protocol.kind}': one neighbour that lies can ruin the "
             "model; where not all can be trusted, set [protocol] memory and a robust rule, such as "
             "nnm+trimmed-mean with f = 1"
+        )
+
+
+def cautions_of_local(local: LocalSettings) -> Iterator[str]:
+    """Yield what should be known of a local update."""
+    if local.sam == "adaptive" and local.sam_rho < ADAPTIVE_RHO_USUAL:
+        yield (
+            f"[local] sam_rho = {local.sam_rho:g} with sam = 'adaptive', whose radius is measured in the weights' own "
+            f"sizes: that is hardly more than a plain step; usual are {ADAPTIVE_RHO_USUAL:g} to 2"
         )
 
 

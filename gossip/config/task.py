@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, PrivateAttr
 
 from gossip import plugins
-from gossip.config.cautions import cautions
+from gossip.config.cautions import cautions, cautions_of_local
 from gossip.config.presets import DEFAULT_ALGORITHM
 from gossip.learning.settings import DataSettings, LocalSettings, ModelSettings
 from gossip.merging.sanitise import SanitiseSettings
@@ -136,7 +136,7 @@ class TaskSettings(Settings):
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user should be told at the start: keys that a later choice took away, `note` and `cautions`."""
-        return (*self._notes, *cautions(self.protocol, self.merge))
+        return (*self._notes, *cautions(self.protocol, self.merge), *cautions_of_local(self.local))
 
     def where(self, section: str) -> str:
         """Return e.g. ``task.toml:7: [topology]``, or as much of it as is known."""

@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from gossip import seeding
+from gossip import plugins, seeding
 from gossip.learning import batches
 from gossip.learning.forward import Forward
 from gossip.learning.in_place import NORM_FLOOR, Done, InPlaceTraining, norm_of, reseed
@@ -260,7 +260,8 @@ class LocalTraining:
         stacked = state.trained.dim() == 2
         batch = _Batch(self, gradient, state.rest, x, y, seed, stacked)
         models = state.trained if stacked else state.trained[None]
-        moved, rows = self.update.step(batch, models, state.rows, lr.reshape(-1, 1))
+        with plugins.blamed(self.update, "[local] optimizer"):
+            moved, rows = self.update.step(batch, models, state.rows, lr.reshape(-1, 1))
         applied, rest = batch.applied, batch.rest_after
         # A stack is seldom anything but finite; where asking is cheap, that saves a pass over it.
         if not (stacked and not moved.is_cuda and bool(applied.all())):

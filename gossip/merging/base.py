@@ -126,6 +126,9 @@ class Merge(abc.ABC):
     declares_classes: bool = False
     """Model messages are to say of which classes the sender has samples. A peer says what it likes."""
 
+    def __init__(self, settings: Any = None) -> None:
+        self.settings = settings
+
     def check(self, space: ParameterSpace) -> None:  # noqa: B027 - most rules merge any model
         """Raise `SettingError` where the rule cannot merge such models; asked before anything is learned."""
 

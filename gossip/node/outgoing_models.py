@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from gossip import plugins
 from gossip.draws import Draws
 from gossip.node.handles import Deferred, Pending
 from gossip.protocols.base import Message
@@ -45,7 +46,8 @@ class OutgoingModels:
         def job() -> tuple[WireTensor, ...]:
             vector = self._learner.outgoing(model.vector[: self._learner.task.space.learned_size], draws)
             start, stop = (0, len(vector)) if piece is None else piece.bounds(len(vector))
-            return self._codec.encode(vector[start:stop], draws)
+            with plugins.blamed(self._codec, "[codec]"):
+                return self._codec.encode(vector[start:stop], draws)
 
         def done(tensors: tuple[WireTensor, ...]) -> None:
             if self._latest is not None and self._latest[1] is sent:

@@ -10,7 +10,7 @@ import pytest
 
 import scenarios
 from gossip.config.loading import load_task
-from gossip.errors import SettingError
+from gossip.errors import GossipError, SettingError
 from scenarios.scenario import load
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "extending"
@@ -348,6 +348,13 @@ MISTAKES = {
         "        return own[:-1]\n",
         "returns for a model (4809,) torch.float32",
     ),
+    "merge-not-finite": (
+        "merge.kind",
+        "class Own(gossip.Merge):\n"
+        "    def __call__(self, own, own_weight, received, *, context):\n"
+        "        return own / 0\n",
+        "returns for a model numbers that are not finite",
+    ),
     "merge-in-place": (
         "merge.kind",
         "class Own(gossip.Merge):\n"
@@ -373,3 +380,18 @@ def test_a_stage_that_is_none_is_refused_before_anything_starts_in_one_sentence(
         assert sentence in str(caught.value)
         assert "\n" not in str(caught.value)
         assert str(caught.value).startswith(f"[{key.removesuffix('.kind').partition('.')[0]}]")
+
+
+@pytest.mark.parametrize("engine", ["virtual", "processes"])
+def test_a_users_rule_that_fails_in_the_middle_is_one_sentence(engine: str, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "import gossip\n"
+        "class Late(gossip.Merge):\n"
+        "    def __call__(self, own, own_weight, received, *, context):\n"
+        "        if context.at.round == 1 and context.peer != 'a':\n"
+        "            raise ValueError('no more')\n"
+        "        return own.clone()\n"
+    )
+    own = {**SMALL, "scenario.peers": 2, "merge.kind": f"python:{tmp_path / 'own.py'}:Late"}
+    with pytest.raises(GossipError, match=r"\[merge\] in round 1: Late fails: ValueError: no more"):
+        scenarios.run("quickstart", engine=engine, overrides=own, report=False, out=tmp_path / "run")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gossip.config import PRESETS, load_task
+from gossip.config import PRESETS, TaskSettings, load_task
 from gossip.config.graphs import build_topology
 from gossip.errors import SettingError
 
@@ -285,3 +285,19 @@ def test_peers_agree_where_only_paths_and_timings_differ_and_disagree_by_section
     ]:
         theirs = load_task(overrides=[override]).agreement()
         assert {name for name, digest in theirs.items() if ours.agreement()[name] != digest} == {section}
+
+
+def test_a_radius_of_standard_sam_for_the_adaptive_one_is_told_and_a_usual_one_is_not() -> None:
+    def notes(rho: float) -> str:
+        local = {"sam": "adaptive", "sam_rho": rho}
+        return " ".join(TaskSettings.model_validate({"local": local}).notes)
+
+    assert "sam_rho = 0.2 with sam = 'adaptive'" in notes(0.2)
+    assert "adaptive" not in notes(0.5)
+
+
+def test_a_table_without_a_kind_is_told_what_it_has_instead(tmp_path: Path) -> None:
+    task = tmp_path / "task.toml"
+    task.write_text('[merge]\nkidn = "median"\n')
+    with pytest.raises(SettingError, match=r"needs kind = one of: .*, and has 'kidn'"):
+        load_task(task)

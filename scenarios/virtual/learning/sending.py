@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 
 import torch
 
+from gossip import plugins
 from gossip.draws import Draws
 from gossip.outgoing.base import Outgoing
 from gossip.protocols.base import Part
@@ -79,9 +80,10 @@ class Sending:
         if not at:
             return
         shaping = [peers[place] for place in at]
-        shaped, state = self._outgoing.send(
-            learned[at], self._state.gather("outgoing", shaping), [draws[place] for place in at]
-        )
+        with plugins.blamed(self._outgoing, "[outgoing]"):
+            shaped, state = self._outgoing.send(
+                learned[at], self._state.gather("outgoing", shaping), [draws[place] for place in at]
+            )
         self._state.scatter("outgoing", shaping, state)
         learned[at] = shaped
 
@@ -91,7 +93,8 @@ class Sending:
         while first < len(parts):
             end = first + parts[first:].count(parts[first])
             start, stop = parts[first].bounds(self._learned)
-            learned[first:end, start:stop] = self._codec.coded(
-                learned[first:end, start:stop].contiguous(), draws[first:end]
-            )
+            with plugins.blamed(self._codec, "[codec]"):
+                learned[first:end, start:stop] = self._codec.coded(
+                    learned[first:end, start:stop].contiguous(), draws[first:end]
+                )
             first = end
