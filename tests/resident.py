@@ -23,7 +23,11 @@ def _of_process(field: str) -> int:
 
 
 def peak_bytes(call: Callable[[], object]) -> int:
-    """Return how far resident memory rose above what it was before `call()`; skip the test where nobody can tell."""
+    """Return how far resident memory rose above what it was before `call()`; skip the test where nobody can tell.
+
+    Libraries' work space comes on top, some ten megabytes where it is taken for the first time: what is to be counted
+    is best a hundred and more.
+    """
     gc.collect()  # or an earlier test's cycles would be freed within the call
     if _TRIM is not None:
         _TRIM(0)  # or the call would be given what earlier tests had left in the heap, which counts already

@@ -164,8 +164,8 @@ def test_memory_is_flat_in_the_number_of_steps(variant) -> None:
 )
 def test_training_in_place_takes_no_more_vectors_than_the_step_has(variant, vectors) -> None:
     """The gradient; v; and y + δ, or the one vector whose norm clips: beside the model itself."""
-    update, model = update_of(mlp(3000, 3000), batch_size=2, steps=2, **VARIANTS[variant])
+    update, model = update_of(mlp(6000, 6000), batch_size=2, steps=2, **VARIANTS[variant])
     assert 4 * len(model) > MAPPED_BYTES_MIN
     x, y = samples(4)
     taken = peak_bytes(lambda: update.run(model, x, y, seed=0, peer="a", round=0, in_place=True))
-    assert vectors - 0.2 < taken / (4 * len(model)) < vectors + 0.2
+    assert vectors - 0.4 < taken / (4 * len(model)) < vectors + 0.4
