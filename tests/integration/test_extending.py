@@ -395,3 +395,55 @@ def test_a_users_rule_that_fails_in_the_middle_is_one_sentence(engine: str, tmp_
     own = {**SMALL, "scenario.peers": 2, "merge.kind": f"python:{tmp_path / 'own.py'}:Late"}
     with pytest.raises(GossipError, match=r"\[merge\] in round 1: Late fails: ValueError: no more"):
         scenarios.run("quickstart", engine=engine, overrides=own, report=False, out=tmp_path / "run")
+
+
+FAILING = {
+    "local.optimizer.kind": (
+        "class Late(gossip.LocalUpdate):\n"
+        "    def step(self, gradient, models, state, lr):\n"
+        "        calls.append(1)\n"
+        "        if len(calls) > 2:\n"
+        "            raise ValueError('no more')\n"
+        "        return models - lr * gradient(models), state\n",
+        r"\[local\] optimizer Late fails: ValueError: no more",
+    ),
+    "outgoing.kind": (
+        "class Late(gossip.Outgoing):\n"
+        "    def send(self, models, state, draws):\n"
+        "        calls.append(1)\n"
+        "        if len(calls) > 2:\n"
+        "            raise ValueError('no more')\n"
+        "        return models * 1, state\n",
+        r"\[outgoing\] Late fails: ValueError: no more",
+    ),
+    "codec.kind": (
+        "from gossip.wire.codecs.halves import BFloat16\n"
+        "class Late(BFloat16):\n"
+        "    def encode(self, vector, draws):\n"
+        "        calls.append(1)\n"
+        "        if len(calls) > 8:\n"
+        "            raise ValueError('no more')\n"
+        "        return super().encode(vector, draws)\n"
+        "    def coded(self, vectors, draws):\n"
+        "        return super(BFloat16, self).coded(vectors, draws)\n",
+        r"\[codec\] Late fails: ValueError: no more",
+    ),
+}
+
+
+@pytest.mark.parametrize("engine", ["virtual", "processes"])
+@pytest.mark.parametrize("key", FAILING)
+def test_a_users_stage_that_fails_in_the_middle_is_one_sentence(
+    key: str, engine: str, tmp_path: Path
+) -> None:
+    text, sentence = FAILING[key]
+    (tmp_path / "own.py").write_text(f"import gossip\ncalls = []\n{text}")
+    own = {
+        **SMALL,
+        "scenario.peers": 2,
+        "scenario.strict": True,  # the one that ends first would leave the other without anybody to send to
+        "stop.rounds": 12,
+        key: f"python:{tmp_path / 'own.py'}:Late",
+    }
+    with pytest.raises(GossipError, match=sentence):
+        scenarios.run("quickstart", engine=engine, overrides=own, report=False, out=tmp_path / "run")
