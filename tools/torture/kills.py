@@ -149,7 +149,7 @@ class Run:
             return
         before = arena.peers[name].said_round
         said = arena.ask(name)
-        if said:
+        if said and said["round"] > 0:  # at round 0 nothing is done yet that could be lost
             life.said = max(life.said, int(said["round"]))
         if arena.peers[name].said_round > before or (said and said["state"] in ("lingering", "finished")):
             life.moved_s = now_s
