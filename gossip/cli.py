@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from gossip.errors import ExitCode, GossipError, NetworkError, UserError
+from gossip.telemetry import standard_output
 from gossip.telemetry.standard_error import queue_standard_error, run_and_leave
 
 app = typer.Typer(
@@ -118,8 +119,6 @@ def node(
             rounds=rounds,
             seed=seed,
             data=data,
-            task=task,
-            overrides=overrides,
         ),
         overrides=tuple(overrides or ()),
         listen=listen,
@@ -186,7 +185,8 @@ def check(
         insecure=insecure,
         as_json=as_json,
     )
-    raise typer.Exit(int(check_node(options)))
+    with standard_output.kept(as_json):
+        raise typer.Exit(int(check_node(options)))
 
 
 def _refuse_options_before(context: typer.Context) -> None:
@@ -207,8 +207,6 @@ def _tables(
     rounds: int | None,
     seed: int | None,
     data: Path | None,
-    task: Path | None,
-    overrides: list[str] | None,
 ) -> dict[str, Any]:
     """Turn named options into the tables of a task."""
     tables: dict[str, Any] = {}
@@ -222,19 +220,16 @@ def _tables(
         tables["stop"] = {"rounds": rounds}
     if data is not None:
         tables["data"] = {"source": str(data.expanduser().absolute())}
-        if not _says_partition(task, overrides):
-            tables["data"]["partition"] = {"kind": "own"}
     return tables
 
 
-def _says_partition(task: Path | None, overrides: list[str] | None) -> bool:
-    from gossip.config.layers import read_file
-
-    written = read_file(task).tables.get("data", {}) if task else {}
-    return "partition" in written or any(text.startswith("data.partition") for text in overrides or ())
-
-
 def _run_node(options: Any) -> int:
+    with standard_output.kept(options.as_json):
+        return _learn(options)
+
+
+def _learn(options: Any) -> int:
+    from gossip.node import own_data
     from gossip.node.home import HomeLock, check_writable
     from gossip.node.setup import find_membership, load_learning
     from gossip.telemetry.logs import set_up_logging
@@ -244,14 +239,13 @@ def _run_node(options: Any) -> int:
         check_writable(options.home)
         membership = find_membership(options)
         set_up_logging(membership.me.name, insecure=options.insecure)
+        told = logging.getLogger("gossip.config")
         for note in membership.settings.notes:
-            logging.getLogger("gossip.config").warning("%s", note)
+            told.warning("%s", note)
         setup = load_learning(options, membership)
-        from gossip.learning.scales import caution
-
-        doubt = caution(setup.learner.scales, membership.settings.model)
-        if doubt is not None:
-            logging.getLogger("gossip.config").warning("%s", doubt)
+        told.info("%s", own_data.told(setup))
+        for doubt in own_data.cautions(setup):
+            told.warning("%s", doubt)
         if setup.checkpoint is not None and setup.checkpoint.round >= membership.settings.stop.rounds:
             from gossip.node.recorder import Recorder
             from gossip.telemetry.accounting import Accounting

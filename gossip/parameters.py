@@ -56,6 +56,8 @@ class Slot:
     role: Role
     aliases: tuple[str, ...] = ()
     """Other names of the same tensor, where parameters are tied."""
+    persistent: bool = True
+    """Whether it is part of the module's state dict; a buffer may be kept out."""
 
     @property
     def size(self) -> int:
@@ -96,14 +98,16 @@ class ParameterSpace:
         """Lay out `module`'s parameters and buffers.
 
         Parameters are learned, or frozen where `requires_grad` is off; floating-point buffers are statistics,
-        integer ones counters. `roles` overrides by name. Tied parameters share one slot. `salt` enters the
-        `space_id`: whatever else two peers must have in common.
+        integer ones counters, or frozen where they hold what float32 cannot, which no counter does. `roles` overrides
+        by name. Tied parameters share one slot. `salt` enters the `space_id`: whatever else two peers must have in
+        common.
 
         Raises:
             SettingError: an unknown name or role, a tensor that float32 cannot stand for, nothing to learn,
                 or more than 2^30 elements.
         """
         tensors, aliases = _tensors_of(module)
+        passing = _not_persistent(module)
         chosen = _chosen_roles(tensors, roles or {})
         ordered = sorted(tensors, key=lambda name: _ORDER[chosen[name]])  # stable: the module's order within
         slots, offset = [], 0
@@ -116,6 +120,7 @@ class ParameterSpace:
                 offset=offset,
                 role=chosen[name],
                 aliases=tuple(aliases.get(name, ())),
+                persistent=name not in passing,
             )
             slots.append(slot)
             offset = slot.end
@@ -231,10 +236,28 @@ def _chosen_roles(tensors: Mapping[str, Tensor], overrides: Mapping[str, Role | 
     return chosen
 
 
+def _not_persistent(module: nn.Module) -> set[str]:
+    return {
+        f"{prefix}.{name}" if prefix else name
+        for prefix, owner in module.named_modules(remove_duplicate=False)
+        for name in owner._non_persistent_buffers_set
+    }
+
+
 def _usual_role(tensor: Tensor) -> Role:
     if isinstance(tensor, nn.Parameter):
         return Role.LEARNED if tensor.requires_grad else Role.FROZEN
-    return Role.STATISTIC if tensor.is_floating_point() else Role.COUNTER
+    if tensor.is_floating_point():
+        return Role.STATISTIC
+    return Role.FROZEN if _is_wide(tensor) else Role.COUNTER
+
+
+def _is_wide(tensor: Tensor) -> bool:
+    """Return whether `tensor` holds whole numbers that float32 cannot."""
+    if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype is torch.bool or not tensor.numel():
+        return False
+    low, high = torch.aminmax(tensor)
+    return max(-int(low), int(high)) > COUNT_MAX
 
 
 def _check(name: str, tensor: Tensor, role: Role) -> None:
@@ -248,10 +271,10 @@ def _check(name: str, tensor: Tensor, role: Role) -> None:
         raise SettingError(
             f"tensor '{name}' cannot be a statistic: it holds {tensor.dtype} (valid: counter, frozen)"
         )
-    if tensor.is_floating_point() or tensor.dtype is torch.bool or not tensor.numel():
-        return
-    if int(tensor.abs().max()) > COUNT_MAX:
-        raise SettingError(f"tensor '{name}' holds integers above 2^24, which float32 cannot hold exactly")
+    if role is not Role.FROZEN and _is_wide(tensor):
+        raise SettingError(
+            f"tensor '{name}' cannot be a {role}: it holds integers above 2^24, which float32 cannot (valid: frozen)"
+        )
 
 
 def _plain(slot: Slot) -> dict[str, Any]:
@@ -272,6 +295,7 @@ def _space_id(slots: tuple[Slot, ...], tensors: Mapping[str, Tensor], salt: byte
     digest.update(json.dumps([_plain(slot) for slot in slots], sort_keys=True).encode())
     for slot in slots:
         if slot.role is Role.FROZEN:
-            content = tensors[slot.name].detach().to("cpu", torch.float32).contiguous()
+            tensor = tensors[slot.name].detach()
+            content = tensor.to("cpu", torch.int64 if _is_wide(tensor) else torch.float32).contiguous()
             digest.update(content.reshape(-1).numpy().tobytes())
     return digest.hexdigest()

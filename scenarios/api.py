@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,6 +16,8 @@ from scenarios.scenario import load
 from scenarios.summary import summarise
 
 DEFAULT_ENGINE = "virtual"
+
+logger = logging.getLogger("scenarios")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,12 @@ def run(
                 write_report,  # matplotlib: a second that checks need not wait for
             )
 
-            write_report([folder.path], folder.path / REPORT)
+            try:
+                write_report([folder.path], folder.path / REPORT)
+            except Exception:  # hours of learning are done and on the disk
+                logger.exception(
+                    "the report could not be written; gossip-scenario report %s tries again", folder.path
+                )
     finally:
         folder.release()
     return Result(

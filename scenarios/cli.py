@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from gossip.errors import ExitCode, UserError
+from gossip.telemetry import standard_output
 from scenarios.errors import FAILED, Interrupted, RunFailed, interrupt
 from scenarios.tuning import commands
 
@@ -94,15 +95,16 @@ def run(
 
     signal.signal(signal.SIGTERM, interrupt)
     try:
-        result = api.run(
-            scenario,
-            engine=engine,
-            seed=seed,
-            overrides=[*(overrides or ()), *([] if device is None else [f"virtual.device={device}"])],
-            out=out,
-            force=force,
-            progress=progress.Quiet() if quiet else progress.for_console(Console(stderr=True)),
-        )
+        with standard_output.kept(as_json):
+            result = api.run(
+                scenario,
+                engine=engine,
+                seed=seed,
+                overrides=[*(overrides or ()), *([] if device is None else [f"virtual.device={device}"])],
+                out=out,
+                force=force,
+                progress=progress.Quiet() if quiet else progress.for_console(Console(stderr=True)),
+            )
     except KeyboardInterrupt:
         # Said here, because typer would turn it into a bare exit code.
         raise Interrupted("interrupted; all processes are stopped, the run is unfinished") from None
@@ -142,9 +144,10 @@ def sweep(
     signal.signal(signal.SIGTERM, interrupt)
     load_engine(engine)
     folder = out or Path("runs") / f"sweep-{Path(scenario).stem}"
-    runs = sweeping.plan(scenario, engine, axes or [], sweeping.parse_seeds(seeds), folder)
-    for _ in sweeping.carry_out(runs, jobs=jobs, tell=None if quiet else sweeping.tell_line):
-        pass
+    with standard_output.kept(as_json):
+        runs = sweeping.plan(scenario, engine, axes or [], sweeping.parse_seeds(seeds), folder)
+        for _ in sweeping.carry_out(runs, jobs=jobs, tell=None if quiet else sweeping.tell_line):
+            pass
     rows = sweeping.table(runs)
     if as_json:
         print(json.dumps([asdict(row) for row in rows], indent=1))

@@ -12,6 +12,7 @@ from gossip.config.layers import UNSET, Dropped, Layer, merge_layers, origin, pa
 from gossip.config.presets import DEFAULT_ALGORITHM, preset
 from gossip.config.task import TaskSettings
 from gossip.errors import SettingError, nearest
+from gossip.learning.settings import DIGITS
 from gossip.settings import Settings, first_complaint
 
 S = TypeVar("S", bound=TaskSettings)
@@ -36,7 +37,17 @@ def load_task(
     layers = [] if path is None else [read_file(path)]
     layers.append(Layer(arguments or {}, "command line"))
     layers.extend(parse_override(argument) for argument in overrides)
-    return resolve(layers, TaskSettings)
+    return resolve([*_own_data(layers), *layers], TaskSettings)
+
+
+def _own_data(layers: Sequence[Layer]) -> Iterator[Layer]:
+    """Yield that nothing is divided, where this machine's own file or function gives the samples.
+
+    A layer under all others: who does want to divide says so. All have the embedded digits, which are divided.
+    """
+    source = merge_layers(layers).get("data", {}).get("source", DIGITS)
+    if source != DIGITS:
+        yield Layer({"data": {"partition": {"kind": "own"}}}, "a machine's own data")
 
 
 def resolve(layers: Sequence[Layer], model: type[S]) -> S:

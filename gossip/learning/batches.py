@@ -51,3 +51,13 @@ def batch_sizes(samples: int, batch_size: int, *, batch_min: int = 1) -> tuple[i
     elif left:
         sizes[-1] += left
     return tuple(sizes)
+
+
+def caution(samples: int, settings: LocalSettings, *, whose: str) -> str | None:
+    """Return what is to be said where a mini-batch asks for more than all samples `whose`; None where it does not."""
+    if settings.batch_size <= samples:
+        return None
+    return (
+        f"[local] batch_size = {settings.batch_size} is more than the {samples} training samples {whose}: every step "
+        "takes all of them"
+    )

@@ -2,18 +2,23 @@
 
 `torch.func.functional_call` does the same, but costs as much as a small network's whole training step; this
 puts the vector's slices straight into the module's own tables. The module is shared, so one thread at a time.
+
+A backward pass may read the module once more: activation checkpointing computes a layer again, hooks look at weights.
+So whoever takes gradients does both passes within `Forward.holding`, as long as which the module has the values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, TypeAlias
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from gossip.errors import SettingError
+from gossip.errors import GossipError, SettingError
 from gossip.learning import user_code
+from gossip.learning.generators import Generators, Watch
 from gossip.parameters import ParameterSpace, Role, Slot
 
 _Site: TypeAlias = tuple[Any, str | int]
@@ -78,7 +83,20 @@ class Forward:
         ]
 
     def with_pieces(self, pieces: Sequence[Tensor], rest: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Do what `with_updates` does, with the trained slots one by one: each is then given a gradient of its own."""
+        """Do what `with_updates` does, with the trained slots one by one."""
+        with self.holding(pieces, rest, x):
+            logits = self.logits(x)
+            return logits, self.rest_now(rest)
+
+    @contextmanager
+    def holding(self, pieces: Sequence[Tensor], rest: Tensor, x: Tensor) -> Iterator[None]:
+        """Let the module hold the trained slots `pieces` and a copy of `rest`, whoever reads it meanwhile.
+
+        Inside, `logits` is the forward pass and `rest_now` what has become of `rest`.
+
+        Raises:
+            SettingError: a user's network fails on the samples `x`, in whichever pass.
+        """
         values = [
             piece if dtype is None else piece.to(dtype)
             for piece, (_, dtype) in zip(pieces, self._trained, strict=True)
@@ -92,20 +110,9 @@ class Forward:
             for value, sites in zip(values, self._sites, strict=True):
                 for table, key in sites:
                     table[key] = value
-            logits = self._compute(x)
-            if self._mutable_sites:
-                # Read the tables again: a module may also have bound a new tensor to the name.
-                updated = [table[key].reshape(-1).to(torch.float32) for table, key in self._mutable_sites]
-                rest = torch.cat(updated).detach()
-        finally:
-            for original, sites in zip(self._originals, self._sites, strict=True):
-                for table, key in sites:
-                    table[key] = original
-        return logits, rest
-
-    def _compute(self, x: Tensor) -> Tensor:
-        try:
-            return self.part(x)  # type: ignore[no-any-return]
+            yield
+        except GossipError:
+            raise
         except Exception as failure:
             if self._users_name is None:
                 raise
@@ -113,6 +120,22 @@ class Forward:
                 f"[model] name = '{self._users_name}' fails on samples of shape {tuple(x.shape)}: "
                 f"{user_code.one_line(failure)}"
             ) from failure
+        finally:
+            for original, sites in zip(self._originals, self._sites, strict=True):
+                for table, key in sites:
+                    table[key] = original
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Return the logits by the values that the module holds now."""
+        return self.part(x)  # type: ignore[no-any-return]
+
+    def rest_now(self, rest: Tensor) -> Tensor:
+        """Return what has become of `rest`: new statistics and counters."""
+        if not self._mutable_sites:
+            return rest
+        # Read the tables again: a module may also have bound a new tensor to the name.
+        updated = [table[key].reshape(-1).to(torch.float32) for table, key in self._mutable_sites]
+        return torch.cat(updated).detach()
 
 
 def _cast(slot: Slot) -> torch.dtype | None:
@@ -138,29 +161,37 @@ def _sites(module: nn.Module, slot: Slot) -> list[_Site]:
     return sites
 
 
-def probe(
-    forward: Forward, model: Tensor, input_shape: tuple[int, ...], classes: int, *, name: str, seed: int
-) -> bool:
-    """Run one forward pass of `model` [P] on two samples; return whether it draws random numbers (dropout).
+class Probed(NamedTuple):
+    """What two samples told about a network."""
+
+    logits: Tensor
+    draws: Generators
+    """From which generators it draws, while it trains or while it is evaluated."""
+
+
+def probe(forward: Forward, model: Tensor, x: Tensor, classes: int, *, name: str, seed: int) -> Probed:
+    """Run `model` [P] on samples `x` (2, …) in both modes; tell which generators it draws from (dropout).
 
     Raises:
         SettingError: the pass fails, or does not give one logit per class.
     """
     split = forward.space.trained_size
-    forward.module.train()
     with user_code.seeded_globals(seed), torch.no_grad():
-        before = torch.default_generator.get_state()
+        watch = Watch()
         try:
-            logits = forward(model[:split], model[split:], torch.zeros(2, *input_shape))
+            for training in (False, True):
+                forward.module.train(training)
+                logits = forward(model[:split], model[split:], x)
         except Exception as failure:
             cause = (failure.__cause__ or failure) if isinstance(failure, SettingError) else failure
             raise SettingError(
-                f"[model] name = '{name}' cannot take samples of shape {input_shape}: {user_code.one_line(cause)}"
+                f"[model] name = '{name}' cannot take samples of shape {tuple(x.shape[1:])}"
+                f"{'' if x.is_floating_point() else ', whole numbers'}: {user_code.one_line(cause)}"
             ) from cause
-        draws = not torch.equal(before, torch.default_generator.get_state())
+        draws = watch.drawn()
     if not isinstance(logits, Tensor) or logits.shape != (2, classes) or not logits.is_floating_point():
         got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
         raise SettingError(
             f"[model] name = '{name}' gives {got} for 2 samples; it must give logits of shape (2, {classes})"
         )
-    return draws
+    return Probed(logits, draws)

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from gossip.learning.forward import Forward
+from gossip.learning.generators import NONE, Generators
 from gossip.learning.settings import LocalSettings
 
 NORM_FLOOR = 1e-12
@@ -51,6 +52,7 @@ class InPlaceTraining:
         loss: ``loss(logits (b, classes), y (b,)) -> ()``.
         model: [P], contiguous; nobody else may read it meanwhile.
         velocity: the heavy-ball buffer to begin with [T]; None: zeros, where there is momentum.
+        draws: which generators the network draws from; each pass is then seeded.
     """
 
     def __init__(
@@ -60,11 +62,13 @@ class InPlaceTraining:
         loss: Callable[[Tensor, Tensor], Tensor],
         model: Tensor,
         velocity: Tensor | None = None,
+        draws: Generators = NONE,
     ) -> None:
         split = forward.space.trained_size
         self._forward = forward
         self._settings = settings
         self._loss = loss
+        self._draws = draws
         self._trained = model[:split]
         self._rest = model[split:]
         self._slots = forward.pieces(self._trained)
@@ -125,12 +129,12 @@ class InPlaceTraining:
         self, leaves: list[Tensor], x: Tensor, y: Tensor, seed: int | None
     ) -> tuple[float, Tensor, list[Tensor]]:
         """Return the mini-batch's loss, the statistics after the pass, and the gradient by slots, ours alone."""
-        reseed(seed, x)
-        with torch.enable_grad():
-            logits, rest = self._forward.with_pieces(leaves, self._rest, x)
-            loss = self._loss(logits, y)
+        self._draws.seed(seed, x)
+        with torch.enable_grad(), self._forward.holding(leaves, self._rest, x):
+            loss = self._loss(self._forward.logits(x), y)
             # Into `grad`, not out of `autograd.grad`: torch then sees to it that no two slots share a gradient.
-            torch.autograd.backward(loss, inputs=leaves)
+            torch.autograd.backward(loss)
+            rest = self._forward.rest_now(self._rest)
         gradients = []
         for leaf in leaves:
             gradients.append(torch.zeros_like(leaf) if leaf.grad is None else leaf.grad)
@@ -154,12 +158,3 @@ def norm_of(g: Tensor) -> Tensor:
         torch.linalg.vector_norm(g) if g.dim() == 1 else torch.linalg.vector_norm(g, dim=1, keepdim=True)
     )
     return norm
-
-
-def reseed(seed: int | None, like: Tensor) -> None:
-    """Set torch's generators for what the network draws on the device of `like`; `None`: it draws nothing."""
-    if seed is None:
-        return
-    torch.default_generator.manual_seed(seed)
-    if like.is_cuda:
-        torch.cuda.manual_seed(seed)

@@ -35,7 +35,8 @@ from torch.nn.functional import cross_entropy
 from gossip import plugins, seeding
 from gossip.learning import batches
 from gossip.learning.forward import Forward
-from gossip.learning.in_place import NORM_FLOOR, Done, InPlaceTraining, norm_of, reseed
+from gossip.learning.generators import NONE, Generators
+from gossip.learning.in_place import NORM_FLOOR, Done, InPlaceTraining, norm_of
 from gossip.learning.output_layer import OutputLayer
 from gossip.learning.sam import perturbation
 from gossip.learning.schedules import learning_rate
@@ -97,7 +98,7 @@ class LocalTraining:
     Args:
         forward: the network as a function of its vector.
         settings: step size, momentum, SAM radius and so on.
-        stochastic: whether the network draws random numbers (dropout); each step is then seeded.
+        draws: which generators the network draws from (dropout); each step is then seeded.
         batch_min: smallest mini-batch that the network can train on (2 with BatchNorm).
         loss: ``loss(logits (b, classes), y (b,)) -> ()``, the mini-batch's mean.
         rounds: how many the run has, for schedules that end with it.
@@ -108,7 +109,7 @@ class LocalTraining:
         forward: Forward,
         settings: LocalSettings,
         *,
-        stochastic: bool = False,
+        draws: Generators = NONE,
         batch_min: int = 1,
         loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
         rounds: int | None = None,
@@ -117,7 +118,7 @@ class LocalTraining:
         self.rounds = rounds
         self.forward = forward
         self.settings = settings
-        self.stochastic = stochastic
+        self.draws = draws
         self.batch_min = batch_min
         self.loss = loss
         self.layer = OutputLayer(forward.space) if settings.consolidate == "familiar" else None
@@ -215,16 +216,14 @@ class LocalTraining:
         # A subclass with a step of its own is none of those that are done where the model lies.
         in_place_too = type(self.update).step is Sgd.step
         steps: _Steps = (_InPlace if in_place_too else _Functional)(self, model, state, round)
-        seed_first = (
-            seeding.integer_seed(seed, "dropout", peer=peer, round=round) if self.stochastic else None
-        )
+        seed_first = seeding.integer_seed(seed, "dropout", peer=peer, round=round) if self.draws else None
         done: list[Done] = []
         sizes: list[int] = []
         self.forward.module.train()
         plan = batches.epochs(
             len(y), self.settings, seed=seed, peer=peer, round=round, batch_min=self.batch_min
         )
-        with torch.random.fork_rng(_devices(model), enabled=self.stochastic):
+        with self.draws.kept(model):
             for x_batch, y_batch in _mini_batches(x, y, plan):
                 step_seed = None if seed_first is None else (seed_first + len(sizes)) % 2**63
                 done.append(steps.step(x_batch, y_batch, step_seed))
@@ -283,9 +282,11 @@ class LocalTraining:
         self, trained: Tensor, rest: Tensor, x: Tensor, y: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         leaf = trained.detach().requires_grad_()
-        loss, rest = self._loss(leaf, rest, x, y)
-        (g,) = torch.autograd.grad(loss, leaf)
-        return g, loss.detach(), rest
+        with self.forward.holding(self.forward.pieces(leaf), rest, x):
+            loss = self.loss(self.forward.logits(x), y)
+            torch.autograd.backward(loss)
+            rest = self.forward.rest_now(rest)
+        return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad, loss.detach(), rest
 
     def _transform_gradient(self) -> Gradient:
         transformed = torch.func.grad_and_value(self._loss, has_aux=True)
@@ -328,12 +329,13 @@ class _Batch:
         """
         settings = self._training.settings
         point = models if self._stacked else models[0]
-        reseed(self._seed, point)
+        draws = self._training.draws
+        draws.seed(self._seed, point)
         g, loss, rest_after = self._gradient(point, self._rest, self._x, self._y)
         if not self._asked:
             self.loss, self.rest_after = loss, rest_after
         if settings.sam_rho:
-            reseed(self._seed, point)  # the same dropout mask as in the first pass
+            draws.seed(self._seed, point)  # the same dropout mask as in the first pass
             # The second pass' statistics are dropped: they were measured at perturbed weights.
             g, _, _ = self._gradient(point + perturbation(settings, g, point), self._rest, self._x, self._y)
         norm = norm_of(g)
@@ -362,7 +364,9 @@ class _InPlace:
     def __init__(self, training: LocalTraining, model: Tensor, state: LocalState, round: int) -> None:
         self.state = state
         velocity = state.rows["velocity"][0] if "velocity" in state.rows else None
-        self._training = InPlaceTraining(training.forward, training.settings, training.loss, model, velocity)
+        self._training = InPlaceTraining(
+            training.forward, training.settings, training.loss, model, velocity, training.draws
+        )
         self._lr = torch.tensor(training.lr(round), dtype=torch.float32, device=model.device)
 
     def step(self, x: Tensor, y: Tensor, seed: int | None) -> Done:
@@ -392,10 +396,6 @@ def _mini_batches(x: Tensor, y: Tensor, plan: Iterable[batches.Epoch]) -> Iterat
         sizes = list(epoch.sizes)
         xs, ys = x.index_select(0, order), y.index_select(0, order)
         yield from zip(torch.split(xs, sizes), torch.split(ys, sizes), strict=True)
-
-
-def _devices(tensor: Tensor) -> list[torch.device]:
-    return [tensor.device] if tensor.is_cuda else []
 
 
 def _summary(model: Tensor, done: list[Done], sizes: list[int], *, round: int, rows: State) -> Trained:

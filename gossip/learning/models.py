@@ -83,7 +83,30 @@ def _users(
             f"{key} = '{settings.name}': the function returned {type(module).__name__}; "
             "it must return a torch.nn.Module"
         )
+    if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
+        raise SettingError(
+            f"{key} = '{settings.name}': the function returned a TorchScript module, whose weights cannot be put in "
+            "from a vector; return the torch.nn.Module that it was made of"
+        )
+    for part in module.modules():
+        if isinstance(part, (nn.Embedding, nn.EmbeddingBag)):
+            part.sparse = False  # the same gradients; a vector's are dense
+    if any(map(nn.parameter.is_lazy, [*module.parameters(), *module.buffers()])):
+        _give_sizes(module, input_shape, name=settings.name, seed=seed)
     return module
+
+
+def _give_sizes(module: nn.Module, input_shape: Shape, *, name: str, seed: int) -> None:
+    """Let lazy layers take their sizes from two samples."""
+    with user_code.seeded_globals(seed), torch.no_grad():
+        try:
+            module.eval()(torch.zeros(2, *input_shape))
+        except Exception as failure:
+            raise SettingError(
+                f"[model] name = '{name}' has lazy layers, and cannot take samples of shape {input_shape} to give them "
+                f"their sizes: {user_code.one_line(failure)}"
+            ) from failure
+        module.train()
 
 
 def _image(name: str, input_shape: Shape, *, side_min: int) -> tuple[int, int, int]:

@@ -45,7 +45,7 @@ def pretrain(
         SettingError: the network is not one of the registry that ends in a linear layer, or has learnt nothing.
         DataError: the data cannot be used.
     """
-    dataset = data.load(samples, seed=seed, folder=folder)
+    dataset = data.load(samples, seed=seed, folder=folder).for_layers()
     if model.name not in models.MODELS or model.extractor is not None:
         raise SettingError(f"--model {model.name}: valid: random-features, {', '.join(models.MODELS)}")
     network = models.build(
@@ -92,7 +92,7 @@ def random(samples: DataSettings, features: int, *, seed: int, folder: Path) -> 
     Raises:
         DataError: the data cannot be used.
     """
-    dataset = data.load(samples, seed=seed, folder=folder)
+    dataset = data.load(samples, seed=seed, folder=folder).for_layers()
     made = extractors.random_features(dataset.input_shape, features, seed=seed)
     return Pretrained(extractor=made, accuracy=float("nan"), samples=0, features=features)
 

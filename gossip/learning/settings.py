@@ -10,6 +10,9 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, StrictInt, model_va
 from gossip.learning.updates.settings import Optimizer, SgdSettings
 from gossip.settings import Choice, Seam, Settings
 
+DIGITS = "digits"
+"""The source that every machine has."""
+
 
 class IidPartition(Choice):
     """Samples dealt out at random, shard sizes differing by at most one."""
@@ -94,9 +97,14 @@ Partition = Annotated[SerializeAsAny[Choice], BeforeValidator(PARTITIONS.validat
 class DataSettings(Settings):
     """`[data]`: where samples come from and how they are divided among the peers."""
 
-    source: str = Field("digits", description='"digits", a path to .npz, or "python:FILE:FUNCTION"')
+    source: str = Field(DIGITS, description='"digits", a path to .npz, or "python:FILE:FUNCTION"')
     partition: Partition = IidPartition()
     arguments: dict[str, Any] = Field(default_factory=dict, description="passed to a python: FUNCTION")
+    scaling: Literal["auto", "unit", "none"] = Field(
+        "auto",
+        description="bytes (uint8) divided by 255: those of an image's shape (height, width), with or without channels "
+        "(auto), all (unit), or none. Whole numbers else stay whole for networks of one's own that take them",
+    )
     classes: int | None = Field(
         None,
         ge=2,

@@ -19,12 +19,13 @@ from gossip import plugins, seeding
 from gossip.errors import DataError, SettingError
 from gossip.learning import data as data_sources
 from gossip.learning import extractor as extractors
-from gossip.learning import models, partitions, user_code
+from gossip.learning import models, partitions, self_test, user_code
 from gossip.learning import validation as splits
 from gossip.learning.batch_norm import batch_norms, running, with_statistics_reset
 from gossip.learning.data import Dataset
 from gossip.learning.extractor import Extracted, Extractor, frozen_buffers
 from gossip.learning.forward import Forward, probe
+from gossip.learning.generators import Generators
 from gossip.learning.local_training import LocalTraining
 from gossip.learning.output_layer import OutputLayer
 from gossip.learning.settings import DataSettings, LocalSettings, ModelSettings
@@ -92,7 +93,14 @@ class Task:
     @cached_property
     def dataset(self) -> Dataset:
         """All samples, before they are divided. `DataError` where they cannot be used."""
-        return data_sources.load(self.data_settings, seed=self.seed, folder=self.folder)
+        dataset = data_sources.load(self.data_settings, seed=self.seed, folder=self.folder)
+        return (
+            dataset if self._users_network and self.model_settings.extractor is None else dataset.for_layers()
+        )
+
+    @property
+    def _users_network(self) -> bool:
+        return user_code.is_user_code(self.model_settings.name)
 
     @cached_property
     def extractor(self) -> Extractor | None:
@@ -109,11 +117,33 @@ class Task:
         The extractor never changes, so a sample need go through it once only.
         """
         if self.extractor is None:
-            return x
+            return x if x.is_floating_point() or self.takes_whole_numbers else self.dataset.as_floats(x)
         module = self.extractor.module.eval()
         with torch.no_grad():
             # Flat, so that simulated networks of linear layers alone can be trained as stacks.
             return torch.cat([module(part).flatten(1) for part in torch.split(x, EVALUATION_BATCH)])
+
+    @cached_property
+    def takes_whole_numbers(self) -> bool:
+        """Whether the network looks up whole numbers (tokens); else it gets them as float32."""
+        x = self.dataset.x_train[:2]
+        if x.is_floating_point():
+            return False
+        module = self._build(self._init_seed).eval()  # another one: a pass may change the weights
+        tried: list[bool] = []
+        for given in (x, x.to(torch.float32)):
+            with user_code.seeded_globals(self._probe_seed), torch.no_grad():
+                try:
+                    module(given)
+                    tried.append(True)
+                except Exception:
+                    tried.append(False)
+        # One that takes neither is told of with what its data are.
+        return tried[0] or not tried[1]
+
+    @property
+    def _probe_seed(self) -> int:
+        return seeding.integer_seed(self.seed, "probe")
 
     @cached_property
     def x_train(self) -> Tensor:
@@ -167,20 +197,43 @@ class Task:
         return {slot.name: named[slot.name].detach() for slot in self.space.slots_of(Role.FROZEN)}
 
     @cached_property
-    def stochastic(self) -> bool:
-        """Whether the network draws random numbers while it trains (dropout)."""
+    def draws(self) -> Generators:
+        """Which of the process's generators the network draws from (dropout)."""
         return probe(
             self.forward_on("cpu"),
             self.initial(),
-            self.taken_shape,
+            self.features(self.dataset.x_train[[0, -1]]),
             self.dataset.classes,
             name=self.model_settings.name,
-            seed=seeding.integer_seed(self.seed, "probe"),
+            seed=self._probe_seed,
+        ).draws
+
+    @cached_property
+    def cautions(self) -> tuple[str, ...]:
+        """What may be a mistake in data and network, and is accepted: a sentence each.
+
+        Raises:
+            SettingError: a user's network learns otherwise through its vector than in plain torch.
+        """
+        if not self._users_network:
+            return self.dataset.doubts
+        count = self_test.SAMPLES
+        return (
+            *self.dataset.doubts,
+            *self_test.compare(
+                self.forward_on("cpu"),
+                self.features(self.dataset.x_train[:count]),
+                self.dataset.y_train[:count],
+                loss=cross_entropy,
+                draws=self.draws,
+                name=self.model_settings.name,
+                seed=self._probe_seed,
+            ),
         )
 
     def check(self) -> None:
         """Load and build everything, so that whatever is wrong is said now."""
-        _ = self.dataset, self.space, self.stochastic
+        _ = self.dataset, self.space, self.draws, self.cautions
 
     def initial(self, peer: str | None = None) -> Tensor:
         """Return the model [P] to start from: the same on all peers, or an independent one for `peer`.
@@ -310,7 +363,7 @@ class Task:
         return LocalTraining(
             self.forward_on(device),
             self.local_settings,
-            stochastic=self.stochastic,
+            draws=self.draws,
             batch_min=self.batch_min,
             rounds=self.rounds,
         )
@@ -330,7 +383,8 @@ class Task:
         split = self.space.trained_size
         trained, rest = vector[:split], vector[split:]
         loss, hits = 0.0, 0
-        with torch.no_grad():
+        with torch.no_grad(), self.draws.kept(vector):
+            self.draws.seed(self._probe_seed if self.draws else None, vector)
             for x_chunk, y_chunk in zip(
                 torch.split(x, EVALUATION_BATCH), torch.split(y, EVALUATION_BATCH), strict=True
             ):

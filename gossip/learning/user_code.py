@@ -5,15 +5,38 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from gossip.errors import UserError
-from gossip.plugins import function_name, is_user_code, load, one_line
+from gossip import plugins
+from gossip.errors import SettingError, UserError
+from gossip.plugins import function_name, is_user_code, one_line
 
 __all__ = ["call", "function_name", "is_user_code", "load", "one_line", "seeded_globals"]
+
+
+def load(name: str, *, key: str, folder: Path, error: type[UserError] = SettingError) -> Callable[..., Any]:
+    """Return what `plugins.load` does, for code that may use torch.
+
+    Raises:
+        UserError: `error`, as `plugins.load`; or the file changes torch's default dtype.
+    """
+    found = plugins.load(name, key=key, folder=folder, error=error)
+    _refuse_default_dtype(name, key, error)
+    return found
+
+
+def _refuse_default_dtype(name: str, key: str, error: type[UserError]) -> None:
+    dtype = torch.get_default_dtype()
+    if dtype is not torch.float32:
+        torch.set_default_dtype(torch.float32)
+        raise error(
+            f"{key} = '{name}': the code sets torch's default dtype to {str(dtype).removeprefix('torch.')}, and models "
+            "are float32 here; take torch.set_default_dtype away, and cast inside the network where that matters"
+        )
 
 
 def call(
@@ -32,9 +55,11 @@ def call(
     """
     with seeded_globals(seed):
         try:
-            return function(*arguments, **keywords)
+            returned = function(*arguments, **keywords)
         except (Exception, SystemExit) as failure:
             raise error(f"{key} = '{name}': the function fails: {one_line(failure)}") from failure
+        _refuse_default_dtype(name, key, error)
+        return returned
 
 
 @contextmanager

@@ -12,9 +12,11 @@ from gossip.net.listening import open_listeners
 from gossip.net.peers_file import PeerEntry
 from gossip.net.stream import EndOfStream
 from gossip.net.tls import TlsContexts
+from gossip.node import own_data
 from gossip.node.options import NodeOptions
 from gossip.node.setup import Membership, Setup, find_membership, load_learning
 from gossip.node.status import ask_status
+from gossip.telemetry import standard_output
 
 REACH_TIMEOUT_S = 5.0
 AT_ONCE_MAX = 32
@@ -106,11 +108,9 @@ async def _reach(entry: PeerEntry, contexts: TlsContexts | None) -> Reached:
 
 
 def _print(setup: Setup, port: str, reached: list[Reached], *, as_json: bool) -> None:
-    from gossip.learning.scales import caution
-
     membership, task = setup.membership, setup.task
     resume = setup.checkpoint.round if setup.checkpoint else 0
-    doubt = caution(setup.learner.scales, membership.settings.model)
+    doubts = own_data.cautions(setup)
     if as_json:
         about = {
             "name": membership.me.name,
@@ -119,16 +119,16 @@ def _print(setup: Setup, port: str, reached: list[Reached], *, as_json: bool) ->
             "samples": len(setup.learner.shard.y),
             "parameters": task.space.size,
             "resume_round": resume,
-            "warnings": [] if doubt is None else [doubt],
+            "warnings": doubts,
             "neighbours": [asdict(each) for each in reached],
         }
-        print(json.dumps(about))
+        standard_output.write(json.dumps(about) + "\n")
         return
     settings = membership.settings
     print(f"{membership.me.name}: one of {len(membership.peers)} peers, run {settings.run_id()}")
     print(f"  learns      {settings.model.name}, {task.space.size} parameters, by {settings.algorithm}")
-    print(f"  data        {len(setup.learner.shard.y)} own samples of {settings.data.source}")
-    if doubt is not None:
+    print(f"  data        {own_data.told(setup)}")
+    for doubt in doubts:
         print(f"  WARNING     {doubt}")
     print(f"  starts at   round {resume} of {settings.stop.rounds}")
     print(f"  {port}")

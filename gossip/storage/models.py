@@ -25,16 +25,17 @@ def model_pieces(
     `frozen` are the tensors that are not in the vector (`Task.frozen`). The metadata hold the layout: slot names with
     shape, dtype and role, in the vector's order. Nothing is copied but slots that are not float32, one at a time.
     """
-    tensors = {
-        name: _entry(slot.dtype, slot.shape, partial(_slot_memory, vector, slot))
-        for slot in space.slots
-        if slot.name not in frozen
-        for name in (slot.name, *slot.aliases)
-    }
-    tensors |= {
-        name: _entry(tensor.dtype, tuple(tensor.shape), partial(_memory, tensor))
-        for name, tensor in frozen.items()
-    }
+    tensors: dict[str, Entry] = {}
+    for slot in space.slots:
+        if not slot.persistent:
+            continue  # the module makes it itself, and its state dict has no place for it
+        constant = frozen.get(slot.name)
+        entry = (
+            _entry(slot.dtype, slot.shape, partial(_slot_memory, vector, slot))
+            if constant is None
+            else _entry(constant.dtype, tuple(constant.shape), partial(_memory, constant))
+        )
+        tensors |= dict.fromkeys((slot.name, *slot.aliases), entry)
     about = {"peer": peer, "space_id": space.space_id, "layout": json.dumps(space.layout())}
     return pieces(tensors, about)
 

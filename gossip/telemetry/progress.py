@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from typing import Any
+
+from gossip.telemetry import standard_output
 
 
 class Progress:
@@ -14,6 +15,8 @@ class Progress:
     def __init__(self, *, as_json: bool, rounds: int) -> None:
         self._as_json = as_json
         self._rounds = rounds
+        self._taken = True
+        """Whether anybody takes what we write."""
 
     def round(self, entry: Mapping[str, Any]) -> None:
         """Show one evaluated round (an entry of metrics.jsonl)."""
@@ -31,12 +34,12 @@ class Progress:
         self._print(line)
 
     def _print(self, line: str) -> None:
-        try:
-            sys.stdout.write(line + "\n")
-            sys.stdout.flush()
-        except OSError:
-            # `gossip-node … | head`, a full disk or a terminal that is gone must not end the learning.
-            sys.stdout = open("/dev/null", "w")  # noqa: SIM115
+        # `gossip-node … | head`, a full disk or a terminal that is gone must not end the learning.
+        if self._taken:
+            try:
+                standard_output.write(line + "\n")
+            except OSError:
+                self._taken = False
 
 
 def human_bytes(count: float) -> str:

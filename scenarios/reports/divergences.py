@@ -6,6 +6,7 @@ import logging
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from gossip.learning import batches
 from gossip.learning.divergence import is_told, with_attackers
 from gossip.learning.scales import Scales, caution, scales_of_task
 from gossip.learning.task import Task
@@ -41,11 +42,16 @@ class Divergences:
         self.of[event["peer"]] = event
 
 
-def look_at_inputs(task: Task) -> tuple[Scales, list[str]]:
+def look_at_inputs(task: Task, peers: int) -> tuple[Scales, list[str]]:
     """Measure the inputs, and tell of what may be a mistake; return what was measured and what was told."""
     scales = scales_of_task(task)
-    sentence = caution(scales, task.model_settings)
-    if sentence is None:
-        return scales, []
-    logger.warning("%s", sentence)
-    return scales, [sentence]
+    largest = max(map(len, task.partition(peers)))
+    found = [
+        *task.cautions,
+        caution(scales, task.model_settings),
+        batches.caution(largest, task.local_settings, whose="of the peer that has most"),
+    ]
+    told = [sentence for sentence in found if sentence is not None]
+    for sentence in told:
+        logger.warning("%s", sentence)
+    return scales, told

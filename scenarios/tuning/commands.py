@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from gossip.telemetry import standard_output
 from scenarios.errors import Interrupted, interrupt
 from scenarios.tuning import VALIDATION
 
@@ -93,22 +94,23 @@ def tune(
 
     signal.signal(signal.SIGTERM, interrupt)
     try:
-        study = search.tune(
-            scenario,
-            trials=trials,
-            algorithms=[name.strip() for each in algorithms or () for name in each.split(",")],
-            overrides=overrides or (),
-            space=space,
-            seed=seed,
-            tuning_seeds=None if seeds is None else parse_seeds(seeds),
-            held_out_seeds=None
-            if held_out_seeds is None
-            else parse_seeds(held_out_seeds, "--held-out-seeds"),
-            validation=validation,
-            out=out,
-            jobs=jobs,
-            tell=(lambda line: None) if quiet else (lambda line: print(line, file=sys.stderr)),
-        )
+        with standard_output.kept(as_json):
+            study = search.tune(
+                scenario,
+                trials=trials,
+                algorithms=[name.strip() for each in algorithms or () for name in each.split(",")],
+                overrides=overrides or (),
+                space=space,
+                seed=seed,
+                tuning_seeds=None if seeds is None else parse_seeds(seeds),
+                held_out_seeds=None
+                if held_out_seeds is None
+                else parse_seeds(held_out_seeds, "--held-out-seeds"),
+                validation=validation,
+                out=out,
+                jobs=jobs,
+                tell=(lambda line: None) if quiet else (lambda line: print(line, file=sys.stderr)),
+            )
     except KeyboardInterrupt:
         raise Interrupted(
             "interrupted; the finished trials are kept, and the same command goes on from there"

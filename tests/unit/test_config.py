@@ -268,9 +268,10 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_peers_agree_where_only_paths_and_timings_differ_and_disagree_by_section():
-    ours = load_task()
+    ours = load_task(overrides=["data.source=x.npz"])
     alike = load_task(overrides=["data.source=/elsewhere/x.npz", "node.linger_s=1.0", "net.heartbeat_s=1.0"])
     assert ours.run_id() == alike.run_id()
+    ours = load_task()
     assert load_task(overrides=["protocol.order=adapt-then-combine"]).run_id() == ours.run_id()
     assert "order" not in ours.protocol.compared(), "peers that do not know it do the same"
     for override, section in [
@@ -285,6 +286,18 @@ def test_peers_agree_where_only_paths_and_timings_differ_and_disagree_by_section
     ]:
         theirs = load_task(overrides=[override]).agreement()
         assert {name for name, digest in theirs.items() if ours.agreement()[name] != digest} == {section}
+
+
+@pytest.mark.parametrize("source", ["mine.npz", "python:mine.py:load"])
+def test_a_machines_own_data_is_not_divided_unless_that_is_wanted(tmp_path: Path, source: str) -> None:
+    task = tmp_path / "task.toml"
+    task.write_text(f'[data]\nsource = "{source}"\n')
+    divided = 'data.partition={kind="iid"}'
+    assert load_task(task).data.partition.kind == "own"
+    assert load_task(task, overrides=[divided]).data.partition.kind == "iid"
+    assert load_task(task, arguments={"data": {"source": "digits"}}).data.partition.kind == "iid"
+    assert load_task(arguments={"data": {"source": source}}).data.partition.kind == "own"
+    assert load_task().data.partition.kind == "iid"
 
 
 def test_a_radius_of_standard_sam_for_the_adaptive_one_is_told_and_a_usual_one_is_not() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,114 @@ def test_uint8_images_are_scaled_and_get_a_channel_axis(tmp_path):
     data = load(saved(tmp_path, x_train=x_train, x_test=x_test), seed=0, folder=tmp_path)
     assert data.input_shape == (1, 4, 6)
     assert (float(data.x_train.min()), float(data.x_test.max())) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        np.uint8([[1, 2, 255]]),
+        np.int64([[1, 2, 255]]),
+        np.int64([[2**24 + 1, 2, -3]]),
+        np.int32([[[1, 2], [3, 4]]]),
+        np.uint16([[2**16 - 1]]),
+    ],
+    ids=lambda x: str(x.dtype),
+)
+def test_whole_numbers_stay_what_they_are(tmp_path, x):
+    x_train, x_test = np.repeat(x, 12, 0), np.repeat(x, 6, 0)
+    data = load(saved(tmp_path, x_train=x_train, x_test=x_test), seed=0, folder=tmp_path)
+    assert data.x_train.dtype is torch.int64
+    assert data.x_train.tolist() == x_train.tolist()
+    assert not str(data.preparation)
+
+
+def test_what_layers_of_ours_take_are_real_numbers_that_lose_nothing(tmp_path):
+    def of(value: int) -> torch.Tensor:
+        x = np.full((12, 5), value)
+        return load(saved(tmp_path, x_train=x, x_test=x[:6]), seed=0, folder=tmp_path).for_layers().x_train
+
+    assert of(2**24).dtype is torch.float32
+    assert of(-(2**24)).tolist() == np.full((12, 5), -(2.0**24)).tolist()
+    for value in (2**24 + 1, -(2**24) - 1):
+        with pytest.raises(DataError, match="whole numbers above 2\\^24"):
+            of(value)
+
+
+@pytest.mark.parametrize(
+    ("shape", "scaling", "becomes", "largest", "told"),
+    [
+        ((4, 6), "auto", (1, 4, 6), 1.0, "divided by 255 and given an axis of channels"),
+        ((3, 4, 6), "auto", (3, 4, 6), 1.0, "divided by 255"),
+        ((4, 6), "none", (1, 4, 6), 255, "given an axis of channels"),
+        ((24,), "unit", (24,), 1.0, "divided by 255"),
+        ((24,), "auto", (24,), 255, ""),
+        ((5, 4, 6), "auto", (5, 4, 6), 255, ""),
+    ],
+)
+def test_bytes_are_scaled_as_is_said_and_what_was_done_is_told(
+    tmp_path, shape, scaling, becomes, largest, told
+):
+    x = np.full((12, *shape), 255, dtype=np.uint8)
+    settings = saved(tmp_path, x_train=x, x_test=x[:6]).model_copy(update={"scaling": scaling})
+    data = load(settings, seed=0, folder=tmp_path)
+    assert (data.input_shape, float(data.x_test.max())) == (becomes, largest)
+    assert str(data.preparation) == told
+
+
+def test_only_bytes_can_be_scaled_by_their_largest(tmp_path):
+    with pytest.raises(DataError, match=r"'x_train' holds float32; .* scaling = \"unit\" is for bytes"):
+        load(saved(tmp_path).model_copy(update={"scaling": "unit"}), seed=0, folder=tmp_path)
+
+
+def test_training_and_test_samples_are_of_one_sort(tmp_path):
+    with pytest.raises(DataError, match="'x_train' holds float32, but 'x_test' int64"):
+        load(saved(tmp_path, x_test=np.ones((6, 5), dtype=np.int64)), seed=0, folder=tmp_path)
+
+
+def test_points_in_time_keep_their_axes_and_planes_get_channels_for_layers_of_ours(tmp_path):
+    series = np.zeros((12, 4, 6), dtype=np.float32)
+    data = load(saved(tmp_path, x_train=series, x_test=series[:6]), seed=0, folder=tmp_path)
+    assert data.input_shape == (4, 6)
+    assert data.for_layers().input_shape == (1, 4, 6)
+    assert str(data.for_layers().preparation) == "given an axis of channels"
+
+
+COUNT = np.arange(12)
+
+
+@pytest.mark.parametrize(
+    ("changes", "doubt"),
+    [
+        ({"y_train": COUNT % 3 + 1, "y_test": np.arange(6) % 3 + 1}, r"1 … 3, and none is 0"),
+        ({"y_train": np.ones(12), "y_test": np.arange(6) % 2}, "all training labels are 1"),
+        (
+            {"x_train": np.ones((12, 8, 8, 3)), "x_test": np.ones((6, 8, 8, 3))},
+            r"\(8, 8, 3\) look like height",
+        ),
+        (
+            {"x_train": np.ones((99, 5)), "y_train": 25.0 + 3 * np.arange(99), "y_test": np.full(6, 151.0)},
+            "99 different values among 99, up to 319; they look like measurements",
+        ),
+    ],
+)
+def test_what_looks_like_a_mistake_is_told(tmp_path, changes, doubt):
+    (said,) = load(saved(tmp_path, **changes), seed=0, folder=tmp_path).doubts
+    assert re.search(doubt, said)
+    assert said.startswith("data.npz: ")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"x_train": np.ones((80, 5)), "y_train": np.arange(80) % 40},  # two samples of forty classes
+        {"x_train": np.ones((12, 3, 8, 8)), "x_test": np.ones((6, 3, 8, 8))},
+        {"x_train": np.ones((12, 8, 8, 5)), "x_test": np.ones((6, 8, 8, 5))},
+        {"y_train": COUNT % 2 + 1, "y_test": np.arange(6) % 3},
+    ],
+)
+def test_what_looks_well_is_not_told_of(tmp_path, changes):
+    assert load(saved(tmp_path, **changes), seed=0, folder=tmp_path).doubts == ()
 
 
 def test_whole_numbers_as_floats_are_labels_too(tmp_path):
@@ -238,6 +347,15 @@ def test_a_users_function_that_fails_is_reported_with_a_sentence(tmp_path, body,
 def test_a_users_function_that_cannot_be_found_is_reported_with_a_sentence(tmp_path, source):
     with pytest.raises(DataError, match=r"no file|write python:FILE:FUNCTION"):
         load(DataSettings(source=source), seed=0, folder=tmp_path)
+
+
+@pytest.mark.parametrize("setting", ["torch.set_default_dtype(torch.float64)\n", ""])
+def test_code_that_changes_torchs_default_dtype_is_refused_and_undone(tmp_path, setting):
+    inside = "" if setting else "torch.set_default_dtype(torch.float64); "
+    settings = users(tmp_path, f"import torch\n{setting}{GOOD}{inside}return x, y, x, y")
+    with pytest.raises(DataError, match="sets torch's default dtype to float64, and models are float32"):
+        load(settings, seed=0, folder=tmp_path)
+    assert torch.get_default_dtype() is torch.float32
 
 
 def test_arguments_without_a_function_are_refused():

@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from gossip.learning import batches, models
 from gossip.learning.forward import Forward
+from gossip.learning.generators import Generators
 from gossip.learning.local_training import LocalState, LocalTraining
 from gossip.learning.sam import sam_perturbation
 from gossip.learning.settings import LocalSettings, ModelSettings
@@ -44,7 +45,7 @@ def build(name: str = "mlp", shape: tuple[int, ...] = (1, 8, 8)) -> nn.Module:
 
 
 def update_of(module: nn.Module, loss=cross_entropy, **keywords) -> tuple[LocalTraining, torch.Tensor]:
-    options = {key: keywords.pop(key) for key in ("stochastic", "batch_min") if key in keywords}
+    options = {key: keywords.pop(key) for key in ("draws", "batch_min") if key in keywords}
     space = ParameterSpace.of(module)
     update = LocalTraining(Forward(module, space), LocalSettings(**keywords), loss=loss, **options)
     return update, space.flatten_module(module)
@@ -320,7 +321,7 @@ def test_dropout_is_seeded_per_step_shared_by_both_passes_and_leaves_the_global_
     masks: list[torch.Tensor] = []
     module = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.Dropout(0.5), nn.Linear(32, 10))
     module[2].register_forward_hook(lambda _m, _i, output: masks.append(output.detach() == 0))
-    update, model = update_of(module, stochastic=True, sam_rho=0.05, batch_size=8, epochs=1)
+    update, model = update_of(module, draws=Generators(torch=True), sam_rho=0.05, batch_size=8, epochs=1)
     x, y = samples(16, 1, 8, 8)
     state = torch.get_rng_state()
     first = update.run(model, x, y, seed=0, peer="a", round=0)

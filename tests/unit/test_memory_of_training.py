@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 from gossip import seeding
 from gossip.learning import batches, models
 from gossip.learning.forward import Forward
+from gossip.learning.generators import NONE, Generators
 from gossip.learning.local_training import LocalTraining
 from gossip.learning.settings import LocalSettings, ModelSettings
 from gossip.parameters import ParameterSpace
@@ -66,11 +67,11 @@ def samples(n: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def update_of(
-    module: nn.Module, *, stochastic: bool = False, **local: object
+    module: nn.Module, *, draws: Generators = NONE, **local: object
 ) -> tuple[LocalTraining, torch.Tensor]:
     space = ParameterSpace.of(module)
     update = LocalTraining(
-        Forward(module, space), LocalSettings(**local), stochastic=stochastic, batch_min=2, loss=cross_entropy
+        Forward(module, space), LocalSettings(**local), draws=draws, batch_min=2, loss=cross_entropy
     )
     return update, space.flatten_module(module)
 
@@ -78,7 +79,7 @@ def update_of(
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
 @pytest.mark.parametrize("make", [lambda: mlp(33), odd], ids=["mlp", "odd"])
 def test_a_local_update_is_its_steps_one_after_the_other_bit_by_bit(make, variant) -> None:
-    update, model = update_of(make(), stochastic=True, batch_size=8, epochs=2, **variant)
+    update, model = update_of(make(), draws=Generators(torch=True), batch_size=8, epochs=2, **variant)
     x, y = samples(30)
     x[7] = torch.inf  # one of each epoch's mini-batches is skipped
     velocity = torch.randn(update.forward.space.trained_size, generator=torch.Generator().manual_seed(5))

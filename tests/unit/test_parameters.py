@@ -189,11 +189,19 @@ def test_what_cannot_be_a_vector_is_refused_with_a_sentence(make, roles, word):
         ParameterSpace.of(make(), roles=roles)
 
 
-def test_a_counter_that_float32_cannot_hold_is_refused():
-    module = nn.BatchNorm1d(2)
-    module.num_batches_tracked += COUNT_MAX + 1
-    with pytest.raises(SettingError, match="2\\^24"):
-        ParameterSpace.of(module)
+def test_whole_numbers_that_float32_cannot_hold_are_constant_and_no_counter():
+    def keyed(key: int) -> nn.Module:
+        module = nn.Linear(2, 2)
+        module.register_buffer("key", torch.tensor([key]))
+        return module
+
+    spaces = [
+        ParameterSpace.of(keyed(key)) for key in (COUNT_MAX + 1, COUNT_MAX + 2, -COUNT_MAX - 1, COUNT_MAX)
+    ]
+    assert [space.slot("key").role for space in spaces] == [Role.FROZEN] * 3 + [Role.COUNTER]
+    assert len({space.space_id for space in spaces}) == 4
+    with pytest.raises(SettingError, match="cannot be a counter: it holds integers above 2\\^24"):
+        ParameterSpace.of(keyed(COUNT_MAX + 1), roles={"key": "counter"})
 
 
 def test_flatten_names_what_is_wrong():

@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from gossip.errors import DataError, SettingError
 from gossip.learning import models
+from gossip.learning.generators import Generators
 from gossip.learning.settings import DataSettings, LocalSettings, ModelSettings, OwnPartition
 from gossip.learning.task import Task
 from gossip.parameters import ParameterSpace, Role
@@ -163,8 +164,8 @@ def test_arguments_without_a_function_are_refused():
 
 
 def test_dropout_is_noticed_even_as_a_function(folder):
-    assert mine(folder, "dropping").stochastic
-    assert not mine(folder, "plain").stochastic
+    assert mine(folder, "dropping").draws == Generators(torch=True)
+    assert not mine(folder, "plain").draws
 
 
 def test_all_peers_start_alike_or_each_on_its_own_with_frozen_slots_in_common(folder):

@@ -29,6 +29,13 @@ DECISIVE = 3.0
 """So many times faster must be what arithmetic advises against. Measuring near a limit would choose now this, now that,
 and equal seeds are to give equal bits on one machine."""
 
+AGREEMENT = 1e-3
+"""Largest difference between a step under vmap and alone, in terms of the step's largest entry; kernels for stacks add
+up in another order. What a hook does, or what is read from a value, may get lost under vmap without a word."""
+
+OTHER_WEIGHTS = 0.9
+"""Of the second model of that comparison, as a share of the first's."""
+
 MEASURED_PEERS_MAX = 8
 MEASURED_BYTES = 64 * 2**20
 MEASURED_REPETITIONS_MAX = 5
@@ -164,7 +171,7 @@ def choose(task: Task, wanted: str, *, device: torch.device, batch_size: int) ->
         raise SettingError(f"[virtual] method = '{wanted}' is unknown; {nearest(wanted, METHODS)}")
     if wanted == "loop":
         return Choice("loop", "as set")
-    if task.stochastic:
+    if task.draws:
         if wanted != "auto":
             raise SettingError(
                 f"[virtual] method = '{wanted}': the network draws random numbers, which each peer does alone; "
@@ -191,6 +198,8 @@ def _tried(task: Task, device: torch.device, batch_size: int) -> Choice:
     except Exception as failure:
         # Foreign code may do what vmap cannot: branch on a value, call .item(), and so on.
         return Choice("loop", f"vmap cannot run the network: {user_code.one_line(failure)}")
+    if not trial.agrees():
+        return Choice("loop", "vmap makes something else of the network's step")
     if device.type != "cpu":
         return Choice("vmap", f"on {device.type}")
     multiplications = batch_size * _multiplications(task)
@@ -223,7 +232,7 @@ def _multiplications(task: Task) -> int:
     try:
         part.eval()
         with torch.no_grad():
-            part(task.x_train[:1])
+            part(task.x_train[:2])  # a norm may need two
     finally:
         for hook in hooks:
             hook.remove()
@@ -254,6 +263,22 @@ class _Trial:
         self._model = task.initial().to(device)
         self._lr = torch.tensor(self._training.lr(0), device=device)
         self._training.forward.module.train()
+
+    def agrees(self) -> bool:
+        """Return whether a step is the same under vmap and alone, for two models that differ."""
+        models = torch.stack([self._model, OTHER_WEIGHTS * self._model])
+        state = self._training.start(models)
+        x, y = (part.expand(2, *part.shape) for part in (self._x, self._y))
+        together = self._training.step_stacked(state, x, y, self._lr.expand(2))
+        for place, model in enumerate(models):
+            alone = self._training.step(self._training.start(model), self._x, self._y, self._lr)
+            for one, other, before in (
+                (together.state.trained[place], alone.state.trained, state.trained[place]),
+                (together.state.rest[place], alone.state.rest, state.rest[place]),
+            ):
+                if len(one) and not (one - other).abs().max() <= AGREEMENT * (other - before).abs().max():
+                    return bool(torch.equal(one.isfinite(), other.isfinite()) and not other.isfinite().all())
+        return True
 
     def stacked_s(self) -> float:
         """Return the seconds of one step of all peers under vmap."""

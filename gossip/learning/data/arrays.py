@@ -1,0 +1,109 @@
+"""Arrays of samples and labels: what they must be, and one sentence for what they are not.
+
+Samples of real numbers become float32. Whole numbers stay whole, as int64: they may be numbers of tokens or categories,
+which networks look up, and 2²⁴ + 1 is no float32. Images, uint8 and of an image's shape, are divided by 255 and get an
+axis of channels, which is said (`Preparation`); `[data] scaling` says otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from gossip.errors import DataError
+from gossip.learning.settings import DataSettings
+
+Array: TypeAlias = npt.NDArray[Any]
+
+KEYS = ("x_train", "y_train", "x_test", "y_test")
+
+CLASSES_MAX = 1_000_000
+"""A label above this is a mistake (an identifier, a hash), and an output layer of that width would not fit."""
+
+CHANNELS = (1, 3, 4)
+"""Grey, colours, colours with opacity."""
+
+UNIT = 255.0
+"""The largest value of a pixel."""
+
+
+def looks_like_images(array: Array) -> bool:
+    """Return whether these are bytes (n, height, width) or (n, channels, height, width), channels in either place."""
+    if array.dtype != np.uint8:
+        return False
+    return array.ndim == 3 or (array.ndim == 4 and (array.shape[1] in CHANNELS or array.shape[3] in CHANNELS))
+
+
+def samples(array: Array, source: str, key: str, *, scaling: Literal["auto", "unit", "none"]) -> Array:
+    """Return samples (n, …) as float32 or int64, C-contiguous, in memory of their own.
+
+    Raises:
+        DataError: no numbers, no samples, or not finite.
+    """
+    if array.dtype.kind not in "buif":
+        raise DataError(f"{source}: '{key}' holds {array.dtype}; numbers are needed")
+    if array.ndim < 2:
+        raise DataError(f"{source}: '{key}' has shape {array.shape}; it must be (samples, features…)")
+    if array.size == 0:
+        raise DataError(f"{source}: '{key}' is empty (shape {array.shape})")
+    images = looks_like_images(array)
+    scaled = scaling == "unit" or (scaling == "auto" and images)
+    if scaled and array.dtype != np.uint8:
+        raise DataError(
+            f"{source}: '{key}' holds {array.dtype}; [data] scaling = \"unit\" is for bytes (uint8), 0 … 255"
+        )
+    if images and array.ndim == 3:
+        array = array[:, None]  # (n, height, width) -> (n, 1, height, width)
+    if array.dtype.kind in "ui" and not scaled:
+        return _whole(array, source, key)
+    with np.errstate(over="ignore"):  # what overflows is found just below
+        # Always a copy: torch shares the memory, and a user's array stays the user's.
+        x = np.array(array, dtype=np.float32, order="C")
+    if scaled:
+        x /= UNIT
+    finite = np.isfinite(x)
+    if not finite.all():
+        sample = int(np.argwhere(~finite)[0][0])
+        raise DataError(f"{source}: '{key}' is not finite in sample {sample}; remove or replace such values")
+    return x
+
+
+def _whole(array: Array, source: str, key: str) -> Array:
+    if array.dtype.kind == "u" and int(array.max()) > np.iinfo(np.int64).max:
+        raise DataError(f"{source}: '{key}' holds {int(array.max())}, which int64 cannot")
+    return np.array(array, dtype=np.int64, order="C")
+
+
+def labels(array: Array, source: str, key: str) -> Array:
+    if array.dtype.kind not in "buif":
+        raise DataError(f"{source}: '{key}' holds {array.dtype}; class numbers 0, 1, 2, … are needed")
+    if array.ndim != 1:
+        raise DataError(
+            f"{source}: '{key}' has shape {array.shape}; it must be (samples,), one class number each"
+        )
+    if array.size == 0:
+        raise DataError(f"{source}: '{key}' is empty")
+    if array.dtype.kind == "f":
+        bad = ~np.isfinite(array) | (array != np.floor(array))
+        if bad.any():
+            place = int(np.flatnonzero(bad)[0])
+            raise DataError(f"{source}: '{key}' holds {array[place]} at {place}; class numbers are whole")
+    for place in (int(np.argmin(array)), int(np.argmax(array))):
+        if not 0 <= array[place] < CLASSES_MAX:
+            raise DataError(
+                f"{source}: '{key}' holds {array[place]} at {place}; class numbers are 0 … {CLASSES_MAX - 1}"
+            )
+    return array.astype(np.int64)  # always a copy
+
+
+def number_of_classes(y_train: Array, y_test: Array, settings: DataSettings) -> int:
+    needed = int(max(y_train.max(), y_test.max())) + 1
+    if settings.classes is None:
+        return max(needed, 2)
+    if settings.classes < needed:
+        raise DataError(
+            f"{settings.source}: the largest class number is {needed - 1}, but [data] classes = {settings.classes}"
+        )
+    return settings.classes

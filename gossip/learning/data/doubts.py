@@ -1,0 +1,37 @@
+"""What data may be a mistake, and is accepted: a sentence each, for the start of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from gossip.learning.data.arrays import CHANNELS, Array
+
+MEASURED = 20
+MEASURED_SHARE = 0.2
+"""So many different labels at least, and a fifth as many as samples, with gaps between them, look like measurements."""
+
+
+def doubts(x_train: Array, y_train: Array, y_test: Array, *, source: str) -> Iterator[str]:
+    """Yield what the user should look at again; `x_train` (n, …), labels (n,) and (m,) int64."""
+    shape = x_train.shape[1:]
+    if len(shape) == 3 and shape[2] in CHANNELS and shape[0] not in CHANNELS and shape[1] > max(CHANNELS):
+        yield (
+            f"{source}: samples of shape {tuple(map(int, shape))} look like height × width × channels; torch's layers "
+            "take channels first: x.transpose(0, 3, 1, 2)"
+        )
+    different = np.unique(y_train)
+    if len(different) == 1:
+        yield f"{source}: all training labels are {different[0]}: there is nothing to tell apart"
+    elif different[-1] + 1 > len(different) > max(MEASURED, MEASURED_SHARE * len(y_train)):
+        yield (
+            f"{source}: 'y_train' holds {len(different)} different values among {len(y_train)}, up to "
+            f"{int(different[-1])}; they look like measurements, and are learnt as numbers of classes"
+        )
+    smallest = int(min(y_train.min(), y_test.min()))
+    if smallest == 1 and len(different) > 1:
+        yield (
+            f"{source}: the class numbers are 1 … {int(max(y_train.max(), y_test.max()))}, and none is 0; they count "
+            "from 0, so the network gets an output for a class that does not exist"
+        )
