@@ -13,9 +13,10 @@ from torch import Tensor
 from gossip import plugins
 from gossip.draws import Draws
 from gossip.errors import ProtocolMisuse, SettingError
+from gossip.learning.evaluation import Evaluation
 from gossip.learning.local_training import Trained
 from gossip.learning.scales import Scales, scales_of
-from gossip.learning.task import Evaluation, Shard, Task
+from gossip.learning.task import Shard, Task
 from gossip.merging import sanitise
 from gossip.merging.agreement import agreed
 from gossip.merging.base import Merge, MergeContext, Verdict
@@ -82,8 +83,10 @@ class Learner:
         judging = task.validation(position, peers)
         self._x_validation = None if judging is None else judging.x.to(self.device)
         self._y_validation = None if judging is None else judging.y.to(self.device)
-        self.classes: tuple[int, ...] = tuple(torch.unique(self.shard.y).tolist())
-        """Those that it has training samples of, ascending."""
+        self.classes: tuple[int, ...] = (
+            tuple(torch.unique(self.shard.y).tolist()) if task.objective.classifies else ()
+        )
+        """Those that it has training samples of, ascending; none where the objective has none."""
         self._outgoing = outgoing or AsItIs()
         stages = {"update": self._training.update, "outgoing": self._outgoing}
         self.state = PeerState(stages, task.space, device=self.device)
@@ -244,7 +247,7 @@ class Learner:
             self._judged.append(RecordedVerdict(round, verdict))
 
     def evaluate(self, model: Tensor) -> Evaluation:
-        """Return loss and accuracy of `model` [P] on the common test set.
+        """Return loss and score of `model` [P] on the common test set.
 
         With ``batch_norm = "reestimate"`` its running statistics are first measured anew on own samples.
         """
@@ -293,6 +296,7 @@ class Learner:
             x=self._x,
             y=self._y,
             predict=predict,
+            loss=self.task.objective.loss,
             rejected=rejected,
             judge=lambda verdict: self._note(at.round, verdict),
             x_validation=self._x_validation,
@@ -324,6 +328,9 @@ def check_parts(task: Task, parts: int) -> None:
 
 def check_merge(task: Task, merge: Merge) -> None:
     """Raise `SettingError` where the rule cannot merge the task's models, or lacks samples to judge them by."""
+    if merge.needs_classes and not task.objective.classifies:
+        kind = getattr(merge.settings, "kind", type(merge).__name__)
+        raise SettingError(f"[merge] kind = '{kind}' judges models by classes, and the objective has none")
     merge.check(task.space)
     if merge.needs_validation and not task.data_settings.validation_per_class:
         raise SettingError(

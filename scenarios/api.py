@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from scenarios.engines import load_engine
 from scenarios.progress import Progress, Quiet
+from scenarios.records import told_peer
 from scenarios.run_folder import REPORT, RunFolder
 from scenarios.scenario import load
 from scenarios.summary import summarise
@@ -85,5 +86,8 @@ def run(
     finally:
         folder.release()
     return Result(
-        summary, [dict(entry) for entry in records.metrics], [asdict(p) for p in records.peers], folder.path
+        summary,
+        [dict(entry) for entry in records.metrics],
+        [told_peer(peer, records.scored) for peer in records.peers],
+        folder.path,
     )

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
+from gossip.learning.objectives.score import ACCURACY, Score
 from gossip.telemetry.progress import human_bytes
 from scenarios.scenario import ScenarioSettings
 
@@ -25,10 +26,12 @@ class State:
     running: int
     rounds_mean: float
     rounds_min: int
-    accuracy_mean: float | None
-    accuracy_min: float | None
-    accuracy_of_mean: float | None
+    score_mean: float | None
+    score_worst: float | None
+    score_of_mean: float | None
     bytes_sent: int
+    scored: Score = ACCURACY
+    """What the score is."""
     died: int = 0
     """Peers whose process has ended though nobody wanted it to."""
 
@@ -86,7 +89,7 @@ class Live:
 
     def update(self, state: State) -> None:
         """Move the bar."""
-        if state.accuracy_mean is not None:
+        if state.score_mean is not None:
             self._bar.update(self._task, completed=int(state.rounds_mean), told=told(state))
 
     def end(self) -> None:
@@ -115,7 +118,7 @@ class Lines:
 
     def update(self, state: State) -> None:
         """Say a line if the last one is old enough."""
-        if state.accuracy_mean is not None and time.monotonic() - self._last_s >= LINE_EVERY_S:
+        if state.score_mean is not None and time.monotonic() - self._last_s >= LINE_EVERY_S:
             self._last_s = time.monotonic()
             self._print(
                 f"{state.seconds:6.1f} s  round {state.rounds_mean:.1f}/{self._rounds}  {told(state)}"
@@ -131,10 +134,14 @@ class Lines:
 def told(state: State) -> str:
     """Return accuracies and bytes as one line."""
     parts = []
-    if state.accuracy_mean is not None and state.accuracy_min is not None:
-        parts.append(f"accuracy {100 * state.accuracy_mean:.1f} % (min {100 * state.accuracy_min:.1f} %)")
-    if state.accuracy_of_mean is not None:
-        parts.append(f"of the mean {100 * state.accuracy_of_mean:.1f} %")
+    score = state.scored
+    if state.score_mean is not None and state.score_worst is not None:
+        worst = "min" if score.higher_is_better else "max"
+        parts.append(
+            f"{score.label} {score.told(state.score_mean)} ({worst} {score.told(state.score_worst)})"
+        )
+    if state.score_of_mean is not None:
+        parts.append(f"of the mean {score.told(state.score_of_mean)}")
     parts.append(f"{human_bytes(state.bytes_sent)} sent")
     parts.append(f"{state.running} running" + (f", {state.died} died" if state.died else ""))
     return "  ".join(parts)

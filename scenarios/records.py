@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from gossip.learning.objectives.score import ACCURACY, Score
 
 Counts = Mapping[str, int]
 
@@ -31,8 +33,8 @@ class PeerOutcome:
     state: str
     """"finished", "interrupted", "died" where nobody wanted it to end, or how else it ended."""
     rounds: int
-    accuracy: float | None
-    """Of its own model on the common test set."""
+    score: float | None
+    """Of its own model on the common test set, as the objective scores."""
     test_loss: float | None
     sent: Traffic
     received: Traffic
@@ -63,7 +65,7 @@ class Average:
 
     consensus_distance: float
     """sqrt(mean_i ‖x_i - x̄‖²) over what is learned."""
-    accuracy: float
+    score: float | None
     test_loss: float
     peers: int
     """How many models there were."""
@@ -89,8 +91,15 @@ class Records:
     """What the engine measured of the attack's own aim."""
     warnings: Sequence[str] = ()
     """What was said at the start of what may be a mistake."""
+    scored: Score = ACCURACY
+    """What the score is."""
     event_digest: str | None = None
     model_digest: str | None = None
+
+
+def told_peer(peer: PeerOutcome, scored: Score) -> dict[str, Any]:
+    """Return a peer's end as plain values."""
+    return {**asdict(peer), **scored.recorded(peer.score)}
 
 
 def point_of(entry: Mapping[str, Any]) -> int:
@@ -107,3 +116,4 @@ class SweepRow:
     runs: int
     measures: Mapping[str, Mapping[str, float | None]]
     """Measure -> {mean, std, min, max} over the seeds."""
+    scored: Score = ACCURACY

@@ -10,7 +10,6 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,7 +19,8 @@ import networkx as nx
 from tomli_w import dumps
 
 from gossip.errors import SettingError
-from scenarios.records import Records
+from gossip.learning.objectives.score import with_score
+from scenarios.records import Records, told_peer
 from scenarios.scenario import ScenarioSettings
 
 SUMMARY = "summary.json"
@@ -89,8 +89,17 @@ class RunFolder:
         """Write the measurements, and last the summary, which marks the run as finished."""
         _write_lines(self.path / METRICS, records.metrics)
         _write_lines(self.path / "events.jsonl", records.events)
-        _write_json(self.path / "peers.json", [asdict(peer) for peer in records.peers])
+        _write_json(self.path / "peers.json", [told_peer(peer, records.scored) for peer in records.peers])
         _write_json(self.path / SUMMARY, summary)
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Return what a finished run says.
+
+    Raises:
+        OSError, ValueError: it says nothing, or nothing that can be read.
+    """
+    return with_score(json.loads((folder / SUMMARY).read_text(encoding="utf-8")))
 
 
 def hold(lock: Path, sentence: str) -> int:

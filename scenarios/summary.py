@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gossip.learning.objectives.score import ACCURACY
 from gossip.merging.sanitise import NON_FINITE
 from scenarios.records import Counts, PeerOutcome, Records, point_of
 from scenarios.scenario import ScenarioSettings
@@ -22,7 +23,10 @@ def summarise(
     final = records.final
     honest = [peer for peer in records.peers if peer.honest]
     points = curve(records)
-    target = reached(points, scenario.stop.target_accuracy)
+    score = records.scored
+    target = reached(points, scenario.stop.target_accuracy if score == ACCURACY else None)
+    scores = spread([peer.score for peer in honest if peer.score is not None])
+    of_mean = None if final is None else final.score
     diverged = divergence(honest)
     return {
         "scenario": scenario.scenario.name,
@@ -32,8 +36,11 @@ def summarise(
         "peers": len(records.peers),
         "honest_peers": len(honest),
         "rounds": max((peer.rounds for peer in records.peers), default=0),
-        "accuracy": spread([peer.accuracy for peer in honest if peer.accuracy is not None]),
-        "accuracy_of_mean": None if final is None else final.accuracy,
+        "objective": score._asdict(),
+        "score": {**scores, "worst": scores["min" if score.higher_is_better else "max"]},
+        "score_of_mean": of_mean,
+        "accuracy": scores if score == ACCURACY else spread(()),
+        "accuracy_of_mean": of_mean if score == ACCURACY else None,
         "consensus_distance": None if final is None else final.consensus_distance,
         "curve": points,
         "rounds_to_target": target.get("round"),
@@ -136,16 +143,22 @@ def curve(records: Records) -> list[dict[str, Any]]:
     points = []
     for number, entries in sorted(by_round.items()):
         average = records.averages.get(number)
-        accuracy = spread([entry["accuracy"] for entry in entries if entry.get("accuracy") is not None])
+        scores = spread([entry["score"] for entry in entries if entry.get("score") is not None])
+        of_mean = None if average is None else average.score
+        told = scores if records.scored == ACCURACY else spread(())
         points.append(
             {
                 "round": int(np.median([entry["round"] for entry in entries])),
                 "time": max(entry["time"] for entry in entries),
                 "peers": len(entries),
-                "accuracy_mean": accuracy["mean"],
-                "accuracy_min": accuracy["min"],
-                "accuracy_max": accuracy["max"],
-                "accuracy_of_mean": None if average is None else average.accuracy,
+                "score_mean": scores["mean"],
+                "score_min": scores["min"],
+                "score_max": scores["max"],
+                "score_of_mean": of_mean,
+                "accuracy_mean": told["mean"],
+                "accuracy_min": told["min"],
+                "accuracy_max": told["max"],
+                "accuracy_of_mean": of_mean if records.scored == ACCURACY else None,
                 "test_loss_mean": _mean(entry.get("test_loss") for entry in entries),
                 "consensus_distance": None if average is None else average.consensus_distance,
                 "consensus_before": None if average is None else average.consensus_before,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,9 +16,10 @@ from typing import Any
 import tomli_w
 
 from gossip.errors import GossipError, SettingError
+from gossip.learning.objectives.score import score_in
 from scenarios.processes.launcher import keep_server, kept_server
 from scenarios.records import SweepRow
-from scenarios.run_folder import SCENARIO, SUMMARY
+from scenarios.run_folder import SCENARIO, SUMMARY, read_summary
 from scenarios.scenario import load
 from scenarios.summary import spread
 
@@ -30,6 +30,9 @@ MEASURES = (
     "accuracy",
     "accuracy_min",
     "accuracy_of_mean",
+    "score",
+    "score_worst",
+    "score_of_mean",
     "consensus_distance",
     "megabytes",
     "time",
@@ -211,7 +214,7 @@ def _run(run: Run) -> None:
 
 def summaries(runs: Sequence[Run]) -> list[tuple[Run, dict[str, Any]]]:
     """Return what each finished run says."""
-    return [(run, json.loads((run.folder / SUMMARY).read_text(encoding="utf-8"))) for run in runs]
+    return [(run, read_summary(run.folder)) for run in runs]
 
 
 def table(runs: Sequence[Run]) -> list[SweepRow]:
@@ -227,6 +230,7 @@ def table(runs: Sequence[Run]) -> list[SweepRow]:
                 settings,
                 len(found),
                 {name: spread([v for v in values if v is not None]) for name, values in measured.items()},
+                score_in(found[0]),
             )
         )
     return rows
@@ -238,6 +242,10 @@ def _measure(summary: Mapping[str, Any], name: str) -> float | None:
             value = summary["accuracy"]["mean"]
         case "accuracy_min":
             value = summary["accuracy"]["min"]
+        case "score":
+            value = summary["score"]["mean"]
+        case "score_worst":
+            value = summary["score"]["worst"]
         case "megabytes":
             value = summary["bytes"]["total"] / 1e6
         case _:

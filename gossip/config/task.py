@@ -12,6 +12,7 @@ from pydantic import Field, PrivateAttr
 from gossip import plugins
 from gossip.config.cautions import cautions, cautions_of_local
 from gossip.config.presets import DEFAULT_ALGORITHM
+from gossip.learning.objectives.settings import ClassificationSettings, Objective
 from gossip.learning.settings import DataSettings, LocalSettings, ModelSettings
 from gossip.merging.sanitise import SanitiseSettings
 from gossip.merging.settings import AverageSettings, Merge
@@ -98,6 +99,7 @@ class TaskSettings(Settings):
     algorithm: str = DEFAULT_ALGORITHM
     seed: int = Field(0, ge=0, lt=2**63)
     data: DataSettings = DataSettings()
+    objective: Objective = ClassificationSettings()
     model: ModelSettings = ModelSettings()
     local: LocalSettings = LocalSettings()
     protocol: ProtocolChoice = RoundsSettings()
@@ -165,6 +167,8 @@ class TaskSettings(Settings):
         common["protocol"] = self.protocol.compared()
         if self.outgoing == NoOutgoingSettings():
             del common["outgoing"]
+        if self.objective != ClassificationSettings():
+            common["objective"] = tables["objective"]
         # A user's model file, an extractor and a topology file lie where they lie on each machine; what they say is
         # compared through `space_id` and by the graph itself.
         common["model"] = {

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gossip.learning.data import Dataset as Dataset
+    from gossip.learning.evaluation import Evaluation as Evaluation
     from gossip.learning.local_training import LocalTraining as LocalTraining
-    from gossip.learning.task import Evaluation as Evaluation
     from gossip.learning.task import Shard as Shard
     from gossip.learning.task import Task as Task
 
 _HOMES = {
     "Dataset": "gossip.learning.data",
-    "Evaluation": "gossip.learning.task",
+    "Evaluation": "gossip.learning.evaluation",
     "LocalTraining": "gossip.learning.local_training",
     "Shard": "gossip.learning.task",
     "Task": "gossip.learning.task",

@@ -7,11 +7,11 @@ It has, the first time that one of these holds:
     test-loss   its loss on the test samples is above 100 · base, or not a number
     weights     the root mean square of what it has learned is above 10 · max(1, the same at the start)
 
-    base = max(ln max(classes, 10), the loss of its first mini-batch)
+    base = max(ln 10, the loss of who knows nothing, the loss of its first mini-batch)
 
-ln(classes) is the loss of who knows nothing; a network may begin above it and come down. Five times base, with ten
-classes 11.5, is a mean probability of 1e-5 for what is right. The worst mean of an update was 1.1 · base in the
-library's scenarios, and 1.5 · base where attackers had brought an average down to chance. Test samples may be of
+With classes, ln(classes) is the loss of who knows nothing; a network may begin above it and come down. Five times
+base, with ten classes 11.5, is a mean probability of 1e-5 for what is right. The worst mean of an update was 1.1 · base
+in the library's scenarios, and 1.5 · base where attackers had brought an average down to chance. Test samples may be of
 classes that a peer has never seen, which it rules out with growing conviction: 13 · base with one class a peer and
 momentum.
 
@@ -86,14 +86,14 @@ class Watch:
     """Watches one peer's model until the first sign.
 
     Args:
-        classes: of the task.
+        chance: the loss of who knows nothing, where the objective knows that (`Objective.chance`).
         rms: the root mean square of what is learned, at the start.
     """
 
     __slots__ = ("_base", "_begun", "_rms_max", "limit")
 
-    def __init__(self, *, classes: int, rms: float) -> None:
-        self._base = math.log(max(classes, CLASSES_MIN))
+    def __init__(self, *, chance: float, rms: float) -> None:
+        self._base = max(chance, math.log(CLASSES_MIN))
         self._begun = False
         self._rms_max = RMS_FACTOR * max(1.0, rms if math.isfinite(rms) else 1.0)
         self.limit = -math.inf

@@ -9,7 +9,7 @@ So whoever takes gradients does both passes within `Forward.holding`, as long as
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeAlias
 
@@ -169,11 +169,15 @@ class Probed(NamedTuple):
     """From which generators it draws, while it trains or while it is evaluated."""
 
 
-def probe(forward: Forward, model: Tensor, x: Tensor, classes: int, *, name: str, seed: int) -> Probed:
+def probe(
+    forward: Forward, model: Tensor, x: Tensor, check: Callable[[Any], str | None], *, name: str, seed: int
+) -> Probed:
     """Run `model` [P] on samples `x` (2, …) in both modes; tell which generators it draws from (dropout).
 
+    `check` says what is wrong with the outputs.
+
     Raises:
-        SettingError: the pass fails, or does not give one logit per class.
+        SettingError: the pass fails, or does not give what it should.
     """
     split = forward.space.trained_size
     with user_code.seeded_globals(seed), torch.no_grad():
@@ -189,9 +193,7 @@ def probe(forward: Forward, model: Tensor, x: Tensor, classes: int, *, name: str
                 f"{'' if x.is_floating_point() else ', whole numbers'}: {user_code.one_line(cause)}"
             ) from cause
         draws = watch.drawn()
-    if not isinstance(logits, Tensor) or logits.shape != (2, classes) or not logits.is_floating_point():
-        got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
-        raise SettingError(
-            f"[model] name = '{name}' gives {got} for 2 samples; it must give logits of shape (2, {classes})"
-        )
+    wrong = check(logits)
+    if wrong is not None:
+        raise SettingError(f"[model] name = '{name}' {wrong}")
     return Probed(logits, draws)

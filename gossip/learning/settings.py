@@ -81,6 +81,9 @@ class OwnPartition(Choice):
     kind: str = "own"
 
 
+BY_LABEL = (DirichletPartition, PathologicalPartition, CyclicPartition, ShardsPartition)
+"""Partitions that are made of the samples' classes."""
+
 PARTITIONS = Seam(
     "partition",
     IidPartition,

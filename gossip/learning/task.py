@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from gossip import plugins, seeding
 from gossip.errors import DataError, SettingError
@@ -21,18 +19,19 @@ from gossip.learning import data as data_sources
 from gossip.learning import extractor as extractors
 from gossip.learning import models, partitions, self_test, user_code
 from gossip.learning import validation as splits
-from gossip.learning.batch_norm import batch_norms, running, with_statistics_reset
+from gossip.learning.batch_norm import batch_norms, running
 from gossip.learning.data import Dataset
+from gossip.learning.evaluation import BATCH, Evaluation, evaluate, reestimated
 from gossip.learning.extractor import Extracted, Extractor, frozen_buffers
 from gossip.learning.forward import Forward, probe
 from gossip.learning.generators import Generators
 from gossip.learning.local_training import LocalTraining
+from gossip.learning.objectives.base import Objective
+from gossip.learning.objectives.settings import ClassificationSettings
 from gossip.learning.output_layer import OutputLayer
-from gossip.learning.settings import DataSettings, LocalSettings, ModelSettings
+from gossip.learning.settings import BY_LABEL, DataSettings, LocalSettings, ModelSettings
 from gossip.parameters import ParameterSpace, Role
-
-EVALUATION_BATCH = 1024
-"""Samples per forward pass of an evaluation: bounds the memory of activations, large enough to be fast."""
+from gossip.settings import Choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +39,10 @@ class Shard:
     """One peer's samples, as the network takes them: behind an extractor these are features."""
 
     x: Tensor  # (n, *input_shape)
-    y: Tensor  # (n,)
+    y: Tensor  # (n, …) targets; (n,) class numbers
 
     def __len__(self) -> int:
         return len(self.y)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
-    """How a model does on some samples."""
-
-    loss: float
-    """Mean cross-entropy; NaN or infinite where the model is."""
-    accuracy: float
-    samples: int
 
 
 class Task:
@@ -68,6 +57,7 @@ class Task:
         seed: the run's seed.
         folder: the folder that relative paths start from: the task file's.
         rounds: how many the run has, for learning rates that fall until its end.
+        objective: `[objective]`; default: classification.
     """
 
     def __init__(
@@ -79,7 +69,10 @@ class Task:
         seed: int,
         folder: Path,
         rounds: int | None = None,
+        objective: Choice | None = None,
     ) -> None:
+        chosen = objective or ClassificationSettings()
+        self.objective: Objective = chosen.load()(chosen)
         self.data_settings = data
         self.model_settings = model
         self.local_settings = local
@@ -93,7 +86,9 @@ class Task:
     @cached_property
     def dataset(self) -> Dataset:
         """All samples, before they are divided. `DataError` where they cannot be used."""
-        dataset = data_sources.load(self.data_settings, seed=self.seed, folder=self.folder)
+        dataset = data_sources.load(
+            self.data_settings, seed=self.seed, folder=self.folder, objective=self.objective
+        )
         return (
             dataset if self._users_network and self.model_settings.extractor is None else dataset.for_layers()
         )
@@ -121,7 +116,7 @@ class Task:
         module = self.extractor.module.eval()
         with torch.no_grad():
             # Flat, so that simulated networks of linear layers alone can be trained as stacks.
-            return torch.cat([module(part).flatten(1) for part in torch.split(x, EVALUATION_BATCH)])
+            return torch.cat([module(part).flatten(1) for part in torch.split(x, BATCH)])
 
     @cached_property
     def takes_whole_numbers(self) -> bool:
@@ -184,6 +179,10 @@ class Task:
         buffers = {} if self.extractor is None else frozen_buffers(self.extractor.module)
         space = ParameterSpace.of(self.module, roles=buffers, salt=self._salt())
         if self.local_settings.consolidate == "familiar":
+            if not self.objective.classifies:
+                raise SettingError(
+                    '[local] consolidate = "familiar" is for objectives that tell classes apart'
+                )
             try:
                 OutputLayer(space)
             except SettingError as error:
@@ -203,7 +202,11 @@ class Task:
             self.forward_on("cpu"),
             self.initial(),
             self.features(self.dataset.x_train[[0, -1]]),
-            self.dataset.classes,
+            partial(
+                self.objective.check_outputs,
+                targets=self.dataset.y_train[[0, -1]],
+                outputs=self.dataset.classes,
+            ),
             name=self.model_settings.name,
             seed=self._probe_seed,
         ).draws
@@ -224,7 +227,7 @@ class Task:
                 self.forward_on("cpu"),
                 self.features(self.dataset.x_train[:count]),
                 self.dataset.y_train[:count],
-                loss=cross_entropy,
+                loss=self.objective.loss,
                 draws=self.draws,
                 name=self.model_settings.name,
                 seed=self._probe_seed,
@@ -271,6 +274,10 @@ class Task:
         """Return the indices of every peer's training samples, in the order of positions."""
         if peers not in self._shards:
             choice = self.data_settings.partition
+            if not self.objective.classifies and isinstance(choice, BY_LABEL):
+                raise SettingError(
+                    f"[data] partition = '{choice.kind}' divides by class, and the objective has none; valid: iid, own"
+                )
             train = self._split.train
             divided = partitions.divide(
                 self.dataset.y_train.numpy()[train], peers, choice, seeding.generator(self.seed, "partition")
@@ -284,7 +291,9 @@ class Task:
         return self._split.train
 
     def familiar(self, position: int, peers: int) -> tuple[int, ...]:
-        """Return the classes that the peer at `position` has training samples of, ascending."""
+        """Return the classes that the peer at `position` has training samples of, ascending; () without classes."""
+        if not self.objective.classifies:
+            return ()
         present = torch.unique(self.dataset.y_train[torch.from_numpy(self.partition(peers)[position])])
         return tuple(present.tolist())
 
@@ -324,9 +333,12 @@ class Task:
 
     @cached_property
     def _split(self) -> splits.Split:
-        return splits.split(
-            self.dataset.y_train.numpy(), self.data_settings.validation_per_class, seed=self.seed
-        )
+        per_class = self.data_settings.validation_per_class
+        if per_class and not self.objective.classifies:
+            raise SettingError(
+                f"[data] validation_per_class = {per_class}: the objective has no classes; leave it out"
+            )
+        return splits.split(self.dataset.y_train.numpy(), per_class, seed=self.seed)
 
     def _taken(self, indices: Tensor) -> Shard:
         # A node needs the features of its own samples only; a simulation has those of all at hand.
@@ -365,65 +377,33 @@ class Task:
             self.local_settings,
             draws=self.draws,
             batch_min=self.batch_min,
+            loss=self.objective.loss,
             rounds=self.rounds,
         )
 
     def evaluate(self, vector: Tensor, x: Tensor | None = None, y: Tensor | None = None) -> Evaluation:
-        """Return loss and accuracy of `vector` [P] on the common test set, or on given samples.
+        """Return loss and score of `vector` [P] on the common test set, or on given samples.
 
         Args:
             vector: a model, on the device to compute on.
             x: samples (n, *taken_shape).
-            y: class numbers (n,).
+            y: targets (n, …).
         """
         if x is None or y is None:
             x, y = self.x_test, self.dataset.y_test
-        forward = self.forward_on(vector.device)
-        forward.module.eval()
-        split = self.space.trained_size
-        trained, rest = vector[:split], vector[split:]
-        loss, hits = 0.0, 0
-        with torch.no_grad(), self.draws.kept(vector):
-            self.draws.seed(self._probe_seed if self.draws else None, vector)
-            for x_chunk, y_chunk in zip(
-                torch.split(x, EVALUATION_BATCH), torch.split(y, EVALUATION_BATCH), strict=True
-            ):
-                labels = y_chunk.to(vector.device)
-                logits = forward(trained, rest, x_chunk.to(vector.device))
-                loss += float(cross_entropy(logits, labels, reduction="sum"))
-                hits += int((logits.argmax(1) == labels).sum())
-        return Evaluation(loss=loss / len(y), accuracy=hits / len(y), samples=len(y))
+        return evaluate(
+            self.forward_on(vector.device),
+            vector,
+            x,
+            y,
+            objective=self.objective,
+            draws=self.draws,
+            seed=self._probe_seed,
+        )
 
     def reestimated(self, vector: Tensor, x: Tensor) -> Tensor:
-        """Return `vector` [P] with BatchNorm statistics measured anew on `x` (n, *input_shape) by one pass.
-
-        The plain mean over equal chunks, not a moving average. Without such layers: `vector` itself.
-        """
-        forward = self.forward_on(vector.device)
-        layers = running(forward.module)
-        if not layers:
-            return vector
-        chunks = torch.tensor_split(x, math.ceil(len(x) / EVALUATION_BATCH))
-        start = with_statistics_reset(vector, self.space, layers)
-        split = self.space.trained_size
-        trained, rest = start[:split], start[split:]
-        momenta = {name: layer.momentum for name, layer in layers.items()}
-        forward.module.eval()
-        try:
-            for layer in layers.values():
-                layer.train()  # only these: dropout stays off
-                layer.momentum = None  # torch's word for a cumulative mean
-            with torch.no_grad():
-                for chunk in chunks:
-                    _, rest = forward.with_updates(trained, rest, chunk.to(vector.device))
-        finally:
-            for name, layer in layers.items():
-                layer.momentum = momenta[name]
-        measured = vector.clone()
-        for slot in self.space.slots_of(Role.STATISTIC):
-            if slot.name.rpartition(".")[0] in layers:
-                measured[slot.offset : slot.end] = rest[slot.offset - split : slot.end - split]
-        return measured
+        """Return `vector` [P] with BatchNorm statistics measured anew on `x` (n, *input_shape); see `reestimated`."""
+        return reestimated(self.forward_on(vector.device), vector, x)
 
     def describe(self) -> dict[str, Any]:
         """Return what the task is, as plain values for logs and records."""
@@ -462,6 +442,7 @@ class Task:
                 "arguments": settings.arguments,
                 "input_shape": self.dataset.input_shape,
                 "classes": self.dataset.classes,
+                **({} if self.objective.classifies else {"objective": self.objective.score.name}),
                 **({} if self.extractor is None else {"extractor": self.extractor.digest}),
             },
             sort_keys=True,

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from gossip import seeding
 from gossip.errors import ProtocolMisuse
@@ -53,7 +54,9 @@ class MergeContext:
     x: Tensor  # (n, *input_shape) own training samples
     y: Tensor  # (n,)
     predict: Callable[[Tensor, Tensor], Tensor]
-    """``predict(learned [L], x) -> logits (n, classes)`` with the rest of the model taken from own."""
+    """``predict(learned [L], x) -> outputs (n, …)`` with the rest of the model taken from own."""
+    loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy
+    """The objective's mean loss (), of outputs (n, …) and targets (n, …)."""
     rejected: int = 0
     """Received models that were left out before the rule saw any; where a rule is told of f attackers, each of them
     is one whom it need not fear any more."""
@@ -122,6 +125,8 @@ class Merge(abc.ABC):
     """It may keep vectors it was given beyond the call, so an engine must hand out copies of what it writes again."""
 
     needs_validation: ClassVar[bool] = False
+    needs_classes: ClassVar[bool] = False
+    """Whether it judges models by classes, which not every objective has."""
     """It judges models by own samples that nobody trains on: `[data] validation_per_class`."""
     declares_classes: bool = False
     """Model messages are to say of which classes the sender has samples. A peer says what it likes."""

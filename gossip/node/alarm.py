@@ -41,7 +41,7 @@ class Alarm:
         """Begin with `model` [P], the start's or the checkpoint's."""
         task = self._setup.task
         rms = rms_of(model[: task.space.learned_size])
-        self._watch = Watch(classes=task.dataset.classes, rms=rms)
+        self._watch = Watch(chance=task.objective.chance(task.dataset.classes), rms=rms)
 
     def resumed(self, said: Mapping[str, Any]) -> None:
         """Take over what an earlier process has said."""

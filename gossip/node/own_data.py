@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gossip.node.setup import Setup
 
-CLASSES_TOLD = 12
-
 
 def told(setup: Setup) -> str:
     """Return e.g. ``300 own samples (3 classes: 0, 1, 5), 120 test samples, from python:mine.py:load``."""
     task, shard = setup.task, setup.learner.shard
-    classes = sorted(set(shard.y.tolist()))
-    named = ", ".join(map(str, classes[:CLASSES_TOLD])) + ", …" * (len(classes) > CLASSES_TOLD)
-    kinds = f"{len(classes)} class{'es' if len(classes) > 1 else ''}: {named}"
-    words = f"{len(shard)} own samples ({kinds}), {len(task.dataset.y_test)} test samples"
+    words = (
+        f"{len(shard)} own samples ({task.objective.told(shard.y)}), {len(task.dataset.y_test)} test samples"
+    )
     done = str(task.dataset.preparation)
     return f"{words}, from {task.data_settings.source}{f'; {done}' if done else ''}"
 

@@ -63,12 +63,15 @@ class Recorder:
         self._setup = setup
         self._settings = setup.membership.settings
         self._name = setup.membership.me.name
+        self._score = setup.task.objective.score
         self._home = setup.options.home
         self._accounting = accounting
         self._contained = Containment() if contained is None else contained
         self._record = RunRecord(self._home, self._name)
         self._checkpoints = CheckpointStore(self._home)
-        self._progress = Progress(as_json=setup.options.as_json, rounds=self._settings.stop.rounds)
+        self._progress = Progress(
+            as_json=setup.options.as_json, rounds=self._settings.stop.rounds, score=self._score
+        )
         # A second thread: whoever does not read our lines must not keep the records from the disk.
         self._disk = Scribe(self._contained)
         self._terminal = Scribe(self._contained)
@@ -194,7 +197,7 @@ class Recorder:
         return self._setup.learner.evaluate(vector), rms_of(vector[: self._setup.task.space.learned_size])
 
     def _evaluated(self, entry: dict[str, Any], evaluation: Evaluation) -> None:
-        entry |= {"accuracy": evaluation.accuracy, "test_loss": finite(evaluation.loss)}
+        entry |= {**self._score.recorded(evaluation.score), "test_loss": finite(evaluation.loss)}
         with self._contained("verdicts not told"):
             # Every merge of these rounds was computed before the evaluation.
             verdicts = self.verdicts.take(entry["round"])
@@ -279,7 +282,8 @@ class Recorder:
             "peer": self._name,
             "state": state,
             "rounds": self.saver.round,
-            "accuracy": None if last is None else last.evaluation.accuracy,
+            **self._score.recorded(None if last is None else last.evaluation.score),
+            "objective": self._score._asdict(),
             "test_loss": None if last is None else finite(last.evaluation.loss),
             "seconds": time.time() - self._began_s,
             "run_id": self._settings.run_id(),

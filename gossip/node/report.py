@@ -21,6 +21,7 @@ def status_of(node: Node) -> Mapping[str, Any]:
     """
     setup, recorder = node.setup, node.recorder
     settings, last = setup.membership.settings, recorder.last
+    score = setup.task.objective.score
     return {
         "name": node.name,
         "state": node.state,
@@ -29,7 +30,8 @@ def status_of(node: Node) -> Mapping[str, Any]:
         "rounds": settings.stop.rounds,
         "algorithm": settings.algorithm,
         "topology": None if setup.membership.everybody else settings.topology.kind,
-        "accuracy": None if last is None else last.evaluation.accuracy,
+        **score.recorded(None if last is None else last.evaluation.score),
+        "objective": score._asdict(),
         "test_loss": None if last is None else finite(last.evaluation.loss),
         "training_loss": None if last is None else last.entry.get("loss"),
         "waiting_for": sorted(getattr(node.protocol, "waiting_for", ())),

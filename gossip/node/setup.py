@@ -164,6 +164,7 @@ def _learner(membership: Membership) -> Learner:
         seed=settings.seed,
         folder=membership.folder,
         rounds=settings.stop.rounds,
+        objective=settings.objective,
     )
     task.check()
     check_parts(task, settings.protocol.load().parts(settings.protocol))

@@ -6,14 +6,16 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from gossip.learning.objectives.score import Score
 from gossip.telemetry import standard_output
 
 
 class Progress:
     """Writes to standard output; the log goes to standard error."""
 
-    def __init__(self, *, as_json: bool, rounds: int) -> None:
+    def __init__(self, *, as_json: bool, rounds: int, score: Score) -> None:
         self._as_json = as_json
+        self._score = score
         self._rounds = rounds
         self._taken = True
         """Whether anybody takes what we write."""
@@ -25,9 +27,10 @@ class Progress:
         else:
             width = len(str(self._rounds))
             loss = "  --  " if entry["loss"] is None else f"{entry['loss']:6.3f}"
+            score = f"{self._score.label} {self._score.told(entry['score']):>7}"
             line = (
                 f"{entry['peer']}  round {entry['round']:{width}d}/{self._rounds}  loss {loss}  "
-                f"accuracy {100 * entry['accuracy']:5.1f} %  heard {entry['heard']}/{entry['expected']}  "
+                f"{score}  heard {entry['heard']}/{entry['expected']}  "
                 f"sent {human_bytes(entry['bytes_sent'])}  received {human_bytes(entry['bytes_received'])}  "
                 f"{entry['seconds']:.2f} s"
             )

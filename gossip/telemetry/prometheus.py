@@ -67,6 +67,11 @@ class StatusCollector(Collector):
             ),
             ("gossip_test_loss", "Mean loss of the own model on the common test set", "test_loss"),
             ("gossip_test_accuracy_ratio", "Accuracy of the own model on the common test set", "accuracy"),
+            (
+                "gossip_test_score",
+                "What the objective scores the own model by, on the common test set",
+                "score",
+            ),
         ):
             if status[key] is not None:
                 yield GaugeMetricFamily(name, about, value=status[key])

@@ -9,17 +9,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from gossip.learning.objectives.score import score_in
 from gossip.telemetry.progress import human_bytes
 
 
 def print_status(status: Mapping[str, Any]) -> None:
     """Show what `gossip-node status` was told."""
     console = Console()
-    accuracy = status["accuracy"]
+    score = score_in(status)
     graph = f" on {status['topology']}" if status["topology"] else ""
     console.print(
         f"[bold]{status['name']}[/bold]  {status['state']}  round {status['round']}/{status['rounds']}  "
-        f"accuracy {'--' if accuracy is None else f'{100 * accuracy:.1f} %'}  "
+        f"{score.label} {score.told(status['score'])}  "
         f"{status['algorithm']}{graph}  run {status['run_id']}"
         + ("  [bold red]INSECURE[/bold red]" if status["insecure"] else ""),
         highlight=False,

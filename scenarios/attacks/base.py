@@ -151,7 +151,7 @@ def success_rate(attack: Attack[Any], models: Iterable[Tensor]) -> dict[str, Any
     task = attack.scene.task
     rates = []
     for model in models:
-        rate = attack.success(lambda x, y, model=model: task.evaluate(model, x, y).accuracy)  # type: ignore[misc]
+        rate = attack.success(lambda x, y, model=model: task.evaluate(model, x, y).score)  # type: ignore[misc]
         if rate is None:
             return None
         rates.append(rate)

@@ -38,6 +38,8 @@ class Samples:
     """What the data say."""
 
     attackers: int
+    classifies: bool
+    """Whether targets are numbers of classes."""
     classes: int
     shape: tuple[int, ...]
     """Of one sample, before an extractor."""
@@ -54,6 +56,8 @@ class AttackSettings(Choice):
     """It needs the honest peers' models of the round, which only the virtual engine can show it."""
     honest_min: ClassVar[int] = 1
     """It is made of the spread of so many honest models at least."""
+    needs_classes: ClassVar[bool] = False
+    """It is made of classes."""
     needs_graph: ClassVar[bool] = False
     """It is made of the graph of neighbours."""
 
@@ -97,6 +101,14 @@ class AttackSettings(Choice):
 
     def check_samples(self, samples: Samples) -> None:
         """Raise `SettingError` where such samples do not allow it."""
+        if samples.classifies:
+            return
+        if self.needs_classes:
+            raise SettingError(
+                f"[attack] kind = '{self.kind}' is made of classes, and the objective has none"
+            )
+        if self.samples_per_class is not None:
+            raise SettingError("[attack] samples_per_class: the objective has no classes; leave it out")
 
     @model_validator(mode="after")
     def _who(self) -> AttackSettings:

@@ -86,6 +86,7 @@ class LabelFlip(AttackSettings):
     """Follow the protocol, and learn from wrong labels."""
 
     implementation = "scenarios.attacks.kinds:LabelFlip"
+    needs_classes = True
     kind: str = "label-flip"
     flip: Literal["previous", "mirror"] = Field("previous", description="y → y-1 mod C, or y → C-1-y")
 
@@ -112,6 +113,7 @@ class Sybil(AttackSettings):
 
     implementation = "scenarios.attacks.kinds:Sybil"
     omniscient = True
+    needs_classes = True
     kind: str = "sybil"
     jitter: float = Field(0.0, ge=0, description="standard deviation of what is added to each copy")
 
@@ -260,6 +262,7 @@ class ForeignSwap(AttackSettings):
 
     implementation = "scenarios.attacks.kinds:ForeignSwap"
     omniscient = True
+    needs_classes = True
     kind: str = "foreign-swap"
     broadcast: bool = Field(False, description="the same to all: permute `classes` instead")
     classes: Annotated[tuple[StrictInt, ...], Strict(False)] = Field(SWAPPED, description="of broadcast")
@@ -277,6 +280,7 @@ class ForeignSwap(AttackSettings):
 
     def check_samples(self, samples: Samples) -> None:
         """There must be two columns to permute."""
+        super().check_samples(samples)
         if self.broadcast:
             for label in self.classes:
                 if label >= samples.classes:
@@ -296,6 +300,7 @@ class Backdoor(AttackSettings):
     """Teach the model that a small bright square means `target`; the summary tells how often honest models obey."""
 
     implementation = "scenarios.attacks.kinds:Backdoor"
+    needs_classes = True
     kind: str = "backdoor"
     merges: bool = True
     target: int = Field(0, ge=0, description="the class that the trigger stands for")
@@ -307,6 +312,7 @@ class Backdoor(AttackSettings):
 
     def check_samples(self, samples: Samples) -> None:
         """The target must be a class, other classes be tested, and the trigger fit into a sample."""
+        super().check_samples(samples)
         if self.target >= samples.classes:
             raise SettingError(
                 f"[attack] target = {self.target}: there is no such class; valid: 0 to {samples.classes - 1}"
@@ -354,6 +360,7 @@ class Mixed(AttackSettings):
 
     def check_samples(self, samples: Samples) -> None:
         """Whatever those that attack need."""
+        super().check_samples(samples)
         self._ask(lambda part: part.check_samples(samples), samples.attackers)
 
     def _ask(self, question: Callable[[AttackSettings], None], attackers: int) -> None:

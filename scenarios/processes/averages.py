@@ -15,7 +15,9 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
+from gossip.errors import SettingError
 from gossip.learner import check_parts
+from gossip.learning.objectives.score import ACCURACY
 from gossip.learning.task import Task
 from gossip.probing import probe
 from scenarios.attacks.choice import Samples
@@ -41,8 +43,15 @@ def load_task(scenario: ScenarioSettings) -> Task:
         seed=scenario.seed,
         folder=Path.cwd(),
         rounds=scenario.stop.rounds,
+        objective=scenario.objective,
     )
     task.check()
+    score = task.objective.score
+    if scenario.stop.target_accuracy is not None and score != ACCURACY:
+        raise SettingError(
+            f"[stop] target_accuracy = {scenario.stop.target_accuracy}: the objective is scored by {score.label}; "
+            "leave it out"
+        )
     check_parts(task, scenario.protocol.load().parts(scenario.protocol))
     task.partition(scenario.scenario.peers)
     probe(
@@ -64,9 +73,10 @@ def _check_attack(scenario: ScenarioSettings, task: Task) -> None:
     scenario.attack.check_samples(
         Samples(
             attackers=len(attackers),
+            classifies=task.objective.classifies,
             classes=task.dataset.classes,
             shape=task.dataset.input_shape,
-            tested=frozenset(task.dataset.y_test.tolist()),
+            tested=frozenset(task.dataset.y_test.tolist() if task.objective.classifies else ()),
             familiar_min=lambda: min(len(task.familiar(peer, peers)) for peer in honest),
         )
     )
@@ -120,7 +130,7 @@ class Averages:
         evaluation = self._task.evaluate(torch.from_numpy(mean.astype(np.float32)))
         return Average(
             consensus_distance=math.sqrt(squares / count),
-            accuracy=evaluation.accuracy,
+            score=evaluation.score,
             test_loss=evaluation.loss,
             peers=count,
         )

@@ -193,7 +193,8 @@ class _Processes:
     def _state(self, averages: Averages) -> State:
         latest = self._watch.latest
         rounds = self._watch.rounds()
-        accuracies = [entry["accuracy"] for entry in latest.values() if entry.get("accuracy") is not None]
+        scored = averages.task.objective.score
+        scores = [entry["score"] for entry in latest.values() if entry.get("score") is not None]
         last = averages.by_round[max(averages.by_round)] if averages.by_round else None
         return State(
             seconds=time.time() - self._began,
@@ -201,9 +202,10 @@ class _Processes:
             died=len(self._deaths.now),
             rounds_mean=sum(rounds.values()) / len(self._honest),
             rounds_min=min(rounds.values()) if len(rounds) == len(self._honest) else 0,
-            accuracy_mean=sum(accuracies) / len(accuracies) if accuracies else None,
-            accuracy_min=min(accuracies, default=None),
-            accuracy_of_mean=None if last is None else last.accuracy,
+            scored=scored,
+            score_mean=sum(scores) / len(scores) if scores else None,
+            score_worst=scored.worst(scores),
+            score_of_mean=None if last is None else last.score,
             bytes_sent=sum(entry["bytes_sent"] for entry in latest.values()),
         )
 
@@ -225,6 +227,7 @@ class _Processes:
             seconds=max((entry["time"] for entry in metrics), default=0.0),
             attack=self._success(averages),
             warnings=warnings,
+            scored=averages.task.objective.score,
             model_digest=digest,
             faults={**self._faults.counts, "died": len(self._deaths.all)},
         )
@@ -255,7 +258,7 @@ class _Processes:
             return _lost(name, last, started=name not in self._faults.absent)
         outcome = _outcome(name, path)
         # A model that its peer took away with it is none of the end of the run.
-        return replace(outcome, accuracy=None, state="left") if name in self._faults.down else outcome
+        return replace(outcome, score=None, state="left") if name in self._faults.down else outcome
 
 
 def _lost(name: str, last: Mapping[str, Any] | None, *, started: bool) -> PeerOutcome:
@@ -266,7 +269,7 @@ def _lost(name: str, last: Mapping[str, Any] | None, *, started: bool) -> PeerOu
         peer=name,
         state="crashed" if started else "absent",
         rounds=0 if last is None else last["round"],
-        accuracy=None,
+        score=None,
         test_loss=None,
         sent=Traffic(protocol=sent, total=sent),
         received=Traffic(protocol=received, total=received),
@@ -294,7 +297,7 @@ def _outcome(name: str, path: Path) -> PeerOutcome:
         peer=name,
         state=said["state"],
         rounds=said["rounds"],
-        accuracy=said["accuracy"],
+        score=said["score"],
         test_loss=said["test_loss"],
         sent=_traffic(said["bytes"]),
         received=_traffic(said["bytes_received"]),

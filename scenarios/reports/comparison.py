@@ -1,4 +1,4 @@
-"""Many runs as one table: rules down, attacks across, in each cell the honest accuracy of one experiment."""
+"""Many runs as one table: rules down, attacks across, in each cell the honest score of one experiment."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Comparison:
     runs: NDArray[np.int64]  # (rules, attacks)
     """How many seeds."""
     mean: NDArray[np.float64]
-    """Mean accuracy of honest peers, mean of the seeds; NaN where there is no run."""
+    """Mean score of honest peers, mean of the seeds; NaN where there is no run."""
     std: NDArray[np.float64]
     """Of the seeds' means."""
     worst: NDArray[np.float64]
-    """Accuracy of the worst honest peer, mean of the seeds."""
+    """Score of the worst honest peer, mean of the seeds."""
     told: tuple[str, ...]
     """Of rules whose f goes with the attack: which f, where."""
     several_rules: bool
@@ -43,7 +43,7 @@ def compare(runs: Sequence[Said]) -> Comparison:
     found = [
         (summary, experiment)
         for (summary, _), experiment in zip(runs, experiments(runs), strict=True)
-        if summary["accuracy"]["mean"] is not None
+        if summary["score"]["mean"] is not None
     ]
     cells: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for summary, experiment in found:
@@ -56,10 +56,10 @@ def compare(runs: Sequence[Said]) -> Comparison:
     mean, std, worst = (np.full(shape, np.nan) for _ in range(3))
     for (rule, attack), summaries in cells.items():
         place = rules.index(rule), attacks.index(attack)
-        accuracies = by_seed(summaries, lambda summary: summary["accuracy"]["mean"])
-        counts[place] = len(accuracies)
-        mean[place], std[place] = np.mean(accuracies), np.std(accuracies)
-        worst[place] = np.mean(by_seed(summaries, lambda summary: summary["accuracy"]["min"]))
+        scores = by_seed(summaries, lambda summary: summary["score"]["mean"])
+        counts[place] = len(scores)
+        mean[place], std[place] = np.mean(scores), np.std(scores)
+        worst[place] = np.mean(by_seed(summaries, lambda summary: summary["score"]["worst"]))
     shown = [experiment for _, experiment in found]
     several = len({experiment.rule for experiment in shown}) > 1
     return Comparison(rules, attacks, counts, mean, std, worst, _told(shown), several)

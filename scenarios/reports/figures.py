@@ -14,10 +14,12 @@ import matplotlib as mpl
 import networkx as nx
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
+from gossip.learning.objectives.score import Score
 from gossip.telemetry.progress import human_bytes
 
 ACCENT = "#0b6e99"
@@ -72,27 +74,28 @@ class Series:
     dash: str = "-"
 
 
-def accuracy(runs: Sequence[Series]) -> str:
-    """Mean accuracy of the peers' own models with the curve's range, and that of their average."""
+def scores(runs: Sequence[Series], score: Score) -> str:
+    """Mean score of the peers' own models with the curve's range, and that of their average."""
     one = len(runs) == 1
     with drawing() as (figure, axes):
         lowest = 1.0
         for run in runs:
-            x, mean = _points(run, "accuracy_mean")
+            x, mean = _points(run, "score_mean")
             axes.plot(x, mean, run.dash, color=run.colour, label="own models, mean")
-            _, low = _points(run, "accuracy_min")
-            _, high = _points(run, "accuracy_max")
+            _, low = _points(run, "score_min")
+            _, high = _points(run, "score_max")
             if len(low) == len(high) == len(x) and len(runs) <= BANDS_MAX:
                 band: dict[str, Any] = {"color": run.colour, "alpha": 0.14, "linewidth": 0}
                 axes.fill_between(x, low, high, label="own models, worst to best", **band)
             lowest = min([lowest, *low, *mean])
             if averages_drawn(runs):
-                x, of_mean = _points(run, "accuracy_of_mean")
+                x, of_mean = _points(run, "score_of_mean")
                 colour = INK if one else run.colour
                 axes.plot(x, of_mean, ":", color=colour, linewidth=1.4, label="average of all models")
-        axes.set(xlabel="round", ylabel="accuracy on the common test set")
-        axes.set_ylim(max(0.0, lowest - 0.03), 1.005)
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.set(xlabel="round", ylabel=f"{score.label} on the common test set")
+        if score.percent:
+            axes.set_ylim(max(0.0, lowest - 0.03), 1.005)
+        _format(axes.yaxis, score)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if one:
             # Outside: wherever it stood within, there would be runs that pass beneath it.
@@ -105,22 +108,24 @@ def averages_drawn(runs: Sequence[Series]) -> bool:
     return len(runs) <= AVERAGES_MAX and all(run.dash == "-" for run in runs)
 
 
-def every_peer(metrics: Sequence[Mapping[str, Any]], curve: Sequence[Mapping[str, Any]]) -> str | None:
-    """Accuracy of each peer's own model by round, and their mean; None where there are too many lines."""
+def every_peer(
+    metrics: Sequence[Mapping[str, Any]], curve: Sequence[Mapping[str, Any]], score: Score
+) -> str | None:
+    """Score of each peer's own model by round, and their mean; None where there are too many lines."""
     lines: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for entry in metrics:
-        if entry.get("accuracy") is not None:
-            lines[entry["peer"]].append((entry["round"], entry["accuracy"]))
+        if entry.get("score") is not None:
+            lines[entry["peer"]].append((entry["round"], entry["score"]))
     if not 1 < len(lines) <= DRAWN_LINES_MAX:
         return None
     with drawing() as (figure, axes):
         for index, line in enumerate(lines.values()):
             label = "one peer each" if index == 0 else None
             axes.plot(*zip(*line, strict=True), color="#7d8894", alpha=0.55, linewidth=0.8, label=label)
-        x, mean = _points(Series("", curve), "accuracy_mean")
+        x, mean = _points(Series("", curve), "score_mean")
         axes.plot(x, mean, color=ACCENT, label="mean")
-        axes.set(xlabel="round", ylabel="accuracy on the common test set")
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.set(xlabel="round", ylabel=f"{score.label} on the common test set")
+        _format(axes.yaxis, score)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         figure.legend(loc="outside upper left", ncols=2, fontsize=8.5)
         return address(figure)
@@ -149,20 +154,20 @@ def consensus(runs: Sequence[Series]) -> str | None:
         return address(figure)
 
 
-def cost(runs: Sequence[Series], *, senders: str = "all peers") -> str | None:
-    """Mean accuracy against what `senders` have sent together: what a run bought with its bytes."""
+def cost(runs: Sequence[Series], score: Score, *, senders: str = "all peers") -> str | None:
+    """Mean score against what `senders` have sent together: what a run bought with its bytes."""
     with drawing() as (figure, axes):
         most = 0.0
         for run in runs:
-            points = [p for p in run.curve if p.get("accuracy_mean") is not None and p.get("bytes")]
+            points = [p for p in run.curve if p.get("score_mean") is not None and p.get("bytes")]
             x = [point["bytes"] for point in points]
-            axes.plot(x, [point["accuracy_mean"] for point in points], run.dash, color=run.colour)
+            axes.plot(x, [point["score_mean"] for point in points], run.dash, color=run.colour)
             most = max([most, *x])
         if not most:
             return None
-        axes.set(xlabel=f"sent by {senders} together", ylabel="accuracy, mean of own models")
+        axes.set(xlabel=f"sent by {senders} together", ylabel=f"{score.label}, mean of own models")
         axes.set_xlim(left=0)
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        _format(axes.yaxis, score)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _round_bytes(value)))
         axes.xaxis.set_major_locator(MaxNLocator(5))
         return address(figure)
@@ -201,9 +206,9 @@ def traffic(runs: Sequence[tuple[Series, Mapping[str, float]]]) -> str | None:
 
 
 def network(
-    graph: nx.Graph[str], accuracies: Mapping[str, float], attackers: Collection[str] = ()
+    graph: nx.Graph[str], finals: Mapping[str, float], score: Score, attackers: Collection[str] = ()
 ) -> str | None:
-    """The graph, peers coloured by their final accuracy, attackers red; None where it is too large to be seen."""
+    """The graph, peers coloured by their final score, attackers red; None where it is too large to be seen."""
     peers = sorted(graph)
     if not peers or len(peers) > DRAWN_PEERS_MAX:
         return None
@@ -213,13 +218,14 @@ def network(
         nx.draw_networkx_edges(
             graph, places, ax=axes, edge_color="#9aa5b1", width=1.0 if edges < 200 else 0.4, alpha=0.8
         )
-        values = np.array([accuracies.get(peer, np.nan) for peer in peers])
+        values = np.array([finals.get(peer, np.nan) for peer in peers])
         known = values[~np.isnan(values)]
         # A span of under two points would colour noise.
         top = float(known.max()) if known.size else 1.0
         bottom = min(float(known.min()), top - 0.02) if known.size else 0.0
         xy = np.array([places[peer] for peer in peers])
-        shades = LinearSegmentedColormap.from_list("accuracy", ["#e8f1f5", ACCENT])
+        colours = ["#e8f1f5", ACCENT] if score.higher_is_better else [ACCENT, "#e8f1f5"]
+        shades = LinearSegmentedColormap.from_list("score", colours)
         size = 320 if len(peers) <= NAMED_PEERS_MAX else max(12, 6000 / len(peers))
         dots = axes.scatter(
             xy[:, 0],
@@ -248,17 +254,21 @@ def network(
             dark = good | {peer for peer in peers if peer in attackers}
             _name(axes, dict(zip(peers, xy, strict=True)), dark)
         if known.size:
-            bar = figure.colorbar(
-                dots, ax=axes, shrink=0.7, aspect=22, format=PercentFormatter(1.0, decimals=1)
-            )
+            form = PercentFormatter(1.0, decimals=1) if score.percent else None
+            bar = figure.colorbar(dots, ax=axes, shrink=0.7, aspect=22, format=form)
             bar.locator = MaxNLocator(5)
             bar.update_ticks()
-            bar.set_label("final accuracy of the peer's own model")
+            bar.set_label(f"final {score.label} of the peer's own model")
             bar.outline.set_visible(False)
         axes.set_aspect("equal")
         axes.margins(0.08)
         axes.axis("off")
         return address(figure)
+
+
+def _format(axis: Axis, score: Score) -> None:
+    if score.percent:
+        axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
 
 def _name(axes: Axes, places: Mapping[str, Any], dark: Collection[str]) -> None:

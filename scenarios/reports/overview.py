@@ -46,7 +46,7 @@ class Row:
     series: Series
     stroke: str
     seeds: int
-    accuracy: Measured
+    score: Measured
     worst: float | None
     of_mean: float | None
     consensus: float | None
@@ -103,7 +103,7 @@ def overview(runs: Sequence[Said], folders: Sequence[Path]) -> Overview:
             group,
             tuple(of(index) for of in columns.values()),
             summaries,
-            None if pooled else summaries[0]["accuracy"]["std"],
+            None if pooled else summaries[0]["score"]["std"],
         )
         for index, (title, group) in enumerate(zip(titles, groups, strict=True))
         for summaries in [[runs[place][0] for place in group]]
@@ -185,7 +185,7 @@ def _row(
     found: Sequence[Summary],
     std: float | None,
 ) -> Row:
-    accuracies = by_seed(found, lambda s: s["accuracy"]["mean"])
+    scores = by_seed(found, lambda s: s["score"]["mean"])
     kinds = dict.fromkeys(kind for summary in found for kind in summary["bytes"]["by_type"])
     return Row(
         label=series.label,
@@ -194,9 +194,9 @@ def _row(
         series=series,
         stroke=STROKES[series.dash],
         seeds=len({summary["seed"] for summary in found}),
-        accuracy=Measured(_mean(accuracies), float(np.std(accuracies)) if len(accuracies) > 1 else std),
-        worst=_mean(by_seed(found, lambda s: s["accuracy"]["min"])),
-        of_mean=_mean(by_seed(found, lambda s: s["accuracy_of_mean"])),
+        score=Measured(_mean(scores), float(np.std(scores)) if len(scores) > 1 else std),
+        worst=_mean(by_seed(found, lambda s: s["score"]["worst"])),
+        of_mean=_mean(by_seed(found, lambda s: s["score_of_mean"])),
         consensus=_mean(by_seed(found, lambda s: s["consensus_distance"])),
         sent=_mean(by_seed(found, lambda s: s["bytes"]["total"])),
         time=_mean(by_seed(found, lambda s: s["time"])),

@@ -14,12 +14,13 @@ import networkx as nx
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gossip.errors import SettingError
+from gossip.learning.objectives.score import score_in, with_score
 from gossip.telemetry.progress import human_bytes
 from scenarios.reports import figures, verdict_figures
 from scenarios.reports.comparison import compare
 from scenarios.reports.overview import CURVES_MAX, overview
 from scenarios.reports.terminal import percent
-from scenarios.run_folder import METRICS, SCENARIO, SUMMARY
+from scenarios.run_folder import METRICS, SCENARIO, read_summary
 
 PEERS_LISTED_MAX = 500
 """Rows of the table of peers; a page of thousands would be slow to open."""
@@ -84,10 +85,11 @@ def read_run(folder: Path) -> Run:
         SettingError: it is none.
     """
     try:
-        summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-        peers = json.loads((folder / "peers.json").read_text(encoding="utf-8"))
+        summary = read_summary(folder)
+        peers = [with_score(each) for each in json.loads((folder / "peers.json").read_text(encoding="utf-8"))]
         environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
-        metrics = [json.loads(line) for line in (folder / METRICS).read_text(encoding="utf-8").splitlines()]
+        lines = (folder / METRICS).read_text(encoding="utf-8").splitlines()
+        metrics = [with_score(json.loads(line)) for line in lines]
         settings = (folder / SCENARIO).read_text(encoding="utf-8")
     except FileNotFoundError as error:
         missing = Path(str(error.filename)).name
@@ -128,6 +130,11 @@ def render(runs: Sequence[Run]) -> str:
     comparison = compare(said)
     rows = seen.rows if len(seen.rows) <= CURVES_MAX else ()
     series = [row.series for row in rows]
+    scored = {score_in(run.summary) for run in runs}
+    if len(scored) > 1:
+        names = ", ".join(sorted(each.label for each in scored))
+        raise SettingError(f"these runs are scored by different things, {names}; give those of one objective")
+    (score,) = scored
     environment = page_environment()
     return environment.get_template("report.html").render(
         runs=runs,
@@ -135,11 +142,12 @@ def render(runs: Sequence[Run]) -> str:
         seen=seen,
         title=only.label if only else f"{len(runs)} runs",
         common=_common(runs),
-        accuracy=figures.accuracy(series) if series else None,
+        score=score,
+        scores=figures.scores(series, score) if series else None,
         averages_drawn=figures.averages_drawn(series),
         bands_drawn=len(series) <= figures.BANDS_MAX and (seen.seeds or not seen.pooled),
         consensus=figures.consensus(series),
-        cost=figures.cost(series, senders="the honest peers" if _honest_bytes(runs) else "all peers"),
+        cost=figures.cost(series, score, senders="the honest peers" if _honest_bytes(runs) else "all peers"),
         traffic=figures.traffic([(row.series, row.traffic) for row in rows])
         if 0 < len(rows) <= BARS_MAX
         else None,
@@ -150,8 +158,8 @@ def render(runs: Sequence[Run]) -> str:
         weights=verdict_figures.weights(told, attackers),
         verdicts=verdict_figures.verdicts(told, attackers),
         comparison=comparison if only is None and comparison.worth_showing else None,
-        matrix=verdict_figures.matrix(comparison.mean, comparison.rules, comparison.attacks),
-        every_peer=None if only is None else figures.every_peer(only.metrics, only.summary["curve"]),
+        matrix=verdict_figures.matrix(comparison.mean, comparison.rules, comparison.attacks, score),
+        every_peer=None if only is None else figures.every_peer(only.metrics, only.summary["curve"], score),
         network=None if only is None else _network(only),
         machines=_machines(runs),
         peers_listed_max=PEERS_LISTED_MAX,
@@ -235,9 +243,9 @@ def _network(run: Run) -> str | None:
     if run.graph is None:
         return None
     attackers = {peer["peer"] for peer in run.peers if not peer.get("honest", True)}
-    accuracies = {
-        peer["peer"]: peer["accuracy"]
+    finals = {
+        peer["peer"]: peer["score"]
         for peer in run.peers
-        if peer["accuracy"] is not None and peer["peer"] not in attackers
+        if peer["score"] is not None and peer["peer"] not in attackers
     }
-    return figures.network(run.graph, accuracies, attackers)
+    return figures.network(run.graph, finals, score_in(run.summary), attackers)

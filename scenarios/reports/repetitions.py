@@ -9,7 +9,7 @@ import numpy as np
 
 Summary = Mapping[str, Any]
 
-MEANS = ("accuracy_mean", "accuracy_of_mean", "consensus_distance", "bytes")
+MEANS = ("score_mean", "score_of_mean", "consensus_distance", "bytes")
 
 
 def by_seed(summaries: Sequence[Summary], measure: Callable[[Summary], float | None]) -> list[float]:
@@ -29,13 +29,13 @@ def pooled_curve(summaries: Sequence[Summary]) -> list[dict[str, Any]]:
     """
     curve = []
     for points in zip(*(summary["curve"] for summary in summaries), strict=False):
-        accuracies = _known(points, "accuracy_mean")
+        scores = _known(points, "score_mean")
         curve.append(
             {
                 "round": float(np.median([point["round"] for point in points])),
                 **{key: float(np.mean(known)) if (known := _known(points, key)) else None for key in MEANS},
-                "accuracy_min": min(accuracies, default=None),
-                "accuracy_max": max(accuracies, default=None),
+                "score_min": min(scores, default=None),
+                "score_max": max(scores, default=None),
             }
         )
     return curve

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gossip.learning.objectives.score import ACCURACY, Score, score_in
 from gossip.telemetry.progress import human_bytes
 from scenarios.records import SweepRow
 from scenarios.reports.differences import short_names
@@ -34,13 +35,13 @@ def print_result(
     """Print a table of the peers, what came out together, and where the report is."""
     console.print(_title(summary), style="bold", highlight=False, soft_wrap=True)
     console.print(_table(summary, peers))
-    accuracy, sent = summary["accuracy"], summary["bytes"]
+    scored, score, sent = score_in(summary), summary["score"], summary["bytes"]
     console.print(
-        f"  own models         {percent(accuracy['mean'])} ± {_points(accuracy['std'])} (min "
-        f"{percent(accuracy['min'])}, max {percent(accuracy['max'])})",
+        f"  own models         {scored.told(score['mean'])} ± {scored.spread(score['std'])} (min "
+        f"{scored.told(score['min'])}, max {scored.told(score['max'])})",
         highlight=False,
     )
-    console.print(f"  their average      {percent(summary['accuracy_of_mean'])}", highlight=False)
+    console.print(f"  their average      {scored.told(summary['score_of_mean'])}", highlight=False)
     console.print(f"  consensus distance {_number(summary['consensus_distance'])}", highlight=False)
     console.print(
         f"  sent in all        {human_bytes(sent['total'])} in {summary['time']:.1f} s "
@@ -61,14 +62,14 @@ def print_result(
 
 
 def _table(summary: Mapping[str, Any], peers: Sequence[Mapping[str, Any]]) -> Table:
-    accuracy, sent = summary["accuracy"], summary["bytes"]
+    scored, score, sent = score_in(summary), summary["score"], summary["bytes"]
     table = Table(box=box.SIMPLE_HEAD)
-    for name in ("peer", "accuracy", "rounds", "sent", "received"):
+    for name in ("peer", scored.label, "rounds", "sent", "received"):
         table.add_column(name, justify="left" if name == "peer" else "right")
     for peer in peers[:PEERS_SHOWN]:
         table.add_row(
             _called(peer),
-            percent(peer["accuracy"]),
+            scored.told(peer["score"]),
             str(peer["rounds"]),
             human_bytes(peer["sent"]["total"]),
             human_bytes(peer["received"]["total"]),
@@ -77,7 +78,7 @@ def _table(summary: Mapping[str, Any], peers: Sequence[Mapping[str, Any]]) -> Ta
         table.add_row(f"… {len(peers) - PEERS_SHOWN} more", "", "", "", "")
     table.add_section()
     table.add_row(
-        "[bold]mean", f"[bold]{percent(accuracy['mean'])}", "", human_bytes(sent["per_peer_mean"] or 0), ""
+        "[bold]mean", f"[bold]{scored.told(score['mean'])}", "", human_bytes(sent["per_peer_mean"] or 0), ""
     )
     return table
 
@@ -170,10 +171,6 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f} %"
 
 
-def _points(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}"
-
-
 def _number(value: float | None, missing: str = "–") -> str:
     return missing if value is None else f"{value:.4g}"
 
@@ -221,8 +218,8 @@ def print_sweep(console: Console, rows: Sequence[SweepRow], *, folder: str) -> N
     if len(honest) > 1:
         console.print("honest: how many peers do not attack; the rows differ in this, too", highlight=False)
     console.print(
-        f"varied: {', '.join(keys[place] for place in varied) or 'nothing'}; accuracy of the honest peers' own models, "
-        "of the worst one, of the average of all; mean ± standard deviation over the seeds",
+        f"varied: {', '.join(keys[place] for place in varied) or 'nothing'}; {_scored(rows).label} of the honest "
+        "peers' own models, of the worst one, of the average of all; mean ± standard deviation over the seeds",
         highlight=False,
     )
     if left_out:
@@ -232,17 +229,22 @@ def print_sweep(console: Console, rows: Sequence[SweepRow], *, folder: str) -> N
 
 def _sweep_measures(rows: Sequence[SweepRow]) -> dict[str, list[str]]:
     """Return heading -> cells; what can best be spared comes last."""
-    measures = [row.measures for row in rows]
+    measures, scored = [row.measures for row in rows], _scored(rows)
+    unit, factor, digits = (" %", 100, 1) if scored.percent else ("", 1, 3)
     return {
         "honest": [_mean(row["honest_peers"], 1, 0) for row in measures],
         "seeds": [str(row.runs) for row in rows],
-        "accuracy %": [_mean_std(row["accuracy"], 100, 1) for row in measures],
-        "worst %": [_mean_std(row["accuracy_min"], 100, 1) for row in measures],
-        "average %": [_mean(row["accuracy_of_mean"], 100, 1) for row in measures],
+        f"{scored.label}{unit}": [_mean_std(row["score"], factor, digits) for row in measures],
+        f"worst{unit}": [_mean_std(row["score_worst"], factor, digits) for row in measures],
+        f"average{unit}": [_mean(row["score_of_mean"], factor, digits) for row in measures],
         "consensus": [_mean(row["consensus_distance"], 1, 3) for row in measures],
         "MB": [_mean(row["megabytes"], 1, 1) for row in measures],
         "s": [_mean(row["time"], 1, 1) for row in measures],
     }
+
+
+def _scored(rows: Sequence[SweepRow]) -> Score:
+    return rows[0].scored if rows else ACCURACY
 
 
 def _sweep_table(named: Mapping[str, Sequence[str]], measured: Mapping[str, Sequence[str]]) -> Table:

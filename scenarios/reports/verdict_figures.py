@@ -11,6 +11,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
+from gossip.learning.objectives.score import Score
 from scenarios.reports.figures import ACCENT, COLOURS, INK, address, drawing
 
 ATTACKER = COLOURS[1]
@@ -98,12 +99,14 @@ def verdicts(told: VerdictsByPeer, attackers: Sequence[str]) -> str | None:
         return address(figure)
 
 
-def matrix(values: NDArray[np.float64], rules: Sequence[str], attacks: Sequence[str]) -> str | None:
-    """Honest accuracy (rules, attacks) as a heat map; None where there is only one of both.
+def matrix(
+    values: NDArray[np.float64], rules: Sequence[str], attacks: Sequence[str], score: Score
+) -> str | None:
+    """Honest scores (rules, attacks) as a heat map; None where there is only one of both, or scores are no shares.
 
     Its cells hold numbers; where these are too many, a scale stands beside it.
     """
-    if len(rules) * len(attacks) < 2:
+    if len(rules) * len(attacks) < 2 or not score.percent:
         return None
     # Room for the names: of the rules beside it, of the attacks, slanted, above it and beyond its right end.
     beside, above = (LETTER_INCHES * max(map(len, names)) for names in (rules, attacks))
@@ -134,7 +137,7 @@ def matrix(values: NDArray[np.float64], rules: Sequence[str], attacks: Sequence[
                 )
         if values.size > CELLS_NAMED_MAX:
             bar = figure.colorbar(image, ax=axes, aspect=22, format=PercentFormatter(1.0, decimals=0))
-            bar.set_label("accuracy")
+            bar.set_label(score.label)
             bar.outline.set_visible(False)
         return address(figure)
 

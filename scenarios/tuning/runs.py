@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import signal
@@ -20,7 +19,7 @@ from typing import Any, TypeAlias
 
 from gossip.errors import GossipError
 from scenarios.errors import FAILED, RunFailed
-from scenarios.run_folder import SUMMARY
+from scenarios.run_folder import read_summary
 from scenarios.sweep import Run as SweepRun
 from scenarios.sweep import is_done, one_thread
 
@@ -97,7 +96,7 @@ def _summary(run: Run, elsewhere: Path) -> dict[str, Any]:
     if run.folder is not None and is_done(
         SweepRun(run.scenario, "virtual", run.settings, run.seed, run.folder)
     ):
-        found: dict[str, Any] = json.loads((run.folder / SUMMARY).read_text(encoding="utf-8"))
+        found: dict[str, Any] = read_summary(run.folder)
         return found
     with tempfile.TemporaryDirectory(dir=elsewhere) as temporary:
         return run_scenario(

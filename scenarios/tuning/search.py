@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gossip.errors import ExitCode, SettingError, UserError
+from gossip.learning.objectives.settings import ClassificationSettings
 from scenarios.errors import FAILED, RunFailed
 from scenarios.scenario import load
 from scenarios.tuning import VALIDATION
@@ -78,6 +79,10 @@ def tune(
         raise SettingError(f"--validation {validation}: must be a share, 0 or more and below 1")
     require_optuna()
     base = load(scenario, seed=seed, overrides=overrides)
+    if base.objective.kind != ClassificationSettings().kind:
+        raise SettingError(
+            f"[objective] kind = '{base.objective.kind}': tune compares accuracies, which only classification has"
+        )
     tuning, held_out = _seeds(base.seed, tuning_seeds, held_out_seeds)
     asked = Asked(
         scenario=str(scenario),

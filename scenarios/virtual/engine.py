@@ -191,16 +191,18 @@ class VirtualRun:
     def _state(self) -> State:
         latest = self.measurements.latest.values()
         peers = self.simulation.peers
-        accuracies = [entry["accuracy"] for entry in latest]
+        scored = self.task.objective.score
+        scores = [entry["score"] for entry in latest if entry["score"] is not None]
         averages = self.measurements.averages
         return State(
             seconds=self.simulation.now,
             running=sum(peer.alive and not peer.finished for peer in peers),
             rounds_mean=sum(peer.round for peer in peers) / len(peers),
             rounds_min=min(peer.round for peer in peers),
-            accuracy_mean=sum(accuracies) / len(accuracies) if accuracies else None,
-            accuracy_min=min(accuracies, default=None),
-            accuracy_of_mean=averages[max(averages)].accuracy if averages else None,
+            scored=scored,
+            score_mean=sum(scores) / len(scores) if scores else None,
+            score_worst=scored.worst(scores),
+            score_of_mean=averages[max(averages)].score if averages else None,
             bytes_sent=self.simulation.bytes_sent(),
         )
 
@@ -220,6 +222,7 @@ class VirtualRun:
             faults=self.simulation.faults,
             attack=self._success(honest),
             warnings=self._warnings,
+            scored=self.task.objective.score,
             event_digest=self.simulation.log.hexdigest(),
             model_digest=digest,
         )
@@ -237,7 +240,7 @@ class VirtualRun:
         evaluation = self.task.evaluate(torch.from_numpy(total.average()))
         average = Average(
             consensus_distance=total.consensus_distance(self.task.space.learned_size),
-            accuracy=evaluation.accuracy,
+            score=finite(evaluation.score),
             test_loss=finite(evaluation.loss) or 0.0,
             peers=total.count,
         )
@@ -270,7 +273,7 @@ class VirtualRun:
             peer=peer.peer,
             state=state if peer.alive else "crashed",
             rounds=peer.round,
-            accuracy=None if last is None or not peer.alive else last["accuracy"],
+            score=None if last is None or not peer.alive else last["score"],
             test_loss=None if last is None or not peer.alive else last["test_loss"],
             sent=Traffic(**traffic(sent)),
             received=Traffic(**traffic(received)),

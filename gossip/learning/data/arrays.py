@@ -1,4 +1,4 @@
-"""Arrays of samples and labels: what they must be, and one sentence for what they are not.
+"""Arrays of samples: what they must be, and one sentence for what they are not.
 
 Samples of real numbers become float32. Whole numbers stay whole, as int64: they may be numbers of tokens or categories,
 which networks look up, and 2²⁴ + 1 is no float32. Images, uint8 and of an image's shape, are divided by 255 and get an
@@ -13,14 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from gossip.errors import DataError
-from gossip.learning.settings import DataSettings
 
 Array: TypeAlias = npt.NDArray[Any]
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
-
-CLASSES_MAX = 1_000_000
-"""A label above this is a mistake (an identifier, a hash), and an output layer of that width would not fit."""
 
 CHANNELS = (1, 3, 4)
 """Grey, colours, colours with opacity."""
@@ -74,36 +70,3 @@ def _whole(array: Array, source: str, key: str) -> Array:
     if array.dtype.kind == "u" and int(array.max()) > np.iinfo(np.int64).max:
         raise DataError(f"{source}: '{key}' holds {int(array.max())}, which int64 cannot")
     return np.array(array, dtype=np.int64, order="C")
-
-
-def labels(array: Array, source: str, key: str) -> Array:
-    if array.dtype.kind not in "buif":
-        raise DataError(f"{source}: '{key}' holds {array.dtype}; class numbers 0, 1, 2, … are needed")
-    if array.ndim != 1:
-        raise DataError(
-            f"{source}: '{key}' has shape {array.shape}; it must be (samples,), one class number each"
-        )
-    if array.size == 0:
-        raise DataError(f"{source}: '{key}' is empty")
-    if array.dtype.kind == "f":
-        bad = ~np.isfinite(array) | (array != np.floor(array))
-        if bad.any():
-            place = int(np.flatnonzero(bad)[0])
-            raise DataError(f"{source}: '{key}' holds {array[place]} at {place}; class numbers are whole")
-    for place in (int(np.argmin(array)), int(np.argmax(array))):
-        if not 0 <= array[place] < CLASSES_MAX:
-            raise DataError(
-                f"{source}: '{key}' holds {array[place]} at {place}; class numbers are 0 … {CLASSES_MAX - 1}"
-            )
-    return array.astype(np.int64)  # always a copy
-
-
-def number_of_classes(y_train: Array, y_test: Array, settings: DataSettings) -> int:
-    needed = int(max(y_train.max(), y_test.max())) + 1
-    if settings.classes is None:
-        return max(needed, 2)
-    if settings.classes < needed:
-        raise DataError(
-            f"{settings.source}: the largest class number is {needed - 1}, but [data] classes = {settings.classes}"
-        )
-    return settings.classes

@@ -15,10 +15,12 @@ from gossip.learning import user_code
 from gossip.learning.data import arrays
 from gossip.learning.data.arrays import Array
 from gossip.learning.data.digits import digits
-from gossip.learning.data.doubts import doubts
+from gossip.learning.data.doubts import doubts_of_labels, doubts_of_samples
 from gossip.learning.data.npz import read_npz
 from gossip.learning.data.own import of_function
 from gossip.learning.data.subsets import aside, only, subset
+from gossip.learning.objectives.base import Objective
+from gossip.learning.objectives.classification import Classification
 from gossip.learning.settings import DIGITS, DataSettings
 from gossip.parameters import COUNT_MAX
 
@@ -38,13 +40,14 @@ class Preparation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
-    """Training and test samples of a classification task."""
+    """Training and test samples of a task."""
 
     x_train: Tensor  # (n, *input_shape) float32, or int64 where the source holds whole numbers
-    y_train: Tensor  # (n,) int64
+    y_train: Tensor  # (n, …) as the objective says: (n,) int64 for classes
     x_test: Tensor  # (m, *input_shape), as x_train
-    y_test: Tensor  # (m,) int64
+    y_test: Tensor  # (m, …)
     classes: int
+    """How many outputs the targets need: classes, or what the objective has instead (labels, columns, tokens)."""
     input_shape: tuple[int, ...]
     source: str
     preparation: Preparation = Preparation()
@@ -85,8 +88,8 @@ class Dataset:
         return x.to(torch.float32)
 
 
-def load(settings: DataSettings, *, seed: int, folder: Path) -> Dataset:
-    """Load and check what `[data]` names; paths are relative to `folder`.
+def load(settings: DataSettings, *, seed: int, folder: Path, objective: Objective | None = None) -> Dataset:
+    """Load and check what `[data]` names; paths are relative to `folder`, targets are `objective`'s, or classes.
 
     `seed` only enters where `train_max`, `test_max` or `test_from_train` draw a subset, and a user's function that
     draws.
@@ -107,15 +110,21 @@ def load(settings: DataSettings, *, seed: int, folder: Path) -> Dataset:
         raise DataError(
             f"[data] source = '{source}' is unknown; valid: digits, a path that ends in .npz, python:FILE:FUNCTION"
         )
-    return _checked(found, settings, seed=seed)
+    return _checked(found, settings, objective or Classification(), seed=seed)
 
 
-def _checked(found: Mapping[str, Array], settings: DataSettings, *, seed: int) -> Dataset:
+def _checked(
+    found: Mapping[str, Array], settings: DataSettings, objective: Objective, *, seed: int
+) -> Dataset:
     source = settings.source
     x_train, x_test = (
         arrays.samples(found[key], source, key, scaling=settings.scaling) for key in ("x_train", "x_test")
     )
-    y_train, y_test = (arrays.labels(found[key], source, key) for key in ("y_train", "y_test"))
+    y_train, y_test = (objective.targets(found[key], source=source, key=key) for key in ("y_train", "y_test"))
+    if y_train.shape[1:] != y_test.shape[1:]:
+        raise DataError(
+            f"{source}: a target has shape {y_train.shape[1:]} in 'y_train' but {y_test.shape[1:]} in 'y_test'"
+        )
     if x_train.shape[1:] != x_test.shape[1:]:
         raise DataError(
             f"{source}: a sample has shape {x_train.shape[1:]} in 'x_train' but {x_test.shape[1:]} in 'x_test'"
@@ -128,14 +137,22 @@ def _checked(found: Mapping[str, Array], settings: DataSettings, *, seed: int) -
     for part, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
         if len(x) != len(y):
             raise DataError(f"{source}: 'x_{part}' has {len(x)} samples but 'y_{part}' has {len(y)} labels")
-    classes = arrays.number_of_classes(y_train, y_test, settings)
-    doubted = tuple(doubts(x_train, y_train, y_test, source=source))
+    classes = _outputs(y_train, y_test, settings, objective)
+    doubted = [*doubts_of_samples(x_train, source=source)]
+    if objective.classifies:
+        doubted += doubts_of_labels(y_train, y_test, source=source)
     if settings.class_subset is not None:
         x_train, y_train = only(x_train, y_train, settings.class_subset, classes, source=source)
         x_test, y_test = only(x_test, y_test, settings.class_subset, classes, source=source)
         classes = len(settings.class_subset)
     if settings.test_from_train is not None:
-        tested = aside(y_train, settings.test_from_train, source=source, seed=seed)
+        tested = aside(
+            # Where there are no classes, all are of one.
+            y_train if objective.classifies else np.zeros(len(y_train), dtype=np.int64),
+            settings.test_from_train,
+            source=source,
+            seed=seed,
+        )
         x_test, y_test = x_train[tested], y_train[tested]
         x_train, y_train = x_train[~tested], y_train[~tested]
     x_train, y_train = subset(x_train, y_train, settings.train_max, seed=seed, purpose="train_max")
@@ -153,5 +170,17 @@ def _checked(found: Mapping[str, Array], settings: DataSettings, *, seed: int) -
             divided_by=arrays.UNIT if given.dtype == np.uint8 and x_train.dtype == np.float32 else 1.0,
             channel_axis=x_train.ndim > given.ndim,
         ),
-        doubts=doubted,
+        doubts=tuple(doubted),
     )
+
+
+def _outputs(y_train: Array, y_test: Array, settings: DataSettings, objective: Objective) -> int:
+    needed = objective.outputs(y_train, y_test)
+    if settings.class_subset is not None and not objective.classifies:
+        raise DataError("[data] class_subset is for objectives that tell classes apart")
+    if settings.classes is None:
+        return needed
+    if settings.classes < needed:
+        most = f"the largest class number is {needed - 1}" if objective.classifies else f"{needed} are needed"
+        raise DataError(f"{settings.source}: {most}, but [data] classes = {settings.classes}")
+    return settings.classes

@@ -13,21 +13,26 @@ MEASURED_SHARE = 0.2
 """So many different labels at least, and a fifth as many as samples, with gaps between them, look like measurements."""
 
 
-def doubts(x_train: Array, y_train: Array, y_test: Array, *, source: str) -> Iterator[str]:
-    """Yield what the user should look at again; `x_train` (n, …), labels (n,) and (m,) int64."""
+def doubts_of_samples(x_train: Array, *, source: str) -> Iterator[str]:
+    """Yield what the user should look at again in samples (n, …)."""
     shape = x_train.shape[1:]
     if len(shape) == 3 and shape[2] in CHANNELS and shape[0] not in CHANNELS and shape[1] > max(CHANNELS):
         yield (
             f"{source}: samples of shape {tuple(map(int, shape))} look like height × width × channels; torch's layers "
             "take channels first: x.transpose(0, 3, 1, 2)"
         )
+
+
+def doubts_of_labels(y_train: Array, y_test: Array, *, source: str) -> Iterator[str]:
+    """Yield what the user should look at again in numbers of classes (n,) and (m,)."""
     different = np.unique(y_train)
     if len(different) == 1:
         yield f"{source}: all training labels are {different[0]}: there is nothing to tell apart"
     elif different[-1] + 1 > len(different) > max(MEASURED, MEASURED_SHARE * len(y_train)):
         yield (
             f"{source}: 'y_train' holds {len(different)} different values among {len(y_train)}, up to "
-            f"{int(different[-1])}; they look like measurements, and are learnt as numbers of classes"
+            f"{int(different[-1])}; they look like measurements, and are learnt as numbers of classes; "
+            '[objective] kind = "regression" learns measurements'
         )
     smallest = int(min(y_train.min(), y_test.min()))
     if smallest == 1 and len(different) > 1:

@@ -51,6 +51,7 @@ class Bristle(Merge):
     """Merge by performance on own validation samples; mixing weights are not asked."""
 
     needs_validation = True
+    needs_classes = True
 
     def __init__(self, settings: BristleSettings | None = None) -> None:
         self.settings = settings or BristleSettings()

@@ -10,7 +10,6 @@ import math
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from gossip.errors import ProtocolMisuse
 from gossip.merging.base import MergeContext
@@ -74,7 +73,7 @@ class Ubar(RobustMerge):
 
 
 def _losses(vectors: list[Vector], context: MergeContext, rule: Ubar) -> list[float]:
-    """Return each model's mean cross-entropy on the round's batch; infinite where the model gives no number."""
+    """Return each model's mean loss on the round's batch; infinite where the model gives no number."""
     count = len(context.y)
     if count > rule.settings.samples:
         chosen = np.sort(context.rng("ubar").choice(count, rule.settings.samples, replace=False))
@@ -85,6 +84,6 @@ def _losses(vectors: list[Vector], context: MergeContext, rule: Ubar) -> list[fl
     losses = []
     for vector in vectors:
         logits = context.predict(torch.from_numpy(vector).to(x.device), x)
-        loss = float(functional.cross_entropy(logits, y))
+        loss = float(context.loss(logits, y))
         losses.append(loss if math.isfinite(loss) else math.inf)
     return losses

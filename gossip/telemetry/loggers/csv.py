@@ -17,6 +17,7 @@ COLUMNS = (
     "seconds",
     "loss",
     "accuracy",
+    "score",
     "test_loss",
     "heard",
     "expected",

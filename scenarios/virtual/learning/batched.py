@@ -19,8 +19,9 @@ from gossip.draws import Draws
 from gossip.errors import ProtocolMisuse
 from gossip.learner import Learner, RecordedVerdict, check_merge
 from gossip.learning.divergence import rms_of
+from gossip.learning.evaluation import Evaluation
 from gossip.learning.models import MODELS
-from gossip.learning.task import Evaluation, Shard, Task
+from gossip.learning.task import Shard, Task
 from gossip.merging.base import Merge
 from gossip.merging.sanitise import SanitiseSettings
 from gossip.outgoing.base import Outgoing
@@ -124,13 +125,13 @@ class BatchedLearning:
             task,
             names,
             # Of a user's network nobody knows whether samples act on each other.
-            pad=stack is not None or task.model_settings.name in MODELS,
+            pad=stack is not None or (task.objective.plain and task.model_settings.name in MODELS),
             device=self.device,
             shards=self._shards,
         )
         self.watches = Watches(
             len(names),
-            classes=task.dataset.classes,
+            chance=task.objective.chance(task.dataset.classes),
             rms=rms_of(task.initial()[: task.space.learned_size]),
             steps_of=lambda peer: len(self._minibatches.plans[peer].sizes),
         )
@@ -197,6 +198,8 @@ class BatchedLearning:
 
     def _familiar(self, peer: int) -> frozenset[int]:
         """Return the classes of a peer's own samples."""
+        if not self.task.objective.classifies:
+            return frozenset()
         if peer in self._shards:
             return frozenset(torch.unique(self._shards[peer].y).tolist())
         return frozenset(self.task.familiar(peer, len(self.names)))
@@ -311,7 +314,7 @@ class BatchedLearning:
         return handle.loss
 
     def evaluate(self, handles: Sequence[Handle]) -> list[Evaluation]:
-        """Return loss and accuracy of each model on the common test set, as `Learner.evaluate` does."""
+        """Return loss and score of each model on the common test set, as `Learner.evaluate` does."""
         self.flush()
         evaluations: list[Evaluation] = []
         for start in range(0, len(handles), self._chunk):

@@ -14,13 +14,13 @@ class Watches:
 
     Args:
         peers: how many there are.
-        classes: of the task.
+        chance: the loss of who knows nothing.
         rms: the root mean square of what is learned, at the start.
         steps_of: a peer -> the mini-batches of its local update.
     """
 
-    def __init__(self, peers: int, *, classes: int, rms: float, steps_of: Callable[[int], int]) -> None:
-        self._watches: list[Watch | None] = [Watch(classes=classes, rms=rms) for _ in range(peers)]
+    def __init__(self, peers: int, *, chance: float, rms: float, steps_of: Callable[[int], int]) -> None:
+        self._watches: list[Watch | None] = [Watch(chance=chance, rms=rms) for _ in range(peers)]
         """None once there was a sign."""
         self._limits = [watch.limit for watch in self._watches if watch is not None]
         self._steps_of = steps_of

@@ -1,11 +1,12 @@
-"""Loss and accuracy of many models on the common test set."""
+"""Loss and score of many models on the common test set."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from gossip.learning.task import Evaluation, Task
+from gossip.learning.evaluation import Evaluation
+from gossip.learning.task import Task
 from scenarios.virtual.learning.linear_stack import LinearStack
 
 ACTIVATION_BYTES = 16 * 2**20
@@ -30,7 +31,8 @@ class StackedEvaluation:
     ) -> None:
         self._task = task
         self._stack = stack
-        self._alone = alone
+        # What is measured of stacks is cross-entropy and hits.
+        self._alone = alone or not task.objective.plain
         self._x, self._y = task.x_test.to(device), task.dataset.y_test.to(device)
         self._forward = task.forward_on(device)
         self._by_vmap = torch.func.vmap(self._forward, in_dims=(0, 0, None))
@@ -53,7 +55,7 @@ class StackedEvaluation:
                 hits += (logits.mT.contiguous().argmax(2) == y).sum(1)
         samples = len(self._y)
         return [
-            Evaluation(loss=total / samples, accuracy=right / samples, samples=samples)
+            Evaluation(loss=total / samples, score=right / samples, samples=samples)
             for total, right in zip(loss.tolist(), hits.tolist(), strict=True)
         ]
 

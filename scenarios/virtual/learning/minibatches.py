@@ -26,7 +26,7 @@ class Piece(NamedTuple):
     start: int
     stop: int
     x: Tensor  # (stop - start, b, *input_shape)
-    y: Tensor  # (stop - start, b), PADDING where a mini-batch is smaller than b
+    y: Tensor  # (stop - start, b, …); where classes: PADDING where a mini-batch is smaller than b
     sizes: Tensor  # (stop - start,) samples without padding
 
 
@@ -92,7 +92,7 @@ class MiniBatches:
             self.rank[peer] = place
         self.familiar = torch.zeros(len(names), task.dataset.classes, dtype=torch.bool, device=device)
         """Of which classes each peer has samples, (peers, classes)."""
-        for peer, shard in enumerate(self._shards):
+        for peer, shard in enumerate(self._shards if task.objective.classifies else ()):
             self.familiar[peer, self._y[torch.from_numpy(shard).to(device)]] = True
         self._kept: dict[tuple[int, ...], list[Piece]] = {}
         self._kept_bytes = 0

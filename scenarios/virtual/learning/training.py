@@ -180,12 +180,12 @@ def choose(task: Task, wanted: str, *, device: torch.device, batch_size: int) ->
         return Choice("loop", "the network draws random numbers")
     if wanted == "vmap":
         return Choice("vmap", "as set")
-    if LinearStack.of(task.module, task.space) is not None:
+    if task.objective.plain and LinearStack.of(task.module, task.space) is not None:
         return Choice("linear-stack", "linear layers and ReLU only" if wanted == "auto" else "as set")
     if wanted == "linear-stack":
         raise SettingError(
-            "[virtual] method = 'linear-stack': the network is not made of linear layers and ReLU alone; "
-            "valid: auto, vmap, loop"
+            "[virtual] method = 'linear-stack': the network is not made of linear layers and ReLU alone, or the loss "
+            "is not plain cross-entropy; valid: auto, vmap, loop"
         )
     return _tried(task, device, batch_size)
 

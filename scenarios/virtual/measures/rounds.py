@@ -159,7 +159,7 @@ class Measurements:
             self._learning.watches.evaluated(
                 each.peer, round=each.entry["round"], loss=evaluation.loss, rms=rms
             )
-            each.entry["accuracy"] = evaluation.accuracy
+            each.entry.update(self._learning.task.objective.score.recorded(evaluation.score))
             each.entry["test_loss"] = finite(evaluation.loss)
             each.entry["loss"] = None if each.trained is None else finite(self._learning.loss(each.trained))
             verdicts = self.verdicts[each.peer].take(each.entry["round"])
@@ -197,7 +197,7 @@ class Measurements:
         evaluation = self._learning.task.evaluate(torch.from_numpy(total.average()))
         self.averages[number] = Average(
             consensus_distance=total.consensus_distance(self._learned),
-            accuracy=evaluation.accuracy,
+            score=finite(evaluation.score),
             test_loss=finite(evaluation.loss) or 0.0,
             peers=total.count,
             consensus_before=(

@@ -1,0 +1,72 @@
+"""The number that stands for how well a model does, and how records and people are told of it. Free of torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+LABELS = {"r2": "R²", "f1": "F1"}
+
+
+class Score(NamedTuple):
+    """The number that stands for how well a model does."""
+
+    name: str
+    """As records call it."""
+    higher_is_better: bool = True
+    percent: bool = False
+    """A share, shown as one."""
+
+    def better(self, one: float, other: float) -> bool:
+        """Return whether `one` is better than `other`; nothing is better than NaN, and NaN than nothing."""
+        return one > other if self.higher_is_better else one < other
+
+    def worst(self, values: Sequence[float]) -> float | None:
+        """Return the worst of them; None of none."""
+        if not values:
+            return None
+        return min(values) if self.higher_is_better else max(values)
+
+    @property
+    def label(self) -> str:
+        """As people are told of it."""
+        return LABELS.get(self.name, self.name)
+
+    def told(self, value: float | None) -> str:
+        """Return e.g. ``95.2 %`` or ``0.482``."""
+        if value is None:
+            return "–"
+        return f"{100 * value:.1f} %" if self.percent else f"{value:.4g}"
+
+    def spread(self, value: float | None) -> str:
+        """Return a standard deviation in the score's own unit: points of a hundred of a share."""
+        if value is None:
+            return "–"
+        return f"{100 * value:.1f}" if self.percent else f"{value:.2g}"
+
+    def recorded(self, value: float | None) -> dict[str, Any]:
+        """Return ``{"score": …, "accuracy": …}``; accuracy is null where that is not what is scored."""
+        finite = value if value is not None and math.isfinite(value) else None
+        return {"score": finite, ACCURACY.name: finite if self.name == ACCURACY.name else None}
+
+
+ACCURACY = Score("accuracy", percent=True)
+
+
+def score_in(record: Mapping[str, Any]) -> Score:
+    """Return what a summary says that its score is; an older one knows accuracies only."""
+    said = record.get("objective")
+    return ACCURACY if said is None else Score(**said)
+
+
+def with_score(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record of an older run as it would be written today: its accuracies are scores, too."""
+    added: dict[str, Any] = {}
+    for key, value in record.items():
+        name = key.replace("accuracy", "score")
+        if name != key and name not in record:
+            added[name] = {**value, "worst": value["min"]} if isinstance(value, Mapping) else value
+    if isinstance(record.get("curve"), list):
+        added["curve"] = [with_score(point) for point in record["curve"]]
+    return {**record, **added}
