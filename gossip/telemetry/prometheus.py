@@ -73,7 +73,7 @@ class StatusCollector(Collector):
                 "score",
             ),
         ):
-            if status[key] is not None:
+            if status.get(key) is not None:
                 yield GaugeMetricFamily(name, about, value=status[key])
         yield from _neighbours(status["neighbours"])
         yield from _traffic(status)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from gossip.learning.objectives.score import score_in
+from gossip.learning.objectives.score import score_in, with_score
 from gossip.telemetry.progress import human_bytes
 
 
@@ -17,6 +17,7 @@ def print_status(status: Mapping[str, Any]) -> None:
     """Show what `gossip-node status` was told."""
     console = Console()
     score = score_in(status)
+    status = with_score(status)
     graph = f" on {status['topology']}" if status["topology"] else ""
     console.print(
         f"[bold]{status['name']}[/bold]  {status['state']}  round {status['round']}/{status['rounds']}  "

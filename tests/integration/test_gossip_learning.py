@@ -137,9 +137,7 @@ def test_one_liar_of_six_does_no_harm_with_a_memory_and_a_robust_rule_and_ruins_
         run.simulation.start()
         run.simulation.run(until_s=120.0)
         assert all(peer.finished and peer.adopted == 0 for peer in honest)
-        return fmean(
-            each.accuracy for each in run.learning.evaluate([peer.protocol.model for peer in honest])
-        )
+        return fmean(each.score for each in run.learning.evaluate([peer.protocol.model for peer in honest]))
 
     assert accuracy() < 0.5
     robust = {"merge.kind": "nnm+trimmed-mean", "merge.f": 1, "protocol.memory": 10}

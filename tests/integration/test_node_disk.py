@@ -447,7 +447,7 @@ def test_metrics_are_served_while_a_node_learns_and_their_failure_ends_nothing(
     if trouble == "status":
         monkeypatch.setattr("gossip.node.node.status_of", broken)
     if trouble == "not finite":
-        evaluation = Evaluation(accuracy=0.1, loss=float("nan"), samples=1)
+        evaluation = Evaluation(score=0.1, loss=float("nan"), samples=1)
         monkeypatch.setattr(Learner, "evaluate", lambda *_: evaluation)
     options = replace(options, metrics=":0")
     assert run(options, "stop.rounds=3", make=Asked) == ExitCode.DONE

@@ -36,7 +36,8 @@ def text():
 class Next(nn.Module):
     def __init__(self, tokens):
         super().__init__()
-        self.table, self.read, self.out = nn.Embedding(tokens, 8), nn.GRU(8, 16, batch_first=True), nn.Linear(16, tokens)
+        self.table, self.read = nn.Embedding(tokens, 8), nn.GRU(8, 16, batch_first=True)
+        self.out = nn.Linear(16, tokens)
     def forward(self, x):
         return self.out(self.read(self.table(x))[0])
 

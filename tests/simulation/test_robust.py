@@ -48,7 +48,7 @@ def run(algorithm, kind, **values):
 
 
 def accuracy(records):
-    return sum(peer.accuracy for peer in records.peers) / len(records.peers)
+    return sum(peer.score for peer in records.peers) / len(records.peers)
 
 
 def reasons(records):
@@ -66,7 +66,7 @@ def test_peers_learn_with_every_rule_in_rounds(kind):
 def test_peers_learn_where_aggregators_merge(kind):
     """Not every aggregator trained: its own model is then no input."""
     records = run("modest", kind, **{"protocol.sample_size": 4})
-    assert records.final.accuracy > 0.7
+    assert records.final.score > 0.7
     assert "too few" not in reasons(records)
 
 

@@ -126,7 +126,7 @@ def summary(
 ) -> dict[str, Any]:
     said = None if attack is None else {"kind": attack, "attackers": ["x"] * attackers}
     return {
-        "accuracy": {"mean": mean, "min": worst},
+        "score": {"mean": mean, "worst": worst},
         "attack": said,
         "seed": seed,
         "honest_peers": honest,
@@ -357,12 +357,12 @@ def test_where_there_are_more_rows_than_curves_rules_against_attacks_come_first(
 
 def test_a_pooled_curve_is_the_mean_of_its_seeds_and_its_band_their_range() -> None:
     def seeded(seed: int, *accuracies: float) -> dict[str, Any]:
-        curve = [{"round": i, "accuracy_mean": a, "bytes": 10} for i, a in enumerate(accuracies)]
+        curve = [{"round": i, "score_mean": a, "bytes": 10} for i, a in enumerate(accuracies)]
         return {"seed": seed, "curve": curve}
 
     first, second = pooled_curve([seeded(0, 0.2, 0.4), seeded(1, 0.4, 0.8, 0.9)])
-    assert (first["round"], first["accuracy_mean"]) == (0, pytest.approx(0.3))
-    assert (second["accuracy_mean"], second["accuracy_min"], second["accuracy_max"]) == (
+    assert (first["round"], first["score_mean"]) == (0, pytest.approx(0.3))
+    assert (second["score_mean"], second["score_min"], second["score_max"]) == (
         pytest.approx(0.6),
         0.4,
         0.8,

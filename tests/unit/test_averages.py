@@ -17,7 +17,7 @@ def task() -> Any:
     """Stands for a task of three elements, two of them learned; its accuracy is the mean's first element."""
     return SimpleNamespace(
         space=SimpleNamespace(size=3, learned_size=2),
-        evaluate=lambda vector: SimpleNamespace(accuracy=float(vector[0]), loss=float(vector[2])),
+        evaluate=lambda vector: SimpleNamespace(score=float(vector[0]), loss=float(vector[2])),
     )
 
 
@@ -37,7 +37,7 @@ def test_the_distance_is_over_what_is_learned_and_the_mean_over_everything(tmp_p
     average = averages.by_round[1]
     # x̄ = (0.5, 4, 15); both are at squared distance 0.25 + 1 from it over the learned two.
     assert average.consensus_distance == pytest.approx(1.25**0.5)
-    assert (average.accuracy, average.test_loss, average.peers) == (0.5, 15.0, 2)
+    assert (average.score, average.test_loss, average.peers) == (0.5, 15.0, 2)
 
 
 def test_a_round_waits_for_all_peers_and_its_snapshots_go_when_it_is_done(tmp_path: Path) -> None:

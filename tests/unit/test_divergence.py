@@ -30,7 +30,7 @@ def update(
 
 
 def watch(classes: int = 10, rms: float = 0.1) -> Watch:
-    return Watch(classes=classes, rms=rms)
+    return Watch(chance=math.log(classes), rms=rms)
 
 
 def test_losses_around_that_of_chance_are_no_sign():
@@ -196,7 +196,7 @@ def test_an_honest_peer_of_which_others_refused_models_that_are_not_finite_has_d
             peer=peer,
             state="finished",
             rounds=3,
-            accuracy=0.1,
+            score=0.1,
             test_loss=2.3,
             sent=Traffic(),
             received=Traffic(),

@@ -88,7 +88,7 @@ def test_training_on_cached_features_is_training_through_the_extractor(name):
     cached = learner(learning, 2, AverageSettings()).train(start, round=1)
     assert float((through.model - cached.model).abs().max()) <= 1e-6
     assert through.loss == pytest.approx(cached.loss, abs=1e-6)
-    assert learning.evaluate(cached.model).accuracy == pytest.approx(
+    assert learning.evaluate(cached.model).score == pytest.approx(
         float(
             (Forward(learning.module, learning.space)(through.model, start[:0], learning.dataset.x_test))
             .argmax(1)

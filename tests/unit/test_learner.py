@@ -132,7 +132,7 @@ def test_one_peer_learns_digits():
         trained = learner.train(model, round=round)
         model = trained.model
         losses.append(trained.loss)
-    assert learner.evaluate(model).accuracy > 0.93
+    assert learner.evaluate(model).score > 0.93
     assert losses[-1] < losses[0] / 5
 
 
@@ -186,7 +186,7 @@ def test_reestimation_before_evaluation_repairs_statistics_that_fit_other_weight
         vector = learner.train(learner.initial(), round=0).model
         slot = task.space.slot("2.running_mean")
         vector[slot.offset : slot.end] += 50
-        spoiled[policy] = learner.evaluate(vector).accuracy
+        spoiled[policy] = learner.evaluate(vector).score
         assert vector[slot.offset : slot.end].min() > 40
     assert spoiled["local"] < 0.5 < 0.85 < spoiled["reestimate"]
 

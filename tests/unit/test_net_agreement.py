@@ -27,6 +27,7 @@ COMMON = {
     "codec": {"codec": {"kind": "float16"}},
     "outgoing": {"outgoing": {"kind": f"python:{OWN}:ClipAndNoise"}},
     "topology": {"topology": {"kind": "ring"}},
+    "objective": {"objective": {"kind": "regression"}},
     "stop": {"stop": {"rounds": 51}},
 }
 """A section that all peers of a run share, and settings that differ from the defaults there and nowhere else."""
@@ -55,7 +56,7 @@ def test_every_section_is_common_to_a_run_or_ones_own_affair() -> None:
     """A new section has to be put on one of the two sides, and one that is dropped from the agreement shows here."""
     assert {name.partition(".")[0] for name in COMMON} | OWN_AFFAIRS == set(TaskSettings.model_fields)
     compared = set(TaskSettings().agreement())
-    for written in ("data.class_subset", "data.test_from_train", "outgoing"):
+    for written in ("data.class_subset", "data.test_from_train", "objective", "outgoing"):
         compared |= set(settings_of(written).agreement())
     assert compared == set(COMMON)
 

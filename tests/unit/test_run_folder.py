@@ -35,7 +35,7 @@ def outcome(name: str, accuracy: float | None, total: int) -> PeerOutcome:
         peer=name,
         state="finished",
         rounds=2,
-        accuracy=accuracy,
+        score=accuracy,
         test_loss=0.5,
         sent=sent,
         received=sent,
@@ -53,6 +53,7 @@ def measured(name: str, round: int, accuracy: float, time: float, sent: int) -> 
         "loss": 1.0,
         "test_loss": 0.5 * round,
         "accuracy": accuracy,
+        "score": accuracy,
         "bytes_sent": sent,
         "bytes_received": sent,
     }
@@ -80,8 +81,8 @@ def records() -> Records:
             measured("peer-01", 2, 0.8, 3.5, 1100),
         ],
         events=[{"time": 0.5, "peer": "peer-00", "event": "started"}],
-        averages={1: Average(consensus_distance=2.0, accuracy=0.6, test_loss=0.4, peers=3)},
-        final=Average(consensus_distance=0.25, accuracy=0.95, test_loss=0.2, peers=3),
+        averages={1: Average(consensus_distance=2.0, score=0.6, test_loss=0.4, peers=3)},
+        final=Average(consensus_distance=0.25, score=0.95, test_loss=0.2, peers=3),
         seconds=3.5,
         model_digest="abc",
     )
@@ -106,6 +107,15 @@ def test_the_summary_of_known_numbers(settings: ScenarioSettings, records: Recor
             "max": 0.9,
         },
         "accuracy_of_mean": 0.95,
+        "objective": {"name": "accuracy", "higher_is_better": True, "percent": True},
+        "score": {
+            "mean": pytest.approx(0.8),
+            "std": pytest.approx((0.02 / 3) ** 0.5),
+            "min": 0.7,
+            "max": 0.9,
+            "worst": 0.7,
+        },
+        "score_of_mean": 0.95,
         "consensus_distance": 0.25,
         "rounds_to_target": None,
         "time_to_target": None,
@@ -145,6 +155,10 @@ def test_the_summary_of_known_numbers(settings: ScenarioSettings, records: Recor
         "round": 1,
         "time": 1.5,
         "peers": 3,
+        "score_mean": pytest.approx(0.4),
+        "score_min": 0.3,
+        "score_max": 0.5,
+        "score_of_mean": 0.6,
         "accuracy_mean": pytest.approx(0.4),
         "accuracy_min": 0.3,
         "accuracy_max": 0.5,
@@ -314,7 +328,7 @@ def test_the_page_copes_with_few_and_many_peers(
         records,
         peers=[outcome(name, 0.5, 1000) for name in settings.peer_names],
         metrics=[measured(name, 1, 0.5, 1.0, 10) for name in settings.peer_names],
-        averages={1: Average(consensus_distance=0.0, accuracy=0.5, test_loss=0.4, peers=peers)},
+        averages={1: Average(consensus_distance=0.0, score=0.5, test_loss=0.4, peers=peers)},
     )
     folder = finished(tmp_path / "one", settings, records)
     report.write_report([folder], tmp_path / "report.html")

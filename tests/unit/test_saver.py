@@ -23,7 +23,7 @@ from gossip.node.scribe import Scribe
 from gossip.telemetry.containment import TOLD_EVERY_S, Containment
 
 PATIENCE_S = 20.0
-EVALUATION = Evaluation(accuracy=0.5, loss=1.0, samples=1)
+EVALUATION = Evaluation(score=0.5, loss=1.0, samples=1)
 
 
 class Disk:

@@ -217,7 +217,7 @@ def test_evaluation_is_the_plain_one_whatever_the_chunks():
         logits = learning.module.eval()(data.x_train)
     result = learning.evaluate(vector, data.x_train, data.y_train)  # 1397 samples: two chunks
     assert result.samples == 1397
-    assert result.accuracy == pytest.approx(float((logits.argmax(1) == data.y_train).float().mean()))
+    assert result.score == pytest.approx(float((logits.argmax(1) == data.y_train).float().mean()))
     assert result.loss == pytest.approx(float(cross_entropy(logits, data.y_train)), rel=1e-5)
     assert learning.evaluate(vector).samples == 400
 

@@ -288,7 +288,7 @@ def test_a_peers_divergence_shows_as_on_its_node(folder, method):
             learning.train(learning.initial(k), k, round=round)
     learning.flush()
     for k, learner in enumerate(learners(task)):
-        watch = Watch(classes=task.dataset.classes, rms=rms_of(task.initial()))
+        watch = Watch(chance=math.log(task.dataset.classes), rms=rms_of(task.initial()))
         trained = learner.train(learner.initial(), round=0)
         sign = watch.trained(
             round=0,
@@ -691,7 +691,7 @@ def test_evaluations_equal_each_peers_own(folder, model, method, batch_norm):
     evaluations = learning.evaluate(handles)
     for learner, handle, evaluation in zip(group, handles, evaluations, strict=True):
         expected = learner.evaluate(learning.vector(handle))
-        assert evaluation.accuracy == expected.accuracy
+        assert evaluation.score == expected.score
         assert evaluation.samples == expected.samples
         assert evaluation.loss == pytest.approx(expected.loss, rel=1e-5)
 

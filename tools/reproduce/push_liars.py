@@ -151,7 +151,7 @@ def measure(values: dict[str, Any], attack: str, seed: int) -> list[float]:
         run.simulation.run(until_s=2.0 * (settings.stop.rounds + 10) * settings.protocol.period_s)
         assert all(peer.finished for peer in honest)
         evaluations = run.learning.evaluate([peer.protocol.model for peer in honest])  # type: ignore[attr-defined]
-    return [evaluation.accuracy for evaluation in evaluations]
+    return [evaluation.score for evaluation in evaluations]
 
 
 def main(arguments: Sequence[str]) -> int:

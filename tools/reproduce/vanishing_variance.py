@@ -181,14 +181,14 @@ class Watch:
     def _look(self, time_s: float, held: list[Any], trained: list[Any], names: list[str]) -> None:
         """Note the accuracy of the models that peers hold, of those they have just trained, and of these' average."""
         learning = self._run.learning
-        accuracies = [each.accuracy for each in learning.evaluate(held)]
+        accuracies = [each.score for each in learning.evaluate(held)]
         ratios = self._variances(learning.stack(held)) / self._start_variances
         average = learning.stack(trained).double().mean(0).float()
         point = {
             "time": time_s,
             "accuracy": fmean(accuracies),
-            "own": fmean(each.accuracy for each in learning.evaluate(trained)),
-            "average": self._task.evaluate(average).accuracy,
+            "own": fmean(each.score for each in learning.evaluate(trained)),
+            "average": self._task.evaluate(average).score,
             "ratios": ratios.tolist(),
         }
         if self._wanted.by_peer:
