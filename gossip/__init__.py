@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gossip.learner import Learner as Learner
     from gossip.learning.task import Task as Task
     from gossip.learning.updates.base import LocalUpdate as LocalUpdate
+    from gossip.learning.objectives.base import Objective as Objective
     from gossip.merging.base import Merge as Merge
     from gossip.node import Node as Node
     from gossip.outgoing.base import Outgoing as Outgoing
@@ -47,6 +48,7 @@ _HOMES = {
     "Message": "gossip.protocols.base",
     "Model": "gossip.protocols.base",
     "Node": "gossip.node",
+    "Objective": "gossip.learning.objectives.base",
     "Outgoing": "gossip.outgoing.base",
     "ParameterSpace": "gossip.parameters",
     "Protocol": "gossip.protocols.base",
@@ -71,6 +73,7 @@ __all__ = [
     "Message",
     "Model",
     "Node",
+    "Objective",
     "Outgoing",
     "ParameterSpace",
     "Protocol",

@@ -17,6 +17,7 @@ from pydantic import Field
 
 import scenarios
 import topologies
+from gossip.learning.objectives.settings import OBJECTIVES
 from gossip.learning.settings import PARTITIONS
 from gossip.learning.updates.settings import OPTIMIZERS
 from gossip.merging.settings import MERGES
@@ -29,7 +30,7 @@ from scenarios.attacks.settings import ATTACKS, AttackSettings
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-SEAMS = (MERGES, OPTIMIZERS, CODECS, OUTGOINGS, PROTOCOLS, PARTITIONS, LOGGERS, ATTACKS)
+SEAMS = (MERGES, OPTIMIZERS, CODECS, OUTGOINGS, PROTOCOLS, OBJECTIVES, PARTITIONS, LOGGERS, ATTACKS)
 SCENARIO = """
 [scenario]
 peers = 3

@@ -19,6 +19,7 @@ DOORS = {
     "update": {"local.optimizer.kind": "own_update.py:QuasiGlobal", "local.momentum": 0.9, "local.lr": 0.02},
     "codec": {"codec.kind": "own_codec.py:OneScaleInt8"},
     "outgoing": {"outgoing.kind": "own_outgoing.py:ClipAndNoise", "outgoing.norm": 30.0},
+    "objective": {"objective.kind": "own_objective.py:Margin", "objective.margin": 2.0},
     "topology": {"topology.kind": "own_topology.py:wheel"},
     "protocol": {"protocol.kind": "own_protocol.py:RandomPairs"},
     "partition": {"data.partition.kind": "own_partition.py:geometric", "data.partition.ratio": 1.2},
@@ -125,7 +126,10 @@ def test_a_users_settings_are_checked_like_ours(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "doors",
-    [("merge", "update", "codec", "outgoing", "topology", "partition", "attack"), ("protocol",)],
+    [
+        ("merge", "update", "codec", "outgoing", "objective", "topology", "partition", "attack"),
+        ("protocol",),
+    ],
 )
 def test_what_a_user_brings_acts_on_real_nodes(doors: tuple[str, ...], tmp_path: Path) -> None:
     together = dict(SMALL)

@@ -1,4 +1,4 @@
-"""Objectives: losses as in torch, scores as in scikit-learn whatever the batches, a sentence for targets that are none."""
+"""Objectives: losses as in torch, scores as in scikit-learn, and a sentence for targets that are none."""
 
 from __future__ import annotations
 
