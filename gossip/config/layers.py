@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from gossip import plugins
 from gossip.errors import SettingError
+from gossip.learning.sources import DIGITS, IMAGE_KEYS, TABLE_KEYS, TABLES
 
 FILE_BYTES_MAX = 1 << 20
 """A settings file is written by hand; a megabyte is a wrong path."""
@@ -30,13 +31,32 @@ def _of_users(name: object) -> bool:
     return isinstance(name, str) and name.startswith("python:")
 
 
+def _of_folder(source: object) -> bool:
+    """Return whether a source may be a folder: only the disk tells what is in it."""
+    return (
+        isinstance(source, str)
+        and source != DIGITS
+        and not _of_users(source)
+        and not source.lower().endswith((".npz", *TABLES))
+    )
+
+
+def _of_table_or_folder(source: object) -> bool:
+    return _of_folder(source) or (isinstance(source, str) and source.lower().endswith(TABLES))
+
+
 CHOSEN: Mapping[tuple[str, str], Mapping[str, Callable[[object], bool]]] = {
     ("model", "name"): {"hidden": lambda name: name == "mlp", "arguments": _of_users},
     ("model", "extractor"): {
         "features": lambda extractor: extractor == "random-features",
         "extractor_hash": lambda extractor: False,
     },
-    ("data", "source"): {"arguments": _of_users},
+    ("data", "source"): {
+        "arguments": _of_users,
+        "test_fraction": lambda source: source != DIGITS,
+        **dict.fromkeys(("test", *TABLE_KEYS), _of_table_or_folder),
+        **dict.fromkeys(IMAGE_KEYS, _of_folder),
+    },
 }
 """Keys that choose without being called `kind`, and the keys beside them that only some of their values take: those
 go when a later layer chooses another value that does not take them."""

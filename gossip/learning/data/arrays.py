@@ -7,6 +7,7 @@ axis of channels, which is said (`Preparation`); `[data] scaling` says otherwise
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -18,6 +19,9 @@ from gossip.learning.settings import DataSettings
 Array: TypeAlias = npt.NDArray[Any]
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
+
+PAIR = ("x", "y")
+"""Of a source that leaves it to others what is tested on."""
 
 CLASSES_MAX = 1_000_000
 """A label above this is a mistake (an identifier, a hash), and an output layer of that width would not fit."""
@@ -98,7 +102,9 @@ def labels(array: Array, source: str, key: str) -> Array:
     return array.astype(np.int64)  # always a copy
 
 
-def number_of_classes(y_train: Array, y_test: Array, settings: DataSettings) -> int:
+def number_of_classes(y_train: Array, y_test: Array, settings: DataSettings, names: Sized = ()) -> int:
+    if len(names):
+        return len(names)
     needed = int(max(y_train.max(), y_test.max())) + 1
     if settings.classes is None:
         return max(needed, 2)
