@@ -82,7 +82,8 @@ def node(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="This machine's own data (.npz), all of it used here unless the task says how it is divided.",
+            help="This machine's own data: a table (.csv, .tsv, .parquet), a folder of images, an .npz; all of it used "
+            "here unless the task says how it is divided.",
             metavar="PATH",
         ),
     ] = None,

@@ -20,11 +20,19 @@ FILE_BYTES_MAX = 1 << 20
 EXCLUSIVE: Mapping[tuple[str, ...], tuple[str, ...]] = {
     ("local", "epochs"): ("local", "steps"),
     ("local", "steps"): ("local", "epochs"),
+    ("data", "columns"): ("data", "drop"),
+    ("data", "drop"): ("data", "columns"),
+    ("data", "test"): ("data", "test_fraction"),
+    ("data", "test_fraction"): ("data", "test"),
 }
 """Keys that replace each other: writing one takes the other away from the layers below."""
 
 COMMON_KEYS: dict[tuple[str, ...], frozenset[str]] = {}
 """Section -> keys that all its kinds have, which stay when a later layer names another kind."""
+
+
+BY_COLUMN = (("data", "categories"), ("data", "statistics"))
+"""Tables whose keys are a user's columns; one may be called `kind`."""
 
 
 def _of_users(name: object) -> bool:
@@ -171,7 +179,7 @@ def _outdated(base: Mapping[str, Any], over: Mapping[str, Any], path: tuple[str,
     def is_new(key: str) -> bool:
         return key in over and key in base and over[key] != base[key]
 
-    if is_new("kind"):
+    if is_new("kind") and path not in BY_COLUMN:
         common = COMMON_KEYS.get(path, frozenset())
         return [key for key in base if key not in common and key != "kind"]
     return [

@@ -56,7 +56,9 @@ def _column(name: str, tables: Sequence[Any], settings: DataSettings) -> Column:
         return Column(name=name, vocabulary=tuple(settings.categories[name]))
     if _is_number(tables[0], name):
         return Column(name=name)
-    there = sorted({word for table in tables for word in different(table, name, settings.source)})
+    # A test table that lacks the column, or has numbers there, is refused where it is encoded.
+    alike = [table for table in tables if name in table.column_names and is_text(table, name)]
+    there = sorted({word for table in alike for word in different(table, name)})
     if len(there) > CATEGORIES_MAX:
         raise DataError(
             f"{settings.source}: column '{name}' holds {len(there)} different texts; leave it out, [data] drop = "
@@ -72,9 +74,7 @@ def _refuse_without_vocabulary(table: Any, names: Sequence[str], settings: DataS
         _refuse_odd_numbers(table, name, settings.source)
     if not texts or settings.partition.kind != "own":
         return
-    lines = "; ".join(
-        f"{quoted(name)} = {toml(sorted(different(table, name, settings.source)))}" for name in texts[:3]
-    )
+    lines = "; ".join(f"{quoted(name)} = {toml(sorted(different(table, name)))}" for name in texts[:3])
     raise DataError(
         f"{settings.source}: {_columns(texts)} text, and every machine has its own data; say which values there are, "
         f"the same on all, under [data.categories]: {lines}{'; …' * (len(texts) > 3)} (found here), or leave out what "
@@ -121,7 +121,7 @@ def _refuse_odd_numbers(table: Any, name: str, source: str) -> None:
     words = texts(table, name)
     odd = [(row, word) for row, word in enumerate(words, start=1) if word is not None and not _parses(word)]
     numbers = sum(word is not None for word in words) - len(odd)
-    if numbers > NUMBERS_SHARE * (numbers + len(odd)) and numbers > 1:
+    if odd and numbers > max(1, NUMBERS_SHARE * (numbers + len(odd))):
         row, word = odd[0]
         raise DataError(
             f"{source}: column '{name}' holds numbers but for '{word}' in row {row} ({len(odd)} such rows); leave the "
@@ -144,11 +144,9 @@ def texts(table: Any, name: str) -> list[str | None]:
     return column.cast(pa.string()).to_pylist()  # type: ignore[no-any-return]
 
 
-def different(table: Any, name: str, source: str) -> set[str]:
+def different(table: Any, name: str) -> set[str]:
     """Return the different values of a column of text."""
-    if not is_text(table, name):
-        raise DataError(f"{source}: column '{name}' holds {table.schema.field(name).type}, elsewhere text")
-    pa = extras.arrow(source)
+    pa = extras.arrow(name)
     return {
         word
         for word in pa.compute.unique(table.column(name).cast(pa.string())).to_pylist()

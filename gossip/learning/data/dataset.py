@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -127,20 +128,9 @@ def _tested(found: Found, settings: DataSettings) -> Found:
 def _classified(found: Found, settings: DataSettings, *, seed: int) -> Dataset:
     """Return what was found as samples of classes."""
     source = settings.source
-    if found.x_test is None or found.y_test is None:
-        found = _divided(found, settings, seed=seed)
-    assert found.x_test is not None
-    assert found.y_test is not None
-    x_train, x_test = (
-        arrays.samples(x, source, key, scaling=settings.scaling)
-        for key, x in (("x_train", found.x_train), ("x_test", found.x_test))
-    )
-    names, y_train, y_test = _class_numbers(found, settings)
-    _refuse_unequal(x_train, x_test, found, source)
-    for part, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
-        _refuse_other_length(x, y, part, source)
+    (x_train, x_test), (y_train, y_test), names = _parts(found, settings, seed=seed)
     classes = arrays.number_of_classes(y_train, y_test, settings, names)
-    doubted = (*found.doubts, *doubts(x_train, y_train, y_test, source=source))
+    doubted = (*found.doubts, *doubts(x_train, y_train, y_test, source=source, named=bool(names)))
     if settings.class_subset is not None:
         x_train, y_train = only(x_train, y_train, settings.class_subset, classes, source=source)
         x_test, y_test = only(x_test, y_test, settings.class_subset, classes, source=source)
@@ -171,48 +161,42 @@ def _classified(found: Found, settings: DataSettings, *, seed: int) -> Dataset:
     )
 
 
-def _divided(found: Found, settings: DataSettings, *, seed: int) -> Found:
-    """Return the same, some of its samples set aside to be tested on."""
-    x, y = found.x_train, found.y_train
-    if y.ndim != 1 or not len(y) or x.ndim < 2:
-        # Which have sentences of their own.
-        arrays.samples(x, settings.source, "x", scaling="none")
-        arrays.labels(y, settings.source, found.target)
-    _refuse_other_length(x, y, "train", settings.source)
-    tested = set_aside(y, settings, seed=seed)
-    return replace(found, x_train=x[~tested], y_train=y[~tested], x_test=x[tested], y_test=y[tested])
+def _parts(
+    found: Found, settings: DataSettings, *, seed: int
+) -> tuple[tuple[Array, Array], tuple[Array, Array], tuple[str, ...]]:
+    """Return samples to train and to test on, their class numbers, and the classes' names."""
+    source = settings.source
+    xs, ys, suffixes = [found.x_train], [found.y_train], [""]
+    if found.x_test is not None and found.y_test is not None:
+        xs, ys, suffixes = [*xs, found.x_test], [*ys, found.y_test], ["_train", "_test"]
+    given = [x.dtype for x in xs]
+    xs = [
+        arrays.samples(x, source, f"x{suffix}", scaling=settings.scaling)
+        for x, suffix in zip(xs, suffixes, strict=True)
+    ]
+    names = targets.class_names(ys, settings, target=found.target, known=found.class_names)
+    ys = [
+        targets.numbers(y, names, source, f"y{suffix}" if found.target == "y" else found.target)
+        for y, suffix in zip(ys, suffixes, strict=True)
+    ]
+    if len(xs) > 1:
+        _refuse_unequal(xs[0], xs[1], given, source)
+    for x, y, suffix in zip(xs, ys, suffixes, strict=True):
+        if len(x) != len(y):
+            raise DataError(f"{source}: 'x{suffix}' has {len(x)} samples but 'y{suffix}' has {len(y)} labels")
+    if len(xs) == 1:
+        tested = set_aside(ys[0], settings, seed=seed) if found.tested is None else found.tested
+        xs, ys = [xs[0][~tested], xs[0][tested]], [ys[0][~tested], ys[0][tested]]
+    return (xs[0], xs[1]), (ys[0], ys[1]), names
 
 
-def _class_numbers(found: Found, settings: DataSettings) -> tuple[tuple[str, ...], Array, Array]:
-    """Return the classes' names, and the class numbers of training and test samples."""
-    parts = {"y_train": found.y_train, "y_test": found.y_test}
-    assert found.y_test is not None
-    names: tuple[str, ...] = settings.class_names or ()
-    if targets.is_text(found.y_train) == targets.is_text(found.y_test):
-        names = targets.class_names(
-            found.y_train, found.y_test, settings, target=found.target, known=found.class_names
-        )
-    y_train, y_test = (
-        targets.numbers(y, names, settings.source, key if found.target == "y" else found.target)
-        for key, y in parts.items()
-        if y is not None
-    )
-    return names, y_train, y_test
-
-
-def _refuse_unequal(x_train: Array, x_test: Array, found: Found, source: str) -> None:
+def _refuse_unequal(x_train: Array, x_test: Array, given: list[np.dtype[Any]], source: str) -> None:
     if x_train.shape[1:] != x_test.shape[1:]:
         raise DataError(
             f"{source}: a sample has shape {x_train.shape[1:]} in 'x_train' but {x_test.shape[1:]} in 'x_test'"
         )
     if x_train.dtype != x_test.dtype:
-        assert found.x_test is not None
         raise DataError(
-            f"{source}: 'x_train' holds {found.x_train.dtype}, but 'x_test' {found.x_test.dtype}; both must be whole "
-            "numbers, or both real ones"
+            f"{source}: 'x_train' holds {given[0]}, but 'x_test' {given[1]}; both must be whole numbers, or both real "
+            "ones"
         )
-
-
-def _refuse_other_length(x: Array, y: Array, part: str, source: str) -> None:
-    if len(x) != len(y):
-        raise DataError(f"{source}: 'x_{part}' has {len(x)} samples but 'y_{part}' has {len(y)} labels")

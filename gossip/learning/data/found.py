@@ -17,6 +17,8 @@ class Found:
     y_train: Array  # (n,) numbers or text
     x_test: Array | None = None  # (m, …); None: the source has no test samples of its own
     y_test: Array | None = None  # (m,)
+    tested: Array | None = None  # (n,) bool
+    """Which of the training samples are to be test samples, where the source has none of its own and it is drawn."""
     target: str = "y"
     """What the source calls its targets, for sentences."""
     class_names: tuple[str, ...] | None = None

@@ -59,6 +59,8 @@ def read_folders(settings: DataSettings, root: Path, test: Path | None) -> Found
             doubts.append(
                 f"{settings.source}: beside train and test there is {', '.join(unused)}, which is not used"
             )
+    if test is not None and not test.is_dir():
+        raise DataError(f"[data] test: there is no folder {test}")
     folders = [train] if test is None else [train, test]
     listed = [_listed(folder, doubts) for folder in folders]
     names = tuple(sorted({name for part in listed for name, _ in part}))

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from gossip.errors import DataError
+from gossip.learning.data import arrays, extras, frames
 from gossip.learning.data import columns as inputs
-from gossip.learning.data import extras, frames
 from gossip.learning.data.arrays import Array
 from gossip.learning.data.found import Found
 from gossip.learning.data.preparation import Column, Preparation
 from gossip.learning.data.subsets import set_aside
 from gossip.learning.settings import DataSettings
+from gossip.learning.sources import TABLES
 
 ADVICE = '[data] missing = "mean" or "drop", or fill it'
 
@@ -37,6 +38,10 @@ def read_tables(settings: DataSettings, path: Path, test: Path | None, *, seed: 
     Raises:
         DataError: one sentence naming file, column and row.
     """
+    if test is not None and test.suffix.lower() not in TABLES:
+        raise DataError(
+            f"[data] test = '{settings.test}': a table like the source is needed ({', '.join(TABLES)})"
+        )
     table = frames.read(path, texts=settings.categories)
     return of_tables(
         table, None if test is None else frames.read(test, texts=settings.categories), settings, seed=seed
@@ -71,22 +76,19 @@ def of_tables(
     columns = inputs.chosen(train, settings, target, others)
     learnt = _part(train, columns, target, settings, source)
     if test is None:
-        aside = set_aside(learnt.y, settings, seed=seed)
-        parts = [(learnt.x[~aside], learnt.y[~aside]), (learnt.x[aside], learnt.y[aside])]
+        tested = set_aside(learnt.y, settings, seed=seed)
+        columns = inputs.measured(learnt.x[~tested], columns, settings)
+        rest: dict[str, Array] = {"tested": tested}
         left_out = learnt.left_out
     else:
-        tested = _part(test, columns, target, settings, settings.test or f"{source} (test)")
-        parts = [(learnt.x, learnt.y), (tested.x, tested.y)]
-        left_out = learnt.left_out + tested.left_out
-    columns = inputs.measured(parts[0][0], columns, settings)
-    (x_train, y_train), (x_test, y_test) = ((inputs.finished(x, columns), y) for x, y in parts)
-    if names is not None:
-        y_train, y_test = (named(y, names, source, target) for y in (y_train, y_test))
+        other = _part(test, columns, target, settings, settings.test or f"{source} (test)")
+        columns = inputs.measured(learnt.x, columns, settings)
+        rest = {"x_test": inputs.finished(other.x, columns), "y_test": _named(other.y, names, source, target)}
+        left_out = learnt.left_out + other.left_out
     return Found(
-        x_train=x_train,
-        y_train=y_train,
-        x_test=x_test,
-        y_test=y_test,
+        x_train=inputs.finished(learnt.x, columns),
+        y_train=_named(learnt.y, names, source, target),
+        **rest,
         target=target,
         class_names=names,
         preparation=Preparation(columns=columns),
@@ -150,14 +152,22 @@ def target_values(table: Any, name: str, source: str) -> Array:
 
 
 def named(numbers: Array, names: tuple[str, ...], source: str, target: str) -> Array:
-    """Return the names of class numbers, where the source says them."""
-    wrong = (numbers < 0) | (numbers >= len(names))
-    if wrong.any():
-        place = int(np.argmax(wrong))
+    """Return the names of class numbers, where the source says them.
+
+    Raises:
+        DataError: there is no such class.
+    """
+    found = arrays.labels(numbers, source, target)
+    if found.max() >= len(names):
+        place = int(np.argmax(found))
         raise DataError(
-            f"{source}: '{target}' holds {numbers[place]} at {place}; the source names {len(names)} classes"
+            f"{source}: '{target}' holds {found[place]} at {place}; the source names {len(names)} classes"
         )
-    return np.array(names, dtype=np.str_)[numbers.astype(np.int64)]
+    return np.array(names, dtype=np.str_)[found]
+
+
+def _named(values: Array, names: tuple[str, ...] | None, source: str, target: str) -> Array:
+    return values if names is None else named(values, names, source, target)
 
 
 def _doubts(table: Any, columns: Sequence[Column], settings: DataSettings, left_out: int) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -29,13 +29,12 @@ def toml(words: Iterable[str]) -> str:
 
 
 def class_names(
-    y_train: Array, y_test: Array, settings: DataSettings, *, target: str, known: tuple[str, ...] | None
+    labels: Sequence[Array], settings: DataSettings, *, target: str, known: tuple[str, ...] | None
 ) -> tuple[str, ...]:
     """Return the names of the classes in the order of their numbers; none where the labels are numbers only.
 
     Args:
-        y_train: labels (n,), numbers or text.
-        y_test: labels (m,), of the same sort.
+        labels: all there are, numbers or text, to train and to test on.
         settings: `[data]`.
         target: what the source calls them, for sentences.
         known: the names that the source itself says.
@@ -47,9 +46,9 @@ def class_names(
         return settings.class_names
     if known is not None:
         return known
-    if not is_text(y_train):
+    if not all(map(is_text, labels)):
         return ()
-    there = sorted({*y_train.tolist(), *y_test.tolist()})
+    there = sorted({name for part in labels for name in part.ravel().tolist()})
     if settings.partition.kind == "own":
         raise DataError(
             f"{settings.source}: '{target}' holds names, and every machine has its own data; say which classes there "
