@@ -94,7 +94,7 @@ def test_class_names_say_the_order_and_which_there_are(tmp_path: Path) -> None:
     assert [names[label] for label in data.y_train] == [
         ("dog", "cat")[red // 10] for red in reds(data.x_train)
     ]
-    assert "'folder' holds \"cat\" at 5, which is not among" in refused(tmp_path, class_names=["fox", "dog"])
+    assert "'folder' holds \"cat\" at 0, which is not among" in refused(tmp_path, class_names=["fox", "dog"])
     (doubt,) = of(tmp_path, **OWN).doubts
     assert 'class_names = ["cat", "dog"]' in doubt
 

@@ -75,8 +75,9 @@ def of_tables(
     others = () if test is None else (test,)
     columns = inputs.chosen(train, settings, target, others)
     learnt = _part(train, columns, target, settings, source)
+    y_train = _named(learnt.y, names, source, target)
     if test is None:
-        tested = set_aside(learnt.y, settings, seed=seed)
+        tested = set_aside(y_train, settings, seed=seed)
         columns = inputs.measured(learnt.x[~tested], columns, settings)
         rest: dict[str, Array] = {"tested": tested}
         left_out = learnt.left_out
@@ -87,7 +88,7 @@ def of_tables(
         left_out = learnt.left_out + other.left_out
     return Found(
         x_train=inputs.finished(learnt.x, columns),
-        y_train=_named(learnt.y, names, source, target),
+        y_train=y_train,
         **rest,
         target=target,
         class_names=names,
