@@ -13,10 +13,12 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from gossip import merging as merging
     from gossip import protocols as protocols
+    from gossip.inference.loaded import LoadedModel as LoadedModel
+    from gossip.inference.loaded import load as load
     from gossip.learner import Learner as Learner
+    from gossip.learning.objectives.base import Objective as Objective
     from gossip.learning.task import Task as Task
     from gossip.learning.updates.base import LocalUpdate as LocalUpdate
-    from gossip.learning.objectives.base import Objective as Objective
     from gossip.merging.base import Merge as Merge
     from gossip.node import Node as Node
     from gossip.outgoing.base import Outgoing as Outgoing
@@ -42,6 +44,7 @@ _HOMES = {
     "Contribution": "gossip.protocols.base",
     "GossipStep": "gossip.protocols.base",
     "Learner": "gossip.learner",
+    "LoadedModel": "gossip.inference.loaded",
     "LocalUpdate": "gossip.learning.updates.base",
     "Logger": "gossip.telemetry.loggers.base",
     "Merge": "gossip.merging.base",
@@ -57,6 +60,7 @@ _HOMES = {
     "Seam": "gossip.settings",
     "Settings": "gossip.settings",
     "Task": "gossip.learning.task",
+    "load": "gossip.inference.loaded",
 }
 _PACKAGES = frozenset({"merging", "protocols"})
 
@@ -67,6 +71,7 @@ __all__ = [
     "Contribution",
     "GossipStep",
     "Learner",
+    "LoadedModel",
     "LocalUpdate",
     "Logger",
     "Merge",
@@ -83,6 +88,7 @@ __all__ = [
     "Settings",
     "Task",
     "__version__",
+    "load",
     "merging",
     "protocols",
 ]

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from gossip.errors import ExitCode, GossipError, NetworkError, UserError
+from gossip.inference import commands
 from gossip.telemetry import standard_output
 from gossip.telemetry.standard_error import queue_standard_error, run_and_leave
 
@@ -82,7 +83,8 @@ def node(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="This machine's own data (.npz), all of it used here unless the task says how it is divided.",
+            help="This machine's own data: a table (.csv, .tsv, .parquet), a folder of images, an .npz; all of it used "
+            "here unless the task says how it is divided.",
             metavar="PATH",
         ),
     ] = None,
@@ -187,6 +189,10 @@ def check(
     )
     with standard_output.kept(as_json):
         raise typer.Exit(int(check_node(options)))
+
+
+for finished in (commands.evaluate, commands.predict, commands.export, commands.compare):
+    app.command()(finished)
 
 
 def _refuse_options_before(context: typer.Context) -> None:

@@ -118,7 +118,7 @@ def at(folder: Path, value: Any) -> Any:
     """Return settings in which every ``kind = "python:FILE:NAME"`` is absolute, from `folder` on; in `kinds`, too."""
     if isinstance(value, Mapping):
         return {
-            key: _absolute(each, folder) if key in ("kind", "kinds") else at(folder, each)
+            key: absolute(each, folder) if key in ("kind", "kinds") else at(folder, each)
             for key, each in value.items()
         }
     if isinstance(value, list):
@@ -126,9 +126,10 @@ def at(folder: Path, value: Any) -> Any:
     return value
 
 
-def _absolute(name: Any, folder: Path) -> Any:
+def absolute(name: Any, folder: Path) -> Any:
+    """Return a ``python:FILE:NAME``, or several, with FILE from `folder` on; what is none as `at` does."""
     if isinstance(name, (list, tuple)):
-        return [_absolute(each, folder) for each in name]
+        return [absolute(each, folder) for each in name]
     if not is_user_code(name):
         return at(folder, name)
     file, _, function = name.removeprefix(PREFIX).rpartition(":")

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from gossip import plugins
 from gossip.errors import SettingError
+from gossip.learning.sources import DIGITS, IMAGE_KEYS, TABLE_KEYS, TABLES
 
 FILE_BYTES_MAX = 1 << 20
 """A settings file is written by hand; a megabyte is a wrong path."""
@@ -19,6 +20,10 @@ FILE_BYTES_MAX = 1 << 20
 EXCLUSIVE: Mapping[tuple[str, ...], tuple[str, ...]] = {
     ("local", "epochs"): ("local", "steps"),
     ("local", "steps"): ("local", "epochs"),
+    ("data", "columns"): ("data", "drop"),
+    ("data", "drop"): ("data", "columns"),
+    ("data", "test"): ("data", "test_fraction"),
+    ("data", "test_fraction"): ("data", "test"),
 }
 """Keys that replace each other: writing one takes the other away from the layers below."""
 
@@ -26,8 +31,26 @@ COMMON_KEYS: dict[tuple[str, ...], frozenset[str]] = {}
 """Section -> keys that all its kinds have, which stay when a later layer names another kind."""
 
 
+BY_COLUMN = (("data", "categories"), ("data", "statistics"))
+"""Tables whose keys are a user's columns; one may be called `kind`."""
+
+
 def _of_users(name: object) -> bool:
     return isinstance(name, str) and name.startswith("python:")
+
+
+def _of_folder(source: object) -> bool:
+    """Return whether a source may be a folder: only the disk tells what is in it."""
+    return (
+        isinstance(source, str)
+        and source != DIGITS
+        and not _of_users(source)
+        and not source.lower().endswith((".npz", *TABLES))
+    )
+
+
+def _of_table_or_folder(source: object) -> bool:
+    return _of_folder(source) or (isinstance(source, str) and source.lower().endswith(TABLES))
 
 
 CHOSEN: Mapping[tuple[str, str], Mapping[str, Callable[[object], bool]]] = {
@@ -36,7 +59,12 @@ CHOSEN: Mapping[tuple[str, str], Mapping[str, Callable[[object], bool]]] = {
         "features": lambda extractor: extractor == "random-features",
         "extractor_hash": lambda extractor: False,
     },
-    ("data", "source"): {"arguments": _of_users},
+    ("data", "source"): {
+        "arguments": _of_users,
+        "test_fraction": lambda source: source != DIGITS,
+        **dict.fromkeys(("test", *TABLE_KEYS), _of_table_or_folder),
+        **dict.fromkeys(IMAGE_KEYS, _of_folder),
+    },
 }
 """Keys that choose without being called `kind`, and the keys beside them that only some of their values take: those
 go when a later layer chooses another value that does not take them."""
@@ -151,7 +179,7 @@ def _outdated(base: Mapping[str, Any], over: Mapping[str, Any], path: tuple[str,
     def is_new(key: str) -> bool:
         return key in over and key in base and over[key] != base[key]
 
-    if is_new("kind"):
+    if is_new("kind") and path not in BY_COLUMN:
         common = COMMON_KEYS.get(path, frozenset())
         return [key for key in base if key not in common and key != "kind"]
     return [

@@ -180,6 +180,7 @@ class TaskSettings(Settings):
             common["data.class_subset"] = data["class_subset"]
         if "test_from_train" in data:
             common["data.test_from_train"] = data["test_from_train"]
+        common |= {f"data.{key}": value for key, value in self.data.agreed().items()}
         common["seed"] = tables["seed"]
         return {name: _digest(plugins.identified(value)) for name, value in common.items()}
 

@@ -1,7 +1,7 @@
-"""What a model file says of itself beside its tensors: how to build the network, what to do to samples, where it is from.
+"""What a model file says of itself beside its tensors: its network, what was done to samples, where it comes from.
 
-Plain JSON in the file's metadata, so that a file can be used where nothing else of the run is. Settings that name a
-user's file keep its path as it was here, and a hash of its content: where the file is another one, that is said.
+Plain JSON in the file's metadata, so that a file can be used where nothing else of the run is. A network of the user's
+own is named by the path of its file as it was here, and by a hash of the content: where that is another, it is said.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from gossip import plugins
+from gossip.learning import user_code
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,49 +22,46 @@ if TYPE_CHECKING:
     from gossip.learning.task import Task
 
 KEY = "description"
+"""In the metadata of model.safetensors."""
 VERSION = 1
+PACKAGES = ("gossip-node", "torch", "numpy")
 
 
-def describe(task: Task, *, provenance: Mapping[str, Any]) -> dict[str, str]:
-    """Return the metadata of a model file of `task`."""
-    return {
-        KEY: json.dumps(
-            {
-                "version": VERSION,
-                "model": plugins.at(task.folder, _named(task)),
-                "content": plugins.content_of(_named(task)["kind"]) if task.users_network else None,
-                "objective": task.objective_settings.model_dump(mode="json", exclude_none=True),
-                "seed": task.seed,
-                "classes": task.dataset.classes,
-                "input_shape": list(task.dataset.input_shape),
-                "whole_numbers": task.takes_whole_numbers,
-                "preparation": task.dataset.preparation.as_dict(),
-                "provenance": {**provenance, "versions": _versions()},
-            },
-            sort_keys=True,
-        )
+def described(task: Task, *, provenance: Mapping[str, Any]) -> dict[str, str]:
+    """Return the metadata of a model file of `task`; `provenance` are plain values: peers, rounds, …"""
+    model = task.model_settings.model_dump(mode="json", exclude_none=True)
+    model["name"] = plugins.absolute(model["name"], task.folder)
+    if str(model.get("extractor", "")).endswith(".safetensors"):
+        model["extractor"] = str((task.folder / model["extractor"]).expanduser().resolve())
+    objective = task.objective_settings.model_dump(mode="json", exclude_none=True)
+    said = {
+        "version": VERSION,
+        "model": model,
+        "content": plugins.content_of(model["name"]) if user_code.is_user_code(model["name"]) else None,
+        "objective": objective,
+        "seed": task.seed,
+        "classes": task.dataset.classes,
+        "input_shape": list(task.dataset.input_shape),
+        "whole_numbers": task.takes_whole_numbers,
+        "preparation": task.dataset.preparation.as_dict(),
+        "target": task.data_settings.target,
+        "provenance": {**provenance, "versions": _versions()},
     }
+    return {KEY: json.dumps(said, sort_keys=True)}
 
 
 def hash_of(*tensors: Tensor) -> str:
-    """Return 32 hex digits of tensors' content."""
+    """Return 32 hexadecimal digits that name the content of tensors."""
     digest = hashlib.blake2b(digest_size=16)
     for tensor in tensors:
         digest.update(str((tensor.dtype, tuple(tensor.shape))).encode())
-        digest.update(tensor.contiguous().numpy().data)
+        digest.update(tensor.detach().cpu().contiguous().numpy().data)
     return digest.hexdigest()
-
-
-def _named(task: Task) -> dict[str, Any]:
-    """Return `[model]` with its name under the key by which paths are made absolute."""
-    settings = task.model_settings.model_dump(mode="json", exclude_none=True)
-    name = settings.pop("name")
-    return {"kind": plugins.absolute(name, task.folder), **settings}
 
 
 def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
-    for name in ("gossip-learning", "torch", "numpy"):
+    for name in PACKAGES:
         try:
             found[name] = version(name)
         except PackageNotFoundError:

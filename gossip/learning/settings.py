@@ -7,11 +7,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, StrictInt, model_validator
 
+from gossip.learning.sources import DIGITS as DIGITS
+from gossip.learning.sources import SourceSettings
 from gossip.learning.updates.settings import Optimizer, SgdSettings
 from gossip.settings import Choice, Seam, Settings
-
-DIGITS = "digits"
-"""The source that every machine has."""
 
 
 class IidPartition(Choice):
@@ -97,22 +96,10 @@ PARTITIONS = Seam(
 Partition = Annotated[SerializeAsAny[Choice], BeforeValidator(PARTITIONS.validate)]
 
 
-class DataSettings(Settings):
+class DataSettings(SourceSettings):
     """`[data]`: where samples come from and how they are divided among the peers."""
 
-    source: str = Field(DIGITS, description='"digits", a path to .npz, or "python:FILE:FUNCTION"')
     partition: Partition = IidPartition()
-    arguments: dict[str, Any] = Field(default_factory=dict, description="passed to a python: FUNCTION")
-    scaling: Literal["auto", "unit", "none"] = Field(
-        "auto",
-        description="bytes (uint8) divided by 255: those of an image's shape (height, width), with or without channels "
-        "(auto), all (unit), or none. Whole numbers else stay whole for networks of one's own that take them",
-    )
-    classes: int | None = Field(
-        None,
-        ge=2,
-        description="number of classes; default: the largest label + 1 (state it where own data may lack one)",
-    )
     class_subset: tuple[StrictInt, ...] | None = Field(
         None,
         strict=False,
@@ -133,6 +120,13 @@ class DataSettings(Settings):
         description="samples of each own class that a peer keeps for judging received models; taken from the training "
         "samples before these are divided, so nobody trains on them",
     )
+
+    def agreed(self) -> dict[str, Any]:
+        """Return what peers must have in common of how samples are read: key -> plain value, of those that are set."""
+        found = super().agreed()
+        if self.test_fraction is not None and self.partition.kind != "own":
+            found["test_fraction"] = self.test_fraction  # or one peer would train on another's test samples
+        return found
 
 
 class ModelSettings(Settings):

@@ -73,6 +73,7 @@ class Task:
     ) -> None:
         chosen = objective or ClassificationSettings()
         self.objective: Objective = chosen.load()(chosen)
+        self.objective_settings = chosen
         self.data_settings = data
         self.model_settings = model
         self.local_settings = local

@@ -18,6 +18,8 @@ import trio
 
 from gossip import plugins
 from gossip.errors import SettingError
+from gossip.inference.card import CARD, card
+from gossip.inference.description import described, hash_of
 from gossip.learning.divergence import EVENT, is_told, rms_of
 from gossip.node.alarm import Alarm
 from gossip.node.handles import Pending
@@ -28,7 +30,7 @@ from gossip.node.scribe import Scribe
 from gossip.protocols.base import ModelAdopted, RoundCompleted
 from gossip.storage.atomic import write_atomically
 from gossip.storage.checkpoints import Checkpoint, CheckpointStore
-from gossip.storage.models import model_pieces, snapshot_pieces
+from gossip.storage.models import MODEL, model_pieces, snapshot_pieces
 from gossip.storage.run_record import RunRecord, clean_home
 from gossip.telemetry.accounting import Accounting
 from gossip.telemetry.containment import Containment, said_of
@@ -260,8 +262,24 @@ class Recorder:
             self._model_written = True
 
     def _write_model(self, vector: torch.Tensor) -> None:
-        data = model_pieces(self._setup.task.space, vector, frozen=self._setup.task.frozen, peer=self._name)
-        write_atomically(self._home / "model.safetensors", data)
+        task = self._setup.task
+        about = described(task, provenance=self._provenance())
+        data = model_pieces(task.space, vector, frozen=task.frozen, peer=self._name, about=about)
+        write_atomically(self._home / MODEL, data)
+        text = card(about, self._summary("finished"), parameters=task.space.size)
+        write_atomically(self._home / CARD, text.encode(), durable=False)
+
+    def _provenance(self) -> dict[str, Any]:
+        membership, shard = self._setup.membership, self._setup.learner.shard
+        return {
+            "peer": self._name,
+            "peers": list(membership.peers.names),
+            "algorithm": self._settings.algorithm,
+            "rounds": self._settings.stop.rounds,
+            "run_id": self._settings.run_id(),
+            "samples": len(shard),
+            "data": hash_of(shard.x, shard.y),
+        }
 
     async def flush(self) -> None:
         """Wait until all lines are written, and what the user is shown is shown; and end the logger."""
@@ -285,6 +303,7 @@ class Recorder:
             **self._score.recorded(None if last is None else last.evaluation.score),
             "objective": self._score._asdict(),
             "test_loss": None if last is None else finite(last.evaluation.loss),
+            "test_samples": len(self._setup.task.dataset.y_test),
             "seconds": time.time() - self._began_s,
             "run_id": self._settings.run_id(),
             "space_id": self._setup.task.space.space_id,
@@ -303,7 +322,7 @@ class Recorder:
         Raises:
             SettingError: the home cannot be written.
         """
-        if (self._home / "model.safetensors").exists() and (self._home / "summary.json").exists():
+        if (self._home / MODEL).exists() and (self._home / "summary.json").exists():
             return
         vector = torch.from_numpy(checkpoint.vector)
         try:

@@ -17,13 +17,23 @@ if TYPE_CHECKING:
     from gossip.storage.atomic import Piece
 
 
+MODEL = "model.safetensors"
+"""The finished model in a home."""
+
+
 def model_pieces(
-    space: ParameterSpace, vector: torch.Tensor, *, peer: str, frozen: Mapping[str, torch.Tensor]
+    space: ParameterSpace,
+    vector: torch.Tensor,
+    *,
+    peer: str,
+    frozen: Mapping[str, torch.Tensor],
+    about: Mapping[str, str] | None = None,
 ) -> Iterator[Piece]:
     """Yield a file that `safetensors.torch.load_file` turns into the model's state dict.
 
     `frozen` are the tensors that are not in the vector (`Task.frozen`). The metadata hold the layout: slot names with
-    shape, dtype and role, in the vector's order. Nothing is copied but slots that are not float32, one at a time.
+    shape, dtype and role, in the vector's order, and what `about` says. Nothing is copied but slots that are not
+    float32, one at a time.
     """
     tensors: dict[str, Entry] = {}
     for slot in space.slots:
@@ -36,8 +46,8 @@ def model_pieces(
             else _entry(constant.dtype, tuple(constant.shape), partial(_memory, constant))
         )
         tensors |= dict.fromkeys((slot.name, *slot.aliases), entry)
-    about = {"peer": peer, "space_id": space.space_id, "layout": json.dumps(space.layout())}
-    return pieces(tensors, about)
+    said = {"peer": peer, "space_id": space.space_id, "layout": json.dumps(space.layout()), **(about or {})}
+    return pieces(tensors, said)
 
 
 def snapshot_pieces(vector: torch.Tensor) -> Iterator[Piece]:
@@ -46,10 +56,15 @@ def snapshot_pieces(vector: torch.Tensor) -> Iterator[Piece]:
 
 
 def encode_model(
-    space: ParameterSpace, vector: torch.Tensor, *, peer: str, frozen: Mapping[str, torch.Tensor]
+    space: ParameterSpace,
+    vector: torch.Tensor,
+    *,
+    peer: str,
+    frozen: Mapping[str, torch.Tensor],
+    about: Mapping[str, str] | None = None,
 ) -> bytes:
     """Return the file of `model_pieces` as one."""
-    return b"".join(model_pieces(space, vector, peer=peer, frozen=frozen))
+    return b"".join(model_pieces(space, vector, peer=peer, frozen=frozen, about=about))
 
 
 def encode_snapshot(vector: torch.Tensor) -> bytes:

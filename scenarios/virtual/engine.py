@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from gossip.inference.description import described
 from gossip.learner import RecordedVerdict
 from gossip.learning.divergence import EVENT, Sign, cause_of, told
 from gossip.learning.task import Task
 from gossip.merging.sanitise import Refusal
 from gossip.protocols.base import Protocol
 from gossip.storage.atomic import write_atomically
-from gossip.storage.models import encode_model
+from gossip.storage.models import MODEL, encode_model
 from gossip.telemetry.containment import Containment
 from gossip.telemetry.loggers.base import open_logger
 from gossip.wire.messages import register_messages
@@ -262,8 +263,22 @@ class VirtualRun:
                 home = folder / "peers" / peer.peer
                 home.mkdir(parents=True)
                 vector = self.learning.vector(peer.checkpoint[1]).cpu()
-                data = encode_model(self.task.space, vector, frozen=self.task.frozen, peer=peer.peer)
-                write_atomically(home / "model.safetensors", data, durable=False)
+                about = described(self.task, provenance=self._provenance(peer))
+                data = encode_model(
+                    self.task.space, vector, frozen=self.task.frozen, peer=peer.peer, about=about
+                )
+                write_atomically(home / MODEL, data, durable=False)
+
+    def _provenance(self, peer: VirtualPeer) -> dict[str, Any]:
+        scenario = self.scenario
+        return {
+            "peer": peer.peer,
+            "peers": list(scenario.peer_names),
+            "algorithm": scenario.algorithm,
+            "rounds": peer.round,
+            "run_id": scenario.task().run_id(),
+            "scenario": scenario.scenario.name,
+        }
 
     def _outcome(self, peer: VirtualPeer) -> PeerOutcome:
         sent, received = self.simulation.traffic_of(peer.index)

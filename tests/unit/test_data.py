@@ -284,7 +284,7 @@ def test_unusable_arrays_are_refused_with_a_sentence_naming_file_and_key(tmp_pat
         ("empty.npz", b"", "not a readable .npz"),
         ("cut.npz", "cut", "not a readable .npz"),
         ("single.npz", "single", "single array"),
-        ("data.csv", b"1,2", "is unknown; valid: digits"),
+        ("data.xlsx", b"1,2", "is unknown; valid: digits"),
         ("digit", None, "is unknown; valid: digits"),
     ],
 )

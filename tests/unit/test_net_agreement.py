@@ -20,6 +20,16 @@ COMMON = {
     "data.partition": {"data": {"partition": {"kind": "dirichlet", "alpha": 0.3}}},
     "data.class_subset": {"data": {"class_subset": [0, 1]}},
     "data.test_from_train": {"data": {"test_from_train": 0.2}},
+    "data.test_fraction": {"data": {"test_fraction": 0.3}},
+    "data.target": {"data": {"target": "kind"}},
+    "data.columns": {"data": {"columns": ["age"]}},
+    "data.drop": {"data": {"drop": ["id"]}},
+    "data.categories": {"data": {"categories": {"colour": ["blue", "red"]}}},
+    "data.class_names": {"data": {"class_names": ["no", "yes"]}},
+    "data.missing": {"data": {"missing": "mean"}},
+    "data.standardise": {"data": {"standardise": "own"}},
+    "data.image_size": {"data": {"image_size": [8, 8]}},
+    "data.image_mode": {"data": {"image_mode": "L"}},
     "model": {"model": {"hidden": [7]}},
     "local": {"local": {"lr": 0.123}},
     "protocol": {"protocol": {"kind": "push"}},
@@ -56,7 +66,7 @@ def test_every_section_is_common_to_a_run_or_ones_own_affair() -> None:
     """A new section has to be put on one of the two sides, and one that is dropped from the agreement shows here."""
     assert {name.partition(".")[0] for name in COMMON} | OWN_AFFAIRS == set(TaskSettings.model_fields)
     compared = set(TaskSettings().agreement())
-    for written in ("data.class_subset", "data.test_from_train", "objective", "outgoing"):
+    for written in COMMON:
         compared |= set(settings_of(written).agreement())
     assert compared == set(COMMON)
 
@@ -79,6 +89,26 @@ def test_a_section_that_only_one_side_knows_is_refused(section: str) -> None:
     for one, other in ((ours, less), (less, ours)):
         with pytest.raises(PeerError, match=r"differ in \[" + section):
             greet(one, other)
+
+
+def test_given_statistics_are_compared_by_column() -> None:
+    def given(mean: float) -> Agreement:
+        data = {"standardise": "given", "statistics": {"age": [mean, 2.0]}}
+        return agreement_of(TaskSettings.model_validate({"data": data}))
+
+    greet(given(40.0), given(40.0))
+    with pytest.raises(PeerError, match=r"differ in \[data.statistics\]"):
+        greet(given(40.0), given(41.0))
+
+
+def test_which_of_ones_own_data_are_tested_on_and_the_order_of_what_is_dropped_keep_nobody_apart() -> None:
+    def of(**data: object) -> Agreement:
+        return agreement_of(TaskSettings.model_validate({"data": {"partition": {"kind": "own"}, **data}}))
+
+    greet(of(test_fraction=0.3), of(test="mine.csv"))
+    greet(of(drop=["a", "b"]), of(drop=["b", "a"]))
+    with pytest.raises(PeerError):
+        greet(of(columns=["a", "b"]), of(columns=["b", "a"]))
 
 
 def test_what_is_ones_own_affair_keeps_nobody_apart() -> None:

@@ -18,6 +18,9 @@ Array: TypeAlias = npt.NDArray[Any]
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 
+PAIR = ("x", "y")
+"""Of a source that leaves it to others what is tested on."""
+
 CHANNELS = (1, 3, 4)
 """Grey, colours, colours with opacity."""
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,30 +12,20 @@ from torch import Tensor
 
 from gossip.errors import DataError
 from gossip.learning import user_code
-from gossip.learning.data import arrays
+from gossip.learning.data import arrays, hugging_face, images, keys, tables, targets
 from gossip.learning.data.arrays import Array
 from gossip.learning.data.digits import digits
 from gossip.learning.data.doubts import doubts_of_labels, doubts_of_samples
+from gossip.learning.data.found import Found
 from gossip.learning.data.npz import read_npz
 from gossip.learning.data.own import of_function
-from gossip.learning.data.subsets import aside, only, subset
+from gossip.learning.data.preparation import AS_IT_IS, Preparation
+from gossip.learning.data.subsets import aside, only, set_aside, subset
 from gossip.learning.objectives.base import Objective
 from gossip.learning.objectives.classification import Classification
 from gossip.learning.settings import DIGITS, DataSettings
+from gossip.learning.sources import IMAGE_KEYS, TABLE_KEYS, TABLES
 from gossip.parameters import COUNT_MAX
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Preparation:
-    """What was done to the samples before any network saw them; whoever uses the model must do the same."""
-
-    divided_by: float = 1.0
-    channel_axis: bool = False
-    """Whether (height, width) became (1, height, width)."""
-
-    def __str__(self) -> str:
-        done = [f"divided by {self.divided_by:g}"] if self.divided_by != 1 else []
-        return " and ".join([*done, *["given an axis of channels"] * self.channel_axis])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +40,7 @@ class Dataset:
     """How many outputs the targets need: classes, or what the objective has instead (labels, columns, tokens)."""
     input_shape: tuple[int, ...]
     source: str
-    preparation: Preparation = Preparation()
+    preparation: Preparation = AS_IT_IS
     doubts: tuple[str, ...] = field(default=())
     """What may be a mistake, in a sentence each."""
 
@@ -91,60 +81,69 @@ class Dataset:
 def load(settings: DataSettings, *, seed: int, folder: Path, objective: Objective | None = None) -> Dataset:
     """Load and check what `[data]` names; paths are relative to `folder`, targets are `objective`'s, or classes.
 
-    `seed` only enters where `train_max`, `test_max` or `test_from_train` draw a subset, and a user's function that
-    draws.
+    `seed` only enters where `train_max`, `test_max`, `test_fraction` or `test_from_train` draw a subset, and a user's
+    function that draws.
 
     Raises:
         DataError: one sentence naming the source and the key.
     """
+    found = _found(settings, seed=seed, folder=folder)
+    return _dataset(found, settings, objective or Classification(), seed=seed)
+
+
+def _found(settings: DataSettings, *, seed: int, folder: Path) -> Found:
+    """Return what the source holds."""
     source = settings.source
-    if settings.arguments and not user_code.is_user_code(source):
-        raise DataError(f"[data] arguments belong to a python: source, not to '{source}'")
     if source == DIGITS:
-        found = digits()
-    elif user_code.is_user_code(source):
-        found = of_function(settings, seed=seed, folder=folder)
-    elif source.endswith(".npz"):
-        found = read_npz(folder / Path(source).expanduser())
-    else:
-        raise DataError(
-            f"[data] source = '{source}' is unknown; valid: digits, a path that ends in .npz, python:FILE:FUNCTION"
-        )
-    return _checked(found, settings, objective or Classification(), seed=seed)
-
-
-def _checked(
-    found: Mapping[str, Array], settings: DataSettings, objective: Objective, *, seed: int
-) -> Dataset:
-    source = settings.source
-    x_train, x_test = (
-        arrays.samples(found[key], source, key, scaling=settings.scaling) for key in ("x_train", "x_test")
+        keys.refuse_others(settings)
+        return Found.of(digits())
+    if user_code.is_user_code(source):
+        keys.refuse_others(settings, "arguments", "test_fraction")
+        return _tested(of_function(settings, seed=seed, folder=folder), settings)
+    path = folder / Path(source).expanduser()
+    test = None if settings.test is None else folder / Path(settings.test).expanduser()
+    if source.lower().endswith(".npz"):
+        keys.refuse_others(settings, "test_fraction")
+        return _tested(Found.of(read_npz(path)), settings)
+    if source.lower().endswith(TABLES):
+        keys.refuse_others(settings, "test", "test_fraction", *TABLE_KEYS)
+        return tables.read_tables(settings, path, test, seed=seed)
+    if path.is_dir():
+        if hugging_face.is_saved(path):
+            return hugging_face.read_saved(settings, path, seed=seed)
+        if hugging_face.parquet_files(path):
+            return hugging_face.read_parquet(settings, path, seed=seed)
+        keys.refuse_others(settings, "test", "test_fraction", *IMAGE_KEYS)
+        return images.read_folders(settings, path, test)
+    if len(Path(source).parts) > 1 and not path.exists():
+        raise DataError(f"[data] source: there is no file or folder {path}")
+    raise DataError(
+        f"[data] source = '{source}' is unknown; valid: digits, a path that ends in .npz, {', '.join(TABLES)}, a "
+        "folder of images or of parquet files, python:FILE:FUNCTION"
     )
-    y_train, y_test = (objective.targets(found[key], source=source, key=key) for key in ("y_train", "y_test"))
-    if y_train.shape[1:] != y_test.shape[1:]:
-        raise DataError(
-            f"{source}: a target has shape {y_train.shape[1:]} in 'y_train' but {y_test.shape[1:]} in 'y_test'"
-        )
-    if x_train.shape[1:] != x_test.shape[1:]:
-        raise DataError(
-            f"{source}: a sample has shape {x_train.shape[1:]} in 'x_train' but {x_test.shape[1:]} in 'x_test'"
-        )
-    if x_train.dtype != x_test.dtype:
-        raise DataError(
-            f"{source}: 'x_train' holds {found['x_train'].dtype}, but 'x_test' {found['x_test'].dtype}; both must be "
-            "whole numbers, or both real ones"
-        )
-    for part, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
-        if len(x) != len(y):
-            raise DataError(f"{source}: 'x_{part}' has {len(x)} samples but 'y_{part}' has {len(y)} labels")
-    classes = _outputs(y_train, y_test, settings, objective)
-    doubted = [*doubts_of_samples(x_train, source=source)]
+
+
+def _tested(found: Found, settings: DataSettings) -> Found:
+    if found.x_test is not None:
+        keys.refuse_test_keys(settings)
+    return found
+
+
+def _dataset(found: Found, settings: DataSettings, objective: Objective, *, seed: int) -> Dataset:
+    """Return what was found as samples and targets of the objective."""
+    source = settings.source
+    (x_train, x_test), (y_train, y_test), names = _parts(found, settings, objective, seed=seed)
+    classes = len(names) or _outputs(y_train, y_test, settings, objective)
+    if settings.class_subset is not None and not objective.classifies:
+        raise DataError("[data] class_subset is for objectives that tell classes apart")
+    doubted = [*found.doubts, *doubts_of_samples(x_train, source=source)]
     if objective.classifies:
-        doubted += doubts_of_labels(y_train, y_test, source=source)
+        doubted += doubts_of_labels(y_train, y_test, source=source, named=bool(names))
     if settings.class_subset is not None:
         x_train, y_train = only(x_train, y_train, settings.class_subset, classes, source=source)
         x_test, y_test = only(x_test, y_test, settings.class_subset, classes, source=source)
         classes = len(settings.class_subset)
+        names = tuple(names[label] for label in settings.class_subset) if names else ()
     if settings.test_from_train is not None:
         tested = aside(
             # Where there are no classes, all are of one.
@@ -157,7 +156,7 @@ def _checked(
         x_train, y_train = x_train[~tested], y_train[~tested]
     x_train, y_train = subset(x_train, y_train, settings.train_max, seed=seed, purpose="train_max")
     x_test, y_test = subset(x_test, y_test, settings.test_max, seed=seed, purpose="test_max")
-    given = found["x_train"]
+    given = found.x_train
     return Dataset(
         x_train=torch.from_numpy(x_train),
         y_train=torch.from_numpy(y_train),
@@ -166,9 +165,11 @@ def _checked(
         classes=classes,
         input_shape=tuple(x_train.shape[1:]),
         source=source,
-        preparation=Preparation(
+        preparation=replace(
+            found.preparation,
             divided_by=arrays.UNIT if given.dtype == np.uint8 and x_train.dtype == np.float32 else 1.0,
             channel_axis=x_train.ndim > given.ndim,
+            class_names=names,
         ),
         doubts=tuple(doubted),
     )
@@ -176,11 +177,59 @@ def _checked(
 
 def _outputs(y_train: Array, y_test: Array, settings: DataSettings, objective: Objective) -> int:
     needed = objective.outputs(y_train, y_test)
-    if settings.class_subset is not None and not objective.classifies:
-        raise DataError("[data] class_subset is for objectives that tell classes apart")
     if settings.classes is None:
         return needed
     if settings.classes < needed:
         most = f"the largest class number is {needed - 1}" if objective.classifies else f"{needed} are needed"
         raise DataError(f"{settings.source}: {most}, but [data] classes = {settings.classes}")
     return settings.classes
+
+
+def _parts(
+    found: Found, settings: DataSettings, objective: Objective, *, seed: int
+) -> tuple[tuple[Array, Array], tuple[Array, Array], tuple[str, ...]]:
+    """Return samples to train and to test on, their targets, and the classes' names."""
+    source = settings.source
+    xs, ys, suffixes = [found.x_train], [found.y_train], [""]
+    if found.x_test is not None and found.y_test is not None:
+        xs, ys, suffixes = [*xs, found.x_test], [*ys, found.y_test], ["_train", "_test"]
+    given = [x.dtype for x in xs]
+    xs = [
+        arrays.samples(x, source, f"x{suffix}", scaling=settings.scaling)
+        for x, suffix in zip(xs, suffixes, strict=True)
+    ]
+    names: tuple[str, ...] = ()
+    if objective.classifies:
+        names = targets.class_names(ys, settings, target=found.target, known=found.class_names)
+    elif settings.class_names is not None:
+        raise DataError("[data] class_names: the objective has no classes; leave it out")
+    ys = [
+        targets.numbers(y, names, source, f"y{suffix}" if found.target == "y" else found.target, objective)
+        for y, suffix in zip(ys, suffixes, strict=True)
+    ]
+    if len(xs) > 1:
+        _refuse_unequal(xs[0], xs[1], given, source)
+        if ys[0].shape[1:] != ys[1].shape[1:]:
+            raise DataError(
+                f"{source}: a target has shape {ys[0].shape[1:]} in 'y_train' but {ys[1].shape[1:]} in 'y_test'"
+            )
+    for x, y, suffix in zip(xs, ys, suffixes, strict=True):
+        if len(x) != len(y):
+            raise DataError(f"{source}: 'x{suffix}' has {len(x)} samples but 'y{suffix}' has {len(y)} labels")
+    if len(xs) == 1:
+        alike = ys[0] if objective.classifies else np.zeros(len(ys[0]), dtype=np.int64)
+        tested = set_aside(alike, settings, seed=seed) if found.tested is None else found.tested
+        xs, ys = [xs[0][~tested], xs[0][tested]], [ys[0][~tested], ys[0][tested]]
+    return (xs[0], xs[1]), (ys[0], ys[1]), names
+
+
+def _refuse_unequal(x_train: Array, x_test: Array, given: list[np.dtype[Any]], source: str) -> None:
+    if x_train.shape[1:] != x_test.shape[1:]:
+        raise DataError(
+            f"{source}: a sample has shape {x_train.shape[1:]} in 'x_train' but {x_test.shape[1:]} in 'x_test'"
+        )
+    if x_train.dtype != x_test.dtype:
+        raise DataError(
+            f"{source}: 'x_train' holds {given[0]}, but 'x_test' {given[1]}; both must be whole numbers, or both real "
+            "ones"
+        )

@@ -23,11 +23,16 @@ def doubts_of_samples(x_train: Array, *, source: str) -> Iterator[str]:
         )
 
 
-def doubts_of_labels(y_train: Array, y_test: Array, *, source: str) -> Iterator[str]:
-    """Yield what the user should look at again in numbers of classes (n,) and (m,)."""
+def doubts_of_labels(y_train: Array, y_test: Array, *, source: str, named: bool = False) -> Iterator[str]:
+    """Yield what the user should look at again in numbers of classes (n,) and (m,).
+
+    Classes that are `named` are meant, whichever of them are there.
+    """
     different = np.unique(y_train)
     if len(different) == 1:
         yield f"{source}: all training labels are {different[0]}: there is nothing to tell apart"
+    elif named:
+        return
     elif different[-1] + 1 > len(different) > max(MEASURED, MEASURED_SHARE * len(y_train)):
         yield (
             f"{source}: 'y_train' holds {len(different)} different values among {len(y_train)}, up to "

@@ -11,13 +11,13 @@ import numpy.typing as npt
 
 from gossip.errors import DataError
 from gossip.learning import user_code
-from gossip.learning.data.arrays import KEYS
+from gossip.learning.data.arrays import KEYS, PAIR
 
 Array = npt.NDArray[Any]
 
 
 def read_npz(path: Path) -> dict[str, Array]:
-    """Return the four arrays of `path`.
+    """Return the four arrays of `path`, or `x` and `y`.
 
     Raises:
         DataError: one sentence naming file and array.
@@ -33,7 +33,8 @@ def read_npz(path: Path) -> dict[str, Array]:
                     f"{path} holds a single array; an .npz archive with {', '.join(KEYS)} is needed"
                 )
             with archive:
-                return {key: _member(archive, path, key) for key in KEYS}
+                keys = PAIR if "x" in archive and not set(KEYS) & set(archive.files) else KEYS
+                return {key: _member(archive, path, key) for key in keys}
     except (zipfile.BadZipFile, ValueError, EOFError, OSError) as failure:
         raise DataError(f"{path} is not a readable .npz archive: {user_code.one_line(failure)}") from failure
 
@@ -41,7 +42,7 @@ def read_npz(path: Path) -> dict[str, Array]:
 def _member(archive: Any, path: Path, key: str) -> Array:
     if key not in archive:
         raise DataError(
-            f"{path} has no array '{key}'; it needs {', '.join(KEYS)} and has {_listed(archive.files)}"
+            f"{path} has no array '{key}'; it needs {', '.join(KEYS)}, or x and y, and has {_listed(archive.files)}"
         )
     try:
         return np.asarray(archive[key])

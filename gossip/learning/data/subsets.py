@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from gossip import seeding
 from gossip.errors import DataError
+from gossip.learning.settings import DataSettings
+from gossip.learning.sources import TEST_FRACTION
 
 Array = npt.NDArray[Any]
 
@@ -29,9 +31,14 @@ def only(
     return x[chosen], numbers[y[chosen]]
 
 
-def aside(y: npt.NDArray[np.int64], share: float, *, source: str, seed: int) -> npt.NDArray[np.bool_]:
-    """Return which samples are drawn to be tested on: the share of each class, of which one at least stays."""
-    generator = seeding.generator(seed, "test_from_train")
+def aside(
+    y: Array, share: float, *, source: str, seed: int, key: str = "test_from_train"
+) -> npt.NDArray[np.bool_]:
+    """Return which samples are drawn to be tested on: the share of each class, of which one at least stays.
+
+    `key` is the setting that says so.
+    """
+    generator = seeding.generator(seed, key)
     aside = np.zeros(len(y), dtype=np.bool_)
     for label in np.unique(y):
         members = np.flatnonzero(y == label)
@@ -39,9 +46,24 @@ def aside(y: npt.NDArray[np.int64], share: float, *, source: str, seed: int) -> 
         aside[generator.permutation(members)[:count]] = True
     if not aside.any():
         raise DataError(
-            f"[data] test_from_train = {share}: no class of {source} has training samples enough to set one aside"
+            f"[data] {key} = {share}: no class of {source} has training samples enough to set one aside"
         )
     return aside
+
+
+def set_aside(y: Array, settings: DataSettings, *, seed: int) -> npt.NDArray[np.bool_]:
+    """Return which samples of a source without test samples are drawn to be these, from its targets `y` (n,).
+
+    The share of each class where the targets are names or whole numbers, of all samples where they are measurements.
+    """
+    measurements = y.dtype.kind == "f" and not np.array_equal(y, np.floor(y))
+    return aside(
+        np.zeros(len(y), dtype=np.int64) if measurements else y,
+        TEST_FRACTION if settings.test_fraction is None else settings.test_fraction,
+        source=settings.source,
+        seed=seed,
+        key="test_fraction",
+    )
 
 
 def subset(

@@ -1,0 +1,231 @@
+"""`gossip-node evaluate | predict | export | compare`: what is done with finished models. Light until it is used."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gossip.errors import DataError
+
+if TYPE_CHECKING:
+    from gossip.inference.loaded import LoadedModel
+
+HomeOrFile = Annotated[
+    Path, typer.Option("--home", help="A node's home, or a model.safetensors.", metavar="DIR|FILE")
+]
+Data = Annotated[
+    str,
+    typer.Option(
+        help="What [data] source takes; of training and test samples those to test on.", metavar="SOURCE"
+    ),
+]
+Target = Annotated[
+    str | None,
+    typer.Option(help="Of a table: the column that was learnt; default: as then.", metavar="COLUMN"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+DEFAULT_HOME = Path("gossip-home")
+
+
+def evaluate(
+    data: Data, home: HomeOrFile = DEFAULT_HOME, target: Target = None, as_json: AsJson = False
+) -> None:
+    """Tell how well the finished model does on some data: all metrics of what was learnt."""
+    from gossip.inference.loaded import load
+    from gossip.telemetry import standard_output
+
+    with standard_output.kept(as_json):
+        model = load(home)
+        told = metrics_on(model, data, target)
+        if as_json:
+            about = {"model": str(model.path), "data": data, "objective": model.objective.score.name, **told}
+            standard_output.write(json.dumps(about) + "\n")
+            return
+    print_metrics(model, told)
+
+
+def metrics_on(model: LoadedModel, data: str, target: str | None) -> Mapping[str, Any]:
+    """Return all metrics of a model on a source; what is not finite is null."""
+    from gossip.inference.samples import read
+
+    samples = read(data, model, folder=Path(), target=target)
+    if samples.y is None:
+        raise DataError(
+            f"--data {data}: has no targets to compare with"
+            + (f"; there is no column '{target or model.target}'" if model.target or target else "")
+        )
+    return {key: _finite(value) for key, value in model.evaluate(samples.x, samples.y).items()}
+
+
+def predict(
+    data: Data,
+    home: HomeOrFile = DEFAULT_HOME,
+    out: Annotated[
+        Path | None, typer.Option(help="A .csv; default: standard output.", metavar="FILE")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell what the finished model says of each sample: one row each, as CSV."""
+    from gossip.errors import SettingError
+    from gossip.inference.loaded import load
+    from gossip.inference.samples import read
+    from gossip.telemetry import standard_output
+
+    with standard_output.kept():
+        model = load(home)
+        samples = read(data, model, folder=Path())
+        outputs = model.logits(samples.x)
+        rows = list(_rows(model, outputs, samples.names))
+        if as_json:
+            standard_output.write(json.dumps(rows) + "\n")
+            return
+        try:
+            with out.open("w", newline="", encoding="utf-8") if out else _Standard() as file:
+                writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+                writer.writeheader()
+                writer.writerows(rows)
+        except OSError as failure:
+            raise SettingError(f"--out {out}: cannot be written: {failure.strerror or failure}") from None
+
+
+def export(
+    format: Annotated[
+        str, typer.Option("--format", help="safetensors, state-dict, torchscript or onnx.", metavar="FORMAT")
+    ],
+    out: Annotated[Path, typer.Option(help="The file.", metavar="FILE")],
+    home: HomeOrFile = DEFAULT_HOME,
+) -> None:
+    """Write the finished model in another format."""
+    from gossip.inference.exporting import export as write
+    from gossip.inference.loaded import load
+
+    write(load(home), format, out)
+    print(f"{out}: {format}", file=sys.stderr)
+
+
+def compare(
+    homes: Annotated[
+        list[Path], typer.Argument(help="Homes or model files, two at least.", metavar="HOME HOME...")
+    ],
+    data: Annotated[str | None, typer.Option(help="To compare them on, too.", metavar="SOURCE")] = None,
+    target: Target = None,
+    average: Annotated[
+        Path | None, typer.Option(help="Write their average there, as a model file.", metavar="FILE")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell how far finished models are from each other, and how each does on some data, with their average."""
+    from gossip.errors import SettingError
+    from gossip.inference import comparing
+    from gossip.inference.loaded import load
+    from gossip.telemetry import standard_output
+
+    if len(homes) < 2:
+        raise SettingError("compare needs two homes or model files at least")
+    with standard_output.kept(as_json):
+        models = [load(home) for home in homes]
+        comparing.check_alike(models)
+        if average is not None:
+            comparing.save_average(models, average)
+        rows: list[dict[str, Any]] = [
+            {"model": str(model.path), "distance": comparing.distance(models[0], model)} for model in models
+        ]
+        if data is not None:
+            for row, model in zip(rows, models, strict=True):
+                row.update(_headline(model, metrics_on(model, data, target)))
+            models[0].module.load_state_dict(comparing.average(models))
+            told = _headline(models[0], metrics_on(models[0], data, target))
+            rows.append({"model": "their average", "distance": None, **told})
+        if as_json:
+            standard_output.write(json.dumps(rows) + "\n")
+            return
+    _print_rows(rows)
+
+
+def _headline(model: LoadedModel, told: Mapping[str, Any]) -> dict[str, Any]:
+    name = model.objective.score.name
+    return {name: told[name], "loss": told["loss"]}
+
+
+def print_metrics(model: LoadedModel, told: Mapping[str, Any]) -> None:
+    """Show metrics as tables: the numbers, those per class, and who is taken for whom."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    score = model.objective.score
+    numbers = Table("metric", "value", title=f"{model.path}: {told['samples']} samples")
+    for key, value in told.items():
+        if value is None or isinstance(value, int | float):
+            shown = score.told(value) if key == score.name else ("–" if value is None else f"{value:.4g}")
+            numbers.add_row(score.label if key == score.name else key.replace("_", " "), shown)
+    console.print(numbers)
+    if "confusion" in told and len(told["confusion"]) <= CONFUSION_MAX:
+        names = model.class_names or tuple(map(str, range(model.outputs)))
+        table = Table("true \\ told", *names, "recall")
+        for name, row, recall in zip(names, told["confusion"], told["recall"], strict=True):
+            table.add_row(name, *map(str, row), "–" if recall is None else f"{100 * recall:.1f} %")
+        console.print(table)
+
+
+CONFUSION_MAX = 20
+"""Classes whose table fits a terminal."""
+
+
+def _rows(model: LoadedModel, outputs: Any, names: Sequence[str] | None) -> Iterator[dict[str, Any]]:
+    objective = model.objective
+    found = objective.predicted(outputs).tolist()
+    shares = outputs.double().softmax(1).tolist() if objective.classifies else None
+    called = model.class_names or tuple(map(str, range(model.outputs)))
+    for place, value in enumerate(found):
+        row: dict[str, Any] = {"sample": names[place] if names else place}
+        if shares is not None:
+            row["prediction"] = called[value]
+            row["probability"] = round(max(shares[place]), 6)
+        elif isinstance(value, list) and len(value) == 1:
+            row["prediction"] = value[0]
+        else:
+            row["prediction"] = " ".join(map(str, value)) if isinstance(value, list) else value
+        yield row
+
+
+class _Standard:
+    """Standard output as a file that is not closed."""
+
+    def __enter__(self) -> _Standard:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def write(self, text: str) -> None:
+        from gossip.telemetry import standard_output
+
+        standard_output.write(text)
+
+
+def _print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*rows[0])
+    for row in rows:
+        table.add_row(
+            *(
+                "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+                for value in row.values()
+            )
+        )
+    Console().print(table)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        return None
+    return [_finite(each) for each in value] if isinstance(value, list) else value

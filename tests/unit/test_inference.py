@@ -1,0 +1,302 @@
+"""Finished models: all comes back from the file alone, samples are prepared as in training, formats agree."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+import gossip
+from gossip import cli
+from gossip.errors import DataError, SettingError
+from gossip.inference import exporting
+from gossip.inference.description import described
+from gossip.learning.objectives.settings import OBJECTIVES
+from gossip.learning.settings import DataSettings, LocalSettings, ModelSettings, OwnPartition
+from gossip.learning.task import Task
+from gossip.storage.models import encode_model
+
+NETWORK = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, shape, classes):
+        super().__init__()
+        self.out = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, classes))
+        self.register_buffer("passing", torch.ones(1), persistent=False)
+    def forward(self, x):
+        return self.out(x * self.passing)
+
+def net(shape, classes): return Net(shape, classes)
+
+class Next(nn.Module):
+    def __init__(self, tokens):
+        super().__init__()
+        self.table, self.out = nn.Embedding(tokens, 4), nn.Linear(4, tokens)
+    def forward(self, x):
+        return self.out(self.table(x))
+
+def following(shape, tokens): return Next(tokens)
+"""
+
+
+def task_of(
+    folder: Path, *, data: dict[str, Any] | None = None, objective: str = "classification", **model
+) -> Task:
+    (folder / "net.py").write_text(NETWORK)
+    return Task(
+        data=DataSettings.model_validate(
+            {"partition": OwnPartition(), **(data or {"train_max": 80, "test_max": 40})}
+        ),
+        model=ModelSettings(**model),
+        local=LocalSettings(lr=0.1, steps=steps),
+        seed=3,
+        folder=folder,
+        objective=OBJECTIVES.validate({"kind": objective}),
+    )
+
+
+def finished(task: Task, path: Path) -> torch.Tensor:
+    """Train a little, write the file as a node does, and return the vector."""
+    x, y = task.x_train, task.dataset.y_train
+    vector = task.local_training().run(task.initial(), x, y, seed=0, peer="a", round=0).model
+    came = {
+        "peer": "a",
+        "peers": ["a", "b"],
+        "rounds": 1,
+        "algorithm": "dfedavg",
+        "run_id": "0",
+        "samples": len(y),
+    }
+    about = described(task, provenance=came)
+    path.write_bytes(encode_model(task.space, vector, peer="a", frozen=task.frozen, about=about))
+    return vector
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"name": "cnn"},
+        {"name": "mlp", "hidden": (5, 4)},
+        {"name": "python:net.py:net"},
+        {"name": "linear", "extractor": "random-features", "features": 30},
+    ],
+    ids=str,
+)
+def test_a_model_comes_back_from_its_file_and_evaluates_as_on_its_peer(tmp_path: Path, model: dict) -> None:
+    task = task_of(tmp_path, **model)
+    vector = finished(task, tmp_path / "model.safetensors")
+    loaded = gossip.load(tmp_path)
+    wanted = task.evaluate(vector)
+    told = loaded.evaluate(task.dataset.x_test, task.dataset.y_test)
+    assert told["accuracy"] == pytest.approx(wanted.score)
+    assert told["loss"] == pytest.approx(wanted.loss, rel=1e-4)
+    assert (
+        loaded.predict(task.dataset.x_test).tolist() == loaded.logits(task.dataset.x_test).argmax(1).tolist()
+    )
+    assert not loaded.module.training
+    assert loaded.provenance["peers"] == ["a", "b"]
+    assert "torch" in loaded.provenance["versions"]
+
+
+def saved(folder: Path, **arrays: np.ndarray) -> dict[str, Any]:
+    np.savez(folder / "d.npz", **arrays)
+    return {"source": "d.npz"}
+
+
+def test_bytes_and_planes_are_prepared_as_in_training(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    x, y = draw.integers(0, 256, (40, 8, 8), dtype=np.uint8), np.arange(40) % 4
+    data = saved(tmp_path, x_train=x, y_train=y, x_test=x[:8], y_test=y[:8])
+    task = task_of(tmp_path, data=data, name="cnn")
+    vector = finished(task, tmp_path / "model.safetensors")
+    loaded = gossip.load(tmp_path / "model.safetensors")
+    assert torch.equal(loaded.prepared(x[:8]), task.dataset.x_test)
+    assert torch.equal(loaded.prepared(x[:8].astype(np.float32) / 255), task.dataset.x_test)
+    assert torch.equal(loaded.prepared(task.dataset.x_test), task.dataset.x_test)
+    assert loaded.evaluate(x[:8], y[:8])["accuracy"] == pytest.approx(task.evaluate(vector).score)
+    with pytest.raises(DataError, match=r"a sample has shape \(1, 8, 7\); the model takes \(1, 8, 8\)"):
+        loaded.predict(np.zeros((3, 8, 7)))
+    with pytest.raises(DataError, match="numbers are needed"):
+        loaded.predict(np.array([["a"]]))
+
+
+def test_tokens_stay_whole(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).integers(0, 9, (30, 5))
+    data = saved(tmp_path, x_train=x, y_train=(x + 1) % 9, x_test=x[:6], y_test=(x[:6] + 1) % 9)
+    task = task_of(tmp_path, data=data, objective="sequence", name="python:net.py:following")
+    vector = finished(task, tmp_path / "model.safetensors")
+    loaded = gossip.load(tmp_path)
+    assert loaded.evaluate(x[:6], (x[:6] + 1) % 9)["perplexity"] == pytest.approx(task.evaluate(vector).score)
+    assert loaded.predict(x[:6]).shape == (6, 5)
+
+
+TABLE = "age,kind,told\n" + "".join(f"{20 + i},{'ab'[i % 2]},{('no', 'yes')[i % 2]}\n" for i in range(40))
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    (tmp_path / "rows.csv").write_text(TABLE)
+    data = {
+        "source": "rows.csv",
+        "target": "told",
+        "categories": {"kind": ["a", "b"]},
+        "class_names": ["no", "yes"],
+        "standardise": "own",
+    }
+    task = task_of(tmp_path, data=data, steps=200, name="logistic")
+    finished(task, tmp_path / "model.safetensors")
+    return tmp_path
+
+
+def test_a_table_is_read_with_the_columns_and_statistics_of_the_training(
+    table: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(table)
+    (table / "new.csv").write_text("kind,other,age\nb,1,25\na,2,61\n")
+    assert (
+        cli.run(["predict", "--home", str(table), "--data", "new.csv", "--out", str(table / "told.csv")]) == 0
+    )
+    rows = list(csv.DictReader((table / "told.csv").read_text().splitlines()))
+    assert [row["prediction"] for row in rows] == ["yes", "no"]
+    assert all(0.5 <= float(row["probability"]) <= 1 for row in rows)
+    assert cli.run(["evaluate", "--home", str(table), "--data", "rows.csv", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["samples"], told["objective"]) == (40, "accuracy")
+    assert told["accuracy"] > 0.95
+    assert cli.run(["evaluate", "--home", str(table), "--data", "rows.csv"]) == 0
+    shown = capsys.readouterr().out
+    assert "yes" in shown
+    assert "recall" in shown
+    assert cli.run(["evaluate", "--home", str(table), "--data", "new.csv"]) == 4
+    assert "has no targets to compare with; there is no column 'told'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("format", ["safetensors", "state-dict", "torchscript"])
+def test_every_format_holds_the_same_model(tmp_path: Path, format: str) -> None:
+    task = task_of(tmp_path, name="python:net.py:net")
+    finished(task, tmp_path / "model.safetensors")
+    loaded, out = gossip.load(tmp_path), tmp_path / "exported"
+    assert cli.run(["export", "--home", str(tmp_path), "--format", format, "--out", str(out)]) == 0
+    x = task.dataset.x_test
+    if format == "torchscript":
+        found = torch.jit.load(str(out))(x)
+        assert torch.allclose(found, loaded.logits(x), atol=1e-6)
+    else:
+        state = (
+            safetensors.torch.load_file(out)
+            if format == "safetensors"
+            else torch.load(out, weights_only=True)
+        )
+        wanted = loaded.module.state_dict()
+        assert state.keys() == wanted.keys()
+        assert all(torch.equal(state[name], wanted[name]) for name in wanted)
+
+
+def test_formats_that_are_none_or_cannot_be_are_sentences(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished(task_of(tmp_path), tmp_path / "model.safetensors")
+
+    def run(*arguments: str) -> str:
+        assert cli.run(["export", "--home", str(tmp_path), *arguments]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        return line
+
+    assert "--format pmml: valid: safetensors, state-dict" in run(
+        "--format", "pmml", "--out", str(tmp_path / "x")
+    )
+    assert "cannot be written" in run("--format", "safetensors", "--out", str(tmp_path / "none" / "x"))
+    monkeypatch.setattr(exporting.importlib, "import_module", _missing)
+    assert "pip install onnx onnxscript" in run("--format", "onnx", "--out", str(tmp_path / "x"))
+
+
+def _missing(name: str, found: Callable[[str], Any] = importlib.import_module) -> Any:
+    if name.startswith("onnx"):
+        raise ImportError(name)
+    return found(name)
+
+
+def test_models_are_compared_and_averaged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed, name in enumerate(("a", "b")):
+        (tmp_path / name).mkdir()
+        task = task_of(tmp_path, name="mlp")
+        task.seed = seed
+        finished(task, tmp_path / name / "model.safetensors")
+    out = tmp_path / "average.safetensors"
+    homes = [str(tmp_path / name) for name in "ab"]
+    assert cli.run(["compare", *homes, "--data", "digits", "--average", str(out), "--json"]) == 0
+    first, second, average = json.loads(capsys.readouterr().out)
+    assert first["distance"] == 0
+    assert second["distance"] > 0
+    models = [gossip.load(home).module.state_dict() for home in homes]
+    mean = gossip.load(out)
+    for name, tensor in mean.module.state_dict().items():
+        assert torch.allclose(tensor, (models[0][name] + models[1][name]) / 2)
+    assert average["accuracy"] == pytest.approx(
+        mean.evaluate(*(getattr(task.dataset, key) for key in ("x_test", "y_test")))["accuracy"], abs=0.2
+    )
+    assert len(mean.provenance["average_of"]) == 2
+    finished(task_of(tmp_path, name="mlp", hidden=(3,)), tmp_path / "model.safetensors")
+    assert cli.run(["compare", homes[0], str(tmp_path)]) == 2
+    assert "is of another network or objective" in capsys.readouterr().err
+    assert cli.run(["compare", homes[0]]) == 2
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda path: path.unlink(), "there is no finished model"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-9]), "no readable model"),
+        (lambda path: safetensors.torch.save_file({"a": torch.ones(1)}, path), "says nothing of the network"),
+        (lambda path: safetensors.torch.save_file({}, path, metadata={"description": "{"}), "is damaged"),
+        (
+            lambda path: safetensors.torch.save_file({}, path, metadata={"description": '{"version": 99}'}),
+            "is of version 99; this is version 1",
+        ),
+        (lambda path: (path.parent / "net.py").unlink(), "there is no file"),
+    ],
+)
+def test_a_file_that_is_no_model_is_a_sentence(tmp_path: Path, spoil, sentence: str) -> None:
+    path = tmp_path / "model.safetensors"
+    finished(task_of(tmp_path, name="python:net.py:net"), path)
+    spoil(path)
+    with pytest.raises(SettingError, match=sentence) as caught:
+        gossip.load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_network_whose_file_has_changed_is_told_of_or_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    finished(task_of(tmp_path, name="python:net.py:net"), tmp_path / "model.safetensors")
+    (tmp_path / "net.py").write_text(NETWORK + "# another line\n")
+    with caplog.at_level(logging.WARNING):
+        gossip.load(tmp_path)
+    assert "has changed since the model was learnt" in caplog.text
+    (tmp_path / "net.py").write_text(
+        NETWORK.replace("nn.Linear(64, 8)", "nn.Linear(64, 9)").replace("(8", "(9")
+    )
+    with pytest.raises(SettingError, match="is another one"):
+        gossip.load(tmp_path)
+
+
+def test_targets_that_do_not_fit_are_a_sentence(tmp_path: Path) -> None:
+    finished(task_of(tmp_path), tmp_path / "model.safetensors")
+    loaded, x = gossip.load(tmp_path), np.zeros((3, 1, 8, 8))
+    with pytest.raises(DataError, match="there are 3 samples, but 2 targets"):
+        loaded.evaluate(x, [0, 1])
+    with pytest.raises(DataError, match="there is a class 10; the model knows 0 … 9"):
+        loaded.evaluate(x, [0, 1, 10])
+    with pytest.raises(DataError, match="class numbers are whole"):
+        loaded.evaluate(x, [0, 1, 0.5])
