@@ -267,6 +267,11 @@ def test_parquet_files_are_joined_by_the_split_that_their_names_say(tmp_path: Pa
     assert "has test samples of its own" in refused(tmp_path, test_fraction=0.5)
 
 
+def test_a_folder_may_be_called_as_a_table_is(tmp_path: Path) -> None:
+    as_parquet(tmp_path / "data.parquet", train=rows())
+    assert len(of(tmp_path, source="data.parquet").y_train) == 8
+
+
 def test_without_a_split_of_test_samples_some_are_drawn(tmp_path: Path) -> None:
     as_parquet(tmp_path / "data", None, all=rows())
     data = of(tmp_path, target="label", test_fraction=0.4)
@@ -309,6 +314,8 @@ def test_what_save_to_disk_did_not_write_so_is_refused(tmp_path: Path) -> None:
     assert "no list of data files" in refused(tmp_path)
     (tmp_path / "data" / "dataset_dict.json").write_text("{}")
     assert "no list of splits" in refused(tmp_path)
+    (tmp_path / "data" / "dataset_dict.json").write_text('{"splits": []}')
+    assert "there is no file of data in it" in refused(tmp_path)
 
 
 @pytest.mark.parametrize(

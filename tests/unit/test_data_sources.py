@@ -11,7 +11,7 @@ import torch
 
 from gossip.config import load_task
 from gossip.errors import DataError, SettingError
-from gossip.learning.data import Dataset, load
+from gossip.learning.data import Dataset, items, load
 from gossip.learning.settings import DataSettings, LocalSettings, ModelSettings
 from gossip.learning.task import Task
 
@@ -197,6 +197,12 @@ def test_an_item_that_does_not_fit_is_named(tmp_path: Path, item: str, words: li
 def test_what_is_no_dataset_is_one_sentence(tmp_path: Path, returned: str, word: str) -> None:
     with pytest.raises(DataError, match=word):
         users(tmp_path, f"def make(): return {returned}")
+
+
+def test_items_without_end_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(items, "ITEMS_MAX", 9)
+    with pytest.raises(DataError, match="more than 9 items; does it ever end"):
+        users(tmp_path, "def make(): return Stream()")
 
 
 def test_a_function_that_gives_test_samples_leaves_none_to_be_drawn(tmp_path: Path) -> None:

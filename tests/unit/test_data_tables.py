@@ -237,6 +237,7 @@ def test_missing_text_and_missing_labels_have_no_mean(tmp_path: Path) -> None:
         (with_one("age", 7, "?"), {"target": "kind"}, ["column 'age' holds numbers but for '?' in row 7"]),
         (with_one("age", 7, "inf"), {"target": "kind"}, ["column 'age' holds inf in row 7"]),
         ({**ROWS, "day": ["2024-01-02"] * 10}, {"target": "kind"}, ["column 'day' holds date32", '["day"]']),
+        ({"a": [1] * 10, "y": ["2024-01-02"] * 10}, {"target": "y"}, ["'y', the target, holds date32"]),
         ({"kind": KINDS}, {"target": "kind"}, ["no column is left to learn from"]),
         (
             {"name": [f"n{i}" for i in range(1001)], "y": [0] * 1001},
@@ -282,6 +283,10 @@ def test_what_does_not_fit_is_one_sentence_naming_file_column_and_row(
 def test_a_test_file_that_differs_is_named(tmp_path: Path) -> None:
     written(tmp_path, {"age": [1], "kind": ["benign"]}, "test.csv")
     assert "test.csv: there is no column 'colour'" in refused(
+        tmp_path, target="kind", columns=["colour"], test="test.csv"
+    )
+    written(tmp_path, {"colour": ["red"]}, "test.csv")
+    assert "test.csv: there is no column 'kind'" in refused(
         tmp_path, target="kind", columns=["colour"], test="test.csv"
     )
     written(tmp_path, {"age": ["old"], "kind": ["benign"]}, "test.csv")

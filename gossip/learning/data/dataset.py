@@ -105,7 +105,7 @@ def _found(settings: DataSettings, *, seed: int, folder: Path) -> Found:
     if source.lower().endswith(".npz"):
         keys.refuse_others(settings, "test_fraction")
         return _tested(Found.of(read_npz(path)), settings)
-    if source.lower().endswith(TABLES):
+    if source.lower().endswith(TABLES) and not path.is_dir():
         keys.refuse_others(settings, "test", "test_fraction", *TABLE_KEYS)
         return tables.read_tables(settings, path, test, seed=seed)
     if path.is_dir():
