@@ -59,7 +59,11 @@ class Exchanges:
         self._tell = tell
 
     def average(self, handles: list[Handle]) -> None:
-        """Average all at once: a sparse matrix of weights times the arena. Some rules then correct the averages."""
+        """Average all at once: a sparse matrix of weights times the arena. Some rules then correct the averages.
+
+        A node's `Average` goes through one peer's models block by block, which for thousands of small models would be
+        thousands of walks through Python; both are the same up to rounding.
+        """
         rank = self._rank
         handles.sort(key=lambda handle: rank[handle.peer])  # as they will be trained
         norms = self._norms(handles)
