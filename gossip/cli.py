@@ -145,6 +145,17 @@ def init(
 
 
 @app.command()
+def new(
+    folder: Annotated[Path, typer.Argument(help="The folder to make; may exist, empty.", metavar="DIR")],
+) -> None:
+    """Write a folder to begin with: task, loader of own rows, network, scenario, and a README with the commands."""
+    from gossip import starter
+
+    written = starter.write(folder.expanduser())
+    print(f"{folder}: {', '.join(written)}; how to go on: {folder / 'README.md'}")
+
+
+@app.command()
 def status(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     """Ask the running node: round, accuracy, neighbours, bytes."""
     from gossip.node.status import ask_status
