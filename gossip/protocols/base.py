@@ -270,6 +270,19 @@ class Protocol(abc.ABC):
         """Return into how many parts a model is divided to travel; each has one number at least."""
         return 1
 
+    @staticmethod
+    def usual_messages(settings: Any, *, neighbours: int, peers: int) -> Mapping[Message, float] | None:
+        """Return the model messages that a peer sends in a round where nothing fails, and how many of each on average.
+
+        They carry no model; only their sizes are asked for. None: it cannot be told beforehand.
+
+        Args:
+            settings: of `[protocol]`.
+            neighbours: in the peer's row of the mixing matrix.
+            peers: of the run.
+        """
+        return None
+
     @classmethod
     def resume(
         cls, settings: Any, *, rounds: int, model: Model, state: Mapping[str, int | float | str]

@@ -25,7 +25,6 @@ What the papers leave open, and what is done here:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from enum import Enum
 from typing import Self
 
 from gossip.protocols.base import (
@@ -47,18 +46,10 @@ from gossip.protocols.rounds.catching_up import LostTime, Move, enough_in_step, 
 from gossip.protocols.rounds.inbox import Inbox
 from gossip.protocols.rounds.neighbourhood import Neighbourhood
 from gossip.protocols.rounds.order import ORDERS
+from gossip.protocols.rounds.phase import Phase
 from gossip.protocols.rounds.sender import NOTHING, Sender, Tag
 from gossip.protocols.rounds.waiting import DEADLINE, Wait
 from gossip.protocols.settings import RoundsSettings
-
-
-class Phase(Enum):
-    """Where in a round a peer stands."""
-
-    READY = "ready"
-    TRAINING = "training"
-    GOSSIPING = "gossiping"
-    FINISHED = "finished"
 
 
 class Rounds(Protocol):
@@ -116,6 +107,12 @@ class Rounds(Protocol):
         self._merged = False
         self._training_began_s = 0.0
         self._lost = LostTime(pace_s=pace_s, away_s=away_s)
+
+    @staticmethod
+    def usual_messages(settings: RoundsSettings, *, neighbours: int, peers: int) -> Mapping[Message, float]:
+        """Return one model for each neighbour in each of the Q gossip steps."""
+        steps = range(settings.gossip_steps)
+        return {ModelMessage(round=0, step=step, model=None): float(neighbours) for step in steps}
 
     @classmethod
     def resume(
