@@ -272,14 +272,14 @@ def _learn(options: NodeOptions) -> int:
         for doubt in own_data.cautions(setup):
             told.warning("%s", doubt)
         if setup.checkpoint is not None and setup.checkpoint.round >= membership.settings.stop.rounds:
-            from gossip.node.recorder import Recorder
+            from gossip.node.recorder import MODEL, Recorder
             from gossip.telemetry.accounting import Accounting
 
             accounting = Accounting.from_dict(setup.checkpoint.counters)
             Recorder(setup, accounting).complete(setup.checkpoint)
             print(
-                f"{membership.me.name}: all {setup.checkpoint.round} rounds are done already; "
-                "--rounds N for more, --fresh to start over",
+                f"{membership.me.name}: all {setup.checkpoint.round} rounds are done already, the model is in "
+                f"{options.home / MODEL}; --rounds N for more, --fresh to start over",
                 file=sys.stderr,
             )
             return int(ExitCode.DONE)

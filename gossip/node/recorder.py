@@ -31,7 +31,7 @@ from gossip.storage.checkpoints import Checkpoint, CheckpointStore
 from gossip.storage.models import model_pieces, snapshot_pieces
 from gossip.storage.run_record import RunRecord, clean_home
 from gossip.telemetry.accounting import Accounting
-from gossip.telemetry.containment import Containment, said_of
+from gossip.telemetry.containment import Containment, said_of, tell
 from gossip.telemetry.progress import Progress
 from gossip.telemetry.rejections import Rejections
 from gossip.telemetry.verdicts import Verdicts
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from gossip.node.setup import Setup
 
 logger = logging.getLogger("gossip.node")
+
+MODEL = "model.safetensors"
 
 EVENTS_MAX = 100_000
 """Lines of events.jsonl per process: a neighbour that flaps for weeks must not fill the disk."""
@@ -249,7 +251,19 @@ class Recorder:
         if await self.saver.settle() and self._model_written and not self.finished:
             self.finished = True
             self.event("finished")
+            tell(logging.INFO, self._told_at_the_end())
         return self.finished
+
+    def _told_at_the_end(self) -> str:
+        """Return where the model is, and how good."""
+        path, last = self._home / MODEL, self.last
+        if last is None:
+            return f"done: the model is in {path}; it was not evaluated"
+        measured = last.evaluation
+        return (
+            f"done: the model is in {path}; accuracy {100 * measured.accuracy:.1f} % on {measured.samples} test "
+            f"samples after round {last.round} of {self._settings.stop.rounds}"
+        )
 
     def _try_model(self, vector: torch.Tensor) -> None:
         with self._contained("the model not written"):
@@ -258,7 +272,7 @@ class Recorder:
 
     def _write_model(self, vector: torch.Tensor) -> None:
         data = model_pieces(self._setup.task.space, vector, frozen=self._setup.task.frozen, peer=self._name)
-        write_atomically(self._home / "model.safetensors", data)
+        write_atomically(self._home / MODEL, data)
 
     async def flush(self) -> None:
         """Wait until all lines are written, and what the user is shown is shown; and end the logger."""
@@ -299,7 +313,7 @@ class Recorder:
         Raises:
             SettingError: the home cannot be written.
         """
-        if (self._home / "model.safetensors").exists() and (self._home / "summary.json").exists():
+        if (self._home / MODEL).exists() and (self._home / "summary.json").exists():
             return
         vector = torch.from_numpy(checkpoint.vector)
         try:

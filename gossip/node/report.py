@@ -32,7 +32,7 @@ def status_of(node: Node) -> Mapping[str, Any]:
         "accuracy": None if last is None else last.evaluation.accuracy,
         "test_loss": None if last is None else finite(last.evaluation.loss),
         "training_loss": None if last is None else last.entry.get("loss"),
-        "waiting_for": sorted(getattr(node.protocol, "waiting_for", ())),
+        "waiting_for": sorted(node.protocol.waiting_for),
         "divergence": recorder.alarm.said,
         "protocol": dict(node.protocol.status()),
         "neighbours": list(node.table.status()),

@@ -41,6 +41,7 @@ from gossip.protocols.base import (
     RoundCompleted,
     Ticket,
     TimerKey,
+    Waiting,
 )
 from gossip.protocols.rounds.catching_up import LostTime, Move, enough_in_step, find_move
 from gossip.protocols.rounds.inbox import Inbox
@@ -141,10 +142,9 @@ class Rounds(Protocol):
         """What this peer is doing."""
         return self._phase
 
-    @property
-    def waiting_for(self) -> frozenset[PeerId]:
-        """The neighbours whose models the present step still waits for."""
-        return frozenset(known.peer for known in self._near.in_row if known.missing)
+    def present_wait(self) -> Waiting | None:
+        """Return the neighbours whose models the present step still waits for."""
+        return self._wait.told()
 
     def snapshot(self) -> Mapping[str, int | float | str]:
         """Return the rounds done and the own pace; every other state is rebuilt from the neighbours."""
