@@ -92,6 +92,13 @@ def _options(
             metavar="[HOST:]PORT",
         ),
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="Where to compute; auto: cuda, mps or cpu, what is there. Default: cpu.",
+            metavar="auto|cpu|cuda|mps",
+        ),
+    ] = None,
     as_json: AsJson = False,
     overrides: Annotated[
         list[str] | None,
@@ -109,7 +116,9 @@ def _options(
         peers=peers,
         home=home.expanduser(),
         task=task,
-        arguments=_tables(algorithm=algorithm, topology=topology, rounds=rounds, seed=seed, data=data),
+        arguments=_tables(
+            algorithm=algorithm, topology=topology, rounds=rounds, seed=seed, data=data, device=device
+        ),
         overrides=tuple(overrides or ()),
         listen=listen,
         name=name,
@@ -232,19 +241,21 @@ def _tables(
     rounds: int | None,
     seed: int | None,
     data: Path | None,
+    device: str | None,
 ) -> dict[str, Any]:
     """Turn named options into the tables of a task."""
-    tables: dict[str, Any] = {}
-    if algorithm is not None:
-        tables["algorithm"] = algorithm
+    source = None if data is None else str(data.expanduser().absolute())
+    tables: dict[str, Any] = {} if algorithm is None else {"algorithm": algorithm}
     if seed is not None:
         tables["seed"] = seed
-    if topology is not None:
-        tables["topology"] = {"kind": topology}
-    if rounds is not None:
-        tables["stop"] = {"rounds": rounds}
-    if data is not None:
-        tables["data"] = {"source": str(data.expanduser().absolute())}
+    for section, key, value in (
+        ("topology", "kind", topology),
+        ("stop", "rounds", rounds),
+        ("data", "source", source),
+        ("node", "device", device),
+    ):
+        if value is not None:
+            tables[section] = {key: value}
     return tables
 
 
@@ -269,6 +280,8 @@ def _learn(options: NodeOptions) -> int:
             told.warning("%s", note)
         setup = load_learning(options, membership)
         told.info("%s", own_data.told(setup))
+        if setup.learner.device.type != "cpu":
+            told.info("training, merging and evaluation compute on %s", setup.learner.device)
         for doubt in own_data.cautions(setup):
             told.warning("%s", doubt)
         if setup.checkpoint is not None and setup.checkpoint.round >= membership.settings.stop.rounds:

@@ -44,6 +44,7 @@ def status_of(node: Node) -> Mapping[str, Any]:
         "uptime_s": time.time() - node.started_s,
         "run_id": settings.run_id(),
         "space_id": setup.task.space.space_id,
+        "device": str(setup.learner.device),
         "insecure": setup.options.insecure,
         **counts(node.accounting),
     }

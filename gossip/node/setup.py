@@ -157,11 +157,13 @@ def load_learning(options: NodeOptions, membership: Membership, *, touch: bool =
 def _learner(membership: Membership) -> Learner:
     """Return this peer's learning, with everything checked that can be before a neighbour is there."""
     from gossip.learner import Learner, check_parts
+    from gossip.learning import devices
     from gossip.learning.task import Task
     from gossip.probing import probe
     from gossip.wire.documents import CLASSES_MAX
 
     settings, peers = membership.settings, len(membership.peers)
+    device = devices.find(settings.node.device, where=f"{settings.where('node')} device")
     task = Task(
         data=settings.data,
         model=settings.model,
@@ -180,6 +182,7 @@ def _learner(membership: Membership) -> Learner:
         merge=settings.merge.load()(settings.merge),
         sanitise=settings.sanitise,
         outgoing=settings.outgoing.load()(settings.outgoing),
+        device=device,
     )
     probe(task, merge=settings.merge, outgoing=settings.outgoing, codec=settings.codec, peers=peers)
     if learner.declares_classes and task.dataset.classes > CLASSES_MAX:
