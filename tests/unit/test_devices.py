@@ -18,6 +18,7 @@ from gossip.errors import SettingError
 from gossip.learner import Learner
 from gossip.learning import devices
 from gossip.learning.devices import Transfers
+from gossip.learning.local_training import LocalTraining
 from gossip.learning.pace import measure
 from gossip.learning.settings import DataSettings, LocalSettings, ModelSettings
 from gossip.learning.task import Task
@@ -143,6 +144,37 @@ def test_models_that_are_trained_there_may_be_merged_on_the_cpu(
     settings = MERGES.validate({"kind": kind})
     task = make_task(tmp_path, steps=2)
     assert_the_same_life(lambda device: learner_of(task, device, merge=settings.load()(settings)))
+
+
+def test_training_merging_sending_and_evaluation_all_compute_there_and_samples_are_there_already(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, type] = {}
+
+    def note(owner: type, name: str, place: int = 1) -> None:
+        method = getattr(owner, name)
+
+        def noted(*given: Any, **more: Any) -> Any:
+            seen[name] = type(given[place])
+            return method(*given, **more)
+
+        monkeypatch.setattr(owner, name, noted)
+
+    for owner, name in (
+        (LocalTraining, "run"),
+        (Average, "__call__"),
+        (Halved, "send"),
+        (Task, "evaluate"),
+        (Task, "reestimated"),
+    ):
+        note(owner, name)
+    task = make_task(tmp_path, ModelSettings(name="python:own.py:make", batch_norm="reestimate"), steps=1)
+    with other_device():
+        learner = learner_of(task, OTHER, outgoing=Halved())
+        life(learner)
+        samples = (learner._x, learner._y, learner._x_validation, learner._y_validation)
+        assert {type(each) for each in samples} == {Elsewhere}
+    assert seen == dict.fromkeys(("run", "__call__", "send", "evaluate", "reestimated"), Elsewhere)
 
 
 def test_what_is_measured_of_the_pace_is_measured_there(tmp_path: Path) -> None:
