@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from gossip import __version__
+from gossip.config import presets
 from gossip.errors import ExitCode, GossipError, NetworkError, UserError
 from gossip.inference import commands
+from gossip.node.options import NodeOptions
 from gossip.telemetry import standard_output
 from gossip.telemetry.standard_error import queue_standard_error, run_and_leave
 
@@ -30,46 +35,25 @@ DEFAULT_HOME = Path("~/.gossip-node")
 Home = Annotated[
     Path, typer.Option(help="Folder of this node: identity, checkpoints, records.", metavar="DIR")
 ]
-Peers = Annotated[
-    Path, typer.Option(help="The peers file: one 'name host:port certificate' per line.", metavar="FILE")
-]
-TaskFile = Annotated[
-    Path | None, typer.Option(help="What to learn (TOML); default: the embedded digits.", metavar="TASK.toml")
-]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        help="Override one setting, e.g. local.lr=0.05; may be repeated.",
-        metavar="SECTION.KEY=VALUE",
-    ),
-]
-Insecure = Annotated[
-    bool,
-    typer.Option("--insecure", help="No TLS: anybody can read and forge. For experiments on one machine."),
-]
-Name = Annotated[
-    str | None, typer.Option(help="Which line of the peers file we are (needed only with --insecure).")
-]
-Listen = Annotated[
-    str | None,
-    typer.Option(help="Bind here instead of the own line's port on all interfaces.", metavar="HOST:PORT"),
-]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
 
-@app.callback(invoke_without_command=True)
-def node(
-    context: typer.Context,
+def _options(
     peers: Annotated[
         Path | None,
         typer.Option(help="The peers file: one 'name host:port certificate' per line.", metavar="FILE"),
     ] = None,
-    task: TaskFile = None,
+    task: Annotated[
+        Path | None,
+        typer.Option(help="What to learn (TOML); default: the embedded digits.", metavar="TASK.toml"),
+    ] = None,
     home: Home = DEFAULT_HOME,
     algorithm: Annotated[
         str | None,
-        typer.Option(help="local, d-psgd, dfedavg, dfedavgm, dfedsam, dfedsam-mgs.", metavar="NAME"),
+        typer.Option(
+            help=f"{presets.listed()}; default: what the task says, or {presets.DEFAULT_ALGORITHM}.",
+            metavar="NAME",
+        ),
     ] = None,
     topology: Annotated[
         str | None,
@@ -79,7 +63,10 @@ def node(
     seed: Annotated[
         int | None, typer.Option(help="Seed of the run; the same on all peers.", metavar="N")
     ] = None,
-    listen: Listen = None,
+    listen: Annotated[
+        str | None,
+        typer.Option(help="Bind here instead of the own line's port on all interfaces.", metavar="HOST:PORT"),
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -91,8 +78,15 @@ def node(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start over; an earlier run is moved to HOME/previous.")
     ] = False,
-    insecure: Insecure = False,
-    name: Name = None,
+    insecure: Annotated[
+        bool,
+        typer.Option(
+            "--insecure", help="No TLS: anybody can read and forge. For experiments on one machine."
+        ),
+    ] = False,
+    name: Annotated[
+        str | None, typer.Option(help="Which line of the peers file we are (needed only with --insecure).")
+    ] = None,
     metrics: Annotated[
         str | None,
         typer.Option(
@@ -100,27 +94,32 @@ def node(
             metavar="[HOST:]PORT",
         ),
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="Where to compute; auto: cuda, mps or cpu, what is there. Default: cpu.",
+            metavar="auto|cpu|cuda|mps",
+        ),
+    ] = None,
     as_json: AsJson = False,
-    overrides: Overrides = None,
-) -> None:
-    """Learn with the peers of a file; resumes where it stopped."""
-    if context.invoked_subcommand is not None:
-        _refuse_options_before(context)
-        return
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Override one setting, e.g. local.lr=0.05; may be repeated.",
+            metavar="SECTION.KEY=VALUE",
+        ),
+    ] = None,
+) -> NodeOptions:
+    """Return what a run is told; `check` is told the same."""
     if peers is None:
         raise UserError("--peers FILE is missing; 'gossip-node --help' shows how to start")
-    from gossip.node.options import NodeOptions
-
-    options = NodeOptions(
+    return NodeOptions(
         peers=peers,
         home=home.expanduser(),
         task=task,
         arguments=_tables(
-            algorithm=algorithm,
-            topology=topology,
-            rounds=rounds,
-            seed=seed,
-            data=data,
+            algorithm=algorithm, topology=topology, rounds=rounds, seed=seed, data=data, device=device
         ),
         overrides=tuple(overrides or ()),
         listen=listen,
@@ -130,7 +129,49 @@ def node(
         metrics=metrics,
         as_json=as_json,
     )
-    raise typer.Exit(_run_node(options))
+
+
+def _with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the parameters of `_options` beside its own; its last one, `options`, is called for them."""
+    own = dict(inspect.signature(command, eval_str=True).parameters)
+    del own["options"]
+    shared = inspect.signature(_options, eval_str=True).parameters
+
+    def called(**given: Any) -> None:
+        told = {name: given.pop(name) for name in shared}
+        command(**given, options=lambda: _options(**told))
+
+    both = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in (*own.values(), *shared.values())]
+    called.__name__, called.__doc__ = command.__name__, command.__doc__
+    called.__signature__ = inspect.Signature(both)  # type: ignore[attr-defined]
+    called.__annotations__ = {each.name: each.annotation for each in both}
+    return called
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        print(f"gossip-node {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", help="Say which version this is.", callback=_say_version, is_eager=True)
+]
+
+
+@app.callback(invoke_without_command=True)
+@_with_options
+def node(
+    context: typer.Context,
+    version: Version = False,
+    *,
+    options: Callable[[], NodeOptions],
+) -> None:
+    """Learn with the peers of a file; resumes where it stopped."""
+    if context.invoked_subcommand is not None:
+        _refuse_options_before(context)
+        return
+    raise typer.Exit(_run_node(options()))
 
 
 @app.command()
@@ -144,6 +185,17 @@ def init(
 
     identity = Identity.create(home.expanduser(), name=name, advertise=advertise)
     print(identity.peers_line())
+
+
+@app.command()
+def new(
+    folder: Annotated[Path, typer.Argument(help="The folder to make; may exist, empty.", metavar="DIR")],
+) -> None:
+    """Write a folder to begin with: task, loader of own rows, network, scenario, and a README with the commands."""
+    from gossip import starter
+
+    written = starter.write(folder.expanduser())
+    print(f"{folder}: {', '.join(written)}; how to go on: {folder / 'README.md'}")
 
 
 @app.command()
@@ -163,32 +215,14 @@ def status(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def check(
-    peers: Peers,
-    task: TaskFile = None,
-    home: Home = DEFAULT_HOME,
-    insecure: Insecure = False,
-    name: Name = None,
-    listen: Listen = None,
-    as_json: AsJson = False,
-    overrides: Overrides = None,
-) -> None:
-    """Validate files, identity, ports and who can be reached; nothing is learnt."""
+@_with_options
+def check(*, options: Callable[[], NodeOptions]) -> None:
+    """Validate files, identity, ports and who can be reached, and tell what a run would cost; nothing is learnt."""
+    told = options()
     from gossip.node.check import check_node
-    from gossip.node.options import NodeOptions
 
-    options = NodeOptions(
-        peers=peers,
-        home=home.expanduser(),
-        task=task,
-        overrides=tuple(overrides or ()),
-        listen=listen,
-        name=name,
-        insecure=insecure,
-        as_json=as_json,
-    )
-    with standard_output.kept(as_json):
-        raise typer.Exit(int(check_node(options)))
+    with standard_output.kept(told.as_json):
+        raise typer.Exit(int(check_node(told)))
 
 
 for finished in (commands.evaluate, commands.predict, commands.export, commands.compare):
@@ -213,28 +247,30 @@ def _tables(
     rounds: int | None,
     seed: int | None,
     data: Path | None,
+    device: str | None,
 ) -> dict[str, Any]:
     """Turn named options into the tables of a task."""
-    tables: dict[str, Any] = {}
-    if algorithm is not None:
-        tables["algorithm"] = algorithm
+    source = None if data is None else str(data.expanduser().absolute())
+    tables: dict[str, Any] = {} if algorithm is None else {"algorithm": algorithm}
     if seed is not None:
         tables["seed"] = seed
-    if topology is not None:
-        tables["topology"] = {"kind": topology}
-    if rounds is not None:
-        tables["stop"] = {"rounds": rounds}
-    if data is not None:
-        tables["data"] = {"source": str(data.expanduser().absolute())}
+    for section, key, value in (
+        ("topology", "kind", topology),
+        ("stop", "rounds", rounds),
+        ("data", "source", source),
+        ("node", "device", device),
+    ):
+        if value is not None:
+            tables[section] = {key: value}
     return tables
 
 
-def _run_node(options: Any) -> int:
+def _run_node(options: NodeOptions) -> int:
     with standard_output.kept(options.as_json):
         return _learn(options)
 
 
-def _learn(options: Any) -> int:
+def _learn(options: NodeOptions) -> int:
     from gossip.node import own_data
     from gossip.node.home import HomeLock, check_writable
     from gossip.node.setup import find_membership, load_learning
@@ -250,17 +286,20 @@ def _learn(options: Any) -> int:
             told.warning("%s", note)
         setup = load_learning(options, membership)
         told.info("%s", own_data.told(setup))
+        if setup.learner.device.type != "cpu":
+            told.info("training, merging and evaluation compute on %s", setup.learner.device)
         for doubt in own_data.cautions(setup):
             told.warning("%s", doubt)
         if setup.checkpoint is not None and setup.checkpoint.round >= membership.settings.stop.rounds:
             from gossip.node.recorder import Recorder
+            from gossip.storage.models import MODEL
             from gossip.telemetry.accounting import Accounting
 
             accounting = Accounting.from_dict(setup.checkpoint.counters)
             Recorder(setup, accounting).complete(setup.checkpoint)
             print(
-                f"{membership.me.name}: all {setup.checkpoint.round} rounds are done already; "
-                "--rounds N for more, --fresh to start over",
+                f"{membership.me.name}: all {setup.checkpoint.round} rounds are done already, the model is in "
+                f"{options.home / MODEL}; --rounds N for more, --fresh to start over",
                 file=sys.stderr,
             )
             return int(ExitCode.DONE)

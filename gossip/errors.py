@@ -7,8 +7,10 @@ its reason; it never reaches the root nursery. Anything that is not a `GossipErr
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import IntEnum
+
+from gossip.synonyms import meant
 
 
 class ExitCode(IntEnum):
@@ -91,13 +93,22 @@ class ProtocolMisuse(GossipError):
     """We called our own code in a way that its contract forbids: a bug here."""
 
 
-def nearest(name: str, valid: Iterable[str]) -> str:
-    """Return a hint for a misspelt name: the nearest valid one, or all of them.
+def nearest(name: str, valid: Iterable[str], *, elsewhere: Mapping[str, str] | None = None) -> str:
+    """Return a hint for an unknown name: the valid one that means the same, the nearest by spelling, or all of them.
 
     Used at the end of a sentence: ``unknown topology 'rign'; did you mean 'ring'?``
+
+    Args:
+        name: what was written.
+        valid: in its place.
+        elsewhere: names that are valid in other places -> how to say where.
     """
     names = sorted(valid)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    if close:
-        return f"did you mean '{close[0]}'?"
-    return "valid: " + ", ".join(names)
+    found = next(meant(name, names), None)
+    if found is None and elsewhere:
+        there = next(meant(name, elsewhere), None)
+        if there is not None:
+            return f"did you mean {elsewhere[there]}?"
+    if found is None:
+        found = next(iter(difflib.get_close_matches(name, names, n=1, cutoff=0.6)), None)
+    return "valid: " + ", ".join(names) if found is None else f"did you mean '{found}'?"

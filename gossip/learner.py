@@ -13,6 +13,8 @@ from torch import Tensor
 from gossip import plugins
 from gossip.draws import Draws
 from gossip.errors import ProtocolMisuse, SettingError
+from gossip.learning import devices
+from gossip.learning.devices import Transfers
 from gossip.learning.evaluation import Evaluation
 from gossip.learning.local_training import Trained
 from gossip.learning.scales import Scales, scales_of
@@ -72,17 +74,20 @@ class Learner:
     ) -> None:
         self.task = task
         self.peer = peer
-        self.device = torch.device(device)
+        # With its number: "cuda" and "cuda:0" would be two places, with a network each.
+        self.device = torch.empty(0, device=device).device
+        self._transfers = Transfers(self.device)
+        self._merging = Transfers(devices.for_merging(self.device))
         self.shard = task.shard(position, peers) if shard is None else shard
-        self._x, self._y = self.shard.x.to(self.device), self.shard.y.to(self.device)
+        self._x, self._y = map(self._transfers.there, (self.shard.x, self.shard.y))
         self._training = task.local_training(self.device)
         self._merge = merge
         self.sanitiser = Sanitiser(sanitise or SanitiseSettings(), task.space.learned_size)
         self._judged: list[RecordedVerdict] = []
         check_merge(task, merge)
         judging = task.validation(position, peers)
-        self._x_validation = None if judging is None else judging.x.to(self.device)
-        self._y_validation = None if judging is None else judging.y.to(self.device)
+        self._x_validation = None if judging is None else self._merging.there(judging.x)
+        self._y_validation = None if judging is None else self._merging.there(judging.y)
         self.classes: tuple[int, ...] = (
             tuple(torch.unique(self.shard.y).tolist()) if task.objective.classifies else ()
         )
@@ -103,10 +108,9 @@ class Learner:
         `in_place` nobody needs `model` any more, the merge rule included (`trains_in_place`): the outcome lies there.
         """
         self._check(model)
-        if not in_place:
-            model = model.clone()
+        start = self._transfers.there(model)
         trained = self._training.run(
-            model.to(self.device),
+            model.clone() if start is model and not in_place else start,
             self._x,
             self._y,
             seed=self.task.seed,
@@ -116,7 +120,7 @@ class Learner:
             in_place=True,
         )
         self.state.scatter("update", [0], trained.rows)
-        return replace(trained, model=trained.model.cpu(), rows={})
+        return replace(trained, model=self._transfers.back(trained.model), rows={})
 
     @property
     def shapes_outgoing(self) -> bool:
@@ -129,9 +133,9 @@ class Learner:
             return learned
         rows = self.state.gather("outgoing", [0])
         with plugins.blamed(self._outgoing, "[outgoing]"):
-            sent, rows = self._outgoing.send(learned.to(self.device)[None], rows, [draws])
+            sent, rows = self._outgoing.send(self._transfers.there(learned)[None], rows, [draws])
         self.state.scatter("outgoing", [0], rows)
-        return sent[0].cpu()
+        return self._transfers.back(sent[0])
 
     @property
     def trains_in_place(self) -> bool:
@@ -160,14 +164,15 @@ class Learner:
         """
         self._check(own)
         learned_size = self.task.space.learned_size
-        on_device = own.to(self.device)
+        there = self._merging.there
+        on_device = there(own)
         refusals = self._refusals(on_device[:learned_size], received, round=at.round)
         own_weight, accepted = sanitise.without(own_weight, received, refusals)
         with plugins.blamed(self._merge, f"[merge] in round {at.round}:"):
             merged = self._merge(
                 on_device[:learned_size],
                 own_weight,
-                [Contribution(each.sender, each.model.to(self.device), each.weight) for each in accepted],
+                [Contribution(each.sender, there(each.model), each.weight) for each in accepted],
                 context=self._context(
                     on_device,
                     at=at,
@@ -175,7 +180,8 @@ class Learner:
                     declared=declared or {},
                     spent=spent,
                 ),
-            ).cpu()
+            )
+            merged = self._merging.back(merged)
         if learned_size != len(own):
             return torch.cat([merged, own[learned_size:]])
         # A rule that returns what it was given, though it must not, would have others' transfers overwritten later.
@@ -251,14 +257,14 @@ class Learner:
 
         With ``batch_norm = "reestimate"`` its running statistics are first measured anew on own samples.
         """
-        return self.task.evaluate(self.evaluated(model).to(self.device))
+        return self.task.evaluate(self._transfers.there(self.evaluated(model)))
 
     def evaluated(self, model: Tensor) -> Tensor:
         """Return the model [P] that `evaluate` judges: `model` itself, or with statistics measured anew."""
         self._check(model)
         if self.task.model_settings.batch_norm != "reestimate":
             return model
-        return self.task.reestimated(model.to(self.device), self._x).cpu()
+        return self._transfers.back(self.task.reestimated(self._transfers.there(model), self._x))
 
     @cached_property
     def scales(self) -> Scales:
@@ -280,21 +286,24 @@ class Learner:
         spent: frozenset[PeerId],
     ) -> MergeContext:
         space = self.task.space
+        x, y = (self._x, self._y) if self._merging.device == self.device else (self.shard.x, self.shard.y)
 
         def predict(learned: Tensor, x: Tensor) -> Tensor:
-            forward = self.task.forward_on(self.device)
+            forward, there = self.task.forward_on(self.device), self._transfers.there
             forward.module.eval()
             trained = torch.cat([learned, own[space.learned_size : space.trained_size]])
             with torch.no_grad():
-                return forward(trained, own[space.trained_size :], x)
+                return self._merging.there(
+                    forward(there(trained), there(own[space.trained_size :]), there(x))
+                )
 
         return MergeContext(
             peer=self.peer,
             seed=self.task.seed,
             at=at,
             space=space,
-            x=self._x,
-            y=self._y,
+            x=x,
+            y=y,
             predict=predict,
             loss=self.task.objective.loss,
             rejected=rejected,

@@ -35,16 +35,19 @@ class Settings(BaseModel):
         return self.model_dump(mode="json", exclude_none=True, exclude=unsaid)
 
 
-def first_complaint(error: ValidationError, model: type[BaseModel]) -> tuple[tuple[str, ...], str]:
+def first_complaint(
+    error: ValidationError, model: type[BaseModel], *, elsewhere: Mapping[str, str] | None = None
+) -> tuple[tuple[str, ...], str]:
     """Return the path and one sentence for the first thing that is wrong with a settings table.
 
-    The sentence names the key, the value and what would be valid; pydantic's own report has several lines.
+    The sentence names the key, the value and what would be valid; pydantic's own report has several lines. `elsewhere`
+    as `nearest` takes it.
     """
     detail = error.errors(include_url=False)[0]
     path = tuple(str(part) for part in detail["loc"])
     key = ".".join(path)
     if detail["type"] == "extra_forbidden":
-        return path, f"unknown key '{key}'; {nearest(path[-1], model.model_fields)}"
+        return path, f"unknown key '{key}'; {nearest(path[-1], model.model_fields, elsewhere=elsewhere)}"
     message = detail["msg"].removeprefix("Value error, ")
     if not path:
         return path, message

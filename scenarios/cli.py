@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from gossip import __version__
 from gossip.errors import ExitCode, UserError
 from gossip.telemetry import standard_output
 from scenarios.errors import FAILED, Interrupted, RunFailed, interrupt
@@ -17,7 +18,6 @@ from scenarios.tuning import commands
 
 app = typer.Typer(
     name="gossip-scenario",
-    help="Run whole networks of gossip-learning peers, and compare them.",
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -25,6 +25,22 @@ app = typer.Typer(
 )
 
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        print(f"gossip-scenario {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def scenarios_of_peers(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Say which version this is.", callback=_say_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Run whole networks of gossip-learning peers, and compare them."""
 
 
 @app.command("list")

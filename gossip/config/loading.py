@@ -95,7 +95,8 @@ def _refuse_unknown_key(settings: Settings, path: tuple[str, ...], where: str) -
             return
         if key not in type(found).model_fields:
             raise SettingError(
-                f"{where}: unknown key '{'.'.join(path[: depth + 1])}'; {nearest(key, type(found).model_fields)}"
+                f"{where}: unknown key '{'.'.join(path[: depth + 1])}'; "
+                f"{nearest(key, type(found).model_fields)}"
             )
         found = getattr(found, key)
 
@@ -104,8 +105,22 @@ def _refuse_unknown_sections(tables: Mapping[str, Any], layers: Sequence[Layer],
     for name in tables:
         if name not in model.model_fields:
             raise SettingError(
-                f"{origin(layers, (name,))}: unknown section '{name}'; {nearest(name, model.model_fields)}"
+                f"{origin(layers, (name,))}: unknown section '{name}'; "
+                f"{nearest(name, model.model_fields, elsewhere=_homes(model))}"
             )
+
+
+def _homes(model: type[BaseModel]) -> Mapping[str, str]:
+    """Return where each key has its place: ``'rounds' of [stop]``. What hangs on a `kind` is not among them."""
+    homes: dict[str, str] = {}
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if not (isinstance(kind, type) and issubclass(kind, Settings)):
+            homes.setdefault(name, f"'{name}', above all sections")
+        elif not field.metadata:
+            for key in kind.model_fields:
+                homes.setdefault(key, f"'{key}' of [{name}]")
+    return homes
 
 
 def _section(name: str, value: Any, layers: Sequence[Layer], model: type[S]) -> Any:
@@ -118,5 +133,5 @@ def _section(name: str, value: Any, layers: Sequence[Layer], model: type[S]) -> 
         # A seam's field is annotated with the base of all choices; the whole model's validator finds the class.
         return value if model.model_fields[name].metadata else kind.model_validate(value)
     except ValidationError as error:
-        at, sentence = first_complaint(error, kind)
+        at, sentence = first_complaint(error, kind, elsewhere=_homes(model))
         raise SettingError(f"{origin(layers, (name, *at))}: [{name}] {sentence}") from None

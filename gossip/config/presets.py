@@ -63,6 +63,14 @@ SEEN: Mapping[str, str] = {
 
 DEFAULT_ALGORITHM = "dfedsam-mgs"
 
+SCENARIOS_ONLY = frozenset({"fedavg"})
+"""Baselines that no real node runs."""
+
+
+def listed() -> str:
+    """Return all algorithms as one enumeration, for the help of a command line."""
+    return ", ".join(name + " (in scenarios only)" * (name in SCENARIOS_ONLY) for name in PRESETS)
+
 
 def preset(name: str) -> Sections:
     """Return the sections that the algorithm `name` fills."""

@@ -91,6 +91,10 @@ class NodeSettings(Settings):
     quorum_timeout_s: float = Field(60.0, gt=0)
     stop_timeout_s: float = Field(4.0, gt=0, description="what a signal leaves for the work in hand")
     threads: int | None = Field(None, ge=1, description="torch threads; default: torch's own choice")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "cpu",
+        description="where training, merging and evaluation compute; auto: cuda, mps or cpu, what is there",
+    )
 
 
 class TaskSettings(Settings):

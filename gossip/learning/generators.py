@@ -35,6 +35,8 @@ class Generators:
         torch.default_generator.manual_seed(seed)
         if like.is_cuda:
             torch.cuda.manual_seed(seed)
+        elif like.is_mps:
+            torch.mps.manual_seed(seed)
         if self.others:
             random.seed(seed)
             np.random.seed(seed % 2**32)

@@ -13,12 +13,16 @@ from gossip.net.peers_file import PeerEntry
 from gossip.net.stream import EndOfStream
 from gossip.net.tls import TlsContexts
 from gossip.node import own_data
+from gossip.node.expected import Expected, expect
 from gossip.node.options import NodeOptions
 from gossip.node.setup import Membership, Setup, find_membership, load_learning
 from gossip.node.status import ask_status
 from gossip.telemetry import standard_output
+from gossip.telemetry.progress import human_bytes
+from gossip.telemetry.web import check_address
 
 REACH_TIMEOUT_S = 5.0
+PARAMETER_BYTES = 4
 AT_ONCE_MAX = 32
 """Connections tried at a time."""
 
@@ -40,10 +44,13 @@ def check_node(options: NodeOptions) -> ExitCode:
         UserError: the first thing that would keep a node from starting.
     """
     membership = find_membership(options)
-    setup = load_learning(options, membership)
+    setup = load_learning(options, membership, touch=False)
     port = _check_port(options, membership)
+    if options.metrics is not None:
+        check_address(options.metrics, free=not _own_node_runs(options))
+    expected = expect(setup)
     reached = trio.run(_reach_all, membership, options.insecure)
-    _print(setup, port, reached, as_json=options.as_json)
+    _print(setup, port, reached, expected, as_json=options.as_json)
     answered = sum(each.ok for each in reached)
     needed = min(membership.settings.node.neighbours_min, len(reached))
     return ExitCode.DONE if answered >= needed else ExitCode.TOO_FEW_PEERS
@@ -53,13 +60,19 @@ def _check_port(options: NodeOptions, membership: Membership) -> str:
     where = options.listen or str(membership.me.port)
     try:
         trio.run(_listen_once, options, membership)
-    except SettingError as error:
-        try:
-            ask_status(options.home)
-        except NetworkError:
-            raise error from None
+    except SettingError:
+        if not _own_node_runs(options):
+            raise
         return f"port {where}: our own node is running and listens there"
     return f"port {where}: free"
+
+
+def _own_node_runs(options: NodeOptions) -> bool:
+    try:
+        ask_status(options.home)
+    except NetworkError:
+        return False
+    return True
 
 
 async def _listen_once(options: NodeOptions, membership: Membership) -> None:
@@ -107,8 +120,9 @@ async def _reach(entry: PeerEntry, contexts: TlsContexts | None) -> Reached:
         return Reached(entry.name, entry.address, False, error.strerror or str(error))
 
 
-def _print(setup: Setup, port: str, reached: list[Reached], *, as_json: bool) -> None:
+def _print(setup: Setup, port: str, reached: list[Reached], expected: Expected, *, as_json: bool) -> None:
     membership, task = setup.membership, setup.task
+    device, shape = str(setup.learner.device), task.dataset.input_shape
     resume = setup.checkpoint.round if setup.checkpoint else 0
     doubts = own_data.cautions(setup)
     if as_json:
@@ -117,7 +131,12 @@ def _print(setup: Setup, port: str, reached: list[Reached], *, as_json: bool) ->
             "run_id": membership.settings.run_id(),
             "space_id": task.space.space_id,
             "samples": len(setup.learner.shard.y),
+            "classes": task.dataset.classes,
+            "sample_shape": list(shape),
             "parameters": task.space.size,
+            "model_bytes": PARAMETER_BYTES * task.space.size,
+            "device": device,
+            **expected.as_dict(),
             "resume_round": resume,
             "warnings": doubts,
             "neighbours": [asdict(each) for each in reached],
@@ -126,10 +145,15 @@ def _print(setup: Setup, port: str, reached: list[Reached], *, as_json: bool) ->
         return
     settings = membership.settings
     print(f"{membership.me.name}: one of {len(membership.peers)} peers, run {settings.run_id()}")
-    print(f"  learns      {settings.model.name}, {task.space.size} parameters, by {settings.algorithm}")
+    size = f"{task.space.size} parameters ({human_bytes(PARAMETER_BYTES * task.space.size)})"
+    print(f"  learns      {settings.model.name}, {size}, by {settings.algorithm}, on {device}")
     print(f"  data        {own_data.told(setup)}")
+    print(f"  a sample    {' × '.join(map(str, shape))}, one of {task.dataset.classes} classes")
     for doubt in doubts:
         print(f"  WARNING     {doubt}")
+    sends, takes = expected.lines()
+    print(f"  sends       {sends}")
+    print(f"  takes       {takes}")
     print(f"  starts at   round {resume} of {settings.stop.rounds}")
     print(f"  {port}")
     for each in reached:

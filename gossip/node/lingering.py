@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
-from gossip.protocols.base import PeerId
+import trio
+
+from gossip.protocols.base import PeerId, Waiting
 
 if TYPE_CHECKING:
     from gossip.config.task import NodeSettings
@@ -32,7 +34,7 @@ class Lingering:
         *,
         is_up: Callable[[PeerId], bool],
         finished: Collection[PeerId],
-        clock: Callable[[], float],
+        clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self._settings = settings
         self._is_up = is_up
@@ -55,6 +57,17 @@ class Lingering:
         if self._clock() >= self._deadline_s:
             return []
         return [peer for peer in contacts if peer not in self._finished and not self._is_gone(peer)]
+
+    def told(self, contacts: Sequence[PeerId]) -> Waiting:
+        """Return whom of the contacts it is waited for, since when and until when."""
+        awaited = self.awaited(contacts)
+
+        def until_s(peer: PeerId) -> float:
+            gone_s = self._went_s.get(peer, self._began_s) + self._settings.linger_down_s
+            return self._deadline_s if self._is_up(peer) else min(gone_s, self._deadline_s)
+
+        latest_s = max(map(until_s, awaited), default=self._clock())
+        return Waiting(frozenset(awaited), self._deadline_s - self._settings.linger_s, latest_s)
 
     def _is_gone(self, peer: PeerId) -> bool:
         """Whether it is down for good, as far as we care; who has never come, is since we began."""

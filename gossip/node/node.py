@@ -32,6 +32,7 @@ from gossip.node.services import keep_up, publish
 from gossip.node.setup import Membership, Setup
 from gossip.node.signals import PeersAgain, watch_signals
 from gossip.node.status import serve_status
+from gossip.node.waits import Waits
 from gossip.protocols.base import (
     Event,
     FinishedMessage,
@@ -102,9 +103,8 @@ class Node:
         self._codec: Codec = settings.codec.load()(settings.codec)
         self.table = self._make_table()
         self.quorum = Quorum(settings.node, self.table, lambda: self._context.contacts)
-        self._lingering = Lingering(
-            settings.node, is_up=self.table.is_up, finished=self.quorum.finished, clock=time.monotonic
-        )
+        self._lingering = Lingering(settings.node, is_up=self.table.is_up, finished=self.quorum.finished)
+        self._waits = Waits()
 
     # --- the life of the node ---
 
@@ -163,6 +163,7 @@ class Node:
         while self._final is None:
             await self._wait_for_activity()
             self.quorum.check(self.recorder.saver.round)
+            self._waits.note("in the middle of a round", self.protocol.present_wait())
         self._finished = True
         self.state = "lingering" if await self.recorder.finish(self._final, self._thread) else "unsaved"
         self._context.tell_finished()
@@ -182,13 +183,14 @@ class Node:
 
     async def _wait_for_neighbours(self) -> None:
         """Wait for all contacts, at most `start_timeout_s`; those missing then count as dead until they come."""
-        contacts = self._context.contacts
-        deadline_s = trio.current_time() + self._settings.node.start_timeout_s
+        contacts, began_s = self._context.contacts, trio.current_time()
+        deadline_s = began_s + self._settings.node.start_timeout_s
         self.state = "waiting"
         while trio.current_time() < deadline_s:
             up = self.quorum.up
             if up == len(contacts) or (up >= self._settings.node.neighbours_min and self._is_under_way()):
                 return
+            self._waits.note("not started yet", self.quorum.start(since_s=began_s, until_s=deadline_s))
             await self._wait_for_activity(until_s=deadline_s)
         missing = self.quorum.missing_at_start()
         if missing:
@@ -205,6 +207,7 @@ class Node:
         """Answer slower neighbours until none can need it, see `Lingering`."""
         self._lingering.begin()
         while self.protocol.needed() and self._lingering.awaited(self._context.contacts):
+            self._waits.note("done, slower peers may need us", self._lingering.told(self._context.contacts))
             await self._wait_for_activity()
 
     async def _leave(self) -> None:

@@ -9,7 +9,7 @@ import trio
 
 from gossip.config.task import NodeSettings
 from gossip.errors import QuorumLost, TooFewPeers
-from gossip.protocols.base import PeerId
+from gossip.protocols.base import PeerId, Waiting
 
 if TYPE_CHECKING:
     from gossip.net.neighbours import NeighbourTable
@@ -50,6 +50,13 @@ class Quorum:
         alive = sum(self._table.is_up(peer) or peer in self.finished for peer in self._contacts())
         return alive >= self.needed
 
+    def start(self, *, since_s: float, until_s: float) -> Waiting:
+        """Return whom the start waits for: all that are not connected."""
+        return Waiting(frozenset(self._missing()), since_s, until_s)
+
+    def _missing(self) -> list[PeerId]:
+        return [peer for peer in self._contacts() if not self._table.is_up(peer)]
+
     def missing_at_start(self) -> list[PeerId]:
         """Return who is not connected, when the time to wait for all is over.
 
@@ -57,7 +64,7 @@ class Quorum:
             TooFewPeers: so few are that the run cannot begin; the sentence says why each is missing.
         """
         contacts = self._contacts()
-        missing = [peer for peer in contacts if not self._table.is_up(peer)]
+        missing = self._missing()
         if len(contacts) - len(missing) < self.needed:
             raise TooFewPeers(
                 f"{len(contacts) - len(missing)} of {len(contacts)} neighbours reachable after "

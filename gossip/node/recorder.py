@@ -33,7 +33,7 @@ from gossip.storage.checkpoints import Checkpoint, CheckpointStore
 from gossip.storage.models import MODEL, model_pieces, snapshot_pieces
 from gossip.storage.run_record import RunRecord, clean_home
 from gossip.telemetry.accounting import Accounting
-from gossip.telemetry.containment import Containment, said_of
+from gossip.telemetry.containment import Containment, said_of, tell
 from gossip.telemetry.progress import Progress
 from gossip.telemetry.rejections import Rejections
 from gossip.telemetry.verdicts import Verdicts
@@ -254,7 +254,19 @@ class Recorder:
         if await self.saver.settle() and self._model_written and not self.finished:
             self.finished = True
             self.event("finished")
+            tell(logging.INFO, self._told_at_the_end())
         return self.finished
+
+    def _told_at_the_end(self) -> str:
+        """Return where the model is, and how good."""
+        path, last = self._home / MODEL, self.last
+        if last is None:
+            return f"done: the model is in {path}; it was not evaluated"
+        measured = last.evaluation
+        return (
+            f"done: the model is in {path}; {self._score.label} {self._score.told(measured.score)} on {measured.samples} test "
+            f"samples after round {last.round} of {self._settings.stop.rounds}"
+        )
 
     def _try_model(self, vector: torch.Tensor) -> None:
         with self._contained("the model not written"):

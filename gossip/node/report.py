@@ -34,7 +34,7 @@ def status_of(node: Node) -> Mapping[str, Any]:
         "objective": score._asdict(),
         "test_loss": None if last is None else finite(last.evaluation.loss),
         "training_loss": None if last is None else last.entry.get("loss"),
-        "waiting_for": sorted(getattr(node.protocol, "waiting_for", ())),
+        "waiting_for": sorted(node.protocol.waiting_for),
         "divergence": recorder.alarm.said,
         "protocol": dict(node.protocol.status()),
         "neighbours": list(node.table.status()),
@@ -46,6 +46,7 @@ def status_of(node: Node) -> Mapping[str, Any]:
         "uptime_s": time.time() - node.started_s,
         "run_id": settings.run_id(),
         "space_id": setup.task.space.space_id,
+        "device": str(setup.learner.device),
         "insecure": setup.options.insecure,
         **counts(node.accounting),
     }

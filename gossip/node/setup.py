@@ -118,8 +118,13 @@ def find_membership(options: NodeOptions) -> Membership:
     )
 
 
-def load_learning(options: NodeOptions, membership: Membership) -> Setup:
+def load_learning(options: NodeOptions, membership: Membership, *, touch: bool = True) -> Setup:
     """Load data and model, and the checkpoint to resume from. Imports torch.
+
+    Args:
+        options: of the command line.
+        membership: who we are.
+        touch: with `--fresh`, put an earlier run aside; False: leave the home as it is.
 
     Raises:
         DataError, SettingError, CheckpointError: with one sentence.
@@ -134,7 +139,7 @@ def load_learning(options: NodeOptions, membership: Membership) -> Setup:
     learner = _learner(membership)
     task = learner.task
     belongs = Belongs(peer=membership.me.name, space_id=task.space.space_id, seed=settings.seed)
-    checkpoint = _newest_checkpoint(options, membership, belongs)
+    checkpoint = _newest_checkpoint(options, membership, belongs) if touch or not options.fresh else None
     if checkpoint is not None:
         rows = checkpoint.take_rows()
         learner.state.restore(0, {name: torch.from_numpy(row) for name, row in rows.items()})
@@ -152,11 +157,13 @@ def load_learning(options: NodeOptions, membership: Membership) -> Setup:
 def _learner(membership: Membership) -> Learner:
     """Return this peer's learning, with everything checked that can be before a neighbour is there."""
     from gossip.learner import Learner, check_parts
+    from gossip.learning import devices
     from gossip.learning.task import Task
     from gossip.probing import probe
     from gossip.wire.documents import CLASSES_MAX
 
     settings, peers = membership.settings, len(membership.peers)
+    device = devices.find(settings.node.device, where=f"{settings.where('node')} device")
     task = Task(
         data=settings.data,
         model=settings.model,
@@ -176,6 +183,7 @@ def _learner(membership: Membership) -> Learner:
         merge=settings.merge.load()(settings.merge),
         sanitise=settings.sanitise,
         outgoing=settings.outgoing.load()(settings.outgoing),
+        device=device,
     )
     probe(task, merge=settings.merge, outgoing=settings.outgoing, codec=settings.codec, peers=peers)
     if learner.declares_classes and task.dataset.classes > CLASSES_MAX:

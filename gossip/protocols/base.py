@@ -164,6 +164,15 @@ class ModelSaved:
     model: Model
 
 
+class Waiting(NamedTuple):
+    """For whom a peer waits, in seconds of `Context.now`."""
+
+    peers: frozenset[PeerId]
+    since_s: float
+    until_s: float
+    """At the latest, as far as is known now."""
+
+
 Event: TypeAlias = RoundCompleted | MessageRejected | ModelAdopted | ModelSaved
 
 
@@ -270,6 +279,19 @@ class Protocol(abc.ABC):
         """Return into how many parts a model is divided to travel; each has one number at least."""
         return 1
 
+    @staticmethod
+    def usual_messages(settings: Any, *, neighbours: int, peers: int) -> Mapping[Message, float] | None:
+        """Return the model messages that a peer sends in a round where nothing fails, and how many of each on average.
+
+        They carry no model; only their sizes are asked for. None: it cannot be told beforehand.
+
+        Args:
+            settings: of `[protocol]`.
+            neighbours: in the peer's row of the mixing matrix.
+            peers: of the run.
+        """
+        return None
+
     @classmethod
     def resume(
         cls, settings: Any, *, rounds: int, model: Model, state: Mapping[str, int | float | str]
@@ -315,6 +337,16 @@ class Protocol(abc.ABC):
         ``"round"``, how many rounds the model contains, is always among it; by default the attribute of that name.
         """
         return {"round": int(self.round)}  # type: ignore[attr-defined]
+
+    def present_wait(self) -> Waiting | None:
+        """Return for whom this peer waits now, and cannot go on before they have sent something; None: for nobody."""
+        return None
+
+    @property
+    def waiting_for(self) -> frozenset[PeerId]:
+        """The peers that it waits for."""
+        waiting = self.present_wait()
+        return frozenset() if waiting is None else waiting.peers
 
     def on_leave(self, ctx: Context) -> None:  # noqa: B027 - most protocols have nothing to say
         """Say farewell: the process is about to end although it has not finished."""

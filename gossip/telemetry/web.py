@@ -47,14 +47,9 @@ class Web:
     def __init__(self, address: str, *, version: str) -> None:
         self._published: Published | None = None
         self._metrics = make_wsgi_app(registry_of(self._status, version=version))
-        host, port = _parsed(address)
-        try:
-            self._server = _server(host, port, self._answer)
-        except (OSError, OverflowError) as error:
-            why = error.strerror if isinstance(error, OSError) else str(error)
-            raise SettingError(f"--metrics {address}: cannot listen there: {why}") from None
+        self._server = _bound(address, self._answer)
         self.port = int(self._server.server_address[1])
-        if not _is_loopback(host):
+        if not _is_loopback(_parsed(address)[0]):
             tell(
                 logging.WARNING,
                 f"--metrics {address}: whoever reaches this address may read them; leave the host out for this "
@@ -99,6 +94,23 @@ def _json(start: Start, code: int, said: Mapping[str, Any]) -> list[bytes]:
     body = json.dumps(said).encode() + b"\n"
     start(_STATUS[code], [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
     return [body]
+
+
+def check_address(address: str, *, free: bool = True) -> None:
+    """Raise `SettingError` where nothing could be served at `address`: it is malformed, or, unless `free` is not asked
+    for, taken."""
+    _parsed(address)
+    if free:
+        _bound(address, lambda environ, start: []).server_close()
+
+
+def _bound(address: str, app: Callable[[dict[str, Any], Start], Iterable[bytes]]) -> _Server:
+    host, port = _parsed(address)
+    try:
+        return _server(host, port, app)
+    except (OSError, OverflowError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise SettingError(f"--metrics {address}: cannot listen there: {why}") from None
 
 
 def _parsed(address: str) -> tuple[str, int]:

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from gossip.config.presets import PRESETS
 from gossip.telemetry import standard_output
 from scenarios.errors import Interrupted, interrupt
 from scenarios.tuning import VALIDATION
@@ -31,7 +32,7 @@ Algorithms = Annotated[
     list[str] | None,
     typer.Option(
         ALGORITHMS,
-        help="Compare these with equal budgets; after SCENARIO. Default: the scenario's own.",
+        help=f"Compare these with equal budgets; after SCENARIO: {', '.join(PRESETS)}. Default: the scenario's own.",
         metavar="NAME...",
     ),
 ]

@@ -144,15 +144,22 @@ class Running:
         arguments: of its command line.
         pace_s: how long each of its local updates takes beside the computing.
         bare: begin as the console script does, where signals may come before the node listens to them.
+        prelude: Python that its process runs first.
     """
 
     def __init__(
-        self, folder: Path, name: str, *arguments: str, pace_s: float = 0.0, bare: bool = False
+        self,
+        folder: Path,
+        name: str,
+        *arguments: str,
+        pace_s: float = 0.0,
+        bare: bool = False,
+        prelude: str = "",
     ) -> None:
         self.name, self.home = name, folder / name
         self.log = folder / f"{name}.log"
         argv = ["--peers", str(folder / "peers.txt"), "--home", str(self.home), "--json", *arguments]
-        prelude = PACE.format(pace_s=pace_s) if pace_s else ""
+        prelude += PACE.format(pace_s=pace_s) if pace_s else ""
         program = "gossip.cli"
         if bare or prelude:
             argv = [json.dumps({"closed": [], "prelude": prelude}), *argv]

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gossip.protocols import Contribution, Message, ModelMessage, RoundCompleted
+from gossip.protocols.rounds import Phase, Rounds
 from gossip.protocols.rounds.inbox import KEPT_PER_SENDER_MAX
-from gossip.protocols.rounds.protocol import Phase, Rounds
 from scenarios.virtual.events.network import WAITING_MODELS_MAX
 from scenarios.virtual.events.peer import VirtualPeer
 from scenarios.virtual.events.simulation import Simulation

@@ -120,6 +120,23 @@ def test_coming_back_ends_no_suspicion_and_begins_no_wait_but_a_model_does(neigh
     assert bad in protocol.waiting_for
 
 
+@pytest.mark.parametrize("neighbours", [1, 2, 4])
+def test_a_wait_that_is_told_is_over_when_it_was_told_and_not_before(neighbours):
+    ctx, protocol = peer_among(neighbours)
+    assert protocol.present_wait() is None, "it trains"
+    ctx.advance(protocol, 2.0)
+    ctx.end_training(protocol)
+    for name in ctx.contacts[1:]:
+        tell(ctx, protocol, name, 0)
+    told = protocol.present_wait()
+    assert (told.peers, told.since_s) == ({ctx.contacts[0]}, 2.0)
+    ctx.advance(protocol, told.until_s - ctx.time_s - 0.01)
+    assert protocol.present_wait().peers == told.peers
+    ctx.advance(protocol, 0.02)
+    assert protocol.tag == (1, 0)
+    assert protocol.present_wait() is None
+
+
 def test_who_comes_back_in_the_middle_of_a_step_does_not_lengthen_it():
     ctx, protocol = peer_among(3)
     ctx.down.add("n2")

@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import typer
 from rich.text import Text
 
+from gossip import __version__
 from gossip import cli as node_cli
 from gossip.config.presets import PRESETS, SEEN
 from scenarios import cli, scenario
 
 
-def test_the_command_line_answers_without_torch() -> None:
+@pytest.mark.parametrize("module", ["scenarios.cli import call", "gossip.cli import run as call"])
+def test_the_command_line_answers_without_torch(module: str) -> None:
     script = (
-        "import sys; from scenarios.cli import call; code = call(['--help']);"
+        f"import sys; from {module}; code = call(['--help']);"
         "heavy = {'torch', 'networkx', 'pydantic', 'matplotlib'} & set(sys.modules);"
         "sys.exit(f'imported {heavy}' if heavy else code)"
     )
@@ -30,7 +34,10 @@ def test_the_command_line_answers_without_torch() -> None:
         check=False,
     )
     assert (checked.returncode, checked.stderr) == (0, "")
-    for command in ("list", "run", "report", "topology"):
+    commands = (
+        ("list", "run", "report", "topology") if "scenarios" in module else ("new", "init", "check", "status")
+    )
+    for command in commands:
         assert command in checked.stdout
 
 
@@ -139,3 +146,17 @@ def test_the_help_of_pretrain_names_the_setting_it_is_for(capsys: pytest.Capture
     for arguments in (["--help"], ["pretrain", "--help"]):
         assert cli.call(arguments) == 0
         assert "Make a frozen extractor for `[model] extractor`" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("run", "program"),
+    [(cli.call, "gossip-scenario"), (node_cli.run, "gossip-node")],
+    ids=["scenario", "node"],
+)
+def test_the_version_is_that_of_the_package(
+    run: Callable[[list[str]], int], program: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"{program} {__version__}\n"
+    project = tomllib.loads((Path(cli.__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    assert project["version"] == __version__

@@ -97,6 +97,15 @@ class Modest(Protocol):
         core.rejected = self._reject
         self._left = False
 
+    @staticmethod
+    def usual_messages(settings: ModestSettings, *, neighbours: int, peers: int) -> Mapping[Message, float]:
+        """Return what s participants send to a aggregators and these to the next sample, shared by all peers."""
+        models = min(settings.sample_size, peers) * min(settings.aggregators, peers) / peers
+        return {
+            kind(round=1, expected=1, view=(), version=0, model=None): models
+            for kind in (AggregateMessage, TrainMessage)
+        }
+
     @classmethod
     def resume(
         cls, settings: ModestSettings, *, rounds: int, model: Model, state: Mapping[str, int | float | str]

@@ -110,6 +110,12 @@ class Push(Protocol):
         """Return S."""
         return settings.parts
 
+    @staticmethod
+    def usual_messages(settings: PushSettings, *, neighbours: int, peers: int) -> Mapping[Message, float]:
+        """Return one push a period: in the long run, tokens allow no more."""
+        pushed = PushMessage(round=0, age=0, part=0, parts=settings.parts, model=None)
+        return {pushed: float(min(settings.fanout or neighbours, neighbours))}
+
     @classmethod
     def resume(cls, settings: PushSettings, *, rounds: int, model: Model, state: Fields) -> Self:
         """Begin, or go on with the updates, the ages and the tokens of the state."""

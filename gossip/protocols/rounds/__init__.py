@@ -34,6 +34,7 @@ any        a model of no neighbour, of no     reject it                         
 With ``order = "combine-then-adapt"`` x^t is sent before it is trained, and what training changed is added to z^(Q).
 """
 
-from gossip.protocols.rounds.protocol import Phase, Rounds
+from gossip.protocols.rounds.phase import Phase
+from gossip.protocols.rounds.protocol import Rounds
 
 __all__ = ["Phase", "Rounds"]

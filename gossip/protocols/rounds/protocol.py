@@ -25,7 +25,6 @@ What the papers leave open, and what is done here:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from enum import Enum
 from typing import Self
 
 from gossip.protocols.base import (
@@ -42,23 +41,16 @@ from gossip.protocols.base import (
     RoundCompleted,
     Ticket,
     TimerKey,
+    Waiting,
 )
 from gossip.protocols.rounds.catching_up import LostTime, Move, enough_in_step, find_move
 from gossip.protocols.rounds.inbox import Inbox
 from gossip.protocols.rounds.neighbourhood import Neighbourhood
 from gossip.protocols.rounds.order import ORDERS
+from gossip.protocols.rounds.phase import Phase
 from gossip.protocols.rounds.sender import NOTHING, Sender, Tag
 from gossip.protocols.rounds.waiting import DEADLINE, Wait
 from gossip.protocols.settings import RoundsSettings
-
-
-class Phase(Enum):
-    """Where in a round a peer stands."""
-
-    READY = "ready"
-    TRAINING = "training"
-    GOSSIPING = "gossiping"
-    FINISHED = "finished"
 
 
 class Rounds(Protocol):
@@ -117,6 +109,12 @@ class Rounds(Protocol):
         self._training_began_s = 0.0
         self._lost = LostTime(pace_s=pace_s, away_s=away_s)
 
+    @staticmethod
+    def usual_messages(settings: RoundsSettings, *, neighbours: int, peers: int) -> Mapping[Message, float]:
+        """Return one model for each neighbour in each of the Q gossip steps."""
+        steps = range(settings.gossip_steps)
+        return {ModelMessage(round=0, step=step, model=None): float(neighbours) for step in steps}
+
     @classmethod
     def resume(
         cls, settings: RoundsSettings, *, rounds: int, model: Model, state: Mapping[str, int | float | str]
@@ -144,10 +142,9 @@ class Rounds(Protocol):
         """What this peer is doing."""
         return self._phase
 
-    @property
-    def waiting_for(self) -> frozenset[PeerId]:
-        """The neighbours whose models the present step still waits for."""
-        return frozenset(known.peer for known in self._near.in_row if known.missing)
+    def present_wait(self) -> Waiting | None:
+        """Return the neighbours whose models the present step still waits for."""
+        return self._wait.told()
 
     def snapshot(self) -> Mapping[str, int | float | str]:
         """Return the rounds done and the own pace; every other state is rebuilt from the neighbours."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gossip.protocols.base import Context
+from gossip.protocols.base import Context, Waiting
 from gossip.protocols.rounds.neighbourhood import Neighbourhood
 from gossip.protocols.rounds.patience import Patience
 from gossip.protocols.rounds.sender import NOTHING, Sender, Tag
@@ -79,6 +79,12 @@ class Wait:
         self.patience.end(ctx.now())
         if self._near.missing:
             self._near.wait_for_nobody()
+
+    def told(self) -> Waiting | None:
+        """Return for whom the step goes on; None where it is over."""
+        peers = frozenset(known.peer for known in self._near.in_row if known.missing)
+        began_s = self.patience.began_s
+        return Waiting(peers, began_s, began_s + self.deadline_s()) if peers else None
 
     def deadline_s(self) -> float:
         """Return how long this step may last, as far as is known now."""

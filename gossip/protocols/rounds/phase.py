@@ -1,0 +1,14 @@
+"""Where in a round a peer stands; the table of its ways is in the package."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Phase(Enum):
+    """Where in a round a peer stands."""
+
+    READY = "ready"
+    TRAINING = "training"
+    GOSSIPING = "gossiping"
+    FINISHED = "finished"
