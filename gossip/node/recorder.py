@@ -263,9 +263,10 @@ class Recorder:
         if last is None:
             return f"done: the model is in {path}; it was not evaluated"
         measured = last.evaluation
+        score = f"{self._score.label} {self._score.told(measured.score)}"
         return (
-            f"done: the model is in {path}; {self._score.label} {self._score.told(measured.score)} on {measured.samples} test "
-            f"samples after round {last.round} of {self._settings.stop.rounds}"
+            f"done: the model is in {path}; {score} on {measured.samples} test samples after round "
+            f"{last.round} of {self._settings.stop.rounds}"
         )
 
     def _try_model(self, vector: torch.Tensor) -> None:
