@@ -176,7 +176,7 @@ class TaskSettings(Settings):
         # A user's model file, an extractor and a topology file lie where they lie on each machine; what they say is
         # compared through `space_id` and by the graph itself.
         common["model"] = {
-            key: value for key, value in common["model"].items() if key not in ("name", "extractor")
+            key: value for key, value in common["model"].items() if key not in ("name", "extractor", "start")
         }
         common["topology"] = {key: value for key, value in common["topology"].items() if key != "path"}
         common["data.partition"] = data["partition"]

@@ -14,7 +14,7 @@ from gossip import plugins, seeding
 from gossip.errors import SettingError
 from gossip.learning import data as data_sources
 from gossip.learning import extractor as extractors
-from gossip.learning import models, partitions, user_code
+from gossip.learning import models, partitions, parts, user_code
 from gossip.learning.batch_norm import batch_norms, running
 from gossip.learning.data import Dataset
 from gossip.learning.evaluation import BATCH
@@ -161,8 +161,10 @@ class Network:
     @cached_property
     def space(self) -> ParameterSpace:
         """The layout of the network's vector; its `space_id` covers network, sample shape and classes."""
-        buffers = {} if self.extractor is None else frozen_buffers(self.extractor.module)
-        space = ParameterSpace.of(self.module, roles=buffers, salt=self._salt())
+        chosen = {} if self.extractor is None else frozen_buffers(self.extractor.module)
+        head, prefix = (self.module.head, "head.") if isinstance(self.module, Extracted) else (self.module, "")
+        chosen |= {prefix + name: role for name, role in parts.roles(self.model_settings, head).items()}
+        space = ParameterSpace.of(self.module, roles=chosen, salt=self._salt())
         if self.local_settings.consolidate == "familiar":
             if not self.objective.classifies:
                 raise SettingError(
@@ -254,7 +256,27 @@ class Network:
         network = models.build(
             self.model_settings, self.taken_shape, self.dataset.classes, seed=seed, folder=self.folder
         )
+        if self._start is not None:
+            parts.begin(network, self._start)
+        parts.roles(self.model_settings, network)
         return network if self.extractor is None else Extracted(self.extractor.module, network)
+
+    @property
+    def _start(self) -> Path | None:
+        start = self.model_settings.start
+        return None if start is None else self.folder / Path(start).expanduser()
+
+    @cached_property
+    def _start_hash(self) -> str:
+        """Of the content of `[model] start`. `SettingError` where another one is pinned."""
+        assert self._start is not None
+        found, pinned = parts.hash_of(self._start), self.model_settings.start_hash
+        if found and pinned not in (None, found):
+            raise SettingError(
+                f"[model] start = '{self.model_settings.start}' has the hash {found}, but the task pins start_hash = "
+                f"'{pinned}'"
+            )
+        return found
 
     def _salt(self) -> str:
         settings = self.model_settings
@@ -270,6 +292,7 @@ class Network:
                 "classes": self.dataset.classes,
                 **({} if self.objective.classifies else {"objective": self.objective.score.name}),
                 **({} if self.extractor is None else {"extractor": self.extractor.digest}),
+                **({} if self._start is None else {"start": self._start_hash}),
             },
             sort_keys=True,
             default=str,  # TOML dates in a user's arguments

@@ -150,6 +150,23 @@ class ModelSettings(Settings):
         None, ge=1, le=1_000_000, description="random-features: how many; default 400"
     )
     arguments: dict[str, Any] = Field(default_factory=dict, description="passed to a python: FUNCTION")
+    learned: tuple[str, ...] | None = Field(
+        None, strict=False, description="patterns of tensor names: these are learnt together, all others are frozen"
+    )
+    private: tuple[str, ...] | None = Field(
+        None, strict=False, description="patterns: trained by each peer for itself and never sent, a personal head"
+    )
+    frozen: tuple[str, ...] | None = Field(
+        None, strict=False, description="patterns: as they are, equal on all peers and never sent"
+    )
+    start: str | None = Field(
+        None, description="a .safetensors whose tensors the network begins with, by their names; equal on all peers"
+    )
+    start_hash: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{32}$",
+        description="BLAKE2b of that file, 16 bytes; another content is refused",
+    )
     init: Literal["shared", "independent"] = Field(
         "shared",
         description="all peers start from one model, or each from its own draw; averages of independent draws lose "
@@ -174,6 +191,8 @@ class ModelSettings(Settings):
             raise ValueError(f"hidden = {list(self.hidden)}: widths must be at least 1")
         if self.features is not None and self.extractor != "random-features":
             raise ValueError("'features' belongs to extractor = \"random-features\"")
+        if self.start_hash is not None and self.start is None:
+            raise ValueError("'start_hash' needs a start")
         if self.extractor_hash is not None and self.extractor is None:
             raise ValueError("'extractor_hash' needs an extractor")
         return self
