@@ -23,6 +23,7 @@ from torch import Tensor
 
 from gossip.learning.forward import Forward
 from gossip.learning.generators import NONE, Generators
+from gossip.learning.passes import Passes
 from gossip.learning.settings import LocalSettings
 
 NORM_FLOOR = 1e-12
@@ -49,7 +50,7 @@ class InPlaceTraining:
     Args:
         forward: the network as a function of its tensors.
         settings: step size and so on.
-        loss: ``loss(logits (b, classes), y (b,)) -> ()``.
+        passes: forward and backward of the network with its loss.
         model: [P], contiguous; nobody else may read it meanwhile.
         velocity: the heavy-ball buffer to begin with [T]; None: zeros, where there is momentum.
         draws: which generators the network draws from; each pass is then seeded.
@@ -59,7 +60,7 @@ class InPlaceTraining:
         self,
         forward: Forward,
         settings: LocalSettings,
-        loss: Callable[[Tensor, Tensor], Tensor],
+        passes: Passes,
         model: Tensor,
         velocity: Tensor | None = None,
         draws: Generators = NONE,
@@ -67,7 +68,7 @@ class InPlaceTraining:
         split = forward.space.trained_size
         self._forward = forward
         self._settings = settings
-        self._loss = loss
+        self._passes = passes
         self._draws = draws
         self._trained = model[:split]
         self._rest = model[split:]
@@ -130,16 +131,12 @@ class InPlaceTraining:
     ) -> tuple[float, Tensor, list[Tensor]]:
         """Return the mini-batch's loss, the statistics after the pass, and the gradient by slots, ours alone."""
         self._draws.seed(seed, x)
-        with torch.enable_grad(), self._forward.holding(leaves, self._rest, x):
-            loss = self._loss(self._forward.logits(x), y)
-            # Into `grad`, not out of `autograd.grad`: torch then sees to it that no two slots share a gradient.
-            torch.autograd.backward(loss)
-            rest = self._forward.rest_now(self._rest)
+        loss, rest = self._passes.backward(leaves, self._rest, x, y)
         gradients = []
         for leaf in leaves:
-            gradients.append(torch.zeros_like(leaf) if leaf.grad is None else leaf.grad)
+            gradients.append(torch.zeros_like(leaf) if leaf.grad is None else self._passes.unscaled(leaf.grad))
             leaf.grad = None
-        return float(loss.detach()), rest, gradients
+        return float(loss), rest, gradients
 
     def _join(self, gradients: list[Tensor]) -> Tensor:
         if self._joined is None:

@@ -38,6 +38,7 @@ from gossip.learning.forward import Forward
 from gossip.learning.generators import NONE, Generators
 from gossip.learning.in_place import NORM_FLOOR, Done, InPlaceTraining, norm_of
 from gossip.learning.output_layer import OutputLayer
+from gossip.learning.passes import Passes
 from gossip.learning.sam import perturbation
 from gossip.learning.schedules import learning_rate
 from gossip.learning.settings import LocalSettings
@@ -121,6 +122,7 @@ class LocalTraining:
         self.draws = draws
         self.batch_min = batch_min
         self.loss = loss
+        self.passes = Passes(forward, loss, settings)
         self.layer = OutputLayer(forward.space) if settings.consolidate == "familiar" else None
         """The output layer whose foreign columns are kept as they were, if so it is set."""
         self._by_autograd = self._autograd_gradient
@@ -282,11 +284,8 @@ class LocalTraining:
         self, trained: Tensor, rest: Tensor, x: Tensor, y: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         leaf = trained.detach().requires_grad_()
-        with self.forward.holding(self.forward.pieces(leaf), rest, x):
-            loss = self.loss(self.forward.logits(x), y)
-            torch.autograd.backward(loss)
-            rest = self.forward.rest_now(rest)
-        return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad, loss.detach(), rest
+        loss, rest = self.passes.backward(self.forward.pieces(leaf), rest, x, y)
+        return torch.zeros_like(leaf) if leaf.grad is None else self.passes.unscaled(leaf.grad), loss, rest
 
     def _transform_gradient(self) -> Gradient:
         transformed = torch.func.grad_and_value(self._loss, has_aux=True)
@@ -365,7 +364,7 @@ class _InPlace:
         self.state = state
         velocity = state.rows["velocity"][0] if "velocity" in state.rows else None
         self._training = InPlaceTraining(
-            training.forward, training.settings, training.loss, model, velocity, training.draws
+            training.forward, training.settings, training.passes, model, velocity, training.draws
         )
         self._lr = torch.tensor(training.lr(round), dtype=torch.float32, device=model.device)
 

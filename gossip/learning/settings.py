@@ -212,6 +212,8 @@ class LocalSettings(Settings):
         "lr_final": 0.0,
         "lr_warmup": 0,
         "optimizer": SgdSettings(),
+        "precision": "float32",
+        "micro_batch": None,
     }
 
     lr: float = Field(0.1, gt=0, description="step size η of round 0")
@@ -256,6 +258,15 @@ class LocalSettings(Settings):
     )
     sam_eta: float = Field(
         SAM_ETA, ge=0, description="adaptive SAM: added to |w|, so that weights at zero are perturbed, too"
+    )
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32",
+        description="of the local update's matrix products (torch.autocast); weights and gradients stay float32",
+    )
+    micro_batch: int | None = Field(
+        None,
+        ge=1,
+        description="samples that go through the network at a time; the gradient is that of the whole mini-batch",
     )
     clip_norm: float | None = Field(None, gt=0, description="largest L2 norm of the gradient that is applied")
     consolidate: Literal["all", "familiar"] = Field(

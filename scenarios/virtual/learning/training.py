@@ -178,6 +178,12 @@ def choose(task: Task, wanted: str, *, device: torch.device, batch_size: int) ->
                 "valid: auto, loop"
             )
         return Choice("loop", "the network draws random numbers")
+    if not task.local_training(device).passes.plain:
+        if wanted != "auto":
+            raise SettingError(
+                f"[virtual] method = '{wanted}': [local] precision and micro_batch are each peer's alone; valid: auto, loop"
+            )
+        return Choice("loop", "half precision, or mini-batches in parts")
     if wanted == "vmap":
         return Choice("vmap", "as set")
     if task.objective.plain and LinearStack.of(task.module, task.space) is not None:
