@@ -169,6 +169,7 @@ def test_statistics_are_those_given_or_those_of_the_training_rows(tmp_path: Path
     assert float(own.x_train[:, 0].mean()) == pytest.approx(0, abs=1e-6)
     assert float(own.x_train[:, 0].std(correction=0)) == pytest.approx(1, abs=1e-6)
     assert set(own.x_train[:, 1:].unique().tolist()) == {0.0, 1.0}
+    assert str(own.preparation) == "2 columns as 4 inputs and standardised"
     assert own.doubts == ()
     (doubt,) = of(tmp_path, **SHARED, **OWN, standardise="own").doubts
     assert "by this machine's own rows" in doubt
