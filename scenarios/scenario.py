@@ -15,6 +15,7 @@ from gossip.config.layers import COMMON_KEYS, Layer, merge_layers, origin, parse
 from gossip.config.loading import resolve
 from gossip.config.presets import DEFAULT_ALGORITHM
 from gossip.errors import SettingError, nearest
+from gossip.learning.sources import DIGITS, TABLES
 from gossip.settings import Settings
 from scenarios import traces
 from scenarios.attacks.choice import Circumstances
@@ -284,6 +285,10 @@ def _says_algorithm(layer: Layer) -> bool:
     return isinstance(table, Mapping) and "algorithm" in table
 
 
+BARE = ("data.test", "model.start", "topology.path", "network.cities_path", "peers.trace")
+"""Keys that are paths, whatever they look like."""
+
+
 def _absolute(layer: Layer, folder: Path) -> Layer:
     """Return the layer with its paths made absolute."""
     tables = {
@@ -291,15 +296,17 @@ def _absolute(layer: Layer, folder: Path) -> Layer:
     }
     for section, key in (
         ("data", "source"),
+        ("data", "test"),
         ("model", "name"),
         ("model", "extractor"),
+        ("model", "start"),
         ("topology", "path"),
         ("network", "cities_path"),
         ("peers", "trace"),
     ):
         table = tables.get(section)
         if isinstance(table, dict) and isinstance(table.get(key), str):
-            table[key] = _absolute_path(table[key], folder, bare=section in ("topology", "network", "peers"))
+            table[key] = _absolute_path(table[key], folder, bare=f"{section}.{key}" in BARE)
     churn = tables.get("faults", {}).get("churn") if isinstance(tables.get("faults"), dict) else None
     if isinstance(churn, Mapping) and isinstance(churn.get("trace_path"), str):
         trace_path = _absolute_path(churn["trace_path"], folder, bare=True)
@@ -312,6 +319,7 @@ def _absolute_path(text: str, folder: Path, *, bare: bool) -> str:
     if parts[0] == "python" and len(parts) >= 3:
         file = ":".join(parts[1:-1])
         return f"python:{folder / Path(file).expanduser()}:{parts[-1]}"
-    if bare or text.endswith((".npz", ".safetensors")):
+    known = text.lower().endswith((".npz", ".safetensors", *TABLES))
+    if bare or known or (text != DIGITS and (folder / Path(text).expanduser()).is_dir()):
         return str(folder / Path(text).expanduser())
     return text

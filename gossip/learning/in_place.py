@@ -15,7 +15,6 @@ joined in the memory that y + δ has anyway; elsewhere only whether it is finite
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -134,7 +133,9 @@ class InPlaceTraining:
         loss, rest = self._passes.backward(leaves, self._rest, x, y)
         gradients = []
         for leaf in leaves:
-            gradients.append(torch.zeros_like(leaf) if leaf.grad is None else self._passes.unscaled(leaf.grad))
+            gradients.append(
+                torch.zeros_like(leaf) if leaf.grad is None else self._passes.unscaled(leaf.grad)
+            )
             leaf.grad = None
         return float(loss), rest, gradients
 

@@ -162,7 +162,9 @@ class Network:
     def space(self) -> ParameterSpace:
         """The layout of the network's vector; its `space_id` covers network, sample shape and classes."""
         chosen = {} if self.extractor is None else frozen_buffers(self.extractor.module)
-        head, prefix = (self.module.head, "head.") if isinstance(self.module, Extracted) else (self.module, "")
+        head, prefix = (
+            (self.module.head, "head.") if isinstance(self.module, Extracted) else (self.module, "")
+        )
         chosen |= {prefix + name: role for name, role in parts.roles(self.model_settings, head).items()}
         space = ParameterSpace.of(self.module, roles=chosen, salt=self._salt())
         if self.local_settings.consolidate == "familiar":
@@ -293,6 +295,7 @@ class Network:
                 **({} if self.objective.classifies else {"objective": self.objective.score.name}),
                 **({} if self.extractor is None else {"extractor": self.extractor.digest}),
                 **({} if self._start is None else {"start": self._start_hash}),
+                **({"data": meaning} if (meaning := self.dataset.preparation.meaning) else {}),
             },
             sort_keys=True,
             default=str,  # TOML dates in a user's arguments

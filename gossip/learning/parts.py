@@ -51,7 +51,10 @@ def roles(settings: ModelSettings, network: nn.Module) -> dict[str, Role]:
             parameter.requires_grad_(False)
         elif name in private | learned:
             parameter.requires_grad_(True)
-    return {**dict.fromkeys(sorted(frozen - parameters), Role.FROZEN), **dict.fromkeys(sorted(private), Role.PRIVATE)}
+    return {
+        **dict.fromkeys(sorted(frozen - parameters), Role.FROZEN),
+        **dict.fromkeys(sorted(private), Role.PRIVATE),
+    }
 
 
 def _matching(patterns: Sequence[str] | None, names: Iterable[str], key: str) -> set[str]:

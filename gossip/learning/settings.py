@@ -151,16 +151,21 @@ class ModelSettings(Settings):
     )
     arguments: dict[str, Any] = Field(default_factory=dict, description="passed to a python: FUNCTION")
     learned: tuple[str, ...] | None = Field(
-        None, strict=False, description="patterns of tensor names: these are learnt together, all others are frozen"
+        None,
+        strict=False,
+        description="patterns of tensor names: these are learnt together, all others are frozen",
     )
     private: tuple[str, ...] | None = Field(
-        None, strict=False, description="patterns: trained by each peer for itself and never sent, a personal head"
+        None,
+        strict=False,
+        description="patterns: trained by each peer for itself and never sent, a personal head",
     )
     frozen: tuple[str, ...] | None = Field(
         None, strict=False, description="patterns: as they are, equal on all peers and never sent"
     )
     start: str | None = Field(
-        None, description="a .safetensors whose tensors the network begins with, by their names; equal on all peers"
+        None,
+        description="a .safetensors whose tensors the network begins with, by their names; equal on all peers",
     )
     start_hash: str | None = Field(
         None,

@@ -11,9 +11,8 @@ if TYPE_CHECKING:
 def told(setup: Setup) -> str:
     """Return e.g. ``300 own samples (3 classes: 0, 1, 5), 120 test samples, from python:mine.py:load``."""
     task, shard = setup.task, setup.learner.shard
-    words = (
-        f"{len(shard)} own samples ({task.objective.told(shard.y)}), {len(task.dataset.y_test)} test samples"
-    )
+    names = task.dataset.preparation.class_names
+    words = f"{len(shard)} own samples ({task.objective.told(shard.y, names)}), {len(task.dataset.y_test)} test samples"
     done = str(task.dataset.preparation)
     return f"{words}, from {task.data_settings.source}{f'; {done}' if done else ''}"
 

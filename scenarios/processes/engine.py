@@ -57,7 +57,7 @@ def run(scenario: ScenarioSettings, folder: Path, progress: Progress) -> Records
             from scenarios.reports.divergences import look_at_inputs
 
             task = load_task(scenario)
-            _, warnings = look_at_inputs(task, scenario.scenario.peers)
+            _, warnings = look_at_inputs(task)
             for attempt in range(PORT_ATTEMPTS_MAX):
                 processes = _Processes(scenario, folder, launcher, progress)
                 try:

@@ -42,14 +42,14 @@ class Divergences:
         self.of[event["peer"]] = event
 
 
-def look_at_inputs(task: Task, peers: int) -> tuple[Scales, list[str]]:
+def look_at_inputs(task: Task) -> tuple[Scales, list[str]]:
     """Measure the inputs, and tell of what may be a mistake; return what was measured and what was told."""
     scales = scales_of_task(task)
-    largest = max(map(len, task.partition(peers)))
     found = [
         *task.cautions,
         caution(scales, task.model_settings),
-        batches.caution(largest, task.local_settings, whose="of the peer that has most"),
+        # Many peers with few samples each are what scenarios are for.
+        batches.caution(len(task.training), task.local_settings, whose="of all peers together"),
     ]
     told = [sentence for sentence in found if sentence is not None]
     for sentence in told:

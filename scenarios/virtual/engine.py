@@ -137,7 +137,7 @@ class VirtualRun:
         self.divergences = Divergences(
             scenario.honest_names, attackers=len(scenario.attackers), lr=scenario.local.lr
         )
-        self._scales, self._warnings = look_at_inputs(task, len(scenario.peer_names))
+        self._scales, self._warnings = look_at_inputs(task)
         if protocol.everybody:
             self.measurements.sent_by_all = self.simulation.bytes_sent
         faults = scenario.faults.with_more(trace.faults())

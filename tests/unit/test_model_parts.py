@@ -54,7 +54,12 @@ def names(task: Task, *roles: Role) -> set[str]:
         ({}, ALL, set(), set()),
         ({"private": ["head.*"]}, {"body.1.weight", "body.1.bias"}, {"head.weight", "head.bias"}, set()),
         ({"learned": ["head.*"]}, {"head.weight", "head.bias"}, set(), {"body.1.weight", "body.1.bias"}),
-        ({"frozen": ["*.bias", "shift"]}, {"body.1.weight", "head.weight"}, set(), {"body.1.bias", "head.bias", "shift"}),
+        (
+            {"frozen": ["*.bias", "shift"]},
+            {"body.1.weight", "head.weight"},
+            set(),
+            {"body.1.bias", "head.bias", "shift"},
+        ),
         (
             {"learned": ["body.*"], "private": ["head.weight"]},
             {"body.1.weight", "body.1.bias"},
@@ -78,12 +83,18 @@ def test_the_most_particular_of_the_patterns_decides(
 def test_what_is_private_is_trained_and_not_sent_and_what_is_frozen_is_neither(tmp_path: Path) -> None:
     chosen = task(tmp_path, private=["head.*"], frozen=["body.1.bias"])
     start = chosen.initial()
-    trained = chosen.local_training().run(start, chosen.x_train, chosen.dataset.y_train, seed=0, peer="a", round=0)
+    trained = chosen.local_training().run(
+        start, chosen.x_train, chosen.dataset.y_train, seed=0, peer="a", round=0
+    )
     learned = chosen.space.learned_size
     assert learned == 64 * 8
     assert chosen.describe()["message_bytes"] == 4 * learned
-    assert not torch.equal(trained.model[learned : chosen.space.trained_size], start[learned : chosen.space.trained_size])
-    assert torch.equal(chosen.frozen["body.1.bias"], task(tmp_path, frozen=["body.1.bias"]).frozen["body.1.bias"])
+    assert not torch.equal(
+        trained.model[learned : chosen.space.trained_size], start[learned : chosen.space.trained_size]
+    )
+    assert torch.equal(
+        chosen.frozen["body.1.bias"], task(tmp_path, frozen=["body.1.bias"]).frozen["body.1.bias"]
+    )
 
 
 def test_patterns_work_for_networks_of_ours_and_behind_an_extractor(tmp_path: Path) -> None:
@@ -128,7 +139,9 @@ def test_a_network_begins_with_the_tensors_of_a_file_and_peers_agree_on_its_cont
     assert not torch.equal(chosen.initial("a"), chosen.initial("b")), "what the file lacks is drawn"
     plain = task(tmp_path)
     assert chosen.space.space_id != plain.space.space_id
-    moved = started(tmp_path, "moved.safetensors", **{"head.weight": torch.full((10, 8), 0.5), "other": torch.ones(1)})
+    moved = started(
+        tmp_path, "moved.safetensors", **{"head.weight": torch.full((10, 8), 0.5), "other": torch.ones(1)}
+    )
     assert task(tmp_path, start=str(moved)).space.space_id == chosen.space.space_id
     other = started(tmp_path, "other.safetensors", **{"head.weight": torch.full((10, 8), 0.4)})
     assert task(tmp_path, start=str(other)).space.space_id != chosen.space.space_id
@@ -158,7 +171,8 @@ def test_peers_have_heads_of_their_own_and_a_body_in_common_in_both_engines(tmp_
         folder = tmp_path / engine
         found[engine] = scenarios.run(tmp_path / "heads.toml", engine=engine, out=folder, report=False)
         states = [
-            safetensors.torch.load_file(folder / "peers" / f"peer-0{n}" / "model.safetensors") for n in range(3)
+            safetensors.torch.load_file(folder / "peers" / f"peer-0{n}" / "model.safetensors")
+            for n in range(3)
         ]
         assert torch.allclose(states[0]["body.1.weight"], states[1]["body.1.weight"], atol=1e-6)
         assert not torch.allclose(states[0]["head.weight"], states[1]["head.weight"], atol=1e-3)

@@ -35,15 +35,21 @@ def trained(n: int, **local: object) -> tuple[torch.Tensor, float]:
     space = ParameterSpace.of(module)
     settings = LocalSettings.model_validate({"lr": 0.05, "batch_size": 12, **local})
     start = space.flatten_module(module)
-    outcome = LocalTraining(Forward(module, space), settings).run(start, *samples(n), seed=2, peer="a", round=0)
+    outcome = LocalTraining(Forward(module, space), settings).run(
+        start, *samples(n), seed=2, peer="a", round=0
+    )
     return outcome.model - start, outcome.loss
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda each: each["kind"])
-@pytest.mark.parametrize("variant", [{}, {"sam_rho": 0.05}, {"clip_norm": 0.5, "weight_decay": 0.01}], ids=str)
+@pytest.mark.parametrize(
+    "variant", [{}, {"sam_rho": 0.05}, {"clip_norm": 0.5, "weight_decay": 0.01}], ids=str
+)
 @given(n=st.integers(1, 40), micro=st.integers(1, 13))
 @tried(0.3)
-def test_parts_of_a_mini_batch_add_up_to_its_gradient(optimizer: dict, variant: dict, n: int, micro: int) -> None:
+def test_parts_of_a_mini_batch_add_up_to_its_gradient(
+    optimizer: dict, variant: dict, n: int, micro: int
+) -> None:
     whole, loss = trained(n, optimizer=optimizer, **variant)
     parts, same = trained(n, optimizer=optimizer, micro_batch=micro, **variant)
     assert float((whole - parts).abs().max()) <= 1e-4 * float(whole.abs().max())

@@ -7,7 +7,7 @@ run under `torch.func` transforms; what is measured over a test set is a vector 
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -20,6 +20,7 @@ from gossip.learning.objectives.score import Score as Score
 from gossip.settings import Choice
 
 Array = npt.NDArray[Any]
+Names = Sequence[str]
 
 OUTPUTS_MAX = 1_000_000
 """A class number above this is a mistake (an identifier, a hash), and an output layer of that width would not fit."""
@@ -89,8 +90,8 @@ class Objective(abc.ABC):
         """Return what a user is told for outputs (n, …): a class, labels, numbers, tokens."""
         return outputs
 
-    def told(self, targets: Tensor) -> str:
-        """Return what targets (n, …) are, as a clause for people."""
+    def told(self, targets: Tensor, names: Names = ()) -> str:
+        """Return what targets (n, …) are, as a clause for people; `names` are those of the classes."""
         return f"targets of shape {tuple(targets.shape[1:])}"
 
     def check_outputs(self, found: Any, targets: Tensor, outputs: int) -> str | None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from gossip.errors import DataError, SettingError
-from gossip.learning.objectives.base import Array, Measured, Objective, whole
+from gossip.learning.objectives.base import Array, Measured, Names, Objective, whole
 from gossip.learning.objectives.score import ACCURACY
 from gossip.learning.objectives.settings import ClassificationSettings
 
@@ -107,10 +107,11 @@ class Classification(Objective):
         """Return the class (n,)."""
         return outputs.argmax(1)
 
-    def told(self, targets: Tensor) -> str:
+    def told(self, targets: Tensor, names: Names = ()) -> str:
         """Return e.g. ``3 classes: 0, 1, 5``."""
         classes = torch.unique(targets).tolist()
-        named = ", ".join(map(str, classes[:CLASSES_TOLD])) + ", …" * (len(classes) > CLASSES_TOLD)
+        shown = [names[label] if names else str(label) for label in classes[:CLASSES_TOLD]]
+        named = ", ".join(shown) + ", …" * (len(classes) > CLASSES_TOLD)
         return f"{len(classes)} class{'es' if len(classes) > 1 else ''}: {named}"
 
     def _weight(self, like: Tensor) -> Tensor | None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from gossip.errors import DataError, SettingError
-from gossip.learning.objectives.base import Array, Measured, Objective, Score, numbers
+from gossip.learning.objectives.base import Array, Measured, Names, Objective, Score, numbers
 from gossip.learning.objectives.settings import MultiLabelSettings
 
 
@@ -104,7 +104,7 @@ class MultiLabel(Objective):
         """Return which labels are there (n, labels)."""
         return (outputs > 0).to(torch.int64)
 
-    def told(self, targets: Tensor) -> str:
+    def told(self, targets: Tensor, names: Names = ()) -> str:
         """Return e.g. ``4 labels, 1.3 of them per sample``."""
         return f"{targets.shape[1]} labels, {float(targets.sum(1).mean()):.2g} of them per sample"
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gossip.errors import DataError
-from gossip.learning.objectives.base import Array, Measured, Objective, Score, doubled, numbers
+from gossip.learning.objectives.base import Array, Measured, Names, Objective, Score, doubled, numbers
 from gossip.learning.objectives.settings import RegressionSettings
 
 
@@ -86,7 +86,7 @@ class Regression(Objective):
             "samples": len(targets),
         }
 
-    def told(self, targets: Tensor) -> str:
+    def told(self, targets: Tensor, names: Names = ()) -> str:
         """Return e.g. ``numbers from -1.5 to 3``."""
         columns = f"{targets.shape[1]} columns of " if targets.shape[1] > 1 else ""
         return f"{columns}numbers from {float(targets.min()):.4g} to {float(targets.max()):.4g}"

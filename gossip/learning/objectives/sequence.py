@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from gossip.errors import DataError
-from gossip.learning.objectives.base import Array, Measured, Objective, Score, whole
+from gossip.learning.objectives.base import Array, Measured, Names, Objective, Score, whole
 from gossip.learning.objectives.settings import SequenceSettings
 
 PADDING = -100
@@ -81,7 +81,7 @@ class Sequence(Objective):
         """Return the token of each position (n, T)."""
         return outputs.argmax(2)
 
-    def told(self, targets: Tensor) -> str:
+    def told(self, targets: Tensor, names: Names = ()) -> str:
         """Return e.g. ``16 positions, 27 different tokens``."""
         kinds = len(torch.unique(targets[targets != PADDING]))
         return f"{targets.shape[1]} positions, {kinds} different tokens"
