@@ -1,7 +1,7 @@
 """Which parts of a network are learnt together, which stay with each peer, and which stay as they are.
 
-`[model] learned`, `private` and `frozen` are patterns of tensor names, as in a shell (``head.*``, ``*.bias``). Of several
-that match a tensor the most particular decides: private before frozen before learned. With `learned` alone, all else is
+`[model] learned`, `private` and `frozen` are patterns of tensor names, as in a shell (``head.*``, ``*.bias``). Of
+several that match a tensor private decides before frozen, and frozen before learned. With `learned` alone, all else is
 frozen. Private parameters are trained and never sent: a personal head (Arivazhagan et al. 2019;
 Collins et al., ICML 2021). What is frozen is equal on all peers, and part of what they agree on.
 

@@ -155,7 +155,7 @@ def test_a_file_of_another_network_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"'head.weight' has shape \(10, 9\); the network's is \(10, 8\)"):
         task(tmp_path, start="start.safetensors").check()
     started(tmp_path, **{"tail.weight": torch.ones(10, 9)})
-    with pytest.raises(SettingError, match="no tensor of .* is called as one of the network"):
+    with pytest.raises(SettingError, match=r"no tensor of .* is called as one of the network"):
         task(tmp_path, start="start.safetensors").check()
 
 

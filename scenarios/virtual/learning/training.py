@@ -181,7 +181,8 @@ def choose(task: Task, wanted: str, *, device: torch.device, batch_size: int) ->
     if not task.local_training(device).passes.plain:
         if wanted != "auto":
             raise SettingError(
-                f"[virtual] method = '{wanted}': [local] precision and micro_batch are each peer's alone; valid: auto, loop"
+                f"[virtual] method = '{wanted}': [local] precision and micro_batch are each peer's alone; valid: auto, "
+                "loop"
             )
         return Choice("loop", "half precision, or mini-batches in parts")
     if wanted == "vmap":
