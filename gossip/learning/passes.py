@@ -1,8 +1,8 @@
 """Forward and backward over one mini-batch: where the gradient comes from, in which precision, and in how many parts.
 
 ``[local] precision = "bfloat16"`` (or float16) computes under `torch.autocast`: matrix products in half the bits,
-weights and gradients in float32. Small gradients vanish in float16, so the loss is multiplied by `LOSS_SCALE` and the gradient
-divided by it; one that overflows all the same is not finite, and its step is skipped.
+weights and gradients in float32. Small gradients vanish in float16, so the loss is multiplied by `LOSS_SCALE` and the
+gradient divided by it; one that overflows all the same is not finite, and its step is skipped.
 
 ``[local] micro_batch`` lets a mini-batch through in parts, whose gradients add up to the whole one: what activations
 take is that of a part. Layers that look across samples (batch norm) see a part only.
