@@ -156,16 +156,20 @@ class LocalTraining:
         """Return when the local updates of a stack are."""
         return UpdateContext(
             torch.tensor(rounds, dtype=torch.float32, device=device)[:, None],
-            torch.tensor([self.lr(round) for round in rounds], dtype=torch.float32, device=device)[:, None],
+            self.rates(rounds, device)[:, None],
         )
 
-    def end(
-        self, trained: Tensor, rows: State, context: UpdateContext, steps: Tensor
-    ) -> tuple[Tensor, State]:
+    def rates(self, rounds: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
+        """Return the step sizes (n,) of models of a stack in their rounds."""
+        # In a simulation all are in the same round, or nearly so.
+        of = {round: self.lr(round) for round in set(rounds)}
+        return torch.tensor([of[round] for round in rounds], dtype=torch.float32, device=device)
+
+    def end(self, trained: Tensor, rows: State, rounds: Sequence[int], steps: Tensor) -> tuple[Tensor, State]:
         """Return what is handed on of the trained slots (n, T), and what the update remembers; `steps` (n, 1) done."""
         if not rows and type(self.update).end is LocalUpdate.end:
             return trained, rows
-        return self.update.end(trained, rows, context, steps)
+        return self.update.end(trained, rows, self.context(rounds, trained.device), steps)
 
     def lr(self, round: int) -> float:
         """Return the step size η of `round`, by the schedule of `[local]`."""
@@ -233,9 +237,7 @@ class LocalTraining:
         state = steps.state
         del steps
         applied = torch.tensor([[float(sum(step.applied for step in done))]], device=model.device)
-        trained, kept = self.end(
-            state.trained[None], state.rows, self.context([round], model.device), applied
-        )
+        trained, kept = self.end(state.trained[None], state.rows, [round], applied)
         split = self.forward.space.trained_size
         trained = trained[0]
         if self.layer is not None:

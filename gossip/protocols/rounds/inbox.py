@@ -94,16 +94,18 @@ class Inbox:
 
     def collect(self, ctx: Context, tag: Tag) -> tuple[float, list[Contribution]]:
         """Return the own weight in the merge of a step, and what is merged: what has come, or stands in for it."""
-        far = self._settings.catch_up_rounds
         received = []
         own_weight = 1.0
         for known in self._near.in_row:
-            model, known.awaited = known.awaited, None
-            if model is None:
+            model = known.awaited
+            if model is not None:
+                known.awaited = None
+            else:
                 model = known.kept.pop(tag, None)
                 if model is None:
                     self._near.note_unheard(known)
                     if ctx.is_up(known.peer):
+                        far = self._settings.catch_up_rounds
                         model = known.stand_in(tag[0], last=self._rounds, far=far)
             known.late = None
             if model is not None:

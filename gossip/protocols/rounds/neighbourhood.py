@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from gossip.protocols.base import Context, PeerId
+from gossip.protocols.rounds.catching_up import enough_in_step
 from gossip.protocols.rounds.sender import NOTHING, Sender, Tag
 
 NO_ROW: Mapping[PeerId, float] = {}
@@ -97,6 +98,17 @@ class Neighbourhood:
     def heard(self) -> int:
         """How many of the row were heard in all steps of the round so far."""
         return len(self.row) - self._unheard
+
+    def in_step(self, ctx: Context) -> bool:
+        """Return whether enough of those that can be reached were heard in all steps of the round."""
+        if not self._unheard:
+            # By far the most frequent case: nobody need be counted.
+            for known in self.in_row:
+                if ctx.is_up(known.peer):
+                    return True
+            return False
+        live = len(self.live(ctx))
+        return live > 0 and self.heard >= enough_in_step(live)
 
     def note_unheard(self, known: Sender) -> None:
         """Note that a step went without a model that one sent for it."""

@@ -43,7 +43,7 @@ from gossip.protocols.base import (
     TimerKey,
     Waiting,
 )
-from gossip.protocols.rounds.catching_up import LostTime, Move, enough_in_step, find_move
+from gossip.protocols.rounds.catching_up import LostTime, Move, find_move
 from gossip.protocols.rounds.inbox import Inbox
 from gossip.protocols.rounds.neighbourhood import Neighbourhood
 from gossip.protocols.rounds.order import ORDERS
@@ -180,16 +180,17 @@ class Rounds(Protocol):
             round, step = message.round, message.step
             if round == self._round and step == self._step:
                 # By far the most frequent case: a model that this step waits for.
-                known = self._near.senders.get(sender)
+                near, patience = self._near, self._patience
+                known = near.senders.get(sender)
                 if known is not None and known.missing:
                     known.missing = False
                     known.awaited = message.model
                     known.newest = here = self._wait.tag
                     now_s = ctx.now()
-                    known.observe(here, now_s - self._patience.began_s)
-                    self._near.missing -= 1
-                    most_have_come = self._patience.come(now_s)
-                    if not self._near.missing or (most_have_come and self._wait.spare(ctx)):
+                    known.observe(here, now_s - patience.began_s)
+                    near.missing -= 1
+                    most_have_come = patience.come(now_s)
+                    if not near.missing or (most_have_come and self._wait.spare(ctx)):
                         self._close_step(ctx)
                     return
             if round != self._round or sender not in self._near.row or not 0 <= step < self._gossip_steps:
@@ -259,21 +260,22 @@ class Rounds(Protocol):
             self._complete_round(ctx)
             return
         self._phase = Phase.GOSSIPING
-        tag = self.tag
+        tag = (self._round, step)
         now_s = ctx.now()
         self._inbox.note_step_began(tag, now_s)
-        message = ModelMessage(round=tag[0], step=step, model=self._own.model)
+        message = ModelMessage(round=self._round, step=step, model=self._own.model)
+        near, is_up, send = self._near, ctx.is_up, ctx.send
         come = 0
-        for known in self._near.in_row:
+        for known in near.in_row:
             peer = known.peer
-            if not ctx.is_up(peer):
+            if not is_up(peer):
                 continue
             if known.served < tag:
                 known.served = tag
-                ctx.send(peer, message)
+                send(peer, message)
             if known.newest < tag:
                 if not known.suspect:
-                    self._near.wait_for(known)
+                    near.wait_for(known)
             else:
                 # Who is ahead has come, too: if it did not count, waiting for those who are behind would be no extra.
                 come += 1
@@ -292,17 +294,18 @@ class Rounds(Protocol):
         if received or (last and self._merged):
             self._merged = True
             self._own.model = ctx.merge(
-                self._own.model, own_weight, received, at=GossipStep(self._round, step=self._step, last=last)
+                self._own.model, own_weight, received, at=GossipStep(self._round, self._step, last)
             )
         self._enter_step(ctx, self._step + 1)
 
     def _complete_round(self, ctx: Context) -> None:
         self._own.settle(ctx)
         self._round += 1
-        live, heard = len(self._near.live(ctx)), self._near.heard
-        self._lost.round_done(ctx.now(), in_step=live > 0 and heard >= enough_in_step(live))
-        expected = len(self._near.row)
-        ctx.emit(RoundCompleted(round=self._round, model=self._own.model, heard=heard, expected=expected))
+        near = self._near
+        self._lost.round_done(ctx.now(), in_step=near.in_step(ctx))
+        ctx.emit(
+            RoundCompleted(round=self._round, model=self._own.model, heard=near.heard, expected=len(near.row))
+        )
         self._begin_round(ctx)
 
     def _finish(self, ctx: Context) -> None:

@@ -301,17 +301,20 @@ class Simulation:
     def round_completed(self, peer: VirtualPeer, event: RoundCompleted) -> None:
         """Note the round, which is the peer's checkpoint too."""
         self.log.add(self.now, Did.ROUND, peer.index, event.heard, event.round)
-        self._save(peer, event)
+        peer.checkpoint, peer.saved_s = (event.round, event.model), self.now
+        if self.returns:
+            self._remember(peer)
         if self._measure.round_completed(peer, event, self.now):
             self._over = True
 
     def saved(self, peer: VirtualPeer, event: ModelSaved) -> None:
         """Note a checkpoint between two completed rounds."""
-        self._save(peer, event)
-
-    def _save(self, peer: VirtualPeer, event: RoundCompleted | ModelSaved) -> None:
         peer.checkpoint, peer.saved_s = (event.round, event.model), self.now
-        if self.returns and self.learning.remembers:
+        if self.returns:
+            self._remember(peer)
+
+    def _remember(self, peer: VirtualPeer) -> None:
+        if self.learning.remembers:
             peer.memory = self.learning.remember(peer.index)
 
     def bytes_sent(self) -> int:

@@ -86,8 +86,7 @@ class StackedTraining:
         (n, length) are what the update remembers.
         """
         state = self.training.start(models, rows, rounds=rounds)
-        context = self.training.context(rounds, models.device)
-        lr = context.lr.squeeze(1)
+        lr = self.training.rates(rounds, models.device)
         losses = _Losses(len(peers), models.device)
         # Of models whose steps are done, the last of the stack first.
         finished: list[LocalState] = []
@@ -102,7 +101,7 @@ class StackedTraining:
             for piece, result in zip(pieces, results, strict=True):
                 losses.add(piece, result)
         state = _put_together([state, *reversed(finished)])
-        trained, kept = self.training.end(state.trained, state.rows, context, losses.applied)
+        trained, kept = self.training.end(state.trained, state.rows, rounds, losses.applied)
         if self.training.layer is not None:
             # Only the output layer is trained here, so there is nothing behind it but statistics.
             familiar = self.minibatches.familiar[torch.tensor(peers, device=models.device)]
