@@ -68,7 +68,6 @@ def names(task: Task, *roles: Role) -> set[str]:
         ),
         ({"learned": ["*"], "frozen": ["head.bias"]}, ALL - {"head.bias"}, set(), {"head.bias"}),
     ],
-    ids=str,
 )
 def test_the_most_particular_of_the_patterns_decides(
     tmp_path: Path, settings: dict, learned: set[str], private: set[str], frozen: set[str]
