@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from hypothesis import strategies as st
+from torch.nn.functional import cross_entropy
 
 from gossip.merging.base import Verdict
 from gossip.merging.robust.settings import PRE_AGGREGATION_NAMES, RobustSettings
@@ -59,6 +60,7 @@ class PlainContext:
     x: torch.Tensor = field(default_factory=lambda: torch.eye(2, dtype=torch.float64))
     y: torch.Tensor = field(default_factory=lambda: torch.tensor([0, 1]))
     verdicts: list[Verdict] = field(default_factory=list)
+    loss = staticmethod(cross_entropy)
 
     @property
     def at(self):

@@ -22,7 +22,7 @@ HomeOrFile = Annotated[
 Data = Annotated[
     str,
     typer.Option(
-        help="What [data] source takes; of training and test samples those to test on.", metavar="SOURCE"
+        help="What \\[data] source takes; of training and test samples those to test on.", metavar="SOURCE"
     ),
 ]
 Target = Annotated[

@@ -279,8 +279,9 @@ class Recorder:
         about = described(task, provenance=self._provenance())
         data = model_pieces(task.space, vector, frozen=task.frozen, peer=self._name, about=about)
         write_atomically(self._home / MODEL, data)
-        text = card(about, self._summary("finished"), parameters=task.space.size)
-        write_atomically(self._home / CARD, text.encode(), durable=False)
+        with self._contained("MODEL.md not written"):
+            text = card(about, self._summary("finished"), parameters=task.space.size)
+            write_atomically(self._home / CARD, text.encode(), durable=False)
 
     def _provenance(self) -> dict[str, Any]:
         membership, shard = self._setup.membership, self._setup.learner.shard

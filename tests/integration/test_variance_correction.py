@@ -34,7 +34,7 @@ PROTOCOLS = {
     },
 }
 
-ROUNDS = 40
+ROUNDS = 60
 STALLED, LEARNED = 0.25, 0.6
 
 

@@ -88,7 +88,7 @@ def life(learner: Learner) -> list[Tensor]:
     second = learner.train(merged.clone(), round=1, in_place=True)
     measured = learner.evaluate(second.model)
     sent = learner.outgoing(second.model[:learned], Draws(0, "p", 0))
-    figures = torch.tensor([first.loss, second.loss, measured.loss, measured.accuracy])
+    figures = torch.tensor([first.loss, second.loss, measured.loss, measured.score])
     return [first.model, merged, second.model, sent, figures, *learner.state.export(0).values()]
 
 

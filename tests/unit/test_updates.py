@@ -122,7 +122,7 @@ def test_a_row_of_the_stack_is_what_its_node_does_over_rounds_with_unequal_steps
                 at = slice(8 * step, 8 * step + 8)
                 state = training.step(state, data[k][0][at], data[k][1][at], lr).state
             steps = torch.tensor([[float(count)]])
-            trained, rows = training.end(state.trained[None], state.rows, training.context([round]), steps)
+            trained, rows = training.end(state.trained[None], state.rows, [round], steps)
             alone[k].scatter("update", [0], rows)
             nodes[k] = torch.cat([trained[0], state.rest])
         order = [1, 0, 2]  # whoever does most steps first
@@ -141,7 +141,7 @@ def test_a_row_of_the_stack_is_what_its_node_does_over_rounds_with_unequal_steps
                 {n: torch.cat([part.rows[n], r[active:]]) for n, r in state.rows.items()},
             )
         steps = torch.tensor([[5.0], [3.0], [3.0]])
-        trained, rows = training.end(state.trained, state.rows, training.context([round] * peers), steps)
+        trained, rows = training.end(state.trained, state.rows, [round] * peers, steps)
         table.scatter("update", order, rows)
         stack = torch.cat([trained, state.rest], 1)[[order.index(k) for k in range(peers)]]
         for k in range(peers):
