@@ -18,6 +18,7 @@ from matplotlib.axis import Axis
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
+from numpy.typing import NDArray
 
 from gossip.learning.objectives.score import Score
 from gossip.telemetry.progress import human_bytes
@@ -220,9 +221,7 @@ def network(
         )
         values = np.array([finals.get(peer, np.nan) for peer in peers])
         known = values[~np.isnan(values)]
-        # A span of under two points would colour noise.
-        top = float(known.max()) if known.size else 1.0
-        bottom = min(float(known.min()), top - 0.02) if known.size else 0.0
+        bottom, top = _span(known, score)
         xy = np.array([places[peer] for peer in peers])
         colours = ["#e8f1f5", ACCENT] if score.higher_is_better else [ACCENT, "#e8f1f5"]
         shades = LinearSegmentedColormap.from_list("score", colours)
@@ -250,7 +249,8 @@ def network(
             zorder=3,
         )
         if len(peers) <= NAMED_PEERS_MAX:
-            good = {peer for peer, value in zip(peers, values, strict=True) if value > (bottom + top) / 2}
+            middle, up = (bottom + top) / 2, score.higher_is_better
+            good = {peer for peer, value in zip(peers, values, strict=True) if (value > middle) == up}
             dark = good | {peer for peer in peers if peer in attackers}
             _name(axes, dict(zip(peers, xy, strict=True)), dark)
         if known.size:
@@ -264,6 +264,15 @@ def network(
         axes.margins(0.08)
         axes.axis("off")
         return address(figure)
+
+
+def _span(known: NDArray[np.float64], score: Score) -> tuple[float, float]:
+    """Return the ends of a scale of colours: a narrower one would colour noise, and the best is at its dark end."""
+    if not known.size:
+        return 0.0, 1.0
+    low, high = float(known.min()), float(known.max())
+    least = 0.02 if score.percent else 0.02 * max(abs(low), abs(high))
+    return (min(low, high - least), high) if score.higher_is_better else (low, max(high, low + least))
 
 
 def _format(axis: Axis, score: Score) -> None:
