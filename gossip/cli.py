@@ -286,6 +286,9 @@ def _learn(options: NodeOptions) -> int:
             told.warning("%s", note)
         setup = load_learning(options, membership)
         told.info("%s", own_data.told(setup))
+        changed = own_data.taken_up(options.home, setup)
+        if changed is not None:
+            told.warning("%s", changed)
         if setup.learner.device.type != "cpu":
             told.info("training, merging and evaluation compute on %s", setup.learner.device)
         for doubt in own_data.cautions(setup):

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from gossip.storage.atomic import write_atomically
 
 if TYPE_CHECKING:
     from gossip.node.setup import Setup
+
+FILE = "data.json"
+"""In the home: of which data the newest start learnt."""
+
+LOOKED_AT_MAX = 4096
+"""Samples whose content is compared, evenly spread; how many there are is compared always."""
 
 
 def told(setup: Setup) -> str:
@@ -15,6 +26,29 @@ def told(setup: Setup) -> str:
     words = f"{len(shard)} own samples ({task.objective.told(shard.y, names)}), {len(task.dataset.y_test)} test samples"
     done = str(task.dataset.preparation)
     return f"{words}, from {task.data_settings.source}{f'; {done}' if done else ''}"
+
+
+def taken_up(home: Path, setup: Setup) -> str | None:
+    """Note which data this start has; return what has changed since the last start of the same run, None if nothing.
+
+    A home that cannot be written is told of elsewhere.
+    """
+    from gossip.inference.description import hash_of
+
+    shard, path = setup.learner.shard, home / FILE
+    step = max(1, -(-len(shard) // LOOKED_AT_MAX))
+    now = {"samples": len(shard), "content": hash_of(shard.x[::step], shard.y[::step])}
+    before = None
+    with contextlib.suppress(OSError, ValueError):
+        before = json.loads(path.read_text(encoding="utf-8"))
+    with contextlib.suppress(OSError):
+        write_atomically(path, json.dumps(now).encode(), durable=False)
+    if setup.checkpoint is None or not isinstance(before, dict) or before == now:
+        return None
+    if before.get("samples") == now["samples"]:
+        return f"the {now['samples']} own samples are other ones than at the last start; they are learnt from now on"
+    had = before.get("samples")
+    return f"{now['samples']} own samples, {had} at the last start; all of them are learnt from now on"
 
 
 def cautions(setup: Setup) -> list[str]:

@@ -24,6 +24,8 @@ OWN_FILES = (
     "events.jsonl",
     "summary.json",
     "model.safetensors",
+    "MODEL.md",
+    "data.json",
 )
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import safetensors.torch
@@ -17,6 +18,8 @@ from torch import nn
 
 import scenarios
 from gossip import cli
+from gossip.learning.task import Shard
+from gossip.node import own_data
 from gossip.parameters import ParameterSpace, Role
 from gossip.storage.models import encode_model
 from scenarios import cli as scenario_cli
@@ -224,3 +227,19 @@ def test_a_finished_model_is_the_modules_state_dict() -> None:
     for name, tensor in module.state_dict().items():
         assert torch.equal(other.state_dict()[name], tensor)
         assert other.state_dict()[name].dtype is tensor.dtype
+
+
+def test_data_that_have_grown_since_the_last_start_are_taken_up_and_told(tmp_path: Path) -> None:
+    def start(samples: int, value: float = 0.0, *, resumes: bool = True) -> str | None:
+        x = torch.full((samples, 3), value)
+        learner = SimpleNamespace(shard=Shard(x, torch.zeros(samples, dtype=torch.int64)))
+        return own_data.taken_up(tmp_path, SimpleNamespace(learner=learner, checkpoint=resumes or None))
+
+    assert start(300, resumes=False) is None
+    assert start(300) is None
+    assert start(350) == "350 own samples, 300 at the last start; all of them are learnt from now on"
+    assert start(350) is None
+    assert "are other ones than at the last start" in str(start(350, 1.0))
+    assert start(20, resumes=False) is None, "another run"
+    (tmp_path / own_data.FILE).write_text("no JSON")
+    assert start(20) is None
