@@ -24,6 +24,7 @@ OWN_FILES = (
     "events.jsonl",
     "summary.json",
     "model.safetensors",
+    "best.safetensors",
 )
 
 
