@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -26,6 +28,19 @@ SMALL = {
 def run(tmp_path, name, engine="virtual", **overrides):
     told = SMALL | {key.replace("__", "."): value for key, value in overrides.items()}
     return scenarios.run("quickstart", out=tmp_path / name, report=False, engine=engine, overrides=told)
+
+
+def started_again(folder, peer, *more):
+    files = [
+        "--peers",
+        folder / "peers.txt",
+        "--task",
+        folder / "task.toml",
+        "--home",
+        folder / "peers" / peer,
+    ]
+    command = [sys.executable, "-m", "gossip.cli", *map(str, files), *more]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 def scores_of(folder):
@@ -55,6 +70,15 @@ def test_a_target_ends_the_run_everywhere_and_the_best_model_is_kept(tmp_path, e
             own = json.loads((home / "summary.json").read_text())
             assert (own["stopped"], own["stopped_round"]) == ("target", max(scores))
             assert (own["best_score"], own["best_round"]) == (best["score"], best["rounds"])
+    if engine == "processes":
+        again = started_again(tmp_path / "a", "peer-00")
+        assert again.returncode == 0
+        assert "upon which the peers agreed (target) are done already" in again.stderr
+        refused = started_again(tmp_path / "a", "peer-00", "--insecure")
+        assert refused.returncode == 2
+        assert (
+            "what peers want is signed with their keys, and with --insecure there are none" in refused.stderr
+        )
 
 
 def test_patience_ends_the_run_once_nothing_improves_by_as_much_as_asked(tmp_path):
