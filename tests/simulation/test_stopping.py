@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gossip.protocols import Message, Rounds, RoundsSettings
+from gossip.protocols import Message, ModelMessage, Rounds, RoundsSettings
 from gossip.protocols.rounds import Phase
 from gossip.protocols.rounds.stopping import Stopping, WantsMessage
 from gossip.protocols.stopping import StopRule, enough
@@ -327,6 +327,33 @@ def test_the_round_that_has_begun_is_always_done():
     assert ctx.completed[-1].round == done + 1
     assert ctx.completed[-1].last
     assert not any(event.last for event in ctx.completed[:-1])
+
+
+def test_who_has_stopped_answers_those_who_go_on_for_some_rounds():
+    protocol, ctx = lone()
+    hear(protocol, ctx, "p1", *(want(f"p{i}", 0) for i in range(1, 5)))
+    while ctx.finished is None:
+        ctx.end_training(protocol)
+        ctx.advance(protocol, 100.0)
+    ctx.take(ModelMessage)
+    for round in (2, 3):
+        protocol.on_message(ctx, "p1", ModelMessage(round=round, step=0, model=9.0))
+        assert [(peer, told.round, told.model) for peer, told in ctx.take(ModelMessage)] == [
+            ("p1", round, ctx.finished)
+        ]
+
+
+def test_the_final_model_of_a_neighbour_stands_in_for_its_model_of_the_last_round():
+    protocol, ctx = lone()
+    hear(protocol, ctx, "p1", *(want(f"p{i}", 0) for i in range(1, 5)))
+    ctx.end_training(protocol)
+    ctx.advance(protocol, 100.0)
+    assert protocol.tag == (1, 0)
+    protocol.on_message(ctx, "p1", ModelMessage(round=2, step=0, model=9.0))
+    ctx.end_training(protocol)
+    ctx.advance(protocol, 100.0)
+    assert [(each.sender, each.model) for each in ctx.merged[-1][2]] == [("p1", 9.0)]
+    assert ctx.finished is not None
 
 
 def test_strangers_to_the_graph_are_not_heard():
