@@ -293,15 +293,17 @@ def _learn(options: NodeOptions) -> int:
             told.info("training, merging and evaluation compute on %s", setup.learner.device)
         for doubt in own_data.cautions(setup):
             told.warning("%s", doubt)
-        if setup.checkpoint is not None and setup.checkpoint.round >= membership.settings.stop.rounds:
+        if setup.checkpoint is not None and setup.stopped is not None:
             from gossip.node.recorder import Recorder
+            from gossip.protocols.stopping import ROUNDS
             from gossip.storage.models import MODEL
             from gossip.telemetry.accounting import Accounting
 
             accounting = Accounting.from_dict(setup.checkpoint.counters)
             Recorder(setup, accounting).complete(setup.checkpoint)
+            early = "" if setup.stopped == ROUNDS else f" upon which the peers agreed ({setup.stopped})"
             print(
-                f"{membership.me.name}: all {setup.checkpoint.round} rounds are done already, the model is in "
+                f"{membership.me.name}: all {setup.checkpoint.round} rounds{early} are done already, the model is in "
                 f"{options.home / MODEL}; --rounds N for more, --fresh to start over",
                 file=sys.stderr,
             )

@@ -259,6 +259,14 @@ class Learner:
         """
         return self.task.evaluate(self._transfers.there(self.evaluated(model)))
 
+    def own_score(self, model: Tensor, tested: Evaluation) -> Evaluation:
+        """Return how `model` [P] does on own validation samples; where none are set aside, how it was `tested`."""
+        if self._x_validation is None:
+            return tested
+        return self.task.evaluate(
+            self._transfers.there(self.evaluated(model)), self._x_validation, self._y_validation
+        )
+
     def evaluated(self, model: Tensor) -> Tensor:
         """Return the model [P] that `evaluate` judges: `model` itself, or with statistics measured anew."""
         self._check(model)

@@ -45,6 +45,8 @@ class PeerOutcome:
     adopted: int
     """How often it took over a neighbour's model."""
     honest: bool = True
+    stopped: str | None = None
+    """Why it has finished: "rounds", or "patience" or "target" where peers agreed to stop early."""
     verdicts: Mapping[str, Counts] = field(default_factory=dict)
     """Sender -> "accepted" or a reason -> models, where the rule tells or they were refused."""
     weights: Mapping[str, float] = field(default_factory=dict)

@@ -118,7 +118,8 @@ class ScenarioSettings(TaskSettings):
     def task(self) -> TaskSettings:
         """Return what a single peer is told."""
         fields = {name: getattr(self, name) for name in TaskSettings.model_fields}
-        return TaskSettings.model_validate({**fields, "stop": StopSettings(rounds=self.stop.rounds)})
+        stop = StopSettings(**{name: getattr(self.stop, name) for name in StopSettings.model_fields})
+        return TaskSettings.model_validate({**fields, "stop": stop})
 
     def as_file(self) -> dict[str, Any]:
         """Return the tables of a scenario file that says all of this."""

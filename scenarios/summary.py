@@ -36,6 +36,7 @@ def summarise(
         "peers": len(records.peers),
         "honest_peers": len(honest),
         "rounds": max((peer.rounds for peer in records.peers), default=0),
+        **stopped(honest),
         "objective": score._asdict(),
         "score": {**scores, "worst": scores["min" if score.higher_is_better else "max"]},
         "score_of_mean": of_mean,
@@ -92,6 +93,17 @@ def _attack(
         "honest_weight": weight[False] / of[False].total() if of[False] else None,
         **(records.attack or {}),
     }
+
+
+def stopped(honest: Sequence[PeerOutcome]) -> dict[str, Any]:
+    """Return why the honest peers have ended, most of them if not all, and after which rounds; null where none has."""
+    ended = [peer for peer in honest if peer.stopped is not None]
+    if not ended:
+        return {"stopped": None, "stopped_round": None}
+    whys = Counter(peer.stopped for peer in ended)
+    rounds = [peer.rounds for peer in ended]
+    why = max(sorted(whys, key=str), key=whys.__getitem__)
+    return {"stopped": why, "stopped_round": {"min": min(rounds), "max": max(rounds)}}
 
 
 def divergence(honest: Sequence[PeerOutcome]) -> dict[str, Any] | None:

@@ -112,6 +112,22 @@ class Topology:
             return contacts(self.peers, i)
         return tuple(j for j in range(self.peers) if j != i)
 
+    def diameter(self) -> int:
+        """Return the longest way, in edges between contacts; within its piece, where the graph falls into some."""
+        beside = [self.contacts(i) for i in range(self.peers)]
+        reach = [1 << i for i in range(self.peers)]  # bit j: i reaches j
+        for hops in range(self.peers):
+            wider = []
+            for i, contacts in enumerate(beside):
+                reached = reach[i]
+                for j in contacts:
+                    reached |= reach[j]
+                wider.append(reached)
+            if wider == reach:
+                return hops
+            reach = wider
+        return self.peers
+
     @property
     def period(self) -> int | None:
         """After how many rounds the graphs repeat; None where they are drawn anew for ever."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, model_validator
 
 from gossip import plugins
 from gossip.config.cautions import cautions, cautions_of_local
@@ -59,7 +59,39 @@ class TopologySettings(Settings):
 class StopSettings(Settings):
     """`[stop]`: when a peer is done."""
 
-    rounds: int = Field(50, ge=1, le=10_000_000)
+    implied: ClassVar[Mapping[str, Any]] = {"min_delta": 0.0, "liars": 1}
+    rounds: int = Field(50, ge=1, le=10_000_000, description="after which every peer is done, at the latest")
+    patience: int | None = Field(
+        None,
+        ge=1,
+        description="protocol 'rounds': a peer wants to stop after so many evaluations without improvement of its own "
+        "score, and once enough want to, all stop after the same round; small: noise ends the run",
+    )
+    min_delta: float = Field(
+        0.0, ge=0, description="of patience: a score better by no more than this is no improvement"
+    )
+    target: float | None = Field(
+        None, description="protocol 'rounds': a peer wants to stop with this score, or a better one"
+    )
+    liars: int = Field(
+        1,
+        ge=0,
+        description="of patience and target: f, how many peers may lie about what they want. More than half of the "
+        "others have to want to stop; f silent ones cannot prevent it where there are 3·f + 1 peers",
+    )
+
+    @property
+    def early(self) -> bool:
+        """Whether peers may stop before `rounds`."""
+        return self.patience is not None or self.target is not None
+
+    @model_validator(mode="after")
+    def _something_to_agree_upon(self) -> StopSettings:
+        if self.min_delta and self.patience is None:
+            raise ValueError(f"min_delta = {self.min_delta:g} belongs to patience, which is not set")
+        if self.liars != 1 and not self.early:
+            raise ValueError(f"liars = {self.liars} belongs to patience or target, and neither is set")
+        return self
 
 
 class EvaluateSettings(Settings):
@@ -67,6 +99,10 @@ class EvaluateSettings(Settings):
 
     every: int = Field(1, ge=1, description="rounds between evaluations; the last round is always evaluated")
     snapshots: bool = Field(False, description="keep the evaluated models in HOME/snapshots")
+    keep_best: bool = Field(
+        False,
+        description="keep the model of the best own score as HOME/best.safetensors, as [stop] patience and target do",
+    )
 
 
 class NodeSettings(Settings):
@@ -169,6 +205,7 @@ class TaskSettings(Settings):
         }
         common["local"] = self.local.compared()
         common["protocol"] = self.protocol.compared()
+        common["stop"] = self.stop.compared()
         if self.outgoing == NoOutgoingSettings():
             del common["outgoing"]
         if self.objective != ClassificationSettings():

@@ -175,6 +175,11 @@ class NeighbourTable:
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
 
+    def certificate_of(self, peer: PeerId) -> bytes | None:
+        """Return a peer's certificate (DER) by the peers file as it was read last; None: it has none there."""
+        entry = self._peers.find(peer)
+        return None if entry is None else entry.certificate
+
     def replace_peers(self, peers: PeersFile, contacts: Sequence[PeerId] | None = None) -> None:
         """Take over a peers file that was read again: new contacts are dialled, who is not in it is not heard any more.
 

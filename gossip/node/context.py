@@ -11,6 +11,7 @@ import trio
 from gossip import seeding
 from gossip.merging.blocks import fresh_like
 from gossip.merging.sanitise import MUTED
+from gossip.net import signing
 from gossip.node.handles import Deferred, is_only_held_by_a_job, travelled
 from gossip.protocols.base import (
     Contribution,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gossip.learner import Learner, RecordedVerdict, Trained
+    from gossip.net.identity import Identity
     from gossip.net.neighbours import NeighbourTable
     from gossip.node.learning_thread import LearningThread
     from gossip.node.outgoing_models import OutgoingModels
@@ -78,6 +80,7 @@ class NodeContext:
         thread: LearningThread,
         outgoing: OutgoingModels,
         table: NeighbourTable,
+        identity: Identity | None,
         nursery: trio.Nursery,
         upcalls: Upcalls,
     ) -> None:
@@ -89,6 +92,7 @@ class NodeContext:
         self._thread = thread
         self._outgoing = outgoing
         self._table = table
+        self._identity = identity
         self._nursery = nursery
         self._upcalls = upcalls
         self.declared: dict[PeerId, frozenset[int]] = {}
@@ -268,6 +272,14 @@ class NodeContext:
         judged = self._learner.take_judged()
         if judged:
             self._upcalls.on_judged(judged)
+
+    def sign(self, statement: bytes) -> bytes:
+        """Sign with the key of the identity."""
+        return signing.sign(self._identity, statement)
+
+    def verify(self, peer: PeerId, statement: bytes, signature: bytes) -> bool:
+        """Return whether the key of the peer's line in the peers file has signed."""
+        return signing.verify(self._table.certificate_of(peer), statement, signature)
 
     def emit(self, event: Event) -> None:
         """Pass an event to the shell."""

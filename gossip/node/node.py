@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import trio
 
-from gossip import __version__, seeding
+from gossip import seeding
 from gossip.errors import ExitCode, SettingError
 from gossip.learner import RecordedVerdict, Trained
 from gossip.merging.sanitise import MUTED, Refusal
@@ -28,7 +28,7 @@ from gossip.node.phases import Phases
 from gossip.node.quorum import Quorum
 from gossip.node.recorder import Recorder
 from gossip.node.report import status_of
-from gossip.node.services import keep_up, publish
+from gossip.node.services import keep_up, open_web, publish
 from gossip.node.setup import Membership, Setup
 from gossip.node.signals import PeersAgain, watch_signals
 from gossip.node.status import serve_status
@@ -98,6 +98,7 @@ class Node:
         setup.task.forget_initial()
         self._start = Deferred(setup.task.space.learned_size, vector)
         self.protocol = setup.make_protocol(self._start)
+        self.recorder.attend(self.protocol, self._on_score)
         self.rounds_done = setup.checkpoint.round if setup.checkpoint else 0
         """What the model in memory contains; on the disk it may be less, see `Saver.round`."""
         self._codec: Codec = settings.codec.load()(settings.codec)
@@ -137,7 +138,7 @@ class Node:
                 self.contained,
             )
             if self.setup.options.metrics is not None:
-                self.web = self._web(self.setup.options.metrics)
+                self.web = open_web(self.setup.options.metrics)
                 nursery.start_soon(publish, self.web, self.status, self.contained)
             self.recorder.started(self.rounds_done)
             if self.setup.checkpoint is None:
@@ -246,11 +247,6 @@ class Node:
         tell(logging.INFO, f"SIGHUP: {self.setup.options.peers} read again, {len(found.peers)} peers")
         self.recorder.event("peers_read_again", peers=len(found.peers))
 
-    def _web(self, address: str) -> Web:
-        from gossip.telemetry.web import Web  # costs 50 ms, seldom wanted
-
-        return Web(address, version=__version__)
-
     # --- events for the protocol ---
 
     def _handle(self, handler: Callable[[], None]) -> None:
@@ -314,6 +310,9 @@ class Node:
         self.phases.trained()
         self.recorder.alarm.trained(trained)
         self._handle(lambda: self.protocol.on_trained(self._context, ticket, model))
+
+    def _on_score(self, round: int, score: float | None) -> None:
+        self._handle(lambda: self.protocol.on_score(self._context, round, score))
 
     def _on_timer(self, key: TimerKey) -> None:
         self._handle(lambda: self.protocol.on_timer(self._context, key))
@@ -387,6 +386,7 @@ class Node:
             thread=self._thread,
             outgoing=OutgoingModels(codec=self._codec, learner=learner, thread=self._thread),
             table=self.table,
+            identity=membership.identity,
             nursery=nursery,
             upcalls=Upcalls(
                 on_timer=self._on_timer,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,15 +22,17 @@ from gossip.inference.card import CARD, card
 from gossip.inference.description import described, hash_of
 from gossip.learning.divergence import EVENT, is_told, rms_of
 from gossip.node.alarm import Alarm
+from gossip.node.best import Best
 from gossip.node.handles import Pending
 from gossip.node.held import Held, Measured
 from gossip.node.report import counts, finite
 from gossip.node.saver import Due, Saver
 from gossip.node.scribe import Scribe
 from gossip.protocols.base import ModelAdopted, RoundCompleted
+from gossip.protocols.stopping import ROUNDS
 from gossip.storage.atomic import write_atomically
 from gossip.storage.checkpoints import Checkpoint, CheckpointStore
-from gossip.storage.models import MODEL, model_pieces, snapshot_pieces
+from gossip.storage.models import BEST, MODEL, model_pieces, snapshot_pieces
 from gossip.storage.run_record import RunRecord, clean_home
 from gossip.telemetry.accounting import Accounting
 from gossip.telemetry.containment import Containment, said_of, tell
@@ -39,11 +41,15 @@ from gossip.telemetry.rejections import Rejections
 from gossip.telemetry.verdicts import Verdicts
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from gossip.learner import Evaluation, Trained
     from gossip.node.handles import Deferred
     from gossip.node.learning_thread import LearningThread
     from gossip.node.phases import Phases
     from gossip.node.setup import Setup
+    from gossip.protocols.base import Protocol
+    from gossip.storage.atomic import Piece
 
 logger = logging.getLogger("gossip.node")
 
@@ -89,12 +95,25 @@ class Recorder:
         self._events = 0
         self._adopted = 0
         self._model_written = False
+        self._best: Best | None = None
+        if self._settings.stop.early or self._settings.evaluate.keep_best:
+            self._best = Best(self._home / BEST, self._score, self._write_best)
+        self._protocol: Protocol | None = None
+        self._on_score: Callable[[int, float | None], None] = lambda round, score: None
+        self._round = round
+        """Rounds of the newest model."""
         self.finished = False
         """Whether the finished model and the last checkpoint are on the disk."""
         self.last: Measured | None = None
         """The newest measurement of a round that is on the disk."""
         self.verdicts = Verdicts()
         self._rejections = Rejections()
+
+    def attend(self, protocol: Protocol, on_score: Callable[[int, float | None], None]) -> None:
+        """Tell `on_score` of own scores, where the run may stop by them, and ask the protocol why it has stopped."""
+        self._protocol = protocol
+        if self._settings.stop.early:
+            self._on_score = on_score
 
     async def run(self) -> None:
         """Write until cancelled."""
@@ -109,6 +128,8 @@ class Recorder:
         with self._contained("leftovers not removed"):
             # Before anything is written: what is being written looks the same.
             clean_home(self._home)
+        if round and self._best is not None:
+            self._best.found(run_id=self._settings.run_id())
         self._disk.put("records not put back to the checkpoint", partial(self._put_back, round))
         self._logging.put("measurements not logged", partial(self._logger.begin, round))
         if round:
@@ -164,7 +185,8 @@ class Recorder:
         self.save(event.model, state)
         now = time.monotonic()
         seconds, self._round_began_s = now - self._round_began_s, now
-        last = event.round >= self._settings.stop.rounds
+        self._round = event.round
+        last = event.last or event.round >= self._settings.stop.rounds
         if event.round % self._settings.evaluate.every and not last:
             return
         entry = {
@@ -179,15 +201,20 @@ class Recorder:
             "seconds": seconds,
         }
 
-        def evaluated(outcome: tuple[Evaluation, float]) -> None:
+        def evaluated(outcome: tuple[Evaluation, float, float | None]) -> None:
             phases.evaluated()
-            self.alarm.evaluated(event.round, *outcome)
-            self._evaluated(entry, outcome[0])
+            evaluation, rms, own = outcome
+            self.alarm.evaluated(event.round, evaluation, rms)
+            self._evaluated(entry, evaluation)
+            self._on_score(event.round, own)
 
         thread.submit(lambda: self._evaluate(event), evaluated)
 
-    def _evaluate(self, event: RoundCompleted) -> tuple[Evaluation, float]:
-        """In the learning thread: test the model and measure its weights, and keep a snapshot if asked."""
+    def _evaluate(self, event: RoundCompleted) -> tuple[Evaluation, float, float | None]:
+        """In the learning thread: test the model and measure its weights, and keep it if asked, or if it is the best.
+
+        The last is its own score, by which models are chosen; None where that is not asked for.
+        """
         vector = event.model.vector
         if self._settings.evaluate.snapshots:
             folder = self._home / "snapshots"
@@ -196,7 +223,20 @@ class Recorder:
                 write_atomically(
                     folder / f"round-{event.round:08d}.safetensors", snapshot_pieces(vector), durable=False
                 )
-        return self._setup.learner.evaluate(vector), rms_of(vector[: self._setup.task.space.learned_size])
+        learner, own = self._setup.learner, None
+        evaluation = learner.evaluate(vector)
+        if self._best is not None:
+            own = learner.own_score(vector, evaluation).score
+            with self._contained("the best model not written"):
+                self._best.offer(vector, round=event.round, score=own)
+        return evaluation, rms_of(vector[: self._setup.task.space.learned_size]), own
+
+    def _write_best(self, path: Path, vector: torch.Tensor, round: int, score: float) -> None:
+        about = described(
+            self._setup.task, provenance={**self._provenance(), "rounds": round, "score": score}
+        )
+        # Not waited for by the disk: the learning thread writes it.
+        write_atomically(path, self._pieces(vector, about), durable=False)
 
     def _evaluated(self, entry: dict[str, Any], evaluation: Evaluation) -> None:
         entry |= {**self._score.recorded(evaluation.score), "test_loss": finite(evaluation.loss)}
@@ -263,10 +303,11 @@ class Recorder:
         if last is None:
             return f"done: the model is in {path}; it was not evaluated"
         measured = last.evaluation
+        early = "" if self._stopped == ROUNDS else f", upon which the peers agreed ({self._stopped})"
         score = f"{self._score.label} {self._score.told(measured.score)}"
         return (
             f"done: the model is in {path}; {score} on {measured.samples} test samples after round "
-            f"{last.round} of {self._settings.stop.rounds}"
+            f"{last.round} of {self._settings.stop.rounds}{early}"
         )
 
     def _try_model(self, vector: torch.Tensor) -> None:
@@ -277,11 +318,21 @@ class Recorder:
     def _write_model(self, vector: torch.Tensor) -> None:
         task = self._setup.task
         about = described(task, provenance=self._provenance())
-        data = model_pieces(task.space, vector, frozen=task.frozen, peer=self._name, about=about)
-        write_atomically(self._home / MODEL, data)
+        write_atomically(self._home / MODEL, self._pieces(vector, about))
         with self._contained("MODEL.md not written"):
             text = card(about, self._summary("finished"), parameters=task.space.size)
             write_atomically(self._home / CARD, text.encode(), durable=False)
+
+    def _pieces(self, vector: torch.Tensor, about: Mapping[str, str]) -> Iterator[Piece]:
+        task = self._setup.task
+        return model_pieces(task.space, vector, frozen=task.frozen, peer=self._name, about=about)
+
+    @property
+    def _stopped(self) -> str:
+        """Why the run has ended, once it has."""
+        if self._protocol is None:
+            return self._setup.stopped or ROUNDS
+        return self._protocol.why_stopped()
 
     def _provenance(self) -> dict[str, Any]:
         membership, shard = self._setup.membership, self._setup.learner.shard
@@ -289,7 +340,7 @@ class Recorder:
             "peer": self._name,
             "peers": list(membership.peers.names),
             "algorithm": self._settings.algorithm,
-            "rounds": self._settings.stop.rounds,
+            "rounds": self._settings.stop.rounds if self._stopped == ROUNDS else self._round,
             "run_id": self._settings.run_id(),
             "samples": len(shard),
             "data": hash_of(shard.x, shard.y),
@@ -314,6 +365,11 @@ class Recorder:
             "peer": self._name,
             "state": state,
             "rounds": self.saver.round,
+            "stopped": self._stopped if state == "finished" else None,
+            "stopped_round": self.saver.round if state == "finished" else None,
+            **(
+                {} if self._best is None else {"best_score": self._best.score, "best_round": self._best.round}
+            ),
             **self._score.recorded(None if last is None else last.evaluation.score),
             "objective": self._score._asdict(),
             "test_loss": None if last is None else finite(last.evaluation.loss),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from gossip import __version__
 from gossip.telemetry.containment import Containment
 
 if TYPE_CHECKING:
@@ -42,6 +43,13 @@ async def keep_up(
             contained.failed(what, error)
         await trio.sleep(pause_s)
         pause_s = min(2 * pause_s, PAUSE_S_MAX)
+
+
+def open_web(address: str) -> Web:
+    """Return the page, listening. Raises `SettingError` where it cannot."""
+    from gossip.telemetry.web import Web  # costs 50 ms, seldom wanted
+
+    return Web(address, version=__version__)
 
 
 async def publish(web: Web, status: Callable[[], Mapping[str, Any]], contained: Containment) -> None:

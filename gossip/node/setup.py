@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 from gossip import plugins
 from gossip.config import TaskSettings, load_task
 from gossip.config.graphs import build_topology
+from gossip.config.stopping import stop_rule
 from gossip.errors import SettingError
 from gossip.net.identity import IDENTITY_FILE, Identity
 from gossip.net.peers_file import PeerEntry, PeersFile
 from gossip.net.peers_file import load as load_peers
 from gossip.node.options import NodeOptions
+from gossip.protocols.stopping import ROUNDS
 from gossip.telemetry.loggers.base import Logger, open_logger
 from gossip.wire.agreement import Agreement
 from gossip.wire.messages import register_messages
@@ -84,12 +86,24 @@ class Setup:
         settings, checkpoint = self.membership.settings, self.checkpoint
         make: type[Protocol] = settings.protocol.load()
         register_messages(make)
-        return make.resume(
-            settings.protocol,
-            rounds=settings.stop.rounds,
-            model=model,
-            state=checkpoint.state_after(time.time()) if checkpoint else {},
-        )
+        state = checkpoint.state_after(time.time()) if checkpoint else {}
+        made = make.resume(settings.protocol, rounds=settings.stop.rounds, model=model, state=state)
+        rule = stop_rule(settings, self.membership.topology, better=self.task.objective.score.better)
+        if rule is not None:
+            made.stop_early(rule, state)
+        return made
+
+    @property
+    def stopped(self) -> str | None:
+        """Why the run has ended with the checkpoint's round already, see `Protocol.why_stopped`; None: it goes on."""
+        settings, checkpoint = self.membership.settings, self.checkpoint
+        if checkpoint is None:
+            return None
+        if checkpoint.round >= settings.stop.rounds:
+            return ROUNDS
+        state = checkpoint.state
+        agreed = settings.stop.early and state.get("stop_run") == settings.run_id() and "stop_last" in state
+        return str(state["stop_decided"]) if agreed and checkpoint.round >= int(state["stop_last"]) else None
 
 
 def find_membership(options: NodeOptions) -> Membership:
@@ -103,6 +117,11 @@ def find_membership(options: NodeOptions) -> Membership:
         raise SettingError(
             f"[protocol] kind = '{settings.protocol.kind}' needs a central peer; it is a baseline for gossip-scenario "
             "in the virtual engine, and no node runs it"
+        )
+    if settings.stop.early and options.insecure:
+        raise SettingError(
+            f"{settings.where('stop')} patience and target: what peers want is signed with their keys, and with "
+            "--insecure there are none; leave --insecure out, or set [stop] rounds only"
         )
     folder = options.task.resolve().parent if options.task else Path.cwd()
     peers = load_peers(options.peers, insecure=options.insecure)

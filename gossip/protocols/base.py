@@ -16,6 +16,8 @@ from typing import Protocol as StructuralType
 
 import numpy as np
 
+from gossip.protocols.stopping import ROUNDS, StopRule
+
 PeerId: TypeAlias = str
 """A peer's name in the peers file."""
 
@@ -135,6 +137,8 @@ class RoundCompleted:
     """Neighbours whose models entered every merge of the round."""
     expected: int
     """Neighbours in the mixing matrix' row."""
+    last: bool = False
+    """The peers have agreed that no other follows, though there might be more by `[stop] rounds`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,6 +254,12 @@ class Context(StructuralType):
         That is what travels of it; the slots that never do are those of `after`.
         """
 
+    def sign(self, statement: bytes) -> bytes:
+        """Return this peer's signature; others can pass the statement on, and nobody else can make or change it."""
+
+    def verify(self, peer: PeerId, statement: bytes, signature: bytes) -> bool:
+        """Return whether `peer` of this run has signed the statement."""
+
     def emit(self, event: Event) -> None:
         """Tell the world what happened: metrics, checkpoints, counters."""
 
@@ -268,6 +278,9 @@ class Protocol(abc.ABC):
     """Whether all other peers are contacts. Such a protocol chooses by itself whom it talks to, and needs no graph."""
     scenarios_only: ClassVar[bool] = False
     """Whether it is a baseline for experiments, that no real node runs."""
+
+    agrees_to_stop: ClassVar[bool] = False
+    """Whether its peers can agree to stop before all rounds are done: whether `stop_early` may be called."""
 
     @staticmethod
     def update_period_s(settings: Any) -> float | None:
@@ -326,6 +339,17 @@ class Protocol(abc.ABC):
 
     def on_peer(self, ctx: Context, peer: PeerId, up: bool) -> None:  # noqa: B027 - not all look
         """Note that `peer` can or can no longer be reached."""
+
+    def stop_early(self, rule: StopRule, state: Mapping[str, int | float | str]) -> None:
+        """Agree with the others to stop as the rule says; before anything else is called, with `resume`'s state."""
+        raise NotImplementedError(f"{type(self).__name__} does not agree to stop early")
+
+    def on_score(self, ctx: Context, round: int, score: float | None) -> None:  # noqa: B027 - most never stop early
+        """Note what the own model of so many rounds scores, on own samples; told only after `stop_early`."""
+
+    def why_stopped(self) -> str:
+        """Return, once finished, why: "rounds", or "patience" or "target" where peers agreed to stop early."""
+        return ROUNDS
 
     def needed(self) -> bool:
         """Return whether, once finished, slower peers may still need this one's answers."""

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 MODEL = "model.safetensors"
 """The finished model in a home."""
 
+BEST = "best.safetensors"
+"""The model of the best own score, where it is kept."""
+
 
 def model_pieces(
     space: ParameterSpace,

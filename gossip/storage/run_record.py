@@ -26,6 +26,7 @@ OWN_FILES = (
     "model.safetensors",
     "MODEL.md",
     "data.json",
+    "best.safetensors",
 )
 
 

@@ -297,6 +297,7 @@ def _outcome(name: str, path: Path) -> PeerOutcome:
         peer=name,
         state=said["state"],
         rounds=said["rounds"],
+        stopped=said["stopped"],
         score=said["score"],
         test_loss=said["test_loss"],
         sent=_traffic(said["bytes"]),

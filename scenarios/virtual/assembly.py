@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from gossip.config.stopping import stop_rule
 from gossip.learning.task import Shard, Task
 from gossip.protocols.base import Model, Protocol
 from scenarios.attacks.base import Attack, poisoned_shard
@@ -68,9 +69,12 @@ def simulation_of(
     """Return the peers in their world: protocols, network, machines, and frames as the wire would have them."""
     task, names, seed = learning.task, scenario.peer_names, scenario.seed
     protocol, make_protocol = scenario.protocol, scenario.protocol.load()
+    rule = stop_rule(scenario.task(), topology, better=task.objective.score.better)
 
     def resumed(model: Model, state: State) -> Protocol:
         made: Protocol = make_protocol.resume(protocol, rounds=scenario.stop.rounds, model=model, state=state)
+        if rule is not None:
+            made.stop_early(rule, state)
         return made
 
     sizes = [len(poisoned.get(peer, shard)) for peer, shard in enumerate(task.partition(len(names)))]

@@ -18,9 +18,9 @@ from gossip.learner import RecordedVerdict
 from gossip.learning.divergence import EVENT, Sign, cause_of, told
 from gossip.learning.task import Task
 from gossip.merging.sanitise import Refusal
-from gossip.protocols.base import Protocol
+from gossip.protocols.base import Model, Protocol
 from gossip.storage.atomic import write_atomically
-from gossip.storage.models import MODEL, encode_model
+from gossip.storage.models import BEST, MODEL, encode_model
 from gossip.telemetry.containment import Containment
 from gossip.telemetry.loggers.base import open_logger
 from gossip.wire.messages import register_messages
@@ -36,6 +36,7 @@ from scenarios.virtual.events.peer import VirtualPeer
 from scenarios.virtual.events.seams import Measure
 from scenarios.virtual.events.tally import traffic
 from scenarios.virtual.measures.rounds import Measurements, ModelSum, finite
+from scenarios.virtual.measures.scores import Scores
 from scenarios.virtual.measures.timed import TimedMeasurements
 
 PROGRESS_S = 0.25
@@ -132,6 +133,17 @@ class VirtualRun:
             poisoned=poisoned,
             measure=measure or self.measurements,
         )
+        early, keeps = scenario.stop.early, len(scenario.peer_names) <= MODELS_SAVED_MAX
+        self.scores = Scores(
+            self.learning,
+            peers=len(scenario.peer_names),
+            every=scenario.evaluate.every,
+            rounds=scenario.stop.rounds,
+            told=early,
+            keep=keeps and (early or scenario.evaluate.keep_best),
+        )
+        if early or scenario.evaluate.keep_best:
+            self.scores.attend(self.simulation)
         self.learning.on_judged = self._judged
         self.learning.watches.on_sign = self._diverged
         self.divergences = Divergences(
@@ -262,12 +274,16 @@ class VirtualRun:
             if peer.checkpoint is not None:
                 home = folder / "peers" / peer.peer
                 home.mkdir(parents=True)
-                vector = self.learning.vector(peer.checkpoint[1]).cpu()
-                about = described(self.task, provenance=self._provenance(peer))
-                data = encode_model(
-                    self.task.space, vector, frozen=self.task.frozen, peer=peer.peer, about=about
-                )
-                write_atomically(home / MODEL, data, durable=False)
+                self._save_model(home / MODEL, peer, peer.checkpoint[1], self._provenance(peer))
+            if peer.index in self.scores.best:
+                score, round, model = self.scores.best[peer.index]
+                came = {**self._provenance(peer), "rounds": round, "score": score}
+                self._save_model(folder / "peers" / peer.peer / BEST, peer, model, came)
+
+    def _save_model(self, path: Path, peer: VirtualPeer, model: Model, came: Mapping[str, Any]) -> None:
+        vector, about = self.learning.vector(model).cpu(), described(self.task, provenance=came)
+        data = encode_model(self.task.space, vector, frozen=self.task.frozen, peer=peer.peer, about=about)
+        write_atomically(path, data, durable=False)
 
     def _provenance(self, peer: VirtualPeer) -> dict[str, Any]:
         scenario = self.scenario
@@ -288,6 +304,7 @@ class VirtualRun:
             peer=peer.peer,
             state=state if peer.alive else "crashed",
             rounds=peer.round,
+            stopped=peer.protocol.why_stopped() if peer.alive and peer.finished else None,
             score=None if last is None or not peer.alive else last["score"],
             test_loss=None if last is None or not peer.alive else last["test_loss"],
             sent=Traffic(**traffic(sent)),

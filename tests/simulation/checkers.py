@@ -146,7 +146,9 @@ class MergesAreRows(Checker):
                 self.demand(key not in self._merged[life], f"{peer.peer} merges {key} twice")
                 self._merged[life].add(key)
             else:
-                tag = standing_in[contribution.sender] = self._tag_of(life, contribution, here)
+                # Where peers agree to stop early, that is where a neighbour's last model is of.
+                last = rounds_of(peer)._inbox.last
+                tag = standing_in[contribution.sender] = self._tag_of(life, contribution, here, last)
                 self.demand(
                     tag is not None,
                     f"{peer.peer} merges in {here} what {contribution.sender} did not send for it, nor near it",
@@ -171,7 +173,7 @@ class MergesAreRows(Checker):
         self.demand(0 <= step < self.limits.gossip_steps, f"step {step}")
 
     def _tag_of(
-        self, life: tuple[int, int], each: Contribution, here: tuple[int, int]
+        self, life: tuple[int, int], each: Contribution, here: tuple[int, int], last: int
     ) -> tuple[int, int] | None:
         """Return the newest tag far ahead of `here`, or a little behind it, that the model came with, or None."""
         far = self.limits.catch_up_rounds
@@ -182,7 +184,7 @@ class MergesAreRows(Checker):
                 if sender == each.sender
                 and (
                     round >= here[0] + far
-                    or round == self.limits.rounds
+                    or round in (last, self.limits.rounds)
                     or (round > here[0] - far and (round, step) < here)
                 )
                 and any(model is each.model for model in models)
@@ -219,19 +221,26 @@ class OnlyTheLivingAreTold(Checker):
 
 
 class LinksKeepOrder(Checker):
-    """Per connection, messages come in the order in which they were sent, each once at most."""
+    """Per connection, messages come in the order in which they were sent, each once at most.
+
+    Small ones that need not wait for models pass them, and each other.
+    """
 
     def __init__(self, simulation: Simulation, limits: Limits) -> None:
         super().__init__(simulation, limits)
-        self._under_way: dict[tuple[int, int, int], deque[Message]] = defaultdict(deque)
+        self._under_way: dict[tuple[int, int, int, bool], deque[Message]] = defaultdict(deque)
 
     def sent(self, sender: VirtualPeer, receiver: VirtualPeer, message: Message) -> None:
         connection = sender.links.get(receiver.peer, 0)
-        self._under_way[sender.index, receiver.index, connection].append(message)
+        passes = not (message.carries_model or message.in_order)
+        self._under_way[sender.index, receiver.index, connection, passes].append(message)
 
     def delivered(self, receiver: VirtualPeer, sender: VirtualPeer, message: Message) -> None:
         connection = receiver.links.get(sender.peer, 0)
-        waiting = self._under_way[sender.index, receiver.index, connection]
+        passes = not (message.carries_model or message.in_order)
+        waiting = self._under_way[sender.index, receiver.index, connection, passes]
+        if passes and any(each is message for each in waiting):
+            waiting.rotate(-next(place for place, each in enumerate(waiting) if each is message))
         while waiting and waiting[0] is not message:
             waiting.popleft()
         self.demand(

@@ -13,6 +13,7 @@ from gossip.protocols import Contribution, GossipStep, Message, Protocol, RoundC
 from gossip.protocols.base import Context, Model, PeerId, Ticket, TimerKey
 from gossip.protocols.rounds import Rounds
 from gossip.protocols.settings import RoundsSettings
+from gossip.protocols.stopping import StopRule
 from scenarios.sections import NetworkSettings
 from scenarios.virtual.events.network import Network
 from scenarios.virtual.events.peer import VirtualPeer
@@ -72,6 +73,13 @@ class WatchedProtocol(Protocol):
         self._checkers().tell("told", ctx)
         self.inner.on_peer(ctx, peer, up)
         self._checkers().tell("handled", ctx)
+
+    def on_score(self, ctx: Context, round: int, score: float | None) -> None:
+        self.inner.on_score(ctx, round, score)
+        self._checkers().tell("handled", ctx)
+
+    def why_stopped(self) -> str:
+        return self.inner.why_stopped()
 
     def needed(self) -> bool:
         return self.inner.needed()
@@ -134,6 +142,8 @@ class WatchedSimulation(Simulation):
         detected_s: float = 10.0,
         seed: int = 0,
         liars: Mapping[int, Callable[[Message], Message | None]] | None = None,
+        rule: StopRule | None = None,
+        scores: Callable[[int, int], float] = lambda peer, round: 0.0,
     ) -> None:
         peers = topology.peers
         self.liars = liars or {}
@@ -147,6 +157,8 @@ class WatchedSimulation(Simulation):
 
         def make_protocol(model: Model, state: Mapping[str, int | float | str]) -> Protocol:
             inner = Rounds.resume(settings, rounds=rounds, model=model, state=state)
+            if rule is not None:
+                inner.stop_early(rule, state)
             return WatchedProtocol(inner, lambda: self.checkers)
 
         super().__init__(
@@ -165,6 +177,9 @@ class WatchedSimulation(Simulation):
             seed=seed,
         )
         self.connections.detected_s = detected_s
+        self._scores = scores
+        if rule is not None:
+            self.on_round = self._completed
         learning.peers = self.peers
         self.checkers = Checkers(
             self,
@@ -201,6 +216,17 @@ class WatchedSimulation(Simulation):
         self.checkers.tell("completed", peer, event)
         self.completed[peer.index].append((self.now, event))
         super().round_completed(peer, event)
+
+    def _completed(self, peer: VirtualPeer, event: RoundCompleted) -> None:
+        self.schedule(self.now, self._score, peer, peer.life, event.round)
+
+    def _score(self, peer: VirtualPeer, life: int, round: int) -> None:
+        if peer.life != life:
+            return
+        if peer.paused:
+            peer.resume_queue.append((self._score, peer, life, round))
+        else:
+            peer.protocol.on_score(peer, round, self._scores(peer.index, round))
 
     def finished(self, peer: VirtualPeer, model: Model) -> None:
         self.finished_s[peer.index] = self.now

@@ -100,6 +100,8 @@ def test_the_summary_of_known_numbers(settings: ScenarioSettings, records: Recor
         "peers": 3,
         "honest_peers": 3,
         "rounds": 2,
+        "stopped": None,
+        "stopped_round": None,
         "accuracy": {
             "mean": pytest.approx(0.8),
             "std": pytest.approx((0.02 / 3) ** 0.5),

@@ -26,6 +26,7 @@ from gossip.protocols.base import FinishedMessage, ModelMessage, Part
 from gossip.protocols.modest.messages import MESSAGES as MODEST
 from gossip.protocols.modest.messages import PingMessage, TrainMessage
 from gossip.protocols.push.messages import PushMessage
+from gossip.protocols.rounds.stopping import WantsMessage
 from gossip.storage.checkpoints import Belongs, Checkpoint, decode, encode
 from gossip.storage.run_record import RunRecord, read_lines
 from gossip.wire.agreement import Agreement, Expectation
@@ -283,6 +284,7 @@ def _small_seeds() -> list[bytes]:
     documents = DocumentWriter(ENVELOPE)
     messages = [_hello(), Welcome(), Heartbeat(stamp_us=1, echo_us=2, held_us=3), FinishedMessage(round=2)]
     messages += [PingMessage(nonce=1, round=2), Goodbye(reason="leaving", sentence="so long")]
+    messages += [WantsMessage(wants=(("p", 3, "patience", b"x" * 64), ("q", 4, "target", b"y" * 64)))]
     return [documents.small(message, seq) for seq, message in enumerate(messages)]
 
 

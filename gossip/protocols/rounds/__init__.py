@@ -2,10 +2,11 @@
 
 `protocol` the state machine · `neighbourhood` who is waited for · `sender` what is known of one of them · `inbox`
 which models are kept · `waiting` the wait of a step · `patience` how long it may be, and for whom · `catching_up` who
-may move a peer, and how far · `order` what is sent and mixed.
+may move a peer, and how far · `order` what is sent and mixed · `ending` the last round · `stopping`
+agreeing upon an earlier one.
 
 Where a peer stands is its phase and its tag (t, q): t rounds are done, and q gossip steps of the present one. There are
-T rounds of Q steps each; "far ahead" is `catch_up_rounds` or more.
+T rounds of Q steps each, fewer where peers agree to stop early (`stopping`); "far ahead" is `catch_up_rounds` or more.
 
 ========== ================================== ================================================== ==================
 phase      upon                               action                                             next
@@ -26,6 +27,8 @@ step done  q + 1 = Q, t + 1 = T               complete the round; tell all conta
 that place t' < T - 1                         send what was merged                               gossiping (t', q')
 that place t' = T - 1, the last round         train: nobody is finished by what others say       training (t', 0)
 finished   a model of an earlier round        answer its sender with the final model             finished
+any        the own score is told              tell contacts, once, if it makes one want to stop  as it is
+any        contacts say who wants to stop     tell the others; T may become less, never t + 1    as it is
 any        a neighbour comes                  send it the own model of (t, q), or "finished"     as it is
 any        a model of no neighbour, of no     reject it                                          as it is
            such step, twice, or stale

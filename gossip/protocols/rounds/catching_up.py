@@ -31,7 +31,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from gossip.protocols.base import Contribution
+from gossip.protocols.base import Context, Contribution, GossipStep, Model, ModelAdopted
 from gossip.protocols.rounds.sender import NOTHING, Sender, Tag
 
 SETTLED_ROUNDS = 3
@@ -65,6 +65,16 @@ class Move(NamedTuple):
     """Live neighbours whose newest model is of the target or later, by name."""
     by_one_word: bool
     """Most of the neighbours do not say so, and each model counts once."""
+
+    def merge(self, ctx: Context, own: Model, in_row: Sequence[Sender]) -> Model:
+        """Return the own model merged with the witnesses', and tell that it was moved."""
+        round, step = self.target
+        own_weight, received = self.merged(in_row)
+        # To the rule it is the only gossip step of the round before, or the first one of a round that has begun.
+        at = GossipStep(round if step else round - 1, step=0, last=step == 0)
+        merged = ctx.merge(own, own_weight, received, at=at)
+        ctx.emit(ModelAdopted(sender=self.witnesses[0].peer, round=round))
+        return merged
 
     def merged(self, in_row: Sequence[Sender]) -> tuple[float, list[Contribution]]:
         """Return W_ii and the witnesses' newest models, weights renormalised over those that are there.

@@ -23,16 +23,18 @@ class Inbox:
 
     Args:
         settings: Q, and how far ahead a neighbour must be to be caught up with.
-        rounds: T.
+        rounds: T, by the settings.
         near: who sends.
     """
 
-    __slots__ = ("_gossip_steps", "_near", "_rounds", "_settings", "_steps_began", "newest_round")
+    __slots__ = ("_gossip_steps", "_near", "_rounds", "_settings", "_steps_began", "last", "newest_round")
 
     def __init__(self, settings: RoundsSettings, *, rounds: int, near: Neighbourhood) -> None:
         self._settings = settings
         self._gossip_steps = settings.gossip_steps
         self._rounds = rounds
+        self.last = rounds
+        """Rounds after which this peer ends; others may do more."""
         self._near = near
         self._steps_began: list[tuple[Tag, float]] = []
         """When the latest steps began, in their order."""
@@ -51,7 +53,7 @@ class Inbox:
         """Return why a model cannot be used in `round`, or None. Tags come from the peer and may be nonsense."""
         if sender not in self._near.contacts(ctx):
             return "not-a-neighbour"
-        final = (message.round, message.step) == (self._rounds, 0)
+        final = message.step == 0 and message.round in (self.last, self._rounds)
         if not final and not (0 <= message.round < self._rounds and 0 <= message.step < self._gossip_steps):
             return "invalid-tag"
         # Who is farther away says how far it is, which is believed or not (`catching_up`), or comes too late.
@@ -106,7 +108,7 @@ class Inbox:
                     self._near.note_unheard(known)
                     if ctx.is_up(known.peer):
                         far = self._settings.catch_up_rounds
-                        model = known.stand_in(tag[0], last=self._rounds, far=far)
+                        model = known.stand_in(tag[0], last=self.last, far=far)
             known.late = None
             if model is not None:
                 weight = known.weight

@@ -12,3 +12,8 @@ class Phase(Enum):
     TRAINING = "training"
     GOSSIPING = "gossiping"
     FINISHED = "finished"
+
+    @property
+    def in_round(self) -> bool:
+        """Whether a round has begun that is not done."""
+        return self in (Phase.TRAINING, Phase.GOSSIPING)

@@ -18,14 +18,15 @@ What the papers leave open, and what is done here:
   missing (`inbox`). They do not count as heard.
 * Neighbours are late, silent, or come and go, on purpose or not: how long a step waits, and for whom, see `patience`.
 * A peer far behind goes where most of its live neighbours have been at least (`catching_up`).
-* Nobody is finished by what others say. The last round begins with an own local update, and those who have finished
-  answer slower neighbours with their final model, which stands in for theirs.
+* Nobody is finished by what others say, unless enough have signed that they want to stop (`stopping`). The last round
+  begins with an own local update, and those who have finished answer slower neighbours with their final model, which
+  stands in for theirs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import ClassVar, Self
 
 from gossip.protocols.base import (
     Context,
@@ -34,23 +35,24 @@ from gossip.protocols.base import (
     Message,
     MessageRejected,
     Model,
-    ModelAdopted,
     ModelMessage,
     PeerId,
     Protocol,
-    RoundCompleted,
     Ticket,
     TimerKey,
     Waiting,
 )
 from gossip.protocols.rounds.catching_up import LostTime, Move, find_move
+from gossip.protocols.rounds.ending import Ending
 from gossip.protocols.rounds.inbox import Inbox
 from gossip.protocols.rounds.neighbourhood import Neighbourhood
 from gossip.protocols.rounds.order import ORDERS
 from gossip.protocols.rounds.phase import Phase
 from gossip.protocols.rounds.sender import NOTHING, Sender, Tag
+from gossip.protocols.rounds.stopping import WantsMessage
 from gossip.protocols.rounds.waiting import DEADLINE, Wait
 from gossip.protocols.settings import RoundsSettings
+from gossip.protocols.stopping import StopRule
 
 
 class Rounds(Protocol):
@@ -66,6 +68,7 @@ class Rounds(Protocol):
     """
 
     __slots__ = (
+        "_ending",
         "_gossip_steps",
         "_inbox",
         "_lost",
@@ -75,13 +78,14 @@ class Rounds(Protocol):
         "_patience",
         "_phase",
         "_round",
-        "_rounds",
         "_settings",
         "_step",
         "_ticket",
         "_training_began_s",
         "_wait",
     )
+    messages: ClassVar[tuple[type[Message], ...]] = (ModelMessage, FinishedMessage, WantsMessage)
+    agrees_to_stop: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -95,7 +99,6 @@ class Rounds(Protocol):
     ) -> None:
         self._settings = settings
         self._gossip_steps = settings.gossip_steps
-        self._rounds = rounds
         self._own = ORDERS[settings.order](model)
         self._round = start_round
         self._step = 0
@@ -103,6 +106,7 @@ class Rounds(Protocol):
         self._ticket: Ticket | None = None
         self._near = Neighbourhood()
         self._inbox = Inbox(settings, rounds=rounds, near=self._near)
+        self._ending = Ending(settings, rounds=rounds, near=self._near, inbox=self._inbox)
         self._wait = Wait(settings, self._near)
         self._patience = self._wait.patience
         self._merged = False
@@ -147,19 +151,29 @@ class Rounds(Protocol):
         return self._wait.told()
 
     def snapshot(self) -> Mapping[str, int | float | str]:
-        """Return the rounds done and the own pace; every other state is rebuilt from the neighbours."""
+        """Return the rounds done, the own pace and who wants to stop; all else is rebuilt from the neighbours."""
         pace_s = self._lost.pace_s
-        return {"round": self._round} if pace_s is None else {"round": self._round, "pace_s": pace_s}
+        pace = {} if pace_s is None else {"pace_s": pace_s}
+        return {"round": self._round, **pace, **self._ending.saved()}
 
     def needed(self) -> bool:
         """Return whether some neighbour has not said that it is finished."""
         return not self._near.all_finished()
+
+    def why_stopped(self) -> str:
+        """Return "rounds", or why enough peers wanted to stop early."""
+        return self._ending.why
+
+    def stop_early(self, rule: StopRule, state: Mapping[str, int | float | str]) -> None:
+        """Stop when enough peers want to."""
+        self._ending.stop_early(rule, state, done=self._round)
 
     # --- upon … ---
 
     def on_start(self, ctx: Context) -> None:
         """Begin with the first round that is not done."""
         self._lost.begin(ctx.now())
+        self._ending.tell(ctx)
         self._begin_round(ctx)
 
     def on_trained(self, ctx: Context, ticket: Ticket, model: Model) -> None:
@@ -199,22 +213,27 @@ class Rounds(Protocol):
                     ctx.emit(MessageRejected(sender=sender, reason=reason))
                     return
             if self._phase is Phase.FINISHED:
-                self._answer(ctx, sender, (round, step))
+                known = self._near.sender(sender)
+                tag = self._ending.answer_to((round, step), served=known.served)
+                if tag is not None:
+                    self._send_model(ctx, [known], tag)
             else:
                 self._receive(ctx, sender, (round, step), message.model)
         elif isinstance(message, FinishedMessage):
             if sender in self._near.contacts(ctx):
                 self._near.sender(sender).finished = True
         else:
-            ctx.emit(MessageRejected(sender=sender, reason="unexpected"))
+            self._ending.heard(ctx, sender, message, earliest=self._round + self._phase.in_round)
+
+    def on_score(self, ctx: Context, round: int, score: float | None) -> None:
+        """Want to stop, if the own score says so."""
+        self._ending.scored(ctx, round, score, earliest=self._round + self._phase.in_round)
 
     def on_timer(self, ctx: Context, key: TimerKey) -> None:
         """End the step without those who did not answer."""
         if key != DEADLINE or self._phase is not Phase.GOSSIPING:
             return
-        if self._catch_up(ctx):
-            return
-        if self._wait.rang(ctx):
+        if not self._catch_up(ctx) and self._wait.rang(ctx):
             self._close_step(ctx)
 
     def on_peer(self, ctx: Context, peer: PeerId, up: bool) -> None:
@@ -233,8 +252,9 @@ class Rounds(Protocol):
         known.served = NOTHING
         # It says again that it is finished, if it still is: a process begins with its last checkpoint.
         known.finished = False
+        self._ending.tell(ctx, anew=peer)
         if self._phase is Phase.FINISHED:
-            ctx.send(peer, FinishedMessage(round=self._rounds))
+            ctx.send(peer, FinishedMessage(round=self._ending.rounds))
         elif self._own.model is not None and peer in self._near.row:
             self._send_model(ctx, [known], self.tag)
 
@@ -242,7 +262,7 @@ class Rounds(Protocol):
 
     def _begin_round(self, ctx: Context) -> None:
         self._step = 0
-        if self._round >= self._rounds:
+        if self._round >= self._ending.rounds:
             self._finish(ctx)
             return
         if self._gossip_steps:
@@ -304,7 +324,7 @@ class Rounds(Protocol):
         near = self._near
         self._lost.round_done(ctx.now(), in_step=near.in_step(ctx))
         ctx.emit(
-            RoundCompleted(round=self._round, model=self._own.model, heard=near.heard, expected=len(near.row))
+            self._ending.completed(self._round, self._own.model, heard=near.heard, expected=len(near.row))
         )
         self._begin_round(ctx)
 
@@ -312,7 +332,7 @@ class Rounds(Protocol):
         self._phase = Phase.FINISHED
         self._near.wait_for_nobody()
         self._inbox.clear()
-        message = FinishedMessage(round=self._rounds)
+        message = FinishedMessage(round=self._ending.rounds)
         for peer in sorted(self._near.contacts(ctx)):
             if ctx.is_up(peer):
                 ctx.send(peer, message)
@@ -349,7 +369,7 @@ class Rounds(Protocol):
             (self._round, self._step),
             self._near.live(ctx),
             catch_up_rounds=self._settings.catch_up_rounds,
-            last_round=self._rounds - 1,
+            last_round=self._ending.rounds - 1,
             credit_rounds=self._lost.credit_rounds(ctx.now()),
             contacts=(lambda: self._near.newest_of_contacts(ctx)) if self._near.varies(ctx) else None,
         )
@@ -364,34 +384,18 @@ class Rounds(Protocol):
             self._wait.end(ctx)
         self._own.settle(ctx)
         round, step = move.target
-        own_weight, received = move.merged(self._near.in_row)
-        # To the rule it is the only gossip step of the round before, or the first one of a round that has begun.
-        self._own.model = ctx.merge(
-            self._own.model,
-            own_weight,
-            received,
-            at=GossipStep(round if step else round - 1, step=0, last=step == 0),
-        )
-        ctx.emit(ModelAdopted(sender=move.witnesses[0].peer, round=round))
+        self._own.model = move.merge(ctx, self._own.model, self._near.in_row)
         self._lost.moved(round - self._round)
         self._patience.begin_round(0.0)
         self._round = round
         self._inbox.forget_before(move.target)
-        if round == self._rounds - 1 or (step == 0 and self._own.sends_first):
+        if round == self._ending.rounds - 1 or (step == 0 and self._own.sends_first):
             # In the latter case models of step 0 are those before training.
             self._begin_round(ctx)
         else:
             self._merged = False
             self._near.begin_round(ctx, round)
             self._enter_step(ctx, step)
-
-    def _answer(self, ctx: Context, sender: PeerId, tag: Tag) -> None:
-        """Give a slower neighbour the final model, unless it has had ours for this step already."""
-        if tag[0] >= self._rounds or self._near.sender(sender).served >= tag:
-            return
-        if self._rounds - tag[0] >= self._settings.catch_up_rounds:
-            tag = (self._rounds, 0)
-        self._send_model(ctx, [self._near.sender(sender)], tag)
 
     def _send_model(self, ctx: Context, to: Sequence[Sender], tag: Tag) -> None:
         message = ModelMessage(round=tag[0], step=tag[1], model=self._own.model)

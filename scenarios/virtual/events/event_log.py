@@ -35,6 +35,7 @@ class Did(IntEnum):
     REJECT = 12
     FINISH = 13
     FAULT = 14
+    SCORE = 15
 
 
 class EventLog:

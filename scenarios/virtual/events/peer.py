@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,10 @@ from scenarios.virtual.events.event_log import Did
 
 if TYPE_CHECKING:
     from scenarios.virtual.events.simulation import Simulation
+
+
+def _signature(peer: PeerId, statement: bytes) -> bytes:
+    return hashlib.blake2b(statement, key=hashlib.sha256(peer.encode()).digest()).digest()
 
 
 class VirtualPeer:
@@ -219,6 +224,14 @@ class VirtualPeer:
     def moved(self, base: Model, before: Model, after: Model) -> Model:
         """Add an update to another model; its value is computed with many others, later."""
         return self._simulation.learning.moved(base, before, after)
+
+    def sign(self, statement: bytes) -> bytes:
+        """Return as many bytes as a signature has; nobody here makes one for another."""
+        return _signature(self.peer, statement)
+
+    def verify(self, peer: PeerId, statement: bytes, signature: bytes) -> bool:
+        """Return whether it is that peer's."""
+        return signature == _signature(peer, statement)
 
     def emit(self, event: Event) -> None:
         """Count and measure."""

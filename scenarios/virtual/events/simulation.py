@@ -104,6 +104,8 @@ class Simulation:
         self._training_s = training_s
         self._frame_bytes = frame_bytes
         self._measure = measure
+        self.on_round: Callable[[VirtualPeer, RoundCompleted], None] | None = None
+        """Told of every completed round, too: where peers are to know what their models score."""
         self._over = False
         self.network = make_network(self.schedule)
         self._same_latency_s = self.network.latency.between(0, 0) if self.network.ideal else None
@@ -304,6 +306,8 @@ class Simulation:
         peer.checkpoint, peer.saved_s = (event.round, event.model), self.now
         if self.returns:
             self._remember(peer)
+        if self.on_round is not None:
+            self.on_round(peer, event)
         if self._measure.round_completed(peer, event, self.now):
             self._over = True
 
@@ -316,6 +320,10 @@ class Simulation:
     def _remember(self, peer: VirtualPeer) -> None:
         if self.learning.remembers:
             peer.memory = self.learning.remember(peer.index)
+
+    def scored(self, peer: VirtualPeer, round: int) -> None:
+        """Log that a peer is told its score."""
+        self.log.add(self.now, Did.SCORE, peer.index, -1, round)
 
     def bytes_sent(self) -> int:
         """Return what all peers together have sent so far."""

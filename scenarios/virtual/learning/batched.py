@@ -330,6 +330,13 @@ class BatchedLearning:
             evaluations += self._evaluation.run(models)
         return evaluations
 
+    def evaluate_on(self, handle: Handle, samples: Shard) -> Evaluation:
+        """Return loss and score of a model on a peer's own samples, as `Learner.own_score` does."""
+        model = self.vector(handle)
+        if self.task.model_settings.batch_norm == "reestimate":
+            model = self._learner(handle.peer).evaluated(model)
+        return self.task.evaluate(model, samples.x, samples.y)
+
     @property
     def rows_used(self) -> int:
         """How many vectors are kept at the moment."""

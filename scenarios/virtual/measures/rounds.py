@@ -115,7 +115,8 @@ class Measurements:
     def round_completed(self, peer: VirtualPeer, event: RoundCompleted, now_s: float) -> bool:
         """Note a peer's round; never ends the run."""
         seconds, self._last_s[peer.index] = now_s - self._last_s[peer.index], now_s
-        if peer.index in self._attackers or (event.round % self._every and event.round < self._rounds):
+        last = event.last or event.round >= self._rounds
+        if peer.index in self._attackers or (event.round % self._every and not last):
             return False
         entry = self._entry(peer, event, now_s, seconds)
         if self.sent_by_all is not None:
