@@ -10,12 +10,14 @@ if TYPE_CHECKING:
 
 def told(setup: Setup) -> str:
     """Return e.g. ``300 own samples (3 classes: 0, 1, 5), 120 test samples, from python:mine.py:load``."""
+    from gossip.learning.data.mapped import Mapped
+
     task, shard = setup.task, setup.learner.shard
     words = (
         f"{len(shard)} own samples ({task.objective.told(shard.y)}), {len(task.dataset.y_test)} test samples"
     )
-    done = str(task.dataset.preparation)
-    return f"{words}, from {task.data_settings.source}{f'; {done}' if done else ''}"
+    done = [str(task.dataset.preparation), "mapped" if isinstance(shard.x, Mapped) else ""]
+    return "; ".join([f"{words}, from {task.data_settings.source}", *filter(None, done)])
 
 
 def cautions(setup: Setup) -> list[str]:
