@@ -14,6 +14,7 @@ from gossip import plugins
 from gossip.draws import Draws
 from gossip.errors import ProtocolMisuse, SettingError
 from gossip.learning import devices
+from gossip.learning.data.mapped import Samples
 from gossip.learning.devices import Transfers
 from gossip.learning.evaluation import Evaluation
 from gossip.learning.local_training import Trained
@@ -79,14 +80,17 @@ class Learner:
         self._transfers = Transfers(self.device)
         self._merging = Transfers(devices.for_merging(self.device))
         self.shard = task.shard(position, peers) if shard is None else shard
-        self._x, self._y = map(self._transfers.there, (self.shard.x, self.shard.y))
+        self._x: Samples = self.shard.x.to(
+            self.device
+        )  # mapped ones stay where they are until they are trained on
+        self._y = self._transfers.there(self.shard.y)
         self._training = task.local_training(self.device)
         self._merge = merge
         self.sanitiser = Sanitiser(sanitise or SanitiseSettings(), task.space.learned_size)
         self._judged: list[RecordedVerdict] = []
         check_merge(task, merge)
         judging = task.validation(position, peers)
-        self._x_validation = None if judging is None else self._merging.there(judging.x)
+        self._x_validation = None if judging is None else self._merging.there(judging.x[:])
         self._y_validation = None if judging is None else self._merging.there(judging.y)
         self.classes: tuple[int, ...] = (
             tuple(torch.unique(self.shard.y).tolist()) if task.objective.classifies else ()

@@ -49,6 +49,14 @@ def _of_folder(source: object) -> bool:
     )
 
 
+def _of_arrays_or_folder(source: object) -> bool:
+    return (
+        _of_folder(source)
+        or _of_users(source)
+        or (isinstance(source, str) and source.lower().endswith(".npz"))
+    )
+
+
 def _of_table_or_folder(source: object) -> bool:
     return _of_folder(source) or (isinstance(source, str) and source.lower().endswith(TABLES))
 
@@ -64,6 +72,7 @@ CHOSEN: Mapping[tuple[str, str], Mapping[str, Callable[[object], bool]]] = {
         "test_fraction": lambda source: source != DIGITS,
         **dict.fromkeys(("test", *TABLE_KEYS), _of_table_or_folder),
         **dict.fromkeys(IMAGE_KEYS, _of_folder),
+        "mapped": _of_arrays_or_folder,
     },
 }
 """Keys that choose without being called `kind`, and the keys beside them that only some of their values take: those

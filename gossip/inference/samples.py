@@ -50,7 +50,8 @@ def read(source: str, model: LoadedModel, *, folder: Path, target: str | None = 
     if source == DIGITS:
         return _arrays(digits(), model, source)
     if user_code.is_user_code(source):
-        found = of_function(DataSettings(source=source), seed=seeding.integer_seed(0, "data"), folder=folder)
+        settings = DataSettings(source=source, mapped=False)
+        found = of_function(settings, seed=seeding.integer_seed(0, "data"), folder=folder)
         x, y = (found.x_train, found.y_train) if found.x_test is None else (found.x_test, found.y_test)
         return _of(x, y, model, source, found.class_names)
     if source.lower().endswith(".npz"):

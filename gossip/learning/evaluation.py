@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gossip.learning.batch_norm import running, with_statistics_reset
+from gossip.learning.data.mapped import Samples, pieces
 from gossip.learning.forward import Forward
 from gossip.learning.generators import Generators
 from gossip.learning.objectives.base import Objective
@@ -32,7 +33,7 @@ class Evaluation:
 def evaluate(
     forward: Forward,
     vector: Tensor,
-    x: Tensor,
+    x: Samples,
     y: Tensor,
     *,
     objective: Objective,
@@ -49,7 +50,7 @@ def evaluate(
     sums: Tensor | None = None
     with torch.no_grad(), draws.kept(vector):
         draws.seed(seed if draws else None, vector)
-        for x_chunk, y_chunk in zip(torch.split(x, BATCH), torch.split(y, BATCH), strict=True):
+        for x_chunk, y_chunk in zip(pieces(x, BATCH), torch.split(y, BATCH), strict=True):
             outputs = forward(trained, rest, x_chunk.to(vector.device))
             added = objective.sums(outputs, y_chunk.to(vector.device))
             sums = added if sums is None else sums + added
@@ -71,7 +72,7 @@ def outputs_of(forward: Forward, vector: Tensor, x: Tensor) -> Tensor:
         )
 
 
-def reestimated(forward: Forward, vector: Tensor, x: Tensor) -> Tensor:
+def reestimated(forward: Forward, vector: Tensor, x: Samples) -> Tensor:
     """Return `vector` [P] with BatchNorm statistics measured anew on `x` (n, *input_shape) by one pass.
 
     The plain mean over equal chunks, not a moving average. Without such layers: `vector` itself.
@@ -80,7 +81,8 @@ def reestimated(forward: Forward, vector: Tensor, x: Tensor) -> Tensor:
     if not layers:
         return vector
     space = forward.space
-    chunks = torch.tensor_split(x, math.ceil(len(x) / BATCH))
+    count = math.ceil(len(x) / BATCH)
+    sizes = [len(x) // count + (place < len(x) % count) for place in range(count)]
     start = with_statistics_reset(vector, space, layers)
     split = space.trained_size
     trained, rest = start[:split], start[split:]
@@ -91,7 +93,7 @@ def reestimated(forward: Forward, vector: Tensor, x: Tensor) -> Tensor:
             layer.train()  # only these: dropout stays off
             layer.momentum = None  # torch's word for a cumulative mean
         with torch.no_grad():
-            for chunk in chunks:
+            for chunk in pieces(x, sizes):
                 _, rest = forward.with_updates(trained, rest, chunk.to(vector.device))
     finally:
         for name, layer in layers.items():

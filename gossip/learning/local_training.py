@@ -23,7 +23,8 @@ local update of one model by heavy-ball steps takes them in the model's own memo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeAlias
 from typing import Protocol as StructuralType
@@ -34,9 +35,11 @@ from torch.nn.functional import cross_entropy
 
 from gossip import plugins, seeding
 from gossip.learning import batches
+from gossip.learning.data.mapped import Samples
 from gossip.learning.forward import Forward
 from gossip.learning.generators import NONE, Generators
 from gossip.learning.in_place import NORM_FLOOR, Done, InPlaceTraining, norm_of
+from gossip.learning.mini_batches import mini_batches
 from gossip.learning.output_layer import OutputLayer
 from gossip.learning.passes import Passes
 from gossip.learning.sam import perturbation
@@ -198,7 +201,7 @@ class LocalTraining:
     def run(
         self,
         model: Tensor,
-        x: Tensor,
+        x: Samples,
         y: Tensor,
         *,
         seed: int,
@@ -229,8 +232,8 @@ class LocalTraining:
         plan = batches.epochs(
             len(y), self.settings, seed=seed, peer=peer, round=round, batch_min=self.batch_min
         )
-        with self.draws.kept(model):
-            for x_batch, y_batch in _mini_batches(x, y, plan):
+        with self.draws.kept(model), closing(mini_batches(x, y, plan)) as given:
+            for x_batch, y_batch in given:
                 step_seed = None if seed_first is None else (seed_first + len(sizes)) % 2**63
                 done.append(steps.step(x_batch, y_batch, step_seed))
                 sizes.append(len(y_batch))
@@ -388,15 +391,6 @@ class _Functional:
         result = self._training.step(self.state, x, y, self._lr, seed=seed)
         self.state = result.state
         return Done(float(result.loss), bool(result.applied))
-
-
-def _mini_batches(x: Tensor, y: Tensor, plan: Iterable[batches.Epoch]) -> Iterator[tuple[Tensor, Tensor]]:
-    for epoch in plan:
-        # One gather per epoch: slices of it are then free.
-        order = torch.from_numpy(epoch.order).to(y.device)
-        sizes = list(epoch.sizes)
-        xs, ys = x.index_select(0, order), y.index_select(0, order)
-        yield from zip(torch.split(xs, sizes), torch.split(ys, sizes), strict=True)
 
 
 def _summary(model: Tensor, done: list[Done], sizes: list[int], *, round: int, rows: State) -> Trained:

@@ -6,6 +6,7 @@ import copy
 import json
 from functools import cached_property, partial
 from pathlib import Path
+from typing import overload
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from gossip.learning import extractor as extractors
 from gossip.learning import models, partitions, parts, user_code
 from gossip.learning.batch_norm import batch_norms, running
 from gossip.learning.data import Dataset
+from gossip.learning.data.mapped import Mapped, Samples
 from gossip.learning.evaluation import BATCH
 from gossip.learning.extractor import Extracted, Extractor, frozen_buffers
 from gossip.learning.forward import Forward, probe
@@ -91,13 +93,23 @@ class Network:
             self.model_settings, self.dataset.input_shape, seed=self.seed, folder=self.folder
         )
 
-    def features(self, x: Tensor) -> Tensor:
+    @overload
+    def features(self, x: Tensor) -> Tensor: ...
+    @overload
+    def features(self, x: Samples) -> Samples: ...
+    def features(self, x: Samples) -> Samples:
         """Return what the network takes for samples `x` (n, *input_shape): the samples, or the extractor's features.
 
-        The extractor never changes, so a sample need go through it once only.
+        The extractor never changes, so a sample need go through it once only; of mapped samples the features may be
+        larger still, and these go through it whenever they are read.
         """
+        if self.extractor is None and (x.dtype.is_floating_point or self.takes_whole_numbers):
+            return x
+        return x.through(self._features) if isinstance(x, Mapped) else self._features(x)
+
+    def _features(self, x: Tensor) -> Tensor:
         if self.extractor is None:
-            return x if x.is_floating_point() or self.takes_whole_numbers else self.dataset.as_floats(x)
+            return self.dataset.as_floats(x)
         module = self.extractor.module.eval()
         with torch.no_grad():
             # Flat, so that simulated networks of linear layers alone can be trained as stacks.
@@ -107,7 +119,7 @@ class Network:
     def takes_whole_numbers(self) -> bool:
         """Whether the network looks up whole numbers (tokens); else it gets them as float32."""
         x = self.dataset.x_train[:2]
-        if x.is_floating_point():
+        if x.dtype.is_floating_point:
             return False
         module = self._build(self._init_seed).eval()  # another one: a pass may change the weights
         tried: list[bool] = []
@@ -126,12 +138,12 @@ class Network:
         return seeding.integer_seed(self.seed, "probe")
 
     @cached_property
-    def x_train(self) -> Tensor:
+    def x_train(self) -> Samples:
         """All training samples (n, *taken_shape) as the network takes them."""
         return self.features(self.dataset.x_train)
 
     @cached_property
-    def x_test(self) -> Tensor:
+    def x_test(self) -> Samples:
         """The common test samples (m, *taken_shape) as the network takes them."""
         return self.features(self.dataset.x_test)
 

@@ -17,6 +17,8 @@ from gossip import seeding
 from gossip.errors import SettingError
 from gossip.learning import data, models
 from gossip.learning import extractor as extractors
+from gossip.learning.data.mapped import pieces
+from gossip.learning.evaluation import BATCH
 from gossip.learning.extractor import Extractor
 from gossip.learning.forward import Forward
 from gossip.learning.local_training import LocalTraining
@@ -64,12 +66,12 @@ def pretrain(
         "input_shape": list(dataset.input_shape),
         "classes": dataset.classes,
     }
+    predicted, finite = [], bool(trained.model.isfinite().all())
     with torch.no_grad():
-        predicted = network.eval()(dataset.x_test).argmax(1)
-        finite = all(
-            bool(tensor.isfinite().all()) for tensor in (trained.model, layers.eval()(dataset.x_test))
-        )
-    hits = predicted == dataset.y_test
+        for x in pieces(dataset.x_test, BATCH):
+            predicted.append(network.eval()(x).argmax(1))
+            finite = finite and bool(layers.eval()(x).isfinite().all())
+    hits = torch.cat(predicted) == dataset.y_test
     advice = f"nothing is written; try another --lr than {local.lr:g}, or more --epochs than {local.epochs}"
     if not finite:
         raise SettingError(f"the training diverged: not all weights and features are finite; {advice}")

@@ -11,12 +11,14 @@ some columns hardly vary, and none is large.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from gossip.learning.data.mapped import Mapped, Samples
 from gossip.learning.models import MODELS
 from gossip.learning.settings import ModelSettings
 
@@ -32,7 +34,10 @@ LARGE_BESIDE_OTHERS = 10.0
 SPREAD_MAX = 100.0
 
 SAMPLES_MAX = 4096
-"""So many samples tell a column's standard deviation well enough; the extremes are of all of them."""
+"""So many samples tell a column's standard deviation well enough; the extremes are of all that are in memory."""
+
+MAPPED_BYTES_MAX = 64 * 2**20
+"""Read of mapped samples, of which the extremes, too, are of some only: not all are read before the first step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +70,10 @@ class Scales:
         )
 
 
-def scales_of(x: Tensor) -> Scales:
-    """Measure samples `x` (n, *shape), n >= 1; they are read once."""
+def scales_of(x: Samples) -> Scales:
+    """Measure samples `x` (n, *shape), n >= 1; they are read once, and of mapped ones some."""
+    if isinstance(x, Mapped):
+        x = _some(x)
     columns = x.reshape(len(x), -1)  # (n, c)
     low, high = torch.aminmax(columns, dim=0)
     reach = torch.maximum(high, -low)  # (c,)
@@ -89,8 +96,12 @@ def scales_of_task(task: Task) -> Scales:
     return scales_of(x if task.extractor is None else task.features(_some(x)))
 
 
-def _some(samples: Tensor) -> Tensor:
-    return samples[:: -(-len(samples) // SAMPLES_MAX)]
+def _some(samples: Samples) -> Tensor:
+    count = SAMPLES_MAX
+    if isinstance(samples, Mapped):
+        sample_bytes = samples.dtype.itemsize * math.prod(samples.shape[1:])
+        count = max(2, min(count, MAPPED_BYTES_MAX // sample_bytes))
+    return samples[:: -(-len(samples) // count)]
 
 
 def caution(scales: Scales, model: ModelSettings) -> str | None:

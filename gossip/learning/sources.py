@@ -33,14 +33,20 @@ class SourceSettings(Settings):
 
     source: str = Field(
         DIGITS,
-        description='"digits"; a path to .npz, .csv, .tsv, .parquet, to a folder of images, of parquet files, or of '
-        'what datasets.save_to_disk wrote; or "python:FILE:FUNCTION"',
+        description='"digits"; a path to .npz, .csv, .tsv, .parquet, to a folder of images, of .npy, of parquet files, '
+        'or of what datasets.save_to_disk wrote; or "python:FILE:FUNCTION"',
     )
     arguments: dict[str, Any] = Field(default_factory=dict, description="passed to a python: FUNCTION")
     scaling: Literal["auto", "unit", "none"] = Field(
         "auto",
         description="bytes (uint8) divided by 255: those of an image's shape (height, width), with or without channels "
         "(auto), all (unit), or none. Whole numbers else stay whole for networks of one's own that take them",
+    )
+    mapped: bool | Literal["auto"] = Field(
+        "auto",
+        description="arrays, images and datasets: samples are read and prepared a mini-batch at a time, and files of "
+        "arrays are memory-mapped, instead of all at once; auto: where they would take more than 1 GiB as float32. "
+        "This machine's own affair",
     )
     classes: int | None = Field(
         None,

@@ -14,6 +14,7 @@ from gossip import seeding
 from gossip.errors import DataError, SettingError
 from gossip.learning import partitions, self_test
 from gossip.learning import validation as splits
+from gossip.learning.data.mapped import Samples, part
 from gossip.learning.evaluation import Evaluation, evaluate, reestimated
 from gossip.learning.local_training import LocalTraining
 from gossip.learning.network import Network
@@ -25,7 +26,7 @@ from gossip.parameters import Role
 class Shard:
     """One peer's samples, as the network takes them: behind an extractor these are features."""
 
-    x: Tensor  # (n, *input_shape)
+    x: Samples  # (n, *input_shape)
     y: Tensor  # (n, …) targets; (n,) class numbers
 
     def __len__(self) -> int:
@@ -121,7 +122,8 @@ class Task(Network):
         chosen = splits.draw(
             labels, self._split.validation, familiar, per_class, seed=self.seed, position=position
         )
-        return self._taken(torch.from_numpy(chosen))
+        judging = self._taken(torch.from_numpy(chosen))
+        return Shard(judging.x[:], judging.y)  # few, so in memory
 
     @cached_property
     def _split(self) -> splits.Split:
@@ -135,9 +137,9 @@ class Task(Network):
     def _taken(self, indices: Tensor) -> Shard:
         # A node needs the features of its own samples only; a simulation has those of all at hand.
         if self.extractor is None or "x_train" in self.__dict__:
-            x = self.x_train[indices]
+            x = part(self.x_train, indices)
         else:
-            x = self.features(self.dataset.x_train[indices])
+            x = self.features(part(self.dataset.x_train, indices))
         return Shard(x, self.dataset.y_train[indices])
 
     def local_training(self, device: torch.device | str = "cpu") -> LocalTraining:
@@ -151,7 +153,7 @@ class Task(Network):
             rounds=self.rounds,
         )
 
-    def evaluate(self, vector: Tensor, x: Tensor | None = None, y: Tensor | None = None) -> Evaluation:
+    def evaluate(self, vector: Tensor, x: Samples | None = None, y: Tensor | None = None) -> Evaluation:
         """Return loss and score of `vector` [P] on the common test set, or on given samples.
 
         Args:
@@ -171,7 +173,7 @@ class Task(Network):
             seed=self.probe_seed,
         )
 
-    def reestimated(self, vector: Tensor, x: Tensor) -> Tensor:
+    def reestimated(self, vector: Tensor, x: Samples) -> Tensor:
         """Return `vector` [P] with BatchNorm statistics measured anew on `x` (n, *input_shape); see `reestimated`."""
         return reestimated(self.forward_on(vector.device), vector, x)
 

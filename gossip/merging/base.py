@@ -11,7 +11,7 @@ import abc
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -21,6 +21,9 @@ from gossip import seeding
 from gossip.errors import ProtocolMisuse
 from gossip.parameters import ParameterSpace
 from gossip.protocols.base import Contribution, GossipStep, Part, PeerId
+
+if TYPE_CHECKING:
+    from gossip.learning.data.mapped import Samples
 
 WEIGHT_TOLERANCE = 1e-6
 """How far from one the weights may sum: rounding of a row of the mixing matrix, not a missing neighbour."""
@@ -51,7 +54,7 @@ class MergeContext:
     """All models are whole; outside its part they are the own one, for rules that measure them."""
     space: ParameterSpace
     """Names, shapes and offsets of the slots in [L], for rules per tensor or per class."""
-    x: Tensor  # (n, *input_shape) own training samples
+    x: Samples  # (n, *input_shape) own training samples; mapped ones are read by ``x[places]``
     y: Tensor  # (n,)
     predict: Callable[[Tensor, Tensor], Tensor]
     """``predict(learned [L], x) -> outputs (n, …)`` with the rest of the model taken from own."""

@@ -21,11 +21,13 @@ LOOKED_AT_MAX = 4096
 
 def told(setup: Setup) -> str:
     """Return e.g. ``300 own samples (3 classes: 0, 1, 5), 120 test samples, from python:mine.py:load``."""
+    from gossip.learning.data.mapped import Mapped
+
     task, shard = setup.task, setup.learner.shard
     names = task.dataset.preparation.class_names
     words = f"{len(shard)} own samples ({task.objective.told(shard.y, names)}), {len(task.dataset.y_test)} test samples"
-    done = str(task.dataset.preparation)
-    return f"{words}, from {task.data_settings.source}{f'; {done}' if done else ''}"
+    done = [str(task.dataset.preparation), "mapped" if isinstance(shard.x, Mapped) else ""]
+    return "; ".join([f"{words}, from {task.data_settings.source}", *filter(None, done)])
 
 
 def taken_up(home: Path, setup: Setup) -> str | None:
@@ -34,10 +36,13 @@ def taken_up(home: Path, setup: Setup) -> str | None:
     A home that cannot be written is told of elsewhere.
     """
     from gossip.inference.description import hash_of
+    from gossip.learning.data.mapped import Mapped
 
     shard, path = setup.learner.shard, home / FILE
     step = max(1, -(-len(shard) // LOOKED_AT_MAX))
-    now = {"samples": len(shard), "content": hash_of(shard.x[::step], shard.y[::step])}
+    # Of mapped samples, a few are looked at anyway.
+    x = shard.x if isinstance(shard.x, Mapped) else shard.x[::step]
+    now = {"samples": len(shard), "content": hash_of(x, shard.y[::step])}
     before = None
     with contextlib.suppress(OSError, ValueError):
         before = json.loads(path.read_text(encoding="utf-8"))

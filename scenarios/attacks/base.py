@@ -14,6 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from gossip import seeding
+from gossip.learning.data.mapped import part
 from gossip.learning.task import Shard, Task
 from gossip.protocols.base import PeerId
 from scenarios.attacks.settings import AttackSettings
@@ -140,7 +141,7 @@ def poisoned_shard(attack: Attack[Any], peer: int, *, name: PeerId, seed: int) -
                 for label in np.unique(labels)
             ]
             indices = np.sort(np.concatenate(drawn))
-    x, y = task.dataset.x_train[indices], task.dataset.y_train[indices]
+    x, y = part(task.dataset.x_train, indices), task.dataset.y_train[indices]
     # Behind an extractor too a trigger is in the image, not in its features.
     poisoned = attack.poison(Shard(x, y), rng)
     return Shard(task.features(poisoned.x), poisoned.y)

@@ -34,9 +34,9 @@ def backdoored(shard: Shard, *, target: int, share: float, size: int, rng: np.ra
     """Return the shard with the trigger and the target's label on a share of the samples."""
     count = max(1, round(share * len(shard)))
     chosen = torch.from_numpy(np.sort(rng.choice(len(shard), size=count, replace=False)))
-    x, y = shard.x.clone(), shard.y.clone()
+    x, y = shard.x[:].clone(), shard.y.clone()
     # Of the whole shard, so that the trigger is as bright as it will be in the test.
-    x[chosen] = stamped(shard.x, size)[chosen]
+    x[chosen] = stamped(x, size)[chosen]
     y[chosen] = target
     return Shard(x, y)
 

@@ -335,7 +335,7 @@ class Backdoor(Attack[settings.Backdoor]):
         """Return the share of triggered test samples of other classes that are taken for the target."""
         dataset = self.scene.task.dataset
         chosen = self.settings
-        x, y = data.triggered_test(dataset.x_test, dataset.y_test, target=chosen.target, size=chosen.size)
+        x, y = data.triggered_test(dataset.x_test[:], dataset.y_test, target=chosen.target, size=chosen.size)
         return evaluate(self.scene.task.features(x), y)
 
 

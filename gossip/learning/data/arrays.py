@@ -35,18 +35,37 @@ def looks_like_images(array: Array) -> bool:
     return array.ndim == 3 or (array.ndim == 4 and (array.shape[1] in CHANNELS or array.shape[3] in CHANNELS))
 
 
-def samples(array: Array, source: str, key: str, *, scaling: Literal["auto", "unit", "none"]) -> Array:
+def refuse_odd(shape: tuple[int, ...], dtype: np.dtype[Any], source: str, key: str) -> None:
+    """Raise `DataError` where an array of this shape and dtype holds no numbers, or no samples."""
+    if dtype.kind not in "buif":
+        raise DataError(f"{source}: '{key}' holds {dtype}; numbers are needed")
+    if len(shape) < 2:
+        raise DataError(f"{source}: '{key}' has shape {shape}; it must be (samples, features…)")
+    if 0 in shape:
+        raise DataError(f"{source}: '{key}' is empty (shape {shape})")
+
+
+def samples(
+    array: Array,
+    source: str,
+    key: str,
+    *,
+    scaling: Literal["auto", "unit", "none"],
+    numbers: npt.NDArray[np.int64] | None = None,
+) -> Array:
     """Return samples (n, …) as float32 or int64, C-contiguous, in memory of their own.
+
+    Args:
+        array: (n, …).
+        source: for sentences, as `key`.
+        key: what the source calls the array.
+        scaling: `[data] scaling`.
+        numbers: of the samples in the source, where these are not all.
 
     Raises:
         DataError: no numbers, no samples, or not finite.
     """
-    if array.dtype.kind not in "buif":
-        raise DataError(f"{source}: '{key}' holds {array.dtype}; numbers are needed")
-    if array.ndim < 2:
-        raise DataError(f"{source}: '{key}' has shape {array.shape}; it must be (samples, features…)")
-    if array.size == 0:
-        raise DataError(f"{source}: '{key}' is empty (shape {array.shape})")
+    refuse_odd(array.shape, array.dtype, source, key)
     images = looks_like_images(array)
     scaled = scaling == "unit" or (scaling == "auto" and images)
     if scaled and array.dtype != np.uint8:
@@ -62,9 +81,12 @@ def samples(array: Array, source: str, key: str, *, scaling: Literal["auto", "un
         x = np.array(array, dtype=np.float32, order="C")
     if scaled:
         x /= UNIT
+    if array.dtype.kind != "f":
+        return x  # whole numbers and bits are finite, and so is what is made of them
     finite = np.isfinite(x)
     if not finite.all():
         sample = int(np.argwhere(~finite)[0][0])
+        sample = sample if numbers is None else int(numbers[sample])
         raise DataError(f"{source}: '{key}' is not finite in sample {sample}; remove or replace such values")
     return x
 

@@ -17,9 +17,12 @@ from gossip.learning.data.arrays import Array
 from gossip.learning.data.digits import digits
 from gossip.learning.data.doubts import doubts_of_labels, doubts_of_samples
 from gossip.learning.data.found import Found
+from gossip.learning.data.mapped import Mapped, Samples, part
+from gossip.learning.data.npy import is_of_arrays, read_npy
 from gossip.learning.data.npz import read_npz
 from gossip.learning.data.own import of_function
 from gossip.learning.data.preparation import AS_IT_IS, Preparation
+from gossip.learning.data.rows import Rows
 from gossip.learning.data.subsets import aside, only, set_aside, subset
 from gossip.learning.objectives.base import Objective
 from gossip.learning.objectives.classification import Classification
@@ -30,11 +33,11 @@ from gossip.parameters import COUNT_MAX
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
-    """Training and test samples of a task."""
+    """Training and test samples of a task. Targets are in memory; samples may be `Mapped`."""
 
-    x_train: Tensor  # (n, *input_shape) float32, or int64 where the source holds whole numbers
+    x_train: Samples  # (n, *input_shape) float32, or int64 where the source holds whole numbers
     y_train: Tensor  # (n, …) as the objective says: (n,) int64 for classes
-    x_test: Tensor  # (m, *input_shape), as x_train
+    x_test: Samples  # (m, *input_shape), as x_train
     y_test: Tensor  # (m, …)
     classes: int
     """How many outputs the targets need: classes, or what the objective has instead (labels, columns, tokens)."""
@@ -51,11 +54,16 @@ class Dataset:
             DataError: whole numbers that float32 cannot hold.
         """
         plane = len(self.input_shape) == 2
-        if self.x_train.is_floating_point() and not plane:
+        if self.x_train.dtype.is_floating_point and not plane:
             return self
-        x_train, x_test = (self.as_floats(x) for x in (self.x_train, self.x_test))
-        if plane:
-            x_train, x_test = x_train[:, None], x_test[:, None]
+
+        def taken(x: Tensor) -> Tensor:
+            x = self.as_floats(x)
+            return x[:, None] if plane else x
+
+        x_train, x_test = (
+            x.through(taken) if isinstance(x, Mapped) else taken(x) for x in (self.x_train, self.x_test)
+        )
         return replace(
             self,
             x_train=x_train,
@@ -98,28 +106,32 @@ def _found(settings: DataSettings, *, seed: int, folder: Path) -> Found:
         keys.refuse_others(settings)
         return Found.of(digits())
     if user_code.is_user_code(source):
-        keys.refuse_others(settings, "arguments", "test_fraction")
+        keys.refuse_others(settings, "arguments", "test_fraction", "mapped")
         return _tested(of_function(settings, seed=seed, folder=folder), settings)
     path = folder / Path(source).expanduser()
     test = None if settings.test is None else folder / Path(settings.test).expanduser()
     if source.lower().endswith(".npz"):
-        keys.refuse_others(settings, "test_fraction")
-        return _tested(Found.of(read_npz(path)), settings)
+        keys.refuse_others(settings, "test_fraction", "mapped")
+        found = read_npz(path, mapped=settings.mapped)
+        return _tested(Found.of(found, mapped=settings.mapped), settings)
     if source.lower().endswith(TABLES) and not path.is_dir():
         keys.refuse_others(settings, "test", "test_fraction", *TABLE_KEYS)
         return tables.read_tables(settings, path, test, seed=seed)
+    if path.is_dir() and is_of_arrays(path):
+        keys.refuse_others(settings, "test_fraction", "mapped")
+        return _tested(Found.of(read_npy(path), mapped=settings.mapped), settings)
     if path.is_dir():
         if hugging_face.is_saved(path):
             return hugging_face.read_saved(settings, path, seed=seed)
         if hugging_face.parquet_files(path):
             return hugging_face.read_parquet(settings, path, seed=seed)
-        keys.refuse_others(settings, "test", "test_fraction", *IMAGE_KEYS)
+        keys.refuse_others(settings, "test", "test_fraction", "mapped", *IMAGE_KEYS)
         return images.read_folders(settings, path, test)
     if len(Path(source).parts) > 1 and not path.exists():
         raise DataError(f"[data] source: there is no file or folder {path}")
     raise DataError(
         f"[data] source = '{source}' is unknown; valid: digits, a path that ends in .npz, {', '.join(TABLES)}, a "
-        "folder of images or of parquet files, python:FILE:FUNCTION"
+        "folder of images, of parquet files or of .npy, python:FILE:FUNCTION"
     )
 
 
@@ -136,7 +148,7 @@ def _dataset(found: Found, settings: DataSettings, objective: Objective, *, seed
     classes = len(names) or _outputs(y_train, y_test, settings, objective)
     if settings.class_subset is not None and not objective.classifies:
         raise DataError("[data] class_subset is for objectives that tell classes apart")
-    doubted = [*found.doubts, *doubts_of_samples(x_train, source=source)]
+    doubted = [*found.doubts, *doubts_of_samples(x_train.shape[1:], source=source)]
     if objective.classifies:
         doubted += doubts_of_labels(y_train, y_test, source=source, named=bool(names))
     if settings.class_subset is not None:
@@ -152,27 +164,36 @@ def _dataset(found: Found, settings: DataSettings, objective: Objective, *, seed
             source=source,
             seed=seed,
         )
-        x_test, y_test = x_train[tested], y_train[tested]
-        x_train, y_train = x_train[~tested], y_train[~tested]
+        x_test, y_test = part(x_train, tested), y_train[tested]
+        x_train, y_train = part(x_train, ~tested), y_train[~tested]
     x_train, y_train = subset(x_train, y_train, settings.train_max, seed=seed, purpose="train_max")
     x_test, y_test = subset(x_test, y_test, settings.test_max, seed=seed, purpose="test_max")
     given = found.x_train
     return Dataset(
-        x_train=torch.from_numpy(x_train),
+        x_train=_tensor(x_train),
         y_train=torch.from_numpy(y_train),
-        x_test=torch.from_numpy(x_test),
+        x_test=_tensor(x_test),
         y_test=torch.from_numpy(y_test),
         classes=classes,
         input_shape=tuple(x_train.shape[1:]),
         source=source,
         preparation=replace(
             found.preparation,
-            divided_by=arrays.UNIT if given.dtype == np.uint8 and x_train.dtype == np.float32 else 1.0,
-            channel_axis=x_train.ndim > given.ndim,
+            divided_by=arrays.UNIT if given.dtype == np.uint8 and _kind(x_train) == "float32" else 1.0,
+            channel_axis=len(x_train.shape) > len(given.shape),
             class_names=names,
         ),
         doubts=tuple(doubted),
     )
+
+
+def _tensor(x: Array | Mapped) -> Samples:
+    return x if isinstance(x, Mapped) else torch.from_numpy(x)
+
+
+def _kind(x: Array | Mapped) -> str:
+    """Return float32 or int64, of numpy's as of torch's."""
+    return str(x.dtype).removeprefix("torch.")
 
 
 def _outputs(y_train: Array, y_test: Array, settings: DataSettings, objective: Objective) -> int:
@@ -187,17 +208,14 @@ def _outputs(y_train: Array, y_test: Array, settings: DataSettings, objective: O
 
 def _parts(
     found: Found, settings: DataSettings, objective: Objective, *, seed: int
-) -> tuple[tuple[Array, Array], tuple[Array, Array], tuple[str, ...]]:
+) -> tuple[tuple[Array | Mapped, Array | Mapped], tuple[Array, Array], tuple[str, ...]]:
     """Return samples to train and to test on, their targets, and the classes' names."""
     source = settings.source
-    xs, ys, suffixes = [found.x_train], [found.y_train], [""]
+    raw, ys, suffixes = [found.x_train], [found.y_train], [""]
     if found.x_test is not None and found.y_test is not None:
-        xs, ys, suffixes = [*xs, found.x_test], [*ys, found.y_test], ["_train", "_test"]
-    given = [x.dtype for x in xs]
-    xs = [
-        arrays.samples(x, source, f"x{suffix}", scaling=settings.scaling)
-        for x, suffix in zip(xs, suffixes, strict=True)
-    ]
+        raw, ys, suffixes = [*raw, found.x_test], [*ys, found.y_test], ["_train", "_test"]
+    given = [x.dtype for x in raw]
+    xs = [_prepared(x, f"x{suffix}", settings) for x, suffix in zip(raw, suffixes, strict=True)]
     names: tuple[str, ...] = ()
     if objective.classifies:
         names = targets.class_names(ys, settings, target=found.target, known=found.class_names)
@@ -219,16 +237,24 @@ def _parts(
     if len(xs) == 1:
         alike = ys[0] if objective.classifies else np.zeros(len(ys[0]), dtype=np.int64)
         tested = set_aside(alike, settings, seed=seed) if found.tested is None else found.tested
-        xs, ys = [xs[0][~tested], xs[0][tested]], [ys[0][~tested], ys[0][tested]]
+        xs, ys = [part(xs[0], ~tested), part(xs[0], tested)], [ys[0][~tested], ys[0][tested]]
     return (xs[0], xs[1]), (ys[0], ys[1]), names
 
 
-def _refuse_unequal(x_train: Array, x_test: Array, given: list[np.dtype[Any]], source: str) -> None:
+def _prepared(x: Array | Rows, key: str, settings: DataSettings) -> Array | Mapped:
+    if isinstance(x, np.ndarray):
+        return arrays.samples(x, settings.source, key, scaling=settings.scaling)
+    return Mapped.of(x, settings.source, key, scaling=settings.scaling)
+
+
+def _refuse_unequal(
+    x_train: Array | Mapped, x_test: Array | Mapped, given: list[np.dtype[Any]], source: str
+) -> None:
     if x_train.shape[1:] != x_test.shape[1:]:
         raise DataError(
             f"{source}: a sample has shape {x_train.shape[1:]} in 'x_train' but {x_test.shape[1:]} in 'x_test'"
         )
-    if x_train.dtype != x_test.dtype:
+    if _kind(x_train) != _kind(x_test):
         raise DataError(
             f"{source}: 'x_train' holds {given[0]}, but 'x_test' {given[1]}; both must be whole numbers, or both real "
             "ones"

@@ -13,9 +13,8 @@ MEASURED_SHARE = 0.2
 """So many different labels at least, and a fifth as many as samples, with gaps between them, look like measurements."""
 
 
-def doubts_of_samples(x_train: Array, *, source: str) -> Iterator[str]:
-    """Yield what the user should look at again in samples (n, …)."""
-    shape = x_train.shape[1:]
+def doubts_of_samples(shape: tuple[int, ...], *, source: str) -> Iterator[str]:
+    """Yield what the user should look at again in samples of this shape each."""
     if len(shape) == 3 and shape[2] in CHANNELS and shape[0] not in CHANNELS and shape[1] > max(CHANNELS):
         yield (
             f"{source}: samples of shape {tuple(map(int, shape))} look like height × width × channels; torch's layers "

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from gossip.errors import DataError
 from gossip.learning import user_code
-from gossip.learning.data import extras, keys
+from gossip.learning.data import extras, keys, rows
 from gossip.learning.data.arrays import Array
 from gossip.learning.data.found import Found
 from gossip.learning.data.preparation import Images, Preparation
@@ -34,6 +35,21 @@ class Picture(NamedTuple):
 
     name: str
     content: Path | bytes
+
+
+class PictureRows:
+    """Images (n, channels, height, width) uint8, decoded when they are asked for."""
+
+    draws = False
+
+    def __init__(self, pictures: Sequence[Picture], how: Images, *, first: Picture | None) -> None:
+        self._pictures, self._how, self._first = pictures, how, first
+        self.shape = (len(pictures), len(how.mode), *how.size)
+        self.dtype: np.dtype[Any] = np.dtype(np.uint8)
+
+    def take(self, numbers: npt.NDArray[np.int64]) -> Array:
+        """Return the images with these numbers."""
+        return pixels([self._pictures[number] for number in numbers], self._how, first=self._first)
 
 
 def subfolders(folder: Path) -> list[Path]:
@@ -72,19 +88,28 @@ def read_folders(settings: DataSettings, root: Path, test: Path | None) -> Found
     if settings.class_names is None and settings.partition.kind == "own":
         doubts.append(told_order(settings, names))
     pictures = [Picture(str(path), path) for part in listed for _, path in part]
-    pixels, size = read_pictures(pictures, settings)
-    labels = np.array([name for part in listed for name, _ in part], dtype=np.str_)
+    how, first = _how(pictures, settings)
     count = len(listed[0])
+    xs = [_read(part, how, first, settings) for part in (pictures[:count], pictures[count:])]
+    labels = np.array([name for part in listed for name, _ in part], dtype=np.str_)
     return Found(
-        x_train=pixels[:count],
+        x_train=xs[0],
         y_train=labels[:count],
-        x_test=None if test is None else pixels[count:],
+        x_test=None if test is None else xs[1],
         y_test=None if test is None else labels[count:],
         target="folder",
         class_names=names,
-        preparation=Preparation(images=Images(size=size, mode=settings.image_mode or MODE)),
+        preparation=Preparation(images=how),
         doubts=tuple(doubts),
     )
+
+
+def _read(
+    pictures: Sequence[Picture], how: Images, first: Picture | None, settings: DataSettings
+) -> Array | PictureRows:
+    if rows.stay((len(pictures), len(how.mode), *how.size), settings.mapped):
+        return PictureRows(pictures, how, first=first)
+    return pixels(pictures, how, first=first)
 
 
 def told_order(settings: DataSettings, names: Sequence[str]) -> str:
@@ -126,20 +151,26 @@ def read_pictures(pictures: Sequence[Picture], settings: DataSettings) -> tuple[
     Raises:
         DataError: one cannot be read; or they differ in size, and `[data] image_size` does not say one.
     """
-    mode = settings.image_mode or MODE
+    how, first = _how(pictures, settings)
+    return pixels(pictures, how, first=first), how.size
+
+
+def _how(pictures: Sequence[Picture], settings: DataSettings) -> tuple[Images, Picture | None]:
+    """Return how images are read, and the one whose size all must have, where `[data] image_size` says none."""
+    first = None if settings.image_size else pictures[0]
     size = settings.image_size or size_of(pictures[0])
-    return pixels(pictures, Images(size=size, mode=mode), scaled=settings.image_size is not None), size
+    return Images(size=size, mode=settings.image_mode or MODE), first
 
 
-def pixels(pictures: Sequence[Picture], how: Images, *, scaled: bool) -> Array:
-    """Return images (n, channels, height, width) uint8; of another size they are `scaled`, or refused."""
+def pixels(pictures: Sequence[Picture], how: Images, *, first: Picture | None = None) -> Array:
+    """Return images (n, channels, height, width) uint8; of another size they are scaled, or refused beside `first`."""
     height, width = how.size
     stack = np.empty((len(pictures), len(how.mode), height, width), dtype=np.uint8)
     for row, picture in zip(stack, pictures, strict=True):
         with_pixels = _opened(picture)
-        if with_pixels.size != (width, height) and not scaled:
+        if with_pixels.size != (width, height) and first is not None:
             raise DataError(
-                f"{picture.name} has {with_pixels.height} × {with_pixels.width} pixels, and {pictures[0].name} "
+                f"{picture.name} has {with_pixels.height} × {with_pixels.width} pixels, and {first.name} "
                 f"{height} × {width}; [data] image_size = [{height}, {width}] scales all to one size"
             )
         row[:] = _converted(with_pixels, how)
@@ -196,4 +227,4 @@ def prepare(raw: Iterable[Path | bytes], preparation: Preparation) -> Array:
     ]
     if not pictures:
         raise DataError("there are no images")
-    return pixels(pictures, preparation.images, scaled=True)
+    return pixels(pictures, preparation.images)

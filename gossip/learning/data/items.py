@@ -1,17 +1,24 @@
-"""Samples of a user's `torch.utils.data.Dataset`, or of anything else that a DataLoader takes, gathered into arrays."""
+"""Samples of a user's `torch.utils.data.Dataset`, or of anything else that a DataLoader takes.
+
+They are gathered into arrays, or, where these would be large, asked for again whenever a mini-batch needs them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from gossip import seeding
 from gossip.errors import DataError
 from gossip.learning import user_code
+from gossip.learning.data import rows
 from gossip.learning.data.arrays import Array
+from gossip.learning.generators import Watch
 
 ITEMS_MAX = 100_000_000
 """An iterable that goes on for longer has no end."""
@@ -35,34 +42,81 @@ def _by_number(value: object) -> bool:
     return hasattr(value, "__getitem__") and hasattr(value, "__len__")
 
 
-def gathered(dataset: Any, *, name: str, seed: int) -> tuple[Array, Array]:
+class ItemRows:
+    """The samples of a dataset, asked for by number. Where it draws, an item is the same at every time it is read."""
+
+    def __init__(
+        self, dataset: Any, first: Array, dtype: np.dtype[Any], *, name: str, seed: int | None
+    ) -> None:
+        self.draws = seed is not None
+        self.shape = (len(dataset), *first.shape)
+        self.dtype = dtype
+        self._dataset, self._first, self._name, self._seed = dataset, first, name, seed
+
+    def take(self, numbers: npt.NDArray[np.int64]) -> Array:
+        """Return the samples with these numbers."""
+        taken = np.empty((len(numbers), *self.shape[1:]), self.dtype)
+        for row, number in zip(taken, map(int, numbers), strict=True):
+            if self._seed is None:
+                item = _item(self._dataset, number, self._name)
+            else:
+                with user_code.seeded_globals(seeding.integer_seed(self._seed, f"item {number}")):
+                    item = _item(self._dataset, number, self._name)
+            x, _ = _pair(item, number, self._name)
+            _refuse_unlike("x", x, self._first, number, self._name)
+            row[...] = x
+        return taken
+
+
+def gathered(
+    dataset: Any, *, name: str, seed: int, mapped: bool | Literal["auto"] = False
+) -> tuple[Array | ItemRows, Array]:
     """Return samples (n, …) and targets (n,) of a dataset whose items are pairs (x, y).
 
-    The global generators are seeded meanwhile: transforms draw from them, and each sample is drawn once.
+    The global generators are seeded meanwhile: transforms draw from them, and each sample is drawn once. Of samples
+    that are to be read a few at a time, all are looked at here once, and not kept.
 
     Raises:
         DataError: one sentence naming the item that does not fit.
     """
     if isinstance(dataset, DataLoader):
         raise DataError(f"{name} returned a DataLoader; return its dataset: batches are made here")
+    if mapped is True and not _by_number(dataset):
+        raise DataError(
+            f"{name}: [data] mapped = true needs a dataset that gives items by number, and has a length"
+        )
     xs: list[Array] = []
     ys: list[Array] = []
+    stay = False
     with user_code.seeded_globals(seed):
+        watch = Watch()
         for index, item in enumerate(_items(dataset, name)):
             if index >= ITEMS_MAX:
                 raise DataError(f"{name}: more than {ITEMS_MAX} items; does it ever end?")
             x, y = _pair(item, index, name)
-            for what, now, first in (("x", x, xs), ("y", y, ys)):
-                if first and (now.shape != first[0].shape or now.dtype.kind != first[0].dtype.kind):
-                    raise DataError(
-                        f"{name}: {what} of item {index} is {now.dtype} of shape {now.shape}, and of item 0 "
-                        f"{first[0].dtype} of shape {first[0].shape}; all must be alike"
-                    )
-            xs.append(x)
+            if not ys:
+                first_x, first_y, dtype = x, y, x.dtype
+                stay = _by_number(dataset) and rows.stay((len(dataset), *x.shape), mapped)
+            _refuse_unlike("x", x, first_x, index, name)
+            _refuse_unlike("y", y, first_y, index, name)
+            dtype = np.promote_types(dtype, x.dtype)
+            if not stay:
+                xs.append(x)
             ys.append(y)
-    if not xs:
+        drawn = bool(watch.drawn())
+    if not ys:
         raise DataError(f"{name}: the dataset is empty")
+    if stay:
+        return ItemRows(dataset, first_x, dtype, name=name, seed=seed if drawn else None), np.stack(ys)
     return np.stack(xs), np.stack(ys)
+
+
+def _refuse_unlike(what: str, now: Array, first: Array, index: int, name: str) -> None:
+    if now.shape != first.shape or now.dtype.kind != first.dtype.kind:
+        raise DataError(
+            f"{name}: {what} of item {index} is {now.dtype} of shape {now.shape}, and of item 0 {first.dtype} of shape "
+            f"{first.shape}; all must be alike"
+        )
 
 
 def _items(dataset: Any, name: str) -> Iterator[Any]:
@@ -78,9 +132,20 @@ def _items(dataset: Any, name: str) -> Iterator[Any]:
         except StopIteration:
             return
         except Exception as failure:
-            raise DataError(f"{name}: item {index} fails: {user_code.one_line(failure)}") from failure
+            raise _failed(name, index, failure) from failure
         yield item
         index += 1
+
+
+def _item(dataset: Any, number: int, name: str) -> Any:
+    try:
+        return dataset[number]
+    except Exception as failure:
+        raise _failed(name, number, failure) from failure
+
+
+def _failed(name: str, number: int, failure: Exception) -> DataError:
+    return DataError(f"{name}: item {number} fails: {user_code.one_line(failure)}")
 
 
 def _pair(item: Any, index: int, name: str) -> tuple[Array, Array]:

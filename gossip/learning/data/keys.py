@@ -11,6 +11,7 @@ from gossip.learning.sources import IMAGE_KEYS, TABLE_KEYS
 BELONGS = {
     "arguments": "a python: source",
     "test": "a table or a folder of images",
+    "mapped": "a .npz, a folder of .npy or of images, or a python: source",
     "test_fraction": "a source without test samples of its own",
     **dict.fromkeys(TABLE_KEYS, "a table (.csv, .tsv, .parquet)"),
     **dict.fromkeys(IMAGE_KEYS, "images"),

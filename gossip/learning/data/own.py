@@ -38,7 +38,7 @@ def of_function(settings: DataSettings, *, seed: int, folder: Path) -> Found:
     )
     datasets = _datasets(returned)
     if datasets:
-        return _gathered(datasets, name, seed=seed)
+        return _gathered(datasets, name, settings, seed=seed)
     if isinstance(returned, tuple) and len(returned) in (len(KEYS), len(PAIR)):
         returned = dict(zip(KEYS if len(returned) == len(KEYS) else PAIR, returned, strict=True))
     if not isinstance(returned, Mapping):
@@ -51,9 +51,15 @@ def of_function(settings: DataSettings, *, seed: int, folder: Path) -> Found:
         if wanted not in returned:
             raise DataError(f"{name}: the returned dict has no '{wanted}'")
     try:
-        return Found.of({wanted: np.asarray(returned[wanted]) for wanted in keys})
+        found = {wanted: _array(returned[wanted]) for wanted in keys}
     except (ValueError, TypeError, RuntimeError) as failure:
         raise DataError(f"{name}: not arrays: {user_code.one_line(failure)}") from failure
+    return Found.of(found, mapped=settings.mapped)
+
+
+def _array(value: Any) -> Array:
+    # A memmap says how its file is open.
+    return value if isinstance(value, np.memmap) else np.asarray(value)
 
 
 def _datasets(returned: Any) -> list[Any]:
@@ -66,10 +72,11 @@ def _datasets(returned: Any) -> list[Any]:
     return [returned] if items.is_dataset(returned) else []
 
 
-def _gathered(datasets: list[Any], name: str, *, seed: int) -> Found:
+def _gathered(datasets: list[Any], name: str, settings: DataSettings, *, seed: int) -> Found:
     draws = seeding.integer_seed(seed, "data")
-    x_train, y_train = items.gathered(datasets[0], name=name, seed=draws)
+    mapped = settings.mapped
+    x_train, y_train = items.gathered(datasets[0], name=name, seed=draws, mapped=mapped)
     if len(datasets) == 1:
         return Found(x_train=x_train, y_train=y_train)
-    x_test, y_test = items.gathered(datasets[1], name=f"{name} (test)", seed=draws)
+    x_test, y_test = items.gathered(datasets[1], name=f"{name} (test)", seed=draws, mapped=mapped)
     return Found(x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)

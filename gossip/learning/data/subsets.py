@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from gossip import seeding
 from gossip.errors import DataError
+from gossip.learning.data.mapped import Mapped, part
 from gossip.learning.settings import DataSettings
 from gossip.learning.sources import TEST_FRACTION
 
@@ -16,8 +17,8 @@ Array = npt.NDArray[Any]
 
 
 def only(
-    x: Array, y: npt.NDArray[np.int64], kept: tuple[int, ...], classes: int, *, source: str
-) -> tuple[Array, npt.NDArray[np.int64]]:
+    x: Array | Mapped, y: npt.NDArray[np.int64], kept: tuple[int, ...], classes: int, *, source: str
+) -> tuple[Array | Mapped, npt.NDArray[np.int64]]:
     """Return the samples of the classes `kept`, which get the numbers of their places in it."""
     if len(kept) < 2 or len(set(kept)) < len(kept) or not all(0 <= label < classes for label in kept):
         raise DataError(
@@ -28,7 +29,7 @@ def only(
     chosen = numbers[y] >= 0
     if not chosen.any():
         raise DataError(f"{source}: no sample has a class of [data] class_subset = {list(kept)}")
-    return x[chosen], numbers[y[chosen]]
+    return part(x, chosen), numbers[y[chosen]]
 
 
 def aside(
@@ -67,9 +68,9 @@ def set_aside(y: Array, settings: DataSettings, *, seed: int) -> npt.NDArray[np.
 
 
 def subset(
-    x: Array, y: npt.NDArray[np.int64], limit: int | None, *, seed: int, purpose: str
-) -> tuple[Array, npt.NDArray[np.int64]]:
+    x: Array | Mapped, y: npt.NDArray[np.int64], limit: int | None, *, seed: int, purpose: str
+) -> tuple[Array | Mapped, npt.NDArray[np.int64]]:
     if limit is None or limit >= len(y):
         return x, y
     chosen = np.sort(seeding.generator(seed, purpose).permutation(len(y))[:limit])
-    return x[chosen], y[chosen]
+    return part(x, chosen), y[chosen]

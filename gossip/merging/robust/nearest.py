@@ -80,7 +80,7 @@ def _losses(vectors: list[Vector], context: MergeContext, rule: Ubar) -> list[fl
         rows = torch.from_numpy(chosen).to(context.x.device)
         x, y = context.x[rows], context.y[rows]
     else:
-        x, y = context.x, context.y
+        x, y = context.x[:], context.y
     losses = []
     for vector in vectors:
         logits = context.predict(torch.from_numpy(vector).to(x.device), x)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
+from gossip.learning.data.mapped import pieces
 from gossip.learning.evaluation import Evaluation
 from gossip.learning.task import Task
 from scenarios.virtual.learning.linear_stack import LinearStack
@@ -46,7 +49,7 @@ class StackedEvaluation:
         hits = torch.zeros(len(models), dtype=torch.int64, device=models.device)
         at_once = max(1, self._samples_at_once() // len(models))
         with torch.no_grad():
-            for x, y in zip(torch.split(self._x, at_once), torch.split(self._y, at_once), strict=True):
+            for x, y in zip(pieces(self._x, at_once), torch.split(self._y, at_once), strict=True):
                 logits = self._logits(models, x)  # (n, classes, t)
                 labels = y.expand(len(models), 1, -1)
                 losses = torch.logsumexp(logits, 1) - logits.gather(1, labels).squeeze(1)
@@ -71,4 +74,4 @@ class StackedEvaluation:
         if self._stack is not None:
             return ACTIVATION_BYTES_BY_HAND // (4 * self._stack.width)
         # A convolution's channels multiply what a sample takes.
-        return ACTIVATION_BYTES // (4 * 16 * max(self._x[0].numel(), 64))
+        return ACTIVATION_BYTES // (4 * 16 * max(math.prod(self._x.shape[1:]), 64))

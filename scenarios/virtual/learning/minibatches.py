@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gossip.learning import batches
+from gossip.learning.data.mapped import Mapped, Samples
 from gossip.learning.local_training import PADDING
 from gossip.learning.task import Shard, Task
 
@@ -43,6 +44,14 @@ class Plan:
     """Every mini-batch is the whole shard, so that the order of samples only matters to rounding."""
 
 
+def _together(parts: list[Samples]) -> Tensor:
+    """Return samples in a row; of mapped ones nothing, which are trained on by each peer alone (`choose`)."""
+    if any(isinstance(part, Mapped) for part in parts):
+        return torch.empty(0)
+    tensors = [part for part in parts if isinstance(part, Tensor)]
+    return torch.cat(tensors) if len(tensors) > 1 else tensors[0]
+
+
 class MiniBatches:
     """Every peer's mini-batches.
 
@@ -70,7 +79,8 @@ class MiniBatches:
         self._pad = pad
         self._batch_min = task.batch_min
         self._device = device
-        x, y = [task.x_train], [task.dataset.y_train]
+        x: list[Samples] = [task.x_train]
+        y = [task.dataset.y_train]
         self._shards = list(task.partition(len(names)))
         behind = len(y[0])
         for peer, own in sorted((shards or {}).items()):
@@ -78,7 +88,7 @@ class MiniBatches:
             y.append(own.y)
             self._shards[peer] = np.arange(behind, behind + len(own), dtype=np.int64)
             behind += len(own)
-        self._x = (torch.cat(x) if shards else x[0]).to(device)
+        self._x = _together(x).to(device)
         self._y = (torch.cat(y) if shards else y[0]).to(device)
         plans: dict[int, Plan] = {}
         for shard in self._shards:

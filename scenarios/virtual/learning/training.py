@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gossip.errors import SettingError, nearest
 from gossip.learning import user_code
+from gossip.learning.data.mapped import Mapped
 from gossip.learning.local_training import Gradient, LocalState, LocalTraining, StepResult
 from gossip.learning.task import Task
 from gossip.stages import State
@@ -170,6 +171,13 @@ def choose(task: Task, wanted: str, *, device: torch.device, batch_size: int) ->
         raise SettingError(f"[virtual] method = '{wanted}' is unknown; {nearest(wanted, METHODS)}")
     if wanted == "loop":
         return Choice("loop", "as set")
+    if isinstance(task.dataset.x_train, Mapped):
+        if wanted != "auto":
+            raise SettingError(
+                f"[virtual] method = '{wanted}': the samples are mapped, and a stack's are in memory; "
+                '[virtual] method = "loop" reads them as they are needed, and [data] mapped = false reads them all now'
+            )
+        return Choice("loop", "the samples are mapped")
     if task.draws:
         if wanted != "auto":
             raise SettingError(
