@@ -17,6 +17,7 @@ from gossip import __version__
 from gossip.config import presets
 from gossip.errors import ExitCode, GossipError, NetworkError, UserError
 from gossip.inference import commands
+from gossip.inference.commands import DEFAULT_HOME
 from gossip.node.options import NodeOptions
 from gossip.telemetry import standard_output
 from gossip.telemetry.standard_error import queue_standard_error, run_and_leave
@@ -29,8 +30,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-DEFAULT_HOME = Path("~/.gossip-node")
 
 Home = Annotated[
     Path, typer.Option(help="Folder of this node: identity, checkpoints, records.", metavar="DIR")

@@ -30,7 +30,8 @@ Target = Annotated[
     typer.Option(help="Of a table: the column that was learnt; default: as then.", metavar="COLUMN"),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
-DEFAULT_HOME = Path("gossip-home")
+DEFAULT_HOME = Path("~/.gossip-node")
+"""Of all commands."""
 
 
 def evaluate(
@@ -158,13 +159,17 @@ def print_metrics(model: LoadedModel, told: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from gossip.learning.objectives.score import LABELS
+
     console = Console()
     score = model.objective.score
-    numbers = Table("metric", "value", title=f"{model.path}: {told['samples']} samples")
+    numbers = Table("metric", "value")  # whose title would be broken to the table's width
     for key, value in told.items():
         if value is None or isinstance(value, int | float):
-            shown = score.told(value) if key == score.name else ("–" if value is None else f"{value:.4g}")
-            numbers.add_row(score.label if key == score.name else key.replace("_", " "), shown)
+            shown = score.told(value) if key == score.name else _shown(value)
+            label = score.label if key == score.name else LABELS.get(key, key.replace("_", " "))
+            numbers.add_row(label, shown)
+    console.print(f"{model.path}: {told['samples']} samples", soft_wrap=True, markup=False, highlight=False)
     console.print(numbers)
     if "confusion" in told and len(told["confusion"]) <= CONFUSION_MAX:
         names = model.class_names or tuple(map(str, range(model.outputs)))
@@ -216,13 +221,14 @@ def _print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
 
     table = Table(*rows[0])
     for row in rows:
-        table.add_row(
-            *(
-                "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
-                for value in row.values()
-            )
-        )
+        table.add_row(*map(_shown, row.values()))
     Console().print(table)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _finite(value: Any) -> Any:

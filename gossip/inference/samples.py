@@ -94,6 +94,8 @@ def _table(path: Path, model: LoadedModel, target: str | None) -> Samples:
 def _images(root: Path, model: LoadedModel) -> Samples:
     if model.preparation.images is None:
         raise DataError(f"{root}: the model has learnt from no image files; give samples as it had them")
+    if (root / "train").is_dir() and (root / "test").is_dir():
+        root = root / "test"  # as in training
     files = sorted(path for path in root.rglob("*") if path.suffix.lower() in IMAGES)
     if not files:
         raise DataError(f"{root}: there are no images ({', '.join(IMAGES)})")

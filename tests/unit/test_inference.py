@@ -188,6 +188,59 @@ def test_a_table_is_read_with_the_columns_and_statistics_of_the_training(
     assert "has no targets to compare with; there is no column 'told'" in capsys.readouterr().err
 
 
+def test_without_a_home_named_it_is_that_of_the_node(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".gossip-node").mkdir()
+    finished(task_of(tmp_path), tmp_path / ".gossip-node" / "model.safetensors")
+    assert cli.run(["evaluate", "--data", "digits", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["model"] == str(
+        tmp_path / ".gossip-node" / "model.safetensors"
+    )
+
+
+def test_whole_numbers_are_shown_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished(task_of(tmp_path), tmp_path / "model.safetensors")
+    monkeypatch.chdir(tmp_path)
+    saved(tmp_path, x=np.zeros((12345, 1, 8, 8), dtype=np.float32), y=np.zeros(12345, dtype=np.int64))
+    assert cli.run(["evaluate", "--home", ".", "--data", "d.npz"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("model.safetensors: 12345 samples\n")
+    assert "│ 12345 " in shown
+    assert "│ accuracy " in shown
+    assert "│ AUC " in shown
+
+
+def test_of_a_folder_with_images_to_train_and_to_test_on_the_latter_are_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from PIL import Image
+
+    draw = np.random.default_rng(0)
+    for part, count in (("train", 6), ("test", 3)):
+        for name in "ab":
+            (tmp_path / "images" / part / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = draw.integers(0, 256, (8, 8), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "images" / part / name / f"{number}.png")
+    data = {"source": "images", "class_names": ["a", "b"], "image_mode": "L"}
+    task = task_of(tmp_path, data=data, name="cnn")
+    vector = finished(task, tmp_path / "model.safetensors")
+    monkeypatch.chdir(tmp_path)
+
+    def told(folder: str) -> dict[str, Any]:
+        assert cli.run(["evaluate", "--home", ".", "--data", folder, "--json"]) == 0
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    assert told("images")["samples"] == 6
+    assert told("images")["loss"] == pytest.approx(task.evaluate(vector).loss, rel=1e-4)
+    assert told("images/train")["samples"] == 12
+
+
 @pytest.mark.parametrize("format", ["safetensors", "state-dict", "torchscript"])
 def test_every_format_holds_the_same_model(tmp_path: Path, format: str) -> None:
     task = task_of(tmp_path, name="python:net.py:net")

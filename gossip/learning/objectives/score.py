@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-LABELS = {"r2": "R²", "f1": "F1"}
+LABELS = {"r2": "R²", "f1": "F1", "auc": "AUC"}
+"""What people call what records call otherwise."""
 
 
 class Score(NamedTuple):
