@@ -67,6 +67,11 @@ CHOSEN: Mapping[tuple[str, str], Mapping[str, Callable[[object], bool]]] = {
         "features": lambda extractor: extractor == "random-features",
         "extractor_hash": lambda extractor: False,
     },
+    ("model", "start"): {"start_hash": lambda start: False},
+    ("local", "schedule"): {
+        "lr_decay": lambda schedule: schedule == "exponential",
+        "lr_final": lambda schedule: schedule != "exponential",
+    },
     ("data", "source"): {
         "arguments": _of_users,
         "test_fraction": lambda source: source != DIGITS,

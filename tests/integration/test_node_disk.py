@@ -193,7 +193,7 @@ def test_a_disk_that_is_full_for_a_while_gets_the_newest_round_when_it_has_room_
         return save(store, checkpoint)
 
     def no_leftovers(self: Any, round: int) -> None:
-        seen.append((round, list(options.home.rglob(".*.tmp"))))
+        seen.append((round, list((options.home / "checkpoints").glob(".*.tmp"))))
 
     monkeypatch.setattr(CheckpointStore, "save", full)
     monkeypatch.setattr(Recorder, "_saved", no_leftovers)

@@ -202,7 +202,7 @@ def test_a_nodes_learner_is_told_which_part_it_merges():
         everybody=False,
         learner=learner_of(learning_task, rule),
         thread=AtOnce(),
-        **dict.fromkeys(("outgoing", "table", "nursery")),
+        **dict.fromkeys(("outgoing", "table", "nursery", "identity")),
         upcalls=Upcalls(*5 * [lambda *_: None]),
     )
     mine = Deferred(size, own)

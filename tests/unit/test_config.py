@@ -300,6 +300,15 @@ def test_a_machines_own_data_is_not_divided_unless_that_is_wanted(tmp_path: Path
     assert load_task().data.partition.kind == "iid"
 
 
+def test_another_schedule_takes_away_what_belongs_to_the_presets(tmp_path: Path) -> None:
+    task = tmp_path / "task.toml"
+    task.write_text('algorithm = "dfedsam-mgs"\n[local]\nschedule = "cosine"\nlr_final = 0.1\n')
+    local = load_task(task).local
+    assert (local.schedule, local.lr_decay, local.lr_final) == ("cosine", 1.0, 0.1)
+    with pytest.raises(SettingError, match=r"lr_decay = 0\.9 belongs to schedule"):
+        load_task(task, overrides=["local.lr_decay=0.9"])
+
+
 def test_a_radius_of_standard_sam_for_the_adaptive_one_is_told_and_a_usual_one_is_not() -> None:
     def notes(rho: float) -> str:
         local = {"sam": "adaptive", "sam_rho": rho}

@@ -20,6 +20,7 @@ from gossip.errors import DataError, SettingError
 from gossip.learner import Learner
 from gossip.learning import evaluation
 from gossip.learning.mini_batches import AHEAD, ahead
+from gossip.learning.passes import Passes
 from gossip.learning.pretraining import pretrain
 from gossip.learning.settings import DataSettings, LocalSettings, ModelSettings
 from gossip.merging.settings import MERGES, AverageSettings
@@ -80,7 +81,7 @@ def test_a_training_that_fails_or_is_cancelled_leaves_no_thread_behind(folder: P
         seen.append(len(threads()))
         raise KeyboardInterrupt
 
-    training.loss = stop
+    training.passes = Passes(training.forward, stop, training.settings)
     with pytest.raises(
         KeyboardInterrupt
     ) as caught:  # as long as the failure is held, so are the frames below it

@@ -161,7 +161,7 @@ class World:
             everybody=False,
             learner=self.learner,
             thread=self.thread,
-            **dict.fromkeys(("outgoing", "table", "nursery")),
+            **dict.fromkeys(("outgoing", "table", "nursery", "identity")),
             upcalls=Upcalls(*5 * [lambda *_: None])._replace(
                 on_trained=lambda ticket, model, outcome: (
                     self.trained.append(model),
