@@ -65,8 +65,8 @@ class PeerOutcome:
 class Average:
     """The mean x̄ of the honest peers' models after a round, and how far they are from it."""
 
-    consensus_distance: float
-    """sqrt(mean_i ‖x_i - x̄‖²) over what is learned."""
+    consensus_distance: float | None
+    """sqrt(mean_i ‖x_i - x̄‖²) over what is learned; None where models are not finite."""
     score: float | None
     test_loss: float
     peers: int

@@ -27,6 +27,10 @@ SESSIONS_MAX = 10_000
 """In one peer's line; more is a mistake in the unit."""
 
 
+MADE_BY = "# gossip-scenario trace"
+"""How the first line of a made-up trace begins."""
+
+
 def make(
     path: Path,
     *,
@@ -83,9 +87,11 @@ def make(
     if online_s is not None and offline_s is not None:
         said |= {"online-s": online_s, "offline-s": offline_s, "until-s": until_s}
     options = (f"--{key} {value:.12g}" for key, value in said.items())
-    made_by = " ".join(["# gossip-scenario trace", path.name, *options])
+    made_by = " ".join([MADE_BY, path.name, *options])
     rows = (",".join(cells) for cells in zip(*columns.values(), strict=True))
     lines = [made_by, ",".join(columns), *rows]
+    if path.exists() and not path.read_bytes().startswith(MADE_BY.encode()):
+        raise SettingError(f"{path}: is there already, and no trace that was made so; give another name")
     write_atomically(path, ("\n".join(lines) + "\n").encode(), durable=False)
     return {"path": str(path), "peers": peers, "columns": list(columns)}
 

@@ -30,6 +30,7 @@ Target = Annotated[
     typer.Option(help="Of a table: the column that was learnt; default: as then.", metavar="COLUMN"),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there.")]
 DEFAULT_HOME = Path("~/.gossip-node")
 """Of all commands."""
 
@@ -70,6 +71,7 @@ def predict(
     out: Annotated[
         Path | None, typer.Option(help="A .csv; default: standard output.", metavar="FILE")
     ] = None,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Tell what the finished model says of each sample: one row each, as CSV."""
@@ -79,6 +81,7 @@ def predict(
     from gossip.telemetry import standard_output
 
     with standard_output.kept():
+        _refuse_existing("--out", out, force)
         model = load(home)
         samples = read(data, model, folder=Path())
         outputs = model.logits(samples.x)
@@ -101,11 +104,13 @@ def export(
     ],
     out: Annotated[Path, typer.Option(help="The file.", metavar="FILE")],
     home: HomeOrFile = DEFAULT_HOME,
+    force: Force = False,
 ) -> None:
     """Write the finished model in another format."""
     from gossip.inference.exporting import export as write
     from gossip.inference.loaded import load
 
+    _refuse_existing("--out", out, force)
     write(load(home), format, out)
     print(f"{out}: {format}", file=sys.stderr)
 
@@ -119,6 +124,7 @@ def compare(
     average: Annotated[
         Path | None, typer.Option(help="Write their average there, as a model file.", metavar="FILE")
     ] = None,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Tell how far finished models are from each other, and how each does on some data, with their average."""
@@ -130,6 +136,7 @@ def compare(
     if len(homes) < 2:
         raise SettingError("compare needs two homes or model files at least")
     with standard_output.kept(as_json):
+        _refuse_existing("--average", average, force)
         models = [load(home) for home in homes]
         comparing.check_alike(models)
         if average is not None:
@@ -147,6 +154,14 @@ def compare(
             standard_output.write(json.dumps(rows) + "\n")
             return
     _print_rows(rows)
+
+
+def _refuse_existing(option: str, path: Path | None, force: bool) -> None:
+    """Raise `SettingError` where a file would be replaced: it may be the user's data, or a model."""
+    from gossip.errors import SettingError
+
+    if path is not None and path.exists() and not force:
+        raise SettingError(f"{option} {path}: is there already; give another name, or --force to replace it")
 
 
 def _headline(model: LoadedModel, told: Mapping[str, Any]) -> dict[str, Any]:

@@ -148,6 +148,9 @@ def load(where: Path | str) -> LoadedModel:
     path = Path(where).expanduser()
     path = path / MODEL if path.is_dir() else path
     description, state = _read(path)
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise SettingError(f"{path}: '{name}' is not finite: the model has diverged, and says nothing")
     model = _model_settings(description, path)
     name = model.name
     if user_code.is_user_code(name) and plugins.content_of(name) not in ("", description["content"]):

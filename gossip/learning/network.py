@@ -164,6 +164,11 @@ class Network:
                     f"[model] name = '{self.model_settings.name}' has BatchNorm layers with running statistics, and "
                     'batch_norm = "refuse"; use GroupNorm, or batch_norm = "local" or "reestimate"'
                 )
+            if self.local_settings.micro_batch is not None:
+                raise SettingError(
+                    f"[local] micro_batch = {self.local_settings.micro_batch}: BatchNorm would see a part of each "
+                    "mini-batch only, and its gradient would be another; leave it out, or use GroupNorm"
+                )
             if self.local_settings.batch_size == 1:
                 raise SettingError(
                     "[local] batch_size = 1: BatchNorm cannot train on one sample; use at least 2"

@@ -102,6 +102,8 @@ def _put(tensor: Tensor, value: Tensor, name: str, path: Path) -> None:
             f"[model] start: {path}: '{name}' has shape {tuple(value.shape)}; the network's is {tuple(tensor.shape)}"
         )
     tensor.copy_(value)
+    if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+        raise SettingError(f"[model] start: {path}: '{name}' holds what is not finite in {tensor.dtype}")
 
 
 def hash_of(path: Path) -> str:

@@ -5,7 +5,7 @@ weights and gradients in float32. Small gradients vanish in float16, so the loss
 gradient divided by it; one that overflows all the same is not finite, and its step is skipped.
 
 ``[local] micro_batch`` lets a mini-batch through in parts, whose gradients add up to the whole one: what activations
-take is that of a part. Layers that look across samples (batch norm) see a part only.
+take is that of a part. Networks with BatchNorm, which looks across samples, are refused.
 """
 
 from __future__ import annotations

@@ -171,9 +171,14 @@ def _untouched(forward: Forward) -> Iterator[None]:
     frozen = {slot.name for slot in forward.space.slots_of(Role.FROZEN)}
     named = [*forward.module.named_parameters(), *forward.module.named_buffers()]
     versions = {name: (tensor, tensor._version) for name, tensor in named if name in frozen}
+    # Norms change their statistics without a new version.
+    contents = {name: tensor.clone() for name, tensor in forward.module.named_buffers() if name in frozen}
     yield
     for name, tensor in [*forward.module.named_parameters(), *forward.module.named_buffers()]:
-        if name in versions and (tensor is not versions[name][0] or tensor._version != versions[name][1]):
+        if name not in versions:
+            continue
+        same = tensor is versions[name][0] and tensor._version == versions[name][1]
+        if not same or (name in contents and not torch.equal(tensor, contents[name])):
             raise SettingError(f"tensor '{name}' is frozen, and the network changes it while it trains")
 
 

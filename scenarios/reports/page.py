@@ -71,6 +71,8 @@ def write_report(folders: Sequence[Path], path: Path) -> None:
     """
     if len(folders) > RUNS_MAX:
         raise SettingError(f"{len(folders)} runs are too many for one page; give at most {RUNS_MAX}")
+    if path.exists() and path.suffix != ".html":
+        raise SettingError(f"{path}: is there already, and no page (.html); give another name")
     page = render([read_run(folder) for folder in folders])
     try:
         path.write_text(page, encoding="utf-8")
@@ -94,8 +96,11 @@ def read_run(folder: Path) -> Run:
     except FileNotFoundError as error:
         missing = Path(str(error.filename)).name
         raise SettingError(f"{folder}: holds no finished run, {missing} is missing") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise SettingError(f"{folder}: cannot be read as a run: {error}") from None
+    missing_keys = [key for key in ("scenario", "seed", "score", "curve", "bytes") if key not in summary]
+    if missing_keys:
+        raise SettingError(f"{folder}: cannot be read as a run: {SUMMARY} has no '{missing_keys[0]}'")
     graphml = folder / "topology.graphml"
     graph = nx.read_graphml(graphml) if graphml.exists() else None
     return Run(folder, summary, peers, metrics, settings, environment, graph)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from gossip.errors import SettingError
 from gossip.inference.description import described
 from gossip.learner import RecordedVerdict
 from gossip.learning.divergence import EVENT, Sign, cause_of, told
@@ -56,6 +57,10 @@ def run(scenario: ScenarioSettings, folder: Path, progress: Progress) -> Records
     Raises:
         UserError: data, model or a setting cannot be used.
     """
+    if scenario.node.device != "cpu":
+        raise SettingError(
+            f"[node] device = '{scenario.node.device}' is for real nodes; here it is [virtual] device, or --device"
+        )
     progress.begin(scenario)
     try:
         torch_threads = torch.get_num_threads()

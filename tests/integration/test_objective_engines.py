@@ -193,3 +193,16 @@ def test_peers_with_another_objective_name_the_section() -> None:
 def test_an_unknown_objective_is_refused_with_the_nearest() -> None:
     with pytest.raises(SettingError, match="did you mean 'regression'"):
         load_task(overrides=["objective.kind=regresion"])
+
+
+@pytest.mark.parametrize("kind", ["regression", "multi-label"])
+def test_a_number_of_classes_belongs_to_classes(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(UserError, match=r"classes = 5: the objective has no classes; leave it out"):
+        scenarios.run(
+            scenario(tmp_path, kind), out=tmp_path / "run", overrides=["data.classes=5"], report=False
+        )
+
+
+def test_a_width_of_huber_belongs_to_huber() -> None:
+    with pytest.raises(SettingError, match='delta = 3 belongs to loss = "huber"'):
+        load_task(overrides=["objective={kind='regression', delta=3.0}"])

@@ -18,6 +18,7 @@ from torch import nn
 
 import scenarios
 from gossip import cli
+from gossip.errors import SettingError
 from gossip.learning.task import Shard
 from gossip.node import own_data
 from gossip.parameters import ParameterSpace, Role
@@ -60,6 +61,18 @@ def talks(shape, classes):
     return Net(shape, classes, "talks")
 def numpy(shape, classes): return Net(shape, classes, "numpy")
 def random_(shape, classes): return Net(shape, classes, "random")
+
+class Recurrent(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.read, self.out = nn.GRU(8, 12, batch_first=True), nn.Linear(12, classes)
+    def forward(self, x):
+        return self.out(self.read(x[:, 0])[0][:, -1])
+
+def recurrent(shape, classes): return Recurrent(classes)
+
+def normed(shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, classes))
 
 def rows():
     print("loading")
@@ -243,3 +256,49 @@ def test_data_that_have_grown_since_the_last_start_are_taken_up_and_told(tmp_pat
     assert start(20, resumes=False) is None, "another run"
     (tmp_path / own_data.FILE).write_text("no JSON")
     assert start(20) is None
+
+
+def test_what_vmap_cannot_evaluate_is_evaluated_one_after_another(folder: Path) -> None:
+    result = scenarios.run(scenario(folder, "recurrent"), out=folder / "run", report=False)
+    assert result.summary["rounds"] == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ('model.frozen=["2.running_var"]', "tensor '2.running_var' is frozen, and the network changes it"),
+        ("local.micro_batch=4", "micro_batch = 4: BatchNorm would see a part of each mini-batch only"),
+        ("node.device=cuda", "device = 'cuda' is for real nodes; here it is [virtual] device"),
+    ],
+)
+def test_what_would_be_ignored_or_wrong_is_refused(folder: Path, override: str, sentence: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        scenarios.run(scenario(folder, "normed"), out=folder / "run", overrides=[override], report=False)
+    assert sentence in str(caught.value)
+
+
+def test_a_run_that_diverges_tells_no_distance_of_models_that_are_not_finite(folder: Path) -> None:
+    overrides = ["local.lr=1e30", "local.weight_decay=0.01"]
+    summary = scenarios.run(
+        scenario(folder, "plain"), out=folder / "run", overrides=overrides, report=False
+    ).summary
+    assert summary["consensus_distance"] is None
+    assert summary["divergence"] is not None
+
+
+def test_pages_and_traces_are_not_written_over_other_files(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = folder / "mine.csv"
+    mine.write_text("a,b\n1,2\n")
+    scenarios.run(scenario(folder, "plain"), out=folder / "run", report=False)
+    assert scenario_cli.call(["report", str(folder / "run"), "--out", str(mine)]) == 2
+    assert scenario_cli.call(["trace", str(mine), "--peers", "2"]) == 2
+    assert mine.read_text() == "a,b\n1,2\n"
+    assert scenario_cli.call(["trace", str(folder / "new.csv"), "--peers", "2"]) == 0
+    assert scenario_cli.call(["trace", str(folder / "new.csv"), "--peers", "3"]) == 0
+    for text in ("{}", "[]"):
+        (folder / "run" / "summary.json").write_text(text)
+        capsys.readouterr()
+        assert scenario_cli.call(["report", str(folder / "run")]) == 2
+        assert "cannot be read as a run" in capsys.readouterr().err

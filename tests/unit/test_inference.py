@@ -360,3 +360,34 @@ def test_targets_that_do_not_fit_are_a_sentence(tmp_path: Path) -> None:
         loaded.evaluate(x, [0, 1, 10])
     with pytest.raises(DataError, match="class numbers are whole"):
         loaded.evaluate(x, [0, 1, 0.5])
+
+
+def test_no_file_that_is_there_is_written_over_unasked(
+    table: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows, model = table / "rows.csv", table / "model.safetensors"
+    before = rows.read_bytes(), model.read_bytes()
+    home = ["--home", str(table)]
+    for command in (
+        ["predict", *home, "--data", str(rows), "--out", str(rows)],
+        ["export", *home, "--format", "state-dict", "--out", str(model)],
+        ["compare", str(table), str(table), "--average", str(rows)],
+    ):
+        assert cli.run(command) == 2
+        assert "is there already; give another name, or --force to replace it" in capsys.readouterr().err
+    assert (rows.read_bytes(), model.read_bytes()) == before
+    out = table / "told.csv"
+    out.write_text("old")
+    assert cli.run(["predict", *home, "--data", str(rows), "--out", str(out), "--force"]) == 0
+    assert out.read_text().startswith("sample,")
+
+
+def test_a_model_that_has_diverged_says_nothing(tmp_path: Path) -> None:
+    task = task_of(tmp_path)
+    finished(task, tmp_path / "model.safetensors")
+    state = safetensors.torch.load_file(tmp_path / "model.safetensors")
+    about = {"description": json.dumps(gossip.load(tmp_path).description)}
+    state["1.weight"][0, 0] = torch.inf
+    safetensors.torch.save_file(state, tmp_path / "model.safetensors", metadata=about)
+    with pytest.raises(SettingError, match=r"'1\.weight' is not finite: the model has diverged"):
+        gossip.load(tmp_path)

@@ -177,3 +177,10 @@ def test_peers_have_heads_of_their_own_and_a_body_in_common_in_both_engines(tmp_
         assert not torch.allclose(states[0]["head.weight"], states[1]["head.weight"], atol=1e-3)
     accuracies = [[peer["score"] for peer in run.peers] for run in found.values()]
     assert accuracies[0] == pytest.approx(accuracies[1], abs=1e-6)
+
+
+@pytest.mark.parametrize("value", [float("nan"), 1e300])
+def test_a_start_that_is_not_finite_is_a_sentence(tmp_path: Path, value: float) -> None:
+    started(tmp_path, **{"head.bias": torch.full((10,), value, dtype=torch.float64)})
+    with pytest.raises(SettingError, match=r"'head.bias' holds what is not finite in torch.float32"):
+        task(tmp_path, start="start.safetensors").check()

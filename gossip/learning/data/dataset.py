@@ -200,6 +200,8 @@ def _outputs(y_train: Array, y_test: Array, settings: DataSettings, objective: O
     needed = objective.outputs(y_train, y_test)
     if settings.classes is None:
         return needed
+    if not objective.numbered:
+        raise DataError(f"[data] classes = {settings.classes}: the objective has no classes; leave it out")
     if settings.classes < needed:
         most = f"the largest class number is {needed - 1}" if objective.classifies else f"{needed} are needed"
         raise DataError(f"{settings.source}: {most}, but [data] classes = {settings.classes}")

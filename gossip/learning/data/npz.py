@@ -46,7 +46,9 @@ def read_npz(path: Path, *, mapped: bool | Literal["auto"] = False) -> dict[str,
                 keys = PAIR if "x" in archive and not set(KEYS) & set(archive.files) else KEYS
                 return {key: _member(archive, path, key, mapped) for key in keys}
     except (zipfile.BadZipFile, ValueError, EOFError, OSError) as failure:
-        raise DataError(f"{path} is not a readable .npz archive: {user_code.one_line(failure)}") from failure
+        # numpy takes what it does not know for a pickle, and advises to run it.
+        reason = "no archive" if "allow_pickle" in str(failure) else user_code.one_line(failure)
+        raise DataError(f"{path} is not a readable .npz archive: {reason}") from failure
 
 
 def _member(archive: Any, path: Path, key: str, mapped: bool | Literal["auto"]) -> Array:

@@ -43,6 +43,8 @@ class Objective(abc.ABC):
 
     score: ClassVar[Score]
     classifies: ClassVar[bool] = False
+    numbered: ClassVar[bool] = False
+    """Whether targets are numbers from 0 on, of which there may be more than these data show."""
     plain: bool = False
     """Whether `loss` is the plain mean of softmax cross-entropy, which the virtual engine has by hand for stacks."""
 

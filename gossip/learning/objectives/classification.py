@@ -23,6 +23,7 @@ class Classification(Objective):
 
     score = ACCURACY
     classifies = True
+    numbered = True
 
     def __init__(self, settings: ClassificationSettings | None = None) -> None:
         super().__init__(settings)

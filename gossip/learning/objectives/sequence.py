@@ -22,6 +22,7 @@ class Sequence(Objective):
     """Targets (n, T) int64, outputs (n, T, tokens)."""
 
     score = Score("perplexity", higher_is_better=False)
+    numbered = True
 
     def __init__(self, settings: SequenceSettings | None = None) -> None:
         super().__init__(settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, SerializeAsAny
+from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from gossip.settings import Choice, Seam
 
@@ -41,6 +41,12 @@ class RegressionSettings(Choice):
     delta: float = Field(
         1.0, gt=0, description="huber: from where on the loss is linear, in the target's unit"
     )
+
+    @model_validator(mode="after")
+    def _of_huber(self) -> RegressionSettings:
+        if self.delta != 1.0 and self.loss != "huber":
+            raise ValueError(f'delta = {self.delta:g} belongs to loss = "huber"')
+        return self
 
 
 class SequenceSettings(Choice):

@@ -209,10 +209,11 @@ def _tried(task: Task, device: torch.device, batch_size: int) -> Choice:
     trial = _Trial(task, device, batch_size)
     try:
         trial.stacked_s()
+        agrees = trial.agrees()
     except Exception as failure:
         # Foreign code may do what vmap cannot: branch on a value, call .item(), and so on.
         return Choice("loop", f"vmap cannot run the network: {user_code.one_line(failure)}")
-    if not trial.agrees():
+    if not agrees:
         return Choice("loop", "vmap makes something else of the network's step")
     if device.type != "cpu":
         return Choice("vmap", f"on {device.type}")
@@ -281,6 +282,10 @@ class _Trial:
     def agrees(self) -> bool:
         """Return whether a step is the same under vmap and alone, for two models that differ."""
         models = torch.stack([self._model, OTHER_WEIGHTS * self._model])
+        forward, split = self._training.forward, self._training.forward.space.trained_size
+        with torch.no_grad():
+            # Without gradients a layer may take another way, which vmap does not know.
+            torch.func.vmap(forward, in_dims=(0, 0, None))(models[:, :split], models[:, split:], self._x)
         state = self._training.start(models)
         x, y = (part.expand(2, *part.shape) for part in (self._x, self._y))
         together = self._training.step_stacked(state, x, y, self._lr.expand(2))

@@ -47,7 +47,8 @@ class ModelSum:
         if self.origin is None:
             self.origin = vectors[0].astype(np.float64)
             self.total = np.zeros_like(self.origin)
-        offsets = vectors.astype(np.float64) - self.origin
+        with np.errstate(invalid="ignore"):  # of models that have diverged, which is told of
+            offsets = vectors.astype(np.float64) - self.origin
         self.count += len(vectors)
         assert self.total is not None
         self.total += offsets.sum(axis=0)
@@ -60,11 +61,12 @@ class ModelSum:
         mean: NDArray[np.float32] = (self.origin + self.total / self.count).astype(np.float32)
         return mean
 
-    def consensus_distance(self, learned: int) -> float:
-        """Return sqrt(mean_i ‖x_i - x̄‖²) = sqrt(mean_i ‖x_i - o‖² - ‖x̄ - o‖²)."""
+    def consensus_distance(self, learned: int) -> float | None:
+        """Return sqrt(mean_i ‖x_i - x̄‖²) = sqrt(mean_i ‖x_i - o‖² - ‖x̄ - o‖²); None where models are not finite."""
         assert self.total is not None
         offset = self.total[:learned] / self.count
-        return math.sqrt(max(0.0, self.squares / self.count - float(offset @ offset)))
+        square = self.squares / self.count - float(offset @ offset)
+        return math.sqrt(max(0.0, square)) if math.isfinite(square) else None
 
 
 class Measurements:
