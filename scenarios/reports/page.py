@@ -20,7 +20,7 @@ from scenarios.reports import figures, verdict_figures
 from scenarios.reports.comparison import compare
 from scenarios.reports.overview import CURVES_MAX, overview
 from scenarios.reports.terminal import percent
-from scenarios.run_folder import METRICS, SCENARIO, read_summary
+from scenarios.run_folder import METRICS, SCENARIO, SUMMARY, read_summary
 
 PEERS_LISTED_MAX = 500
 """Rows of the table of peers; a page of thousands would be slow to open."""
