@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gossip.protocols.base import Context, Message, MessageRejected, Model, PeerId, RoundCompleted
+from gossip.protocols.base import Context, Message, MessageRejected, PeerId
 from gossip.protocols.rounds.inbox import Inbox
 from gossip.protocols.rounds.neighbourhood import Neighbourhood
 from gossip.protocols.rounds.sender import Tag
@@ -23,7 +23,7 @@ class Ending:
         inbox: is told after which round the peer ends.
     """
 
-    __slots__ = ("_far", "_inbox", "_near", "_stopping", "rounds", "why")
+    __slots__ = ("_far", "_inbox", "_near", "_stopping", "early", "rounds", "why")
 
     def __init__(self, settings: RoundsSettings, *, rounds: int, near: Neighbourhood, inbox: Inbox) -> None:
         self._far = settings.catch_up_rounds
@@ -34,16 +34,13 @@ class Ending:
         self.rounds = rounds
         """After which the peer is done, as far as is known now."""
         self.why = ROUNDS
+        self.early = False
+        """Whether it has been agreed to end before T rounds."""
 
     def stop_early(self, rule: StopRule, state: Mapping[str, int | float | str], *, done: int) -> None:
         """Agree upon an earlier end, from what the checkpoint after so many rounds knows of it."""
         self._stopping = Stopping(rule, state)
         self._settle(earliest=done)
-
-    @property
-    def early(self) -> bool:
-        """Whether it has been agreed to end before T rounds."""
-        return self.why != ROUNDS
 
     def saved(self) -> Mapping[str, int | float | str]:
         """Return what a checkpoint must hold of it."""
@@ -77,11 +74,7 @@ class Ending:
         if decision is not None and max(decision.last, earliest) < self.rounds:
             self.rounds = self._inbox.last = max(decision.last, earliest)
             self.why = decision.why
-
-    def completed(self, round: int, model: Model, *, heard: int, expected: int) -> RoundCompleted:
-        """Return what is told of a round's end."""
-        last = self.early and round >= self.rounds
-        return RoundCompleted(round=round, model=model, heard=heard, expected=expected, last=last)
+            self.early = True
 
     def answer_to(self, tag: Tag, *, served: Tag) -> Tag | None:
         """Return the tag under which the final model answers a model of `tag`; None: it was served that already."""

@@ -165,9 +165,10 @@ class Patience:
         """End the step: pay for what was extra."""
         waited_s = now_s - self.began_s
         extra_s = 0.0 if self._most_s is None else waited_s - self._most_s
-        # A process that was stopped in a wait finds itself late by no neighbour's fault.
-        self._account.pay(min(extra_s, self._spendable_s))
-        self._extra_s += extra_s
+        if extra_s:
+            # A process that was stopped in a wait finds itself late by no neighbour's fault.
+            self._account.pay(min(extra_s, self._spendable_s))
+            self._extra_s += extra_s
         self._other_s += waited_s - extra_s
 
     def can_afford(self, arrivals: ArrivalDeadline) -> bool:

@@ -38,6 +38,7 @@ from gossip.protocols.base import (
     ModelMessage,
     PeerId,
     Protocol,
+    RoundCompleted,
     Ticket,
     TimerKey,
     Waiting,
@@ -321,10 +322,16 @@ class Rounds(Protocol):
     def _complete_round(self, ctx: Context) -> None:
         self._own.settle(ctx)
         self._round += 1
-        near = self._near
+        near, ending = self._near, self._ending
         self._lost.round_done(ctx.now(), in_step=near.in_step(ctx))
         ctx.emit(
-            self._ending.completed(self._round, self._own.model, heard=near.heard, expected=len(near.row))
+            RoundCompleted(
+                round=self._round,
+                model=self._own.model,
+                heard=near.heard,
+                expected=len(near.row),
+                last=ending.early and self._round >= ending.rounds,
+            )
         )
         self._begin_round(ctx)
 
