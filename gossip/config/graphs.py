@@ -10,10 +10,9 @@ import networkx as nx
 
 from gossip import plugins
 from gossip.config.cautions import cautions_of_numbers
+from gossip.config.compositions import check_compositions
 from gossip.config.merge_sizes import check_merges
-from gossip.config.stopping import check_stop
 from gossip.config.task import TaskSettings
-from gossip.config.variants import check_variant
 from gossip.errors import SettingError, nearest
 from topologies import FAMILIES, KINDS, SETTINGS, Family, Request, Topology, TopologyError
 
@@ -47,8 +46,7 @@ def build_topology(task: TaskSettings, *, names: Sequence[str], folder: Path = P
         )
     except TopologyError as error:
         raise SettingError(f"{task.where('topology')} {error}") from None
-    check_variant(task)
-    check_stop(task, topology)
+    check_compositions(task, topology)
     for caution in (*check_merges(task, topology, names), *cautions_of_numbers(task.protocol, len(names))):
         task.note(caution)
     return topology

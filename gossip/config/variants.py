@@ -6,9 +6,10 @@ from gossip.config.task import TaskSettings
 from gossip.errors import SettingError
 from gossip.merging.settings import AverageSettings, VarianceCorrectedSettings
 from gossip.protocols.push.settings import WALKS, PushSettings
+from topologies import Topology
 
 
-def check_variant(task: TaskSettings) -> None:
+def check_variant(task: TaskSettings, topology: Topology) -> None:
     """Raise `SettingError` where a setting of another section would mean nothing, or something else than it says."""
     push, merge = task.protocol, task.merge
     if not isinstance(push, PushSettings) or push.variant not in WALKS:

@@ -1,0 +1,28 @@
+"""What does not go together across sections of a task: asked in one place, before anything runs.
+
+A check raises `SettingError`, one sentence that names the key and what would be valid, or notes what may be a mistake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gossip.config.stopping import check_stop
+from gossip.config.task import TaskSettings
+from gossip.config.variants import check_variant
+from topologies import Topology
+
+CHECKS: tuple[Callable[[TaskSettings, Topology], None], ...] = (
+    check_variant,
+    check_stop,
+)
+
+
+def check_compositions(task: TaskSettings, topology: Topology) -> None:
+    """Ask every check of `task` with its graph.
+
+    Raises:
+        SettingError: settings that do not go together.
+    """
+    for check in CHECKS:
+        check(task, topology)
