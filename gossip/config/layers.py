@@ -94,6 +94,9 @@ class _Unset:
 UNSET: Final = _Unset()
 """A value that takes a key away from the layers below: its default holds again."""
 
+UNWRITTEN: Mapping[tuple[str, ...], object] = {("local", "schedule"): "exponential"}
+"""What a key of `CHOSEN` chooses where no layer has it, and others beside it are written for that."""
+
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
@@ -191,7 +194,8 @@ def _outdated(base: Mapping[str, Any], over: Mapping[str, Any], path: tuple[str,
     """Return the keys of `base` that only belong to a choice that `over` replaces: they would only be refused."""
 
     def is_new(key: str) -> bool:
-        return key in over and key in base and over[key] != base[key]
+        before = base.get(key, UNWRITTEN.get((*path, key), UNSET))
+        return key in over and before is not UNSET and over[key] != before
 
     if is_new("kind") and path not in BY_COLUMN:
         common = COMMON_KEYS.get(path, frozenset())

@@ -99,6 +99,9 @@ def test_the_commands_of_the_page_lead_from_data_to_a_model_in_use(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(EXAMPLES / name, tmp_path / name, ignore=MADE)
+    monkeypatch.setenv(
+        "PYTHONPATH", str(EXAMPLES.parent)
+    )  # else the commands' own programs lie where this began
     monkeypatch.chdir(tmp_path / name)
     shell = Shell(tmp_path, rounds=None if name == WHOLE else FEW)
     told = {line: shell.run(line) for line in lines_of(name)}

@@ -139,7 +139,7 @@ def test_what_a_user_brings_acts_on_real_nodes(doors: tuple[str, ...], tmp_path:
         "quickstart", engine="processes", overrides=together, report=False, out=tmp_path / "run"
     )
     assert {peer["state"] for peer in result.peers} == {"finished"}
-    assert result.summary["accuracy"]["mean"] > 0.5
+    assert result.summary["accuracy"]["mean"] > 0.3  # of ten classes
 
 
 def test_a_codec_that_sends_zeros_changes_what_is_learnt_in_both_engines(tmp_path: Path) -> None:
