@@ -59,19 +59,6 @@ def evaluate(
     return Evaluation(loss=measured.loss, score=measured.score, samples=len(y))
 
 
-def outputs_of(forward: Forward, vector: Tensor, x: Tensor) -> Tensor:
-    """Return the network's outputs (n, …) for samples `x` (n, …), on the CPU."""
-    forward.module.eval()
-    split = forward.space.trained_size
-    with torch.no_grad():
-        return torch.cat(
-            [
-                forward(vector[:split], vector[split:], part.to(vector.device)).cpu()
-                for part in torch.split(x, BATCH)
-            ]
-        )
-
-
 def reestimated(forward: Forward, vector: Tensor, x: Samples) -> Tensor:
     """Return `vector` [P] with BatchNorm statistics measured anew on `x` (n, *input_shape) by one pass.
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gossip.errors import ProtocolMisuse, SettingError
 from gossip.learning.task import Shard
-from scenarios.attacks import data, formulas, settings
+from scenarios.attacks import class_settings, data, formulas, settings
 from scenarios.attacks.base import Attack, Knowledge, Row, S, Scene
 
 
@@ -64,7 +64,7 @@ class HugeNorm(Attack[settings.HugeNorm]):
         return (known.own.double() * self.settings.scale).clamp(-largest, largest).to(known.own.dtype)
 
 
-class LabelFlip(Attack[settings.LabelFlip]):
+class LabelFlip(Attack[class_settings.LabelFlip]):
     """Honest but for its labels."""
 
     def poison(self, shard: Shard, rng: np.random.Generator) -> Shard:
@@ -288,12 +288,12 @@ class Spectral(_OnHonest[settings.Spectral]):
         return formulas.spectral(honest, place, fiedler, scale=self.settings.scale)
 
 
-class ForeignSwap(_OnHonest[settings.ForeignSwap]):
+class ForeignSwap(_OnHonest[class_settings.ForeignSwap]):
     """Permuted columns where nobody looks."""
 
     per_victim = True
 
-    def __init__(self, settings: settings.ForeignSwap, scene: Scene) -> None:
+    def __init__(self, settings: class_settings.ForeignSwap, scene: Scene) -> None:
         """Find the output layer.
 
         Raises:
@@ -317,7 +317,7 @@ class ForeignSwap(_OnHonest[settings.ForeignSwap]):
         return formulas.permuted_columns(honest.mean(0), self._rows, swapped)
 
 
-class Backdoor(Attack[settings.Backdoor]):
+class Backdoor(Attack[class_settings.Backdoor]):
     """A trigger, and how often it works."""
 
     def poison(self, shard: Shard, rng: np.random.Generator) -> Shard:
