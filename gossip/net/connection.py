@@ -19,10 +19,11 @@ from gossip.net.stream import EndOfStream, Stream
 from gossip.protocols.base import Message, PeerId
 from gossip.wire.agreement import Expectation
 from gossip.wire.codecs.base import part_specs
+from gossip.wire.codecs.float32 import EXACTLY
 from gossip.wire.documents import Document, Envelope
 from gossip.wire.frames import Cancelled, FrameReader, Received, writer
 from gossip.wire.messages import Goodbye, Heartbeat, Hello, Welcome
-from gossip.wire.tensors import WireTensor
+from gossip.wire.tensors import EXACT, WireTensor
 
 PART_TIMEOUT_S = 1.0
 """For telling the other side why its connection ends."""
@@ -68,7 +69,12 @@ class Connection:
         specs = local.codec.specs(local.learned_size)
         parts = part_specs(local.codec, local.learned_size)
         self._expectation = Expectation(
-            local.agreement, local.codec.name, specs, sender=peer, part_specs=parts
+            local.agreement,
+            local.codec.name,
+            specs,
+            sender=peer,
+            part_specs=parts,
+            learned=local.learned_size,
         )
         reader = FrameReader(self._expectation.accept, checksum=local.insecure, pool=local.pool)
         self._receiver = Receiver(stream, reader, local.settings)
@@ -78,6 +84,7 @@ class Connection:
             local.codec.name,
             specs,
             part_specs=parts,
+            learned=local.learned_size,
             declared=local.declared,
             checksum=local.insecure,
             chunk_bytes=local.settings.chunk_bytes,
@@ -237,7 +244,7 @@ class Connection:
                 raise PeerError("garbage", f"a '{document.kind}' message out of place")
 
     async def _deliver(self, document: Document, tensors: tuple[WireTensor, ...]) -> None:
-        codec = self.local.codec
+        codec = EXACTLY if document.codec == EXACT else self.local.codec
         model: Any = self.local.unseen(self.peer) if tensors else None
         if tensors and model is None:
             elements = self._elements(document)

@@ -12,6 +12,7 @@ from gossip.net.local import Local
 from gossip.net.outbox import Outbox
 from gossip.net.stream import Stream
 from gossip.protocols.base import Message
+from gossip.wire.codecs.float32 import EXACTLY
 from gossip.wire.frames import Buffer, FrameWriter
 from gossip.wire.messages import Goodbye, Heartbeat, type_of
 from gossip.wire.tensors import WireTensor
@@ -86,7 +87,8 @@ class Sender:
         if message.piece is not None:
             start, stop = message.piece.bounds(len(vector))
             vector = vector[start:stop]
-        return self._local.codec.encode(vector, Draws(0, "", message.number))
+        codec = EXACTLY if message.whole else self._local.codec
+        return codec.encode(vector, Draws(0, "", message.number))
 
     async def _send_model(self, message: Message, tensors: tuple[WireTensor, ...]) -> None:
         """Send a model in chunks; what may pass it passes between them."""

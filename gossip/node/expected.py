@@ -102,6 +102,7 @@ def _sent(setup: Setup, protocol: type[Protocol]) -> Sent | None:
         codec.name,
         codec.specs(learned),
         part_specs=part_specs(codec, learned),
+        learned=learned,
         declared=setup.learner.classes if setup.learner.declares_classes else None,
         checksum=setup.options.insecure,
         chunk_bytes=settings.net.chunk_bytes,

@@ -13,6 +13,7 @@ from gossip import plugins
 from gossip.draws import Draws
 from gossip.node.handles import Deferred, Pending
 from gossip.protocols.base import Message
+from gossip.wire.codecs.float32 import EXACTLY
 
 if TYPE_CHECKING:
     from gossip.learner import Learner
@@ -32,7 +33,8 @@ class OutgoingModels:
 
     def coded(self, message: Message) -> Message:
         """Return the message as it is to be sent; one that goes to many neighbours is coded once."""
-        if self._codec.exact and not self._learner.shapes_outgoing:
+        codec = EXACTLY if message.whole else self._codec
+        if codec.exact and not self._learner.shapes_outgoing:
             return message
         if self._latest is not None and self._latest[0] is message:
             return self._latest[1]
@@ -46,8 +48,8 @@ class OutgoingModels:
         def job() -> tuple[WireTensor, ...]:
             vector = self._learner.outgoing(model.vector[: self._learner.task.space.learned_size], draws)
             start, stop = (0, len(vector)) if piece is None else piece.bounds(len(vector))
-            with plugins.blamed(self._codec, "[codec]"):
-                return self._codec.encode(vector[start:stop], draws)
+            with plugins.blamed(codec, "[codec]"):
+                return codec.encode(vector[start:stop], draws)
 
         def done(tensors: tuple[WireTensor, ...]) -> None:
             if self._latest is not None and self._latest[1] is sent:

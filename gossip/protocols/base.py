@@ -82,6 +82,11 @@ class Message:
         return None
 
     @property
+    def whole(self) -> bool:
+        """Whether its model travels as it is, in float32, whatever `[codec]` says of the others."""
+        return False
+
+    @property
     def number(self) -> int:
         """Which of the sender's models it carries: what is drawn to code one is drawn for this number."""
         return int(getattr(self, "round", 0))

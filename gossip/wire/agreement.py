@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from gossip.errors import PeerError
 from gossip.wire.documents import Document
 from gossip.wire.messages import Hello
-from gossip.wire.tensors import PartSpecs, TensorSpec
+from gossip.wire.tensors import EXACT, PartSpecs, TensorSpec, exact_specs
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,8 @@ class Expectation:
     """Whether the hello has come; until then only a hello or a goodbye may."""
     part_specs: PartSpecs | None = None
     """Of messages that bring a part of a model; None: there are none."""
+    learned: int | None = None
+    """How many numbers the run's model has; None: nobody sends it in another codec."""
     _seq: int = field(default=-1)
 
     def accept(self, document: Document) -> None:
@@ -70,18 +72,27 @@ class Expectation:
             raise PeerError("run", "a message of another run")
         if envelope.space_id != self.agreement.space_id:
             raise PeerError("space", "a message about another model or task")
-        if document.specs and document.codec != self.codec:
-            raise PeerError("layout", f"a model in another codec than '{self.codec}'")
-        if document.specs and document.specs != self._specs_of(document):
-            raise PeerError("layout", "a model whose tensors are not of the agreed shapes and types")
         if document.specs:
+            self._check_codec(document)
+            if document.specs != self._specs_of(document):
+                raise PeerError("layout", "a model whose tensors are not of the agreed shapes and types")
             self._check_classes(document.classes)
+
+    def _check_codec(self, document: Document) -> None:
+        # As it is, a model may always come: it is more than was asked for. Who must send it so, may not send less.
+        exact = self.learned is not None and document.codec == EXACT
+        if exact or (document.codec == self.codec and not document.message().whole):
+            return
+        wanted = EXACT if document.message().whole else self.codec
+        raise PeerError("layout", f"a model in another codec than '{wanted}'")
 
     def _specs_of(self, document: Document) -> tuple[TensorSpec, ...]:
         piece = document.message().piece
-        if piece is None:
-            return self.specs
         try:
+            if self.learned is not None and document.codec == EXACT:
+                return exact_specs(self.learned, piece)
+            if piece is None:
+                return self.specs
             return self.part_specs(piece) if self.part_specs is not None else ()
         except ValueError:
             raise PeerError("layout", "a part of a model that there is not") from None

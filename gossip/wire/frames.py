@@ -35,7 +35,7 @@ from gossip.wire.documents import (
     read_small,
 )
 from gossip.wire.memory import MemoryPool
-from gossip.wire.tensors import PartSpecs, TensorSpec, WireTensor, empty
+from gossip.wire.tensors import EXACT, PartSpecs, TensorSpec, WireTensor, empty, exact_specs
 
 CHUNK_BYTES_MAX = 512 * 1024
 """Of one DATA frame. Long enough that calls cost nothing beside encryption, short enough to stay in the cache."""
@@ -77,6 +77,8 @@ class FrameWriter:
     checksum: bool = False
     chunk_bytes: int = CHUNK_BYTES_MAX
     part_specs: PartSpecs | None = None
+    learned: int | None = None
+    """How many numbers the run's model has; None: no message is whole."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.chunk_bytes <= CHUNK_BYTES_MAX:
@@ -88,10 +90,10 @@ class FrameWriter:
 
     def model(self, message: Message, seq: int, tensors: Sequence[WireTensor]) -> Iterator[list[Buffer]]:
         """Yield the frames of a model message; frames of other messages may be sent between them."""
-        specs = self._specs_of(message)
+        codec, specs = self._coding_of(message)
         if tuple(tensor.spec for tensor in tensors) != specs:
-            raise ProtocolMisuse(f"the tensors are not what codec '{self.codec}' makes of this run's model")
-        yield self._frame(FrameKind.HEAD, [self.documents.head(message, seq, self.codec, specs)])
+            raise ProtocolMisuse(f"the tensors are not what codec '{codec}' makes of this run's model")
+        yield self._frame(FrameKind.HEAD, [self.documents.head(message, seq, codec, specs)])
         segments: list[Buffer] = []
         for tensor in tensors:
             segments += [bin_header(tensor.data.nbytes), tensor.data]
@@ -107,12 +109,19 @@ class FrameWriter:
         per_frame = HEADER_BYTES + (CHECKSUM_BYTES if self.checksum else 0)
         if not message.carries_model:
             return len(self.documents.small(message, 0)) + per_frame, 0
-        specs = self._specs_of(message)
-        head = len(self.documents.head(message, 0, self.codec, specs))
+        codec, specs = self._coding_of(message)
+        head = len(self.documents.head(message, 0, codec, specs))
         payload = sum(spec.nbytes for spec in specs)
         body = payload + sum(len(bin_header(spec.nbytes)) for spec in specs)
         chunks = -(-body // self.chunk_bytes)
         return head + body + (1 + chunks) * per_frame, payload
+
+    def _coding_of(self, message: Message) -> tuple[str, tuple[TensorSpec, ...]]:
+        if not message.whole:
+            return self.codec, self._specs_of(message)
+        if self.learned is None:
+            raise ProtocolMisuse("this writer knows nothing of whole messages")
+        return EXACT, exact_specs(self.learned, message.piece)
 
     def _specs_of(self, message: Message) -> tuple[TensorSpec, ...]:
         piece = message.piece
@@ -139,13 +148,14 @@ def writer(
     specs: Sequence[TensorSpec],
     *,
     part_specs: PartSpecs | None = None,
+    learned: int | None = None,
     declared: Sequence[int] | None = None,
     checksum: bool = False,
     chunk_bytes: int = CHUNK_BYTES_MAX,
 ) -> FrameWriter:
     """Return a writer for one sender; also what counts the bytes of messages that are never sent."""
     documents = DocumentWriter(envelope, None if declared is None else tuple(declared))
-    return FrameWriter(documents, codec, tuple(specs), checksum, chunk_bytes, part_specs)
+    return FrameWriter(documents, codec, tuple(specs), checksum, chunk_bytes, part_specs, learned)
 
 
 def _chunks(segments: Sequence[Buffer], chunk_bytes: int) -> Iterator[list[Buffer]]:

@@ -57,6 +57,20 @@ class TensorSpec:
         return math.prod(self.shape) * ITEM_BYTES[self.dtype]
 
 
+EXACT = "float32"
+"""The codec under which whole messages travel, whatever the run's is."""
+
+
+def exact_specs(learned: int, piece: Part | None = None) -> tuple[TensorSpec, ...]:
+    """Return the tensors of a model of `learned` parameters in a message that is `whole`, or of a piece of it.
+
+    Raises:
+        ValueError: there is no such piece.
+    """
+    start, stop = (0, learned) if piece is None else piece.bounds(learned)
+    return (TensorSpec(EXACT, (stop - start,)),)
+
+
 PartSpecs: TypeAlias = Callable[[Part], tuple[TensorSpec, ...]]
 """What a part of the run's model becomes on the wire; raises `ValueError` for a part that there is not."""
 

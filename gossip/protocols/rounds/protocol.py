@@ -45,6 +45,7 @@ from gossip.protocols.base import (
 )
 from gossip.protocols.rounds.catching_up import LostTime, Move, find_move
 from gossip.protocols.rounds.ending import Ending
+from gossip.protocols.rounds.final import FinalMessage
 from gossip.protocols.rounds.inbox import Inbox
 from gossip.protocols.rounds.neighbourhood import Neighbourhood
 from gossip.protocols.rounds.order import ORDERS
@@ -85,7 +86,12 @@ class Rounds(Protocol):
         "_training_began_s",
         "_wait",
     )
-    messages: ClassVar[tuple[type[Message], ...]] = (ModelMessage, FinishedMessage, WantsMessage)
+    messages: ClassVar[tuple[type[Message], ...]] = (
+        ModelMessage,
+        FinalMessage,
+        FinishedMessage,
+        WantsMessage,
+    )
     agrees_to_stop: ClassVar[bool] = True
 
     def __init__(

@@ -34,9 +34,10 @@ class Codec(Stage):
 
     @property
     def name(self) -> str:
-        """What messages call it: its kind, of a user's own the class."""
+        """What messages call it: its kind, of a user's own the class, which is never taken for one of ours."""
         kind = getattr(self.settings, "kind", "")
-        return kind if kind in CODECS else type(self).__name__
+        own = type(self).__name__
+        return kind if kind in CODECS else f"own-{own}" if own in CODECS else own
 
     @abc.abstractmethod
     def specs(self, elements: int) -> tuple[TensorSpec, ...]:

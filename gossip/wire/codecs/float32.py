@@ -36,3 +36,7 @@ class Float32(Codec):
         """Return a vector over the received memory."""
         (tensor,) = tensors
         return to_torch(tensor)
+
+
+EXACTLY: Codec = Float32()
+"""Codes whole messages, whatever the run's codec."""

@@ -42,6 +42,7 @@ class FrameSizes:
                 codec.name,
                 specs,
                 part_specs=part_specs(codec, learned_size),
+                learned=learned_size,
                 declared=classes,
                 chunk_bytes=chunk_bytes,
             )

@@ -274,7 +274,9 @@ class BatchedLearning:
     def sent(self, model: Handle, peer: int, message: Message) -> Handle:
         """Return the model as the receivers of `peer`'s message will hold it; ask once for each message."""
         draws = Draws.of(message, seed=self.task.seed, peer=self.names[peer])
-        return self._noted(peer, requests.Send(model, draws, message.piece or WHOLE))
+        if message.whole and self._outgoing.nothing:
+            return model
+        return self._noted(peer, requests.Send(model, draws, message.piece or WHOLE, message.whole))
 
     def moved(self, base: Handle, before: Handle, after: Handle) -> Handle:
         """Return `base` moved as an update has moved `before` to `after`; see `Learner.moved`."""

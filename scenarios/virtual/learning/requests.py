@@ -57,6 +57,8 @@ class Send(NamedTuple):
     own: Handle
     draws: Draws
     part: Part
+    whole: bool = False
+    """As it is, whatever the codec."""
 
 
 class Move(NamedTuple):

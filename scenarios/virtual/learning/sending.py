@@ -58,7 +58,7 @@ class Sending:
 
     def run(self, handles: list[Handle]) -> None:
         """Compute what is sent."""
-        handles.sort(key=lambda handle: handle.request.part)
+        handles.sort(key=lambda handle: (handle.request.whole, handle.request.part))
         rows = self._arena.take(len(handles))
         for start in range(0, len(handles), self._chunk):
             chosen = handles[start : start + self._chunk]
@@ -68,7 +68,9 @@ class Sending:
             if not self._outgoing.nothing:
                 self._shape(learned, [handle.peer for handle in chosen], draws)
             if not self._codec.exact:
-                self._code(learned, [handle.request.part for handle in chosen], draws)
+                # Whole ones are last, and stay as they are.
+                coded = [handle.request.part for handle in chosen if not handle.request.whole]
+                self._code(learned, coded, draws)
             placed = rows[start : start + len(chosen)]
             self._arena.put(placed, models)
             for handle, row in zip(chosen, placed, strict=True):
