@@ -115,6 +115,11 @@ class ScenarioSettings(TaskSettings):
         """
         return traces.read(self.peers, peers=self.scenario.peers)
 
+    def uploads_mbps(self) -> tuple[float | None, ...]:
+        """Return what each peer sends at most, Mbit/s; None: as much as its link takes."""
+        said = self.trace().upload_mbps_max
+        return (self.net.upload_mbps_max,) * self.scenario.peers if said is None else said
+
     def task(self) -> TaskSettings:
         """Return what a single peer is told."""
         fields = {name: getattr(self, name) for name in TaskSettings.model_fields}
@@ -211,6 +216,8 @@ def _check_trace(settings: ScenarioSettings) -> None:
     said: list[tuple[str, str, object]] = []
     if trace.up is not None and settings.network.bandwidth_mbps is not None:
         said.append(("up and down", "[network] bandwidth_mbps", settings.network.bandwidth_mbps))
+    if trace.upload_mbps_max is not None and settings.net.upload_mbps_max is not None:
+        said.append(("upload_mbps_max", "[net] upload_mbps_max", settings.net.upload_mbps_max))
     if trace.seconds_per_sample is not None:
         for key in ("seconds_per_sample", "spread", "stragglers"):
             value = getattr(settings.compute, key)

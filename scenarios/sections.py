@@ -75,7 +75,7 @@ class ComputeSettings(Settings):
     slowdown: float = Field(10.0, ge=1, description="how many times slower a straggler is")
 
 
-TraceColumn: TypeAlias = Literal["up", "down", "seconds_per_sample", "online"]
+TraceColumn: TypeAlias = Literal["up", "down", "upload_mbps_max", "seconds_per_sample", "online"]
 
 TRACE_COLUMNS: tuple[str, ...] = get_args(TraceColumn)
 
@@ -85,8 +85,8 @@ class PeersSettings(Settings):
 
     trace: str | None = Field(
         None,
-        description="CSV with the columns up, down (Mbit/s), seconds_per_sample, online (0-120;300-600), or some of "
-        "them; `gossip-scenario trace` makes one",
+        description="CSV with the columns up, down, upload_mbps_max (Mbit/s), seconds_per_sample, online "
+        "(0-120;300-600), or some of them; `gossip-scenario trace` makes one",
     )
     columns: Annotated[tuple[TraceColumn, ...], Strict(False)] | None = Field(
         None, min_length=1, description="those of the file that are used; default: all"

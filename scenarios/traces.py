@@ -5,7 +5,8 @@
     2.2,17,0.051,0-120;300-600
     14,22,0.008,45-
 
-The first line names the columns, of which a file has those that it is about, in any order. `up` and `down` are Mbit/s,
+The first line names the columns, of which a file has those that it is about, in any order. `up` and `down` are Mbit/s
+of the link; `upload_mbps_max` is what the peer itself lets out of it, as `[net]` says it of all (nothing: no limit);
 `seconds_per_sample` is that of one pass over one training sample, and `online` says from when to when a peer is there,
 in seconds after the start: nothing for always, and a period without an end for ever. Peers take the lines in their
 order. Empty lines and those that begin with # are comments.
@@ -42,6 +43,8 @@ class Trace:
     up: tuple[float, ...] | None = None
     """Mbit/s."""
     down: tuple[float, ...] | None = None
+    upload_mbps_max: tuple[float | None, ...] | None = None
+    """Of each peer's own `[net]`."""
     seconds_per_sample: tuple[float, ...] | None = None
     online: tuple[Periods, ...] | None = None
     lines: int = 0
@@ -185,6 +188,7 @@ def _periods(where: str, cell: str) -> Periods:
 PARSERS: dict[str, Callable[[str, str], Any]] = {
     "up": _rate,
     "down": _rate,
+    "upload_mbps_max": lambda where, cell: _rate(where, cell) if cell else None,
     "seconds_per_sample": _seconds,
     "online": _periods,
 }

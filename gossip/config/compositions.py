@@ -9,12 +9,14 @@ from collections.abc import Callable
 
 from gossip.config.stopping import check_stop
 from gossip.config.task import TaskSettings
+from gossip.config.uploads import check_upload
 from gossip.config.variants import check_variant
 from topologies import Topology
 
 CHECKS: tuple[Callable[[TaskSettings, Topology], None], ...] = (
     check_variant,
     check_stop,
+    check_upload,
 )
 
 

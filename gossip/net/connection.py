@@ -15,6 +15,7 @@ from gossip.errors import GossipError, NetworkError, PeerError, ProtocolMisuse
 from gossip.net.local import Local
 from gossip.net.receiving import Receiver
 from gossip.net.sending import Sender
+from gossip.net.settings import sent_chunk_bytes
 from gossip.net.stream import EndOfStream, Stream
 from gossip.protocols.base import Message, PeerId
 from gossip.wire.agreement import Expectation
@@ -87,7 +88,7 @@ class Connection:
             learned=local.learned_size,
             declared=local.declared,
             checksum=local.insecure,
-            chunk_bytes=local.settings.chunk_bytes,
+            chunk_bytes=sent_chunk_bytes(local.settings.chunk_bytes, local.settings.upload_mbps_max),
         )
         self._sender = Sender(local, stream, frames)
         self.outbox = self._sender.outbox

@@ -151,6 +151,7 @@ class Handshakes:
             await self._wait_for_a_word(conversation)
         if self._tls is None:
             stream: Stream = PlainStream(transport)
+            stream.upload = self._local.upload
         elif name is not None:
             stream = await self._tls.connect(
                 transport, name, turn=lambda: self._turns.take(known=True, first=False)

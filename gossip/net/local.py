@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gossip.net.settings import NetSettings
+from gossip.net.upload import Upload
 from gossip.protocols.base import Message, PeerId
 from gossip.telemetry.accounting import Accounting
 from gossip.wire.agreement import Agreement
@@ -42,3 +43,10 @@ class Local:
     on_declared: Callable[[PeerId, tuple[int, ...]], None] = lambda peer, classes: None
     """Called with the classes that came with a model, just before `on_message`."""
     pool: MemoryPool = field(default_factory=MemoryPool)
+    upload: Upload | None = field(init=False)
+    """What all connections may send together, as `settings` say; None: as much as they can."""
+
+    def __post_init__(self) -> None:
+        """Make what `settings` ask for."""
+        mbps = self.settings.upload_mbps_max
+        object.__setattr__(self, "upload", None if mbps is None else Upload(mbps))

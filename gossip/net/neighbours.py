@@ -85,7 +85,7 @@ class NeighbourTable:
         self._offences = OffenceLog(logger, clock)
         self._handshakes = Handshakes(
             local,
-            None if identity is None else TlsContexts(identity, peers),
+            None if identity is None else TlsContexts(identity, peers, local.upload),
             peers,
             neighbour=self._neighbour,
             offences=self._offences,
@@ -109,6 +109,8 @@ class NeighbourTable:
         listeners = await open_listeners(entry, self._listen)
         for listener in listeners:
             logger.info("listening on %s%s", _bound_to(listener), self._insecurity())
+        if self._local.upload is not None:
+            logger.info("sending at most %g Mbit/s ([net] upload_mbps_max)", self._local.upload.mbps)
         async with trio.open_nursery() as self._nursery:
             self._nursery.start_soon(self._accept, listeners)
             self._nursery.start_soon(self._tell_offences)
@@ -158,6 +160,10 @@ class NeighbourTable:
             for each in known
             if each.connection is not None or each.name in self._peers
         ]
+
+    def upload(self) -> dict[str, float] | None:
+        """Return what `gossip-node status` says of `[net] upload_mbps_max`; None where nothing is set."""
+        return None if self._local.upload is None else self._local.upload.as_dict()
 
     async def close(self, reason: str) -> None:
         """Say goodbye to all, let messages in hand finish, and end `run`; bounded by `close_timeout_s`."""

@@ -5,9 +5,17 @@ The defaults suit machines in one city and on one desk alike; on slow or lossy l
 
 from __future__ import annotations
 
+import math
+
 from pydantic import Field, model_validator
 
 from gossip.settings import Settings
+
+UPLOAD_BURST_S = 0.1
+"""Seconds' worth of `upload_mbps_max` that may leave at once: how long what is short waits for a piece of a model."""
+
+SLOW_CHUNK_BYTES_MIN = 4096
+"""Shorter chunks would be mostly headers, however slow the upload."""
 
 
 class NetSettings(Settings):
@@ -45,7 +53,17 @@ class NetSettings(Settings):
         15.0, gt=0, description="longest wait between attempts; each wait is drawn from [0.5, 1] of it"
     )
     chunk_bytes: int = Field(
-        512 * 1024, ge=1024, le=512 * 1024, description="a model's piece; other messages pass between pieces"
+        512 * 1024,
+        ge=1024,
+        le=512 * 1024,
+        description="a model's piece; other messages pass between pieces, which are shorter where upload_mbps_max is "
+        "low",
+    )
+    upload_mbps_max: float | None = Field(
+        None,
+        gt=0,
+        description="Mbit/s that this peer sends at most, over all connections together; none: as much as the link "
+        "takes. A model to each of k neighbours then takes 8e-6 · k · bytes / upload_mbps_max seconds",
     )
     queue_messages_max: int = Field(
         1024, ge=1, description="unsent messages without a model per peer; more end the connection"
@@ -110,3 +128,16 @@ class NetSettings(Settings):
                 f"offence_wait_min_s = {self.offence_wait_min_s:g}"
             )
         return self
+
+
+def bytes_per_second(mbps: float) -> float:
+    """Return bytes per second of Mbit/s."""
+    return mbps * 1e6 / 8
+
+
+def sent_chunk_bytes(wanted: int, upload_mbps_max: float | None) -> int:
+    """Return how long a model's chunks are, with `chunk_bytes` wanted: no more than leaves in `UPLOAD_BURST_S`."""
+    if upload_mbps_max is None:
+        return wanted
+    slow = math.floor(bytes_per_second(upload_mbps_max) * UPLOAD_BURST_S)
+    return min(wanted, max(SLOW_CHUNK_BYTES_MIN, slow))

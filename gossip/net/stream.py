@@ -20,6 +20,7 @@ from typing import TypeAlias
 import trio
 
 from gossip.errors import NetworkError, PeerError
+from gossip.net.upload import SHORT_BYTES, Upload
 from gossip.wire.frames import Buffer
 
 RECEIVED_PIECE_BYTES = 512 * 1024
@@ -73,6 +74,9 @@ class Stream(abc.ABC):
     write_timeout_s = float("inf")
     """How long the other side may take nothing while it is given something."""
 
+    upload: Upload | None = None
+    """What all connections of this peer may send together; None: as much as they can."""
+
     def __init__(self, transport: trio.SocketStream) -> None:
         self._transport = transport
         self._socket = transport.socket
@@ -119,10 +123,20 @@ class Stream(abc.ABC):
             raise NetworkError("an earlier message was cut off")
         self._send_broken = True
         try:
-            await self._write_all(memoryview(data))
+            if self.upload is None:
+                await self._write_all(memoryview(data))
+            else:
+                await self._write_slowly(memoryview(data), self.upload)
         except (trio.ClosedResourceError, OSError) as error:
             raise _network_error(error) from error
         self._send_broken = False
+
+    async def _write_slowly(self, data: memoryview, upload: Upload) -> None:
+        for piece in upload.pieces(data):
+            # Where nothing would be taken, the others need not wait for it.
+            await self._wait_writable()
+            await upload.take(len(piece), short=len(data) <= SHORT_BYTES)
+            await self._write_all(piece)
 
     async def _write_all(self, data: memoryview) -> None:
         file = self._socket.fileno()

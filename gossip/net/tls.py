@@ -14,13 +14,15 @@ from gossip.errors import PeerError, SettingError
 from gossip.net.identity import Identity
 from gossip.net.peers_file import PeersFile
 from gossip.net.stream import RECEIVED_PIECE_BYTES, TlsStream, Turn
+from gossip.net.upload import Upload
 
 
 class TlsContexts:
     """What TLS needs to know about us and about all others."""
 
-    def __init__(self, identity: Identity, peers: PeersFile) -> None:
+    def __init__(self, identity: Identity, peers: PeersFile, upload: Upload | None = None) -> None:
         self._identity = identity
+        self._upload = upload
         self._ciphertext = memoryview(bytearray(RECEIVED_PIECE_BYTES))
         self.trust(peers)
 
@@ -45,6 +47,7 @@ class TlsContexts:
     async def connect(self, transport: trio.SocketStream, name: str, *, turn: Turn = None) -> TlsStream:
         """Shake hands with the peer we dialled; it must be `name`. `turn` and errors as `TlsStream.handshake`."""
         stream = TlsStream(transport, self._client, server_side=False, ciphertext=self._ciphertext)
+        stream.upload = self._upload
         found = await self._identify(stream, turn)
         if found != name:
             raise PeerError("certificate", f"is not '{name}' but '{found}', who should be at another address")
@@ -53,6 +56,7 @@ class TlsContexts:
     async def accept(self, transport: trio.SocketStream, *, turn: Turn = None) -> tuple[TlsStream, str]:
         """Shake hands with whoever dialled us; return the stream and its name. The rest as in `connect`."""
         stream = TlsStream(transport, self._server, server_side=True, ciphertext=self._ciphertext)
+        stream.upload = self._upload
         # Who says nothing, or little, takes no turn.
         await stream.hear_out()
         return stream, await self._identify(stream, turn)

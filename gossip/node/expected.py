@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gossip.learning.pace import Pace, measure
+from gossip.net.settings import bytes_per_second, sent_chunk_bytes
 from gossip.telemetry.progress import human_bytes
 from gossip.wire.codecs.base import part_specs
 from gossip.wire.documents import Envelope
@@ -37,11 +38,20 @@ class Expected:
     pace: Pace
     period_s: float | None
     """Between a peer's local updates, where that is fixed."""
+    upload_mbps_max: float | None = None
+    """Mbit/s that it sends at most; None: no limit of its own."""
+
+    @property
+    def sending_s(self) -> float | None:
+        """Seconds that sending takes in a usual round; None where it is not known, or has no limit."""
+        if self.sent is None or self.upload_mbps_max is None:
+            return None
+        return self.sent.frame_bytes / bytes_per_second(self.upload_mbps_max)
 
     @property
     def round_s(self) -> float:
         """Seconds of a round that waits for nobody."""
-        return max(self.pace.seconds_per_round, self.period_s or 0.0)
+        return max(self.pace.seconds_per_round + (self.sending_s or 0.0), self.period_s or 0.0)
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as `check --json` names it."""
@@ -51,6 +61,7 @@ class Expected:
             "models_per_round": None if sent is None else sent.models,
             "neighbours_per_round": None if sent is None else sent.neighbours,
             "seconds_per_round": self.round_s,
+            "sending_seconds_per_round": self.sending_s,
             "measured": {
                 "steps": pace.steps,
                 "seconds": pace.seconds,
@@ -67,6 +78,8 @@ class Expected:
             models = f"{sent.models:.3g} model{'s' * (sent.models != 1)}"
             among = f"{sent.neighbours} neighbour{'s' * (sent.neighbours != 1)}"
             sends = f"{human_bytes(sent.frame_bytes)} per round: {models} among {among}"
+            if self.sending_s is not None:
+                sends += f", {self.sending_s:.2g} s of it at {self.upload_mbps_max:g} Mbit/s ([net] upload_mbps_max)"
         takes = (
             f"about {pace.seconds_per_round:.2g} s of training per round, by {pace.steps} of its "
             f"{pace.steps_per_round} steps on own samples in {pace.seconds:.2g} s; transfer, merging, evaluation and "
@@ -85,6 +98,7 @@ def expect(setup: Setup) -> Expected:
         sent=_sent(setup, protocol),
         pace=measure(setup.task, learner.shard, device=learner.device),
         period_s=protocol.update_period_s(settings.protocol),
+        upload_mbps_max=settings.net.upload_mbps_max,
     )
 
 
@@ -105,7 +119,7 @@ def _sent(setup: Setup, protocol: type[Protocol]) -> Sent | None:
         learned=learned,
         declared=setup.learner.classes if setup.learner.declares_classes else None,
         checksum=setup.options.insecure,
-        chunk_bytes=settings.net.chunk_bytes,
+        chunk_bytes=sent_chunk_bytes(settings.net.chunk_bytes, settings.net.upload_mbps_max),
     )
     return Sent(
         models=sum(usual.values()),

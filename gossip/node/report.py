@@ -38,6 +38,7 @@ def status_of(node: Node) -> Mapping[str, Any]:
         "divergence": recorder.alarm.said,
         "protocol": dict(node.protocol.status()),
         "neighbours": list(node.table.status()),
+        "upload": node.table.upload(),
         "quorum": {"up": node.quorum.up, "needed": node.quorum.needed, "there": node.quorum.there},
         "checkpoint": recorder.saver.as_dict(),
         "phase_seconds": {**node.phases.as_dict(), "checkpoint": recorder.saver.seconds},

@@ -38,6 +38,9 @@ def print_status(status: Mapping[str, Any]) -> None:
     console.print(table)
     sent, received = status["bytes"]["total"], status["bytes_received"]["total"]
     line = f"sent {human_bytes(sent)}, received {human_bytes(received)}"
+    upload = status.get("upload")
+    if upload:
+        line += f"; sends at most {upload['mbps_max']:g} Mbit/s"
     rejected = status.get("rejected_messages") or {}
     if rejected:
         line += "; rejected " + ", ".join(f"{count} {reason}" for reason, count in sorted(rejected.items()))

@@ -139,6 +139,7 @@ def _run(said: Mapping[str, Any]) -> int:
         home=Path(said["home"]),
         task=Path(said["task"]),
         fresh=said["fresh"],
+        overrides=tuple(said["own"]),
         as_json=True,
     )
     lock = HomeLock(options.home)

@@ -117,7 +117,8 @@ class _Processes:
         self._deaths.started_again(name)
         self._ended_well.discard(name)
         if name in self._honest:
-            program, argv = "gossip.cli", preparation.arguments(self._folder, home, fresh=fresh)
+            own = preparation.own_settings(self._scenario, name)
+            program, argv = "gossip.cli", preparation.arguments(self._folder, home, fresh=fresh, own=own)
         else:
             program = "scenarios.attacks.node"
             argv = preparation.attacker_arguments(self._scenario, self._folder, name, fresh=fresh)

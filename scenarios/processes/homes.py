@@ -7,6 +7,7 @@ import json
 import random
 import shutil
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 from tomli_w import dumps
@@ -58,13 +59,21 @@ def attacker_arguments(
                 "task": str(folder / "task.toml"),
                 "home": str(folder / "peers" / name),
                 "fresh": fresh,
+                "own": own_settings(scenario, name),
             }
         )
     ]
 
 
-def arguments(folder: Path, home: Path, *, fresh: bool = True) -> list[str]:
-    """Return the arguments of `gossip-node` for one peer; without `fresh` it resumes."""
+def own_settings(scenario: ScenarioSettings, name: str) -> list[str]:
+    """Return what one peer has and the task does not say of all, as `--set` takes it."""
+    said = scenario.trace().upload_mbps_max
+    mbps = None if said is None else said[scenario.peer_names.index(name)]
+    return [] if mbps is None else [f"net.upload_mbps_max={mbps!r}"]
+
+
+def arguments(folder: Path, home: Path, *, fresh: bool = True, own: Sequence[str] = ()) -> list[str]:
+    """Return the arguments of `gossip-node` for one peer, with settings of its `own`; without `fresh` it resumes."""
     return [
         "--peers",
         str(folder / "peers.txt"),
@@ -74,6 +83,7 @@ def arguments(folder: Path, home: Path, *, fresh: bool = True) -> list[str]:
         str(home),
         "--json",
         *(["--fresh"] if fresh else []),
+        *(argument for setting in own for argument in ("--set", setting)),
     ]
 
 

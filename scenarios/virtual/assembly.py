@@ -8,6 +8,7 @@ from typing import Any
 
 from gossip.config.stopping import stop_rule
 from gossip.learning.task import Shard, Task
+from gossip.net.settings import sent_chunk_bytes
 from gossip.protocols.base import Model, Protocol
 from scenarios.attacks.base import Attack, poisoned_shard
 from scenarios.scenario import ScenarioSettings
@@ -98,6 +99,7 @@ def simulation_of(
             schedule=schedule,
             queue_models_max=scenario.net.queue_models_max,
             trace=trace,
+            uploads_mbps=scenario.uploads_mbps(),
         ),
         training_s=ComputeTimes(
             scenario.compute,
@@ -112,7 +114,9 @@ def simulation_of(
             space_id=task.space.space_id,
             codec=scenario.codec.load()(scenario.codec),
             learned_size=task.space.learned_size,
-            chunk_bytes=scenario.net.chunk_bytes,
+            chunk_bytes=[
+                sent_chunk_bytes(scenario.net.chunk_bytes, mbps) for mbps in scenario.uploads_mbps()
+            ],
             declared=learning.declared if learning.declares else None,
         ),
         measure=measure,

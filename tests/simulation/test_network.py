@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -37,13 +38,20 @@ MBIT = 1e6 / 8
 class Wires:
     """A network and its clock; `arrivals` are (time, sender, receiver, number of the message)."""
 
-    def __init__(self, peers: int = 10, seed: int = 0, trace: Trace | None = None, **settings: Any) -> None:
+    def __init__(
+        self, peers: int = 10, seed: int = 0, trace: Trace | None = None, uploads: Any = (), **settings: Any
+    ) -> None:
         self._heap: list[Any] = []
         self._sequence = itertools.count()
         self.now = 0.0
         self.arrivals: list[tuple[float, int, int, int]] = []
         self.network = Network(
-            NetworkSettings(**settings), peers=peers, seed=seed, schedule=self.at, trace=trace
+            NetworkSettings(**settings),
+            peers=peers,
+            seed=seed,
+            schedule=self.at,
+            trace=trace,
+            uploads_mbps=uploads,
         )
 
     def at(self, time_s: float, function: Callable[..., None], *arguments: Any) -> None:
@@ -83,6 +91,16 @@ def test_without_bandwidth_a_message_takes_the_latency_whatever_its_size(sends, 
     sent = {wires.send(*pair, nbytes, at_s=at_s): at_s for pair, nbytes, at_s in sends}
     for number, time_s in wires.run().items():
         assert time_s == pytest.approx(sent[number] + latency_ms / 1000)
+
+
+@given(sizes, st.floats(0.01, 100), st.none() | st.floats(0.01, 100), st.floats(0, 500))
+def test_an_upload_bounds_what_its_peer_sends_and_nothing_that_it_receives(nbytes, mbps, link, latency_ms):
+    wires = Wires(latency_ms=latency_ms, bandwidth_mbps=link, uploads=[mbps] + [None] * 9)
+    out, back = wires.send(0, 1, nbytes), wires.send(1, 0, nbytes)
+    arrived = wires.run()
+    slowest = min(mbps, link or math.inf)
+    assert arrived[out] == pytest.approx(nbytes / (slowest * MBIT) + latency_ms / 1000)
+    assert arrived[back] == pytest.approx(nbytes / ((link or math.inf) * MBIT) + latency_ms / 1000)
 
 
 @given(sizes, st.floats(0.1, 1000), st.floats(0, 500))

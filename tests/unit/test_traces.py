@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import scenarios
 from gossip.errors import SettingError
 from scenarios import cli, scenario, traces
+from scenarios.processes.homes import arguments, own_settings
 from scenarios.sections import PeersSettings
 from scenarios.traces import Periods, Trace
 
@@ -67,7 +68,10 @@ def test_what_a_file_says_is_what_is_read_whatever_the_order_of_its_columns(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", ": has no line that names its columns; valid: up, down, seconds_per_sample, online"),
+        (
+            "",
+            ": has no line that names its columns; valid: up, down, upload_mbps_max, seconds_per_sample, online",
+        ),
         ("up,down\n", ": names its columns and has no line for any peer"),
         ("# c\n\nup,dwon\n1,1\n", ":3: unknown column 'dwon'; did you mean 'down'?"),
         ("up,up\n1,1\n", ":1: column 'up' stands there twice"),
@@ -195,6 +199,25 @@ def test_what_two_sections_say_of_the_same_thing_is_refused(tmp_path: Path, more
         scenario.load(path)
     (other,) = {"up,down", "seconds_per_sample"} - {"up,down" if "network" in more else "seconds_per_sample"}
     scenario.load(path, values={"peers.columns": tuple(other.split(","))})
+
+
+def test_each_peer_has_its_own_upload_in_both_engines_and_what_net_says_of_all_is_refused(
+    tmp_path: Path,
+) -> None:
+    path = write_scenario(tmp_path, trace='upload_mbps_max\n0.5\n""\n')
+    settings = scenario.load(path)
+    assert settings.uploads_mbps() == (0.5, None)
+    first, second = settings.peer_names
+    assert own_settings(settings, first) == ["net.upload_mbps_max=0.5"]
+    assert own_settings(settings, second) == []
+    said = arguments(tmp_path, tmp_path, own=own_settings(settings, first))
+    assert said[-2:] == ["--set", "net.upload_mbps_max=0.5"]
+    with pytest.raises(
+        SettingError, match=r"'upload_mbps_max' of each peer, and \[net\] upload_mbps_max = 2.0"
+    ):
+        scenario.load(path, values={"net.upload_mbps_max": 2.0})
+    unlimited = scenario.load("quickstart")
+    assert set(unlimited.uploads_mbps()) == {None}
 
 
 def test_sessions_are_drawn_or_read_and_not_both(tmp_path: Path) -> None:

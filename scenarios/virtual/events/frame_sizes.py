@@ -13,8 +13,8 @@ from gossip.wire.frames import FrameWriter, writer
 
 KNOWN_MAX = 100_000
 
-_Sender: TypeAlias = tuple[int, tuple[int, ...] | None]
-"""What of a sender decides about sizes: the length of its name, and the classes that it declares."""
+_Sender: TypeAlias = tuple[int, tuple[int, ...] | None, int]
+"""What of a sender decides about sizes: the length of its name, the classes that it declares, and its chunks'."""
 
 
 class FrameSizes:
@@ -28,25 +28,27 @@ class FrameSizes:
         space_id: str,
         codec: Codec,
         learned_size: int,
-        chunk_bytes: int,
+        chunk_bytes: int | Sequence[int],
         declared: Mapping[PeerId, Collection[int]] | None = None,
     ) -> None:
         specs = codec.specs(learned_size)
+        chunks = [chunk_bytes] * len(names) if isinstance(chunk_bytes, int) else chunk_bytes
         # A document's size depends on the length of its sender's name, not on the name.
         self._senders: list[_Sender] = [
-            (len(name), tuple(sorted(declared[name])) if declared else None) for name in names
+            (len(name), tuple(sorted(declared[name])) if declared else None, chunk)
+            for name, chunk in zip(names, chunks, strict=True)
         ]
         self._writers: dict[_Sender, FrameWriter] = {
-            (length, classes): writer(
+            (length, classes, chunk): writer(
                 Envelope(run_id, space_id, "x" * length),
                 codec.name,
                 specs,
                 part_specs=part_specs(codec, learned_size),
                 learned=learned_size,
                 declared=classes,
-                chunk_bytes=chunk_bytes,
+                chunk_bytes=chunk,
             )
-            for length, classes in set(self._senders)
+            for length, classes, chunk in set(self._senders)
         }
         self._known: dict[tuple[object, ...], tuple[int, int]] = {}
         self._plain: dict[type, tuple[str, ...]] = {}

@@ -1,7 +1,8 @@
 """Simulated links: when does a message arrive?
 
 Without a bandwidth, a message takes its link's latency (and jitter, and retransmissions). With one, every peer has so
-much up and so much down, and a transfer gets the smaller of its fair shares at both ends; a burst of models therefore
+much up (no more than its `[net] upload_mbps_max`) and so much down, and a transfer gets the smaller of its fair shares
+at both ends; a burst of models therefore
 takes the time that it should. As over real connections, one model is under way from peer to peer at a time, at most
 `[net] queue_models_max` wait, and then the newest replaces the oldest; small messages that need no order pass.
 """
@@ -9,6 +10,7 @@ takes the time that it should. As over real connections, one model is under way 
 from __future__ import annotations
 
 import csv
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +21,7 @@ import numpy as np
 
 from gossip import seeding
 from gossip.errors import SettingError
-from gossip.net.settings import NetSettings
+from gossip.net.settings import NetSettings, bytes_per_second
 from gossip.protocols.base import Message
 from gossip.wire.messages import type_of
 from scenarios.sections import NetworkSettings, bounds
@@ -128,14 +130,20 @@ class _Rates(NamedTuple):
     down: Sequence[float]
 
 
-def _rates(settings: NetworkSettings, peers: int, trace: Trace | None) -> _Rates | None:
+def _rates(
+    settings: NetworkSettings, peers: int, trace: Trace | None, uploads_mbps: Sequence[float | None]
+) -> _Rates | None:
     """Return what each peer has, or None where it is without limit."""
+    up, down = [math.inf] * peers, [math.inf] * peers
     if trace is not None and trace.up is not None and trace.down is not None:
-        return _Rates(*([mbps * 1e6 / 8 for mbps in column] for column in (trace.up, trace.down)))
-    if settings.bandwidth_mbps is None:
-        return None
-    rate = settings.bandwidth_mbps * 1e6 / 8
-    return _Rates([rate] * peers, [rate] * peers)
+        up, down = ([bytes_per_second(mbps) for mbps in column] for column in (trace.up, trace.down))
+    elif settings.bandwidth_mbps is not None:
+        rate = bytes_per_second(settings.bandwidth_mbps)
+        up, down = [rate] * peers, [rate] * peers
+    for peer, mbps in enumerate(uploads_mbps):
+        if mbps is not None:
+            up[peer] = min(up[peer], bytes_per_second(mbps))
+    return None if math.inf == min(up) == min(down) else _Rates(up, down)
 
 
 class Network:
@@ -150,12 +158,13 @@ class Network:
         schedule: Schedule,
         queue_models_max: int | None = None,
         trace: Trace | None = None,
+        uploads_mbps: Sequence[float | None] = (),
     ) -> None:
         self._queue_models_max = queue_models_max or WAITING_MODELS_MAX
         self.latency = Latency(settings, peers=peers, seed=seed)
         self._jitter_s = settings.jitter_ms / 1000
         self._loss = settings.loss
-        self._rates = _rates(settings, peers, trace)
+        self._rates = _rates(settings, peers, trace, uploads_mbps)
         self._rng = seeding.generator(seed, "network")
         self._schedule = schedule
         self._last_arrival_s: dict[tuple[int, int], float] = {}
