@@ -92,6 +92,8 @@ class Learner:
         judging = task.validation(position, peers)
         self._x_validation = None if judging is None else self._merging.there(judging.x[:])
         self._y_validation = None if judging is None else self._merging.there(judging.y)
+        self.own_test = task.own_test(position, peers)
+        """Own samples that it keeps to be tested on; None where it keeps none."""
         self.classes: tuple[int, ...] = (
             tuple(torch.unique(self.shard.y).tolist()) if task.objective.classifies else ()
         )
@@ -257,11 +259,16 @@ class Learner:
             self._judged.append(RecordedVerdict(round, verdict))
 
     def evaluate(self, model: Tensor) -> Evaluation:
-        """Return loss and score of `model` [P] on the common test set.
+        """Return loss and score of `model` [P] on the common test set, and on own test samples where it keeps some.
 
         With ``batch_norm = "reestimate"`` its running statistics are first measured anew on own samples.
         """
-        return self.task.evaluate(self._transfers.there(self.evaluated(model)))
+        model = self._transfers.there(self.evaluated(model))
+        tested = self.task.evaluate(model)
+        if self.own_test is None:
+            return tested
+        own = self.task.evaluate(model, self.own_test.x, self._transfers.there(self.own_test.y))
+        return replace(tested, own=own)
 
     def own_score(self, model: Tensor, tested: Evaluation) -> Evaluation:
         """Return how `model` [P] does on own validation samples; where none are set aside, how it was `tested`."""

@@ -34,6 +34,7 @@ WORDS: Mapping[str, str] = {
     "train_max": "max_train max_samples num_samples subset",
     "test_max": "max_test",
     "test_from_train": "validation_split val_split test_split test_size holdout",
+    "own_test": "local_test personal_test own_test_fraction local_test_fraction",
     # [protocol], [merge], [topology]
     "gossip_steps": "Q gossip_rounds mixing_steps consensus_steps num_gossip_steps gossips",
     "sample_size": "sample s clients_per_round participants_per_round num_sampled",

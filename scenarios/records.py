@@ -36,6 +36,8 @@ class PeerOutcome:
     score: float | None
     """Of its own model on the common test set, as the objective scores."""
     test_loss: float | None
+    own: Mapping[str, Any] = field(default_factory=dict)
+    """own_score, own_test_loss, …: the same on its own test samples, where it keeps some."""
     sent: Traffic
     received: Traffic
     messages: Counts
@@ -101,7 +103,15 @@ class Records:
 
 def told_peer(peer: PeerOutcome, scored: Score) -> dict[str, Any]:
     """Return a peer's end as plain values."""
-    return {**asdict(peer), **scored.recorded(peer.score)}
+    told = asdict(peer)
+    return {**told, **scored.recorded(peer.score), **told.pop("own")}
+
+
+def own_of(entry: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what a measurement, or a node's summary, says of own test samples; {} where there are none."""
+    said = {} if entry is None else entry
+    keys = ("own_score", "own_accuracy", "own_test_loss", "own_test_samples")
+    return {key: said[key] for key in keys if key in said}
 
 
 def point_of(entry: Mapping[str, Any]) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gossip.learning.objectives.score import ACCURACY
+from gossip.learning.objectives.score import ACCURACY, Score
 from gossip.merging.sanitise import NON_FINITE
 from scenarios.records import Counts, PeerOutcome, Records, point_of
 from scenarios.scenario import ScenarioSettings
@@ -42,6 +42,7 @@ def summarise(
         "score_of_mean": of_mean,
         "accuracy": scores if score == ACCURACY else spread(()),
         "accuracy_of_mean": of_mean if score == ACCURACY else None,
+        **_own(honest, score),
         "consensus_distance": None if final is None else final.consensus_distance,
         "curve": points,
         "rounds_to_target": target.get("round"),
@@ -64,6 +65,19 @@ def summarise(
         "merge": scenario.merge.kind,
         "verdicts": _added(counts for peer in honest for counts in peer.verdicts.values()),
         "attack": _attack(scenario, records, honest),
+    }
+
+
+def _own(honest: Sequence[PeerOutcome], score: Score) -> dict[str, Any]:
+    """Return the scores on own test samples, each honest peer's on its own; {} where no peer keeps any."""
+    own = [peer.own for peer in honest if "own_score" in peer.own]
+    if not own:
+        return {}
+    scores = spread([each["own_score"] for each in own if each["own_score"] is not None])
+    return {
+        "own_score": {**scores, "worst": scores["min" if score.higher_is_better else "max"]},
+        "own_accuracy": scores if score == ACCURACY else spread(()),
+        "own_test_samples": sum(each["own_test_samples"] for each in own),
     }
 
 
@@ -172,12 +186,21 @@ def curve(records: Records) -> list[dict[str, Any]]:
                 "accuracy_max": told["max"],
                 "accuracy_of_mean": of_mean if records.scored == ACCURACY else None,
                 "test_loss_mean": _mean(entry.get("test_loss") for entry in entries),
+                **_own_point(entries),
                 "consensus_distance": None if average is None else average.consensus_distance,
                 "consensus_before": None if average is None else average.consensus_before,
                 "bytes": _bytes_by_then(entries),
             }
         )
     return points
+
+
+def _own_point(entries: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """Return what a point of the curve says of own test samples; {} where there are none."""
+    if not any("own_score" in entry for entry in entries):
+        return {}
+    scores = spread([entry["own_score"] for entry in entries if entry.get("own_score") is not None])
+    return {f"own_score_{key}": scores[key] for key in ("mean", "min", "max")}
 
 
 def _bytes_by_then(entries: Sequence[Mapping[str, Any]]) -> int:

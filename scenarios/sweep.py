@@ -38,6 +38,8 @@ MEASURES = (
     "time",
     "honest_peers",
 )
+OWN = "own_score"
+"""A measure more, where peers keep test samples of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +226,8 @@ def table(runs: Sequence[Run]) -> list[SweepRow]:
         by_settings.setdefault(run.settings, []).append(summary)
     rows = []
     for settings, found in by_settings.items():
-        measured = {name: [_measure(summary, name) for summary in found] for name in MEASURES}
+        own = (OWN,) if any("own_score" in summary for summary in found) else ()
+        measured = {name: [_measure(summary, name) for summary in found] for name in (*MEASURES, *own)}
         rows.append(
             SweepRow(
                 settings,
@@ -246,6 +249,8 @@ def _measure(summary: Mapping[str, Any], name: str) -> float | None:
             value = summary["score"]["mean"]
         case "score_worst":
             value = summary["score"]["worst"]
+        case "own_score":
+            value = summary["own_score"]["mean"] if "own_score" in summary else None
         case "megabytes":
             value = summary["bytes"]["total"] / 1e6
         case _:

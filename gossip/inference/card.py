@@ -34,6 +34,9 @@ def _lines(said: Mapping[str, Any], summary: Mapping[str, Any], parameters: int)
     )
     tested = summary.get("test_samples", "own")
     yield f"On this peer's {tested} test samples: {score.label} {score.told(summary.get('score'))}."
+    if "own_score" in summary:
+        own = f"{score.label} {score.told(summary['own_score'])}"
+        yield f"On the {summary['own_test_samples']} of its own samples that it kept to be tested on: {own}."
     yield ""
     yield "| | |"
     yield "|---|---|"

@@ -28,6 +28,8 @@ class Evaluation:
     score: float
     """What the objective scores by: accuracy, R², …"""
     samples: int
+    own: Evaluation | None = None
+    """The same on the peer's own test samples, where it keeps some beside the common ones."""
 
 
 def evaluate(

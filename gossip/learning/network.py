@@ -67,6 +67,7 @@ class Network:
         self.folder = folder
         self.rounds = rounds
         self._shards: dict[int, list[partitions.Indices]] = {}
+        self._own_tests: dict[int, list[partitions.Indices]] = {}
         self._forwards: dict[torch.device, Forward] = {}
         self._forgotten = False
 

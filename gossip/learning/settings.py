@@ -114,6 +114,13 @@ class DataSettings(SourceSettings):
         description="instead of the test samples: this share of each class's training samples, drawn by the seed, on "
         "which nobody trains then; for choosing settings by, so that the test samples stay unseen",
     )
+    own_test: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="share of each peer's own training samples, classes as it has them, that it keeps to be tested on "
+        "beside the common test samples; nobody trains on them, and their score is told apart",
+    )
     validation_per_class: int = Field(
         0,
         ge=0,
@@ -126,6 +133,8 @@ class DataSettings(SourceSettings):
         found = super().agreed()
         if self.test_fraction is not None and self.partition.kind != "own":
             found["test_fraction"] = self.test_fraction  # or one peer would train on another's test samples
+        if self.own_test is not None and self.partition.kind != "own":
+            found["own_test"] = self.own_test  # likewise
         return found
 
 

@@ -154,5 +154,8 @@ class SourceSettings(Settings):
                 f"image_size = {list(self.image_size)}: [height, width], 1 … {IMAGE_SIDE_MAX} each"
             )
         if self.test is not None and self.test_fraction is not None:
-            raise ValueError("'test' and 'test_fraction' exclude each other; write one of them")
+            raise ValueError(
+                "'test' and 'test_fraction' exclude each other; write one of them (own_test keeps a share "
+                "of own samples beside common test samples)"
+            )
         return self

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gossip import seeding
 from gossip.errors import DataError, SettingError
-from gossip.learning import partitions, self_test
+from gossip.learning import own_tests, partitions, self_test
 from gossip.learning import validation as splits
 from gossip.learning.data.mapped import Samples, part
 from gossip.learning.evaluation import Evaluation, evaluate, reestimated
@@ -64,7 +64,12 @@ class Task(Network):
         _ = self.dataset, self.space, self.draws, self.cautions
 
     def partition(self, peers: int) -> list[partitions.Indices]:
-        """Return the indices of every peer's training samples, in the order of positions."""
+        """Return the indices of every peer's training samples, in the order of positions.
+
+        Raises:
+            SettingError: the partition is impossible.
+            DataError: a peer has too few samples to keep some of them to be tested on.
+        """
         if peers not in self._shards:
             choice = self.data_settings.partition
             if not self.objective.classifies and isinstance(choice, BY_LABEL):
@@ -76,7 +81,22 @@ class Task(Network):
                 self.dataset.y_train.numpy()[train], peers, choice, seeding.generator(self.seed, "partition")
             )
             self._shards[peers] = [train[part] for part in divided]
+            if self.data_settings.own_test is not None:
+                labels = self.dataset.y_train.numpy()
+                self._shards[peers], self._own_tests[peers] = own_tests.divide(
+                    self._shards[peers],
+                    labels if self.objective.classifies else np.zeros(len(labels), dtype=np.int64),
+                    self.data_settings.own_test,
+                    seed=self.seed,
+                )
         return self._shards[peers]
+
+    def own_test(self, position: int, peers: int) -> Shard | None:
+        """Return the samples that the peer at `position` keeps to be tested on; `None` where it keeps none."""
+        if self.data_settings.own_test is None:
+            return None
+        self.partition(peers)
+        return self._taken(torch.from_numpy(self._own_tests[peers][position]))
 
     @property
     def training(self) -> partitions.Indices:

@@ -26,6 +26,8 @@ def told(setup: Setup) -> str:
     task, shard = setup.task, setup.learner.shard
     names = task.dataset.preparation.class_names
     words = f"{len(shard)} own samples ({task.objective.told(shard.y, names)}), {len(task.dataset.y_test)} test samples"
+    if setup.learner.own_test is not None:
+        words += f", {len(setup.learner.own_test)} own test samples"
     done = [str(task.dataset.preparation), "mapped" if isinstance(shard.x, Mapped) else ""]
     return "; ".join([f"{words}, from {task.data_settings.source}", *filter(None, done)])
 

@@ -240,6 +240,7 @@ class Recorder:
 
     def _evaluated(self, entry: dict[str, Any], evaluation: Evaluation) -> None:
         entry |= {**self._score.recorded(evaluation.score), "test_loss": finite(evaluation.loss)}
+        entry |= self._score.recorded_own(evaluation.own)
         with self._contained("verdicts not told"):
             # Every merge of these rounds was computed before the evaluation.
             verdicts = self.verdicts.take(entry["round"])
@@ -304,11 +305,11 @@ class Recorder:
             return f"done: the model is in {path}; it was not evaluated"
         measured = last.evaluation
         early = "" if self._stopped == ROUNDS else f", upon which the peers agreed ({self._stopped})"
-        score = f"{self._score.label} {self._score.told(measured.score)}"
-        return (
-            f"done: the model is in {path}; {score} on {measured.samples} test samples after round "
-            f"{last.round} of {self._settings.stop.rounds}{early}"
-        )
+        score = f"{self._score.label} {self._score.told(measured.score)} on {measured.samples} test samples"
+        if measured.own is not None:
+            own = measured.own
+            score += f", {self._score.told(own.score)} on {own.samples} own test samples,"
+        return f"done: the model is in {path}; {score} after round {last.round} of {self._settings.stop.rounds}{early}"
 
     def _try_model(self, vector: torch.Tensor) -> None:
         with self._contained("the model not written"):
@@ -374,6 +375,7 @@ class Recorder:
             "objective": self._score._asdict(),
             "test_loss": None if last is None else finite(last.evaluation.loss),
             "test_samples": len(self._setup.task.dataset.y_test),
+            **self._score.recorded_own(None if last is None else last.evaluation.own),
             "seconds": time.time() - self._began_s,
             "run_id": self._settings.run_id(),
             "space_id": self._setup.task.space.space_id,

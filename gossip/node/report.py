@@ -33,6 +33,7 @@ def status_of(node: Node) -> Mapping[str, Any]:
         **score.recorded(None if last is None else last.evaluation.score),
         "objective": score._asdict(),
         "test_loss": None if last is None else finite(last.evaluation.loss),
+        **score.recorded_own(None if last is None else last.evaluation.own),
         "training_loss": None if last is None else last.entry.get("loss"),
         "waiting_for": sorted(node.protocol.waiting_for),
         "divergence": recorder.alarm.said,

@@ -28,6 +28,8 @@ class Progress:
             width = len(str(self._rounds))
             loss = "  --  " if entry["loss"] is None else f"{entry['loss']:6.3f}"
             score = f"{self._score.label} {self._score.told(entry['score']):>7}"
+            if "own_score" in entry:
+                score += f"  own {self._score.told(entry['own_score']):>7}"
             line = (
                 f"{entry['peer']}  round {entry['round']:{width}d}/{self._rounds}  loss {loss}  "
                 f"{score}  heard {entry['heard']}/{entry['expected']}  "

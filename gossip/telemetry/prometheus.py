@@ -72,6 +72,12 @@ class StatusCollector(Collector):
                 "What the objective scores the own model by, on the common test set",
                 "score",
             ),
+            ("gossip_own_test_loss", "Mean loss of the own model on own test samples", "own_test_loss"),
+            (
+                "gossip_own_test_score",
+                "What the objective scores the own model by, on own test samples",
+                "own_score",
+            ),
         ):
             if status.get(key) is not None:
                 yield GaugeMetricFamily(name, about, value=status[key])

@@ -22,7 +22,8 @@ def print_status(status: Mapping[str, Any]) -> None:
     console.print(
         f"[bold]{status['name']}[/bold]  {status['state']}  round {status['round']}/{status['rounds']}  "
         f"{score.label} {score.told(status['score'])}  "
-        f"{status['algorithm']}{graph}  run {status['run_id']}"
+        + (f"on own test samples {score.told(status['own_score'])}  " if "own_score" in status else "")
+        + f"{status['algorithm']}{graph}  run {status['run_id']}"
         + ("  [bold red]INSECURE[/bold red]" if status["insecure"] else ""),
         highlight=False,
     )

@@ -19,7 +19,7 @@ from scenarios.processes.faults import ProcessFaults
 from scenarios.processes.launcher import Exit, Launcher, last_line
 from scenarios.processes.watch import Watch, finite, read_all
 from scenarios.progress import Progress, State
-from scenarios.records import Average, PeerOutcome, Records, Traffic
+from scenarios.records import Average, PeerOutcome, Records, Traffic, own_of
 from scenarios.scenario import ScenarioSettings
 
 if TYPE_CHECKING:
@@ -259,7 +259,7 @@ class _Processes:
             return _lost(name, last, started=name not in self._faults.absent)
         outcome = _outcome(name, path)
         # A model that its peer took away with it is none of the end of the run.
-        return replace(outcome, score=None, state="left") if name in self._faults.down else outcome
+        return replace(outcome, score=None, own={}, state="left") if name in self._faults.down else outcome
 
 
 def _lost(name: str, last: Mapping[str, Any] | None, *, started: bool) -> PeerOutcome:
@@ -301,6 +301,7 @@ def _outcome(name: str, path: Path) -> PeerOutcome:
         stopped=said["stopped"],
         score=said["score"],
         test_loss=said["test_loss"],
+        own=own_of(said),
         sent=_traffic(said["bytes"]),
         received=_traffic(said["bytes_received"]),
         # Hello, heartbeats and the like belong to the transport, and depend on how long the run took.

@@ -49,6 +49,8 @@ class Row:
     score: Measured
     worst: float | None
     of_mean: float | None
+    own: Measured
+    """On own test samples."""
     consensus: float | None
     sent: float | None
     time: float | None
@@ -73,6 +75,11 @@ class Overview:
     pooled: bool
     legend: tuple[tuple[LegendEntry, ...], ...]
     """One line for each tuple: colours, and where these are not all, kinds of lines."""
+
+    @property
+    def own(self) -> bool:
+        """Whether any row has a score on own test samples."""
+        return any(row.own.mean is not None for row in self.rows)
 
     @property
     def seeds(self) -> bool:
@@ -197,6 +204,7 @@ def _row(
         score=Measured(_mean(scores), float(np.std(scores)) if len(scores) > 1 else std),
         worst=_mean(by_seed(found, lambda s: s["score"]["worst"])),
         of_mean=_mean(by_seed(found, lambda s: s["score_of_mean"])),
+        own=_own(found),
         consensus=_mean(by_seed(found, lambda s: s["consensus_distance"])),
         sent=_mean(by_seed(found, lambda s: s["bytes"]["total"])),
         time=_mean(by_seed(found, lambda s: s["time"])),
@@ -205,6 +213,14 @@ def _row(
             for kind in kinds
         },
     )
+
+
+def _own(found: Sequence[Summary]) -> Measured:
+    """Return the score on own test samples; ± as beside it, over the seeds, or of one run over its peers."""
+    scored = [summary for summary in found if "own_score" in summary]
+    scores = by_seed(scored, lambda s: s["own_score"]["mean"])
+    alone = scored[0]["own_score"]["std"] if len(scored) == 1 else None
+    return Measured(_mean(scores), float(np.std(scores)) if len(scores) > 1 else alone)
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -42,6 +42,14 @@ def print_result(
         highlight=False,
     )
     console.print(f"  their average      {scored.told(summary['score_of_mean'])}", highlight=False)
+    if "own_score" in summary:
+        own = summary["own_score"]
+        console.print(
+            f"  on own tests       {scored.told(own['mean'])} ± {scored.spread(own['std'])} (min "
+            f"{scored.told(own['min'])}, max {scored.told(own['max'])}): each peer's model on test samples of its own",
+            highlight=False,
+            soft_wrap=True,
+        )
     console.print(f"  consensus distance {_number(summary['consensus_distance'])}", highlight=False)
     console.print(
         f"  sent in all        {human_bytes(sent['total'])} in {summary['time']:.1f} s "
@@ -64,21 +72,28 @@ def print_result(
 def _table(summary: Mapping[str, Any], peers: Sequence[Mapping[str, Any]]) -> Table:
     scored, score, sent = score_in(summary), summary["score"], summary["bytes"]
     table = Table(box=box.SIMPLE_HEAD)
-    for name in ("peer", scored.label, "rounds", "sent", "received"):
+    own = "own_score" in summary
+    for name in ("peer", scored.label, *(["on own tests"] if own else []), "rounds", "sent", "received"):
         table.add_column(name, justify="left" if name == "peer" else "right")
     for peer in peers[:PEERS_SHOWN]:
         table.add_row(
             _called(peer),
             scored.told(peer["score"]),
+            *([scored.told(peer.get("own_score"))] if own else []),
             str(peer["rounds"]),
             human_bytes(peer["sent"]["total"]),
             human_bytes(peer["received"]["total"]),
         )
     if len(peers) > PEERS_SHOWN:
-        table.add_row(f"… {len(peers) - PEERS_SHOWN} more", "", "", "", "")
+        table.add_row(f"… {len(peers) - PEERS_SHOWN} more", *[""] * (len(table.columns) - 1))
     table.add_section()
     table.add_row(
-        "[bold]mean", f"[bold]{scored.told(score['mean'])}", "", human_bytes(sent["per_peer_mean"] or 0), ""
+        "[bold]mean",
+        f"[bold]{scored.told(score['mean'])}",
+        *([f"[bold]{scored.told(summary['own_score']['mean'])}"] if own else []),
+        "",
+        human_bytes(sent["per_peer_mean"] or 0),
+        "",
     )
     return table
 
@@ -231,12 +246,18 @@ def _sweep_measures(rows: Sequence[SweepRow]) -> dict[str, list[str]]:
     """Return heading -> cells; what can best be spared comes last."""
     measures, scored = [row.measures for row in rows], _scored(rows)
     unit, factor, digits = (" %", 100, 1) if scored.percent else ("", 1, 3)
+    own: dict[str, list[str]] = {}
+    if any("own_score" in row for row in measures):
+        none = dict.fromkeys(("mean", "std"))
+        cells = [_mean_std(row.get("own_score", none), factor, digits) for row in measures]
+        own[f"own tests{unit}"] = cells
     return {
         "honest": [_mean(row["honest_peers"], 1, 0) for row in measures],
         "seeds": [str(row.runs) for row in rows],
         f"{scored.label}{unit}": [_mean_std(row["score"], factor, digits) for row in measures],
         f"worst{unit}": [_mean_std(row["score_worst"], factor, digits) for row in measures],
         f"average{unit}": [_mean(row["score_of_mean"], factor, digits) for row in measures],
+        **own,
         "consensus": [_mean(row["consensus_distance"], 1, 3) for row in measures],
         "MB": [_mean(row["megabytes"], 1, 1) for row in measures],
         "s": [_mean(row["time"], 1, 1) for row in measures],

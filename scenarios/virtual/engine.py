@@ -28,7 +28,7 @@ from gossip.wire.messages import register_messages
 from scenarios.attacks.base import success_rate
 from scenarios.processes.averages import load_task
 from scenarios.progress import Progress, State
-from scenarios.records import Average, PeerOutcome, Records, Traffic
+from scenarios.records import Average, PeerOutcome, Records, Traffic, own_of
 from scenarios.reports.divergences import Divergences, look_at_inputs
 from scenarios.scenario import ScenarioSettings
 from scenarios.virtual import assembly
@@ -312,6 +312,7 @@ class VirtualRun:
             stopped=peer.protocol.why_stopped() if peer.alive and peer.finished else None,
             score=None if last is None or not peer.alive else last["score"],
             test_loss=None if last is None or not peer.alive else last["test_loss"],
+            own=own_of(last) if peer.alive else {},
             sent=Traffic(**traffic(sent)),
             received=Traffic(**traffic(received)),
             messages={kind: counts[0] for kind, counts in sorted(sent.items())},

@@ -41,4 +41,7 @@ def refuse_test_keys(settings: DataSettings) -> None:
     """
     for key in ("test", "test_fraction"):
         if settings.is_set(key):
-            raise DataError(f"[data] {key}: '{settings.source}' has test samples of its own; take {key} away")
+            beside = "" if key == "test" else "; own_test keeps a share of own training samples beside them"
+            raise DataError(
+                f"[data] {key}: '{settings.source}' has test samples of its own; take {key} away{beside}"
+            )

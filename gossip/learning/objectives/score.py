@@ -4,10 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 LABELS = {"r2": "R²", "f1": "F1", "auc": "AUC"}
 """What people call what records call otherwise."""
+
+
+class Measured(Protocol):
+    """How a model does on some samples."""
+
+    @property
+    def loss(self) -> float:
+        """Mean."""
+
+    @property
+    def score(self) -> float:
+        """As the objective scores."""
+
+    @property
+    def samples(self) -> int:
+        """How many there were."""
 
 
 class Score(NamedTuple):
@@ -50,6 +66,14 @@ class Score(NamedTuple):
         """Return ``{"score": …, "accuracy": …}``; accuracy is null where that is not what is scored."""
         finite = value if value is not None and math.isfinite(value) else None
         return {"score": finite, ACCURACY.name: finite if self.name == ACCURACY.name else None}
+
+    def recorded_own(self, own: Measured | None) -> dict[str, Any]:
+        """Return ``{"own_score": …, …}`` of what was measured on own test samples; {} where there are none."""
+        if own is None:
+            return {}
+        score = {f"own_{key}": value for key, value in self.recorded(own.score).items()}
+        loss = own.loss if math.isfinite(own.loss) else None
+        return {**score, "own_test_loss": loss, "own_test_samples": own.samples}
 
 
 ACCURACY = Score("accuracy", percent=True)

@@ -16,6 +16,7 @@ from gossip.telemetry.verdicts import Verdicts
 from scenarios.records import Average, point_of
 from scenarios.virtual.events.peer import VirtualPeer
 from scenarios.virtual.learning.batched import BatchedLearning
+from scenarios.virtual.measures.own_tests import OwnTests
 
 ROUNDS_OPEN_MAX = 16
 WAITING_MIN = 64
@@ -95,6 +96,7 @@ class Measurements:
         chunk: int = 256,
     ) -> None:
         self._learning = learning
+        self._own_tests = OwnTests(learning, peers=peers)
         self._attackers = frozenset(attackers)
         self._peers = peers - len(self._attackers)
         self._every = every
@@ -164,6 +166,8 @@ class Measurements:
             )
             each.entry.update(self._learning.task.objective.score.recorded(evaluation.score))
             each.entry["test_loss"] = finite(evaluation.loss)
+            own = self._own_tests.evaluate(each.model, each.peer)
+            each.entry.update(self._learning.task.objective.score.recorded_own(own))
             each.entry["loss"] = None if each.trained is None else finite(self._learning.loss(each.trained))
             verdicts = self.verdicts[each.peer].take(each.entry["round"])
             if verdicts:
