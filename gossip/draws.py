@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from gossip import seeding
 from gossip.protocols.base import Message, PeerId
+
+Halves: TypeAlias = Callable[[int], np.ndarray[tuple[int], np.dtype[np.uint16]]]
+"""The next so many random words of 16 bits: a multiple of four, unless it is the last time."""
 
 
 class Draws(NamedTuple):
@@ -25,6 +29,19 @@ class Draws(NamedTuple):
 
     def words(self, count: int) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:
         """Return `count` random words of 32 bits: raw output of PCG64, which numpy fixes for ever."""
-        generator = seeding.generator(self.seed, "codec", peer=self.peer, round=self.number)
-        raw = generator.bit_generator.random_raw((count + 1) // 2)
+        raw = _source(self).random_raw((count + 1) // 2)
         return np.asarray(raw, dtype="<u8").view("<u4")[:count]
+
+    def halves(self) -> Halves:
+        """Return what gives the 16-bit halves of `words`, low half first, piece by piece."""
+        source = _source(self)
+
+        def take(count: int) -> np.ndarray[tuple[int], np.dtype[np.uint16]]:
+            raw = source.random_raw((count + 3) // 4)
+            return np.asarray(raw, dtype="<u8").view("<u2")[:count]
+
+        return take
+
+
+def _source(draws: Draws) -> np.random.PCG64:
+    return np.random.PCG64(seeding.seed_sequence(draws.seed, "codec", peer=draws.peer, round=draws.number))

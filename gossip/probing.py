@@ -118,7 +118,7 @@ def _probe_codec(codec: Codec, elements: int) -> None:
             raise _Wrong(f"encode makes other tensors of {count} numbers than specs says")
         if any(bytes(one.data) != bytes(other.data) for one, other in zip(tensors, again, strict=True)):
             raise _Wrong("encode makes other bytes of the same numbers and draws; draw from `draws` alone")
-        decoded = codec.decode(tensors)
+        decoded = codec.decode_as(tensors, count)
         _check_tensor(decoded, (count,), f"decode returns for {count} numbers")
         coded = codec.coded(vector[None], DRAWS[:1])
         _check_tensor(coded, (1, count), "coded returns")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from gossip.config.codecs import check_codec
 from gossip.config.stopping import check_stop
 from gossip.config.task import TaskSettings
 from gossip.config.uploads import check_upload
@@ -17,6 +18,7 @@ CHECKS: tuple[Callable[[TaskSettings, Topology], None], ...] = (
     check_variant,
     check_stop,
     check_upload,
+    check_codec,
 )
 
 

@@ -22,7 +22,7 @@ from gossip.errors import CheckpointError, NetworkError, PeerError, SettingError
 from gossip.net import peers_file
 from gossip.net.identity import Identity
 from gossip.node.status import read_answer
-from gossip.protocols.base import FinishedMessage, ModelMessage, Part
+from gossip.protocols.base import WHOLE, FinishedMessage, ModelMessage, Part
 from gossip.protocols.modest.messages import MESSAGES as MODEST
 from gossip.protocols.modest.messages import PingMessage, TrainMessage
 from gossip.protocols.push.messages import PushMessage
@@ -135,7 +135,8 @@ def head_document(data: bytes) -> None:
 
 
 def _codecs() -> list[Codec]:
-    return [CODECS.settings_for(kind)().load()() for kind in CODECS.kinds()]
+    choices = [CODECS.settings_for(kind)() for kind in CODECS.kinds()]
+    return [choice.load()(choice) for choice in choices]
 
 
 def codecs(data: bytes) -> None:
@@ -144,19 +145,20 @@ def codecs(data: bytes) -> None:
         return
     for codec in _all_codecs():
         learned = 3 + data[0] % 64
-        for specs in (codec.specs(learned), part_specs(codec, learned)(Part(data[0] % 3, 3))):
+        for part in (WHOLE, Part(data[0] % 3, 3)):
+            first, last = part.bounds(learned)
             tensors, start = [], 1
-            for spec in specs:
+            for spec in part_specs(codec, learned)(part):
                 content = data[start : start + spec.nbytes].ljust(spec.nbytes, b"\xff")
                 tensors.append(WireTensor(spec.dtype, spec.shape, memoryview(bytearray(content))))
                 start += spec.nbytes
             try:
-                vector = codec.decode(tensors)
+                vector = codec.decode_as(tensors, last - first)
             except PeerError as error:
                 _one_sentence(error)
                 continue
-            if vector.dtype != torch.float32 or vector.dim() != 1:
-                raise AssertionError(f"{codec.name} decodes to {vector.dtype} of {vector.dim()} axes")
+            if vector.dtype != torch.float32 or vector.shape != (last - first,):
+                raise AssertionError(f"{codec.name} decodes to {vector.dtype} {tuple(vector.shape)}")
 
 
 @functools.cache

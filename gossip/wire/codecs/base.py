@@ -55,6 +55,10 @@ class Codec(Stage):
             PeerError: "garbage", for bytes that no encoder writes.
         """
 
+    def decode_as(self, tensors: Sequence[WireTensor], elements: int) -> torch.Tensor:
+        """Return what `decode` does. To be overridden where tensors do not tell how many `elements` they hold."""
+        return self.decode(tensors)
+
     def read(self, tensors: Sequence[WireTensor], elements: int) -> torch.Tensor:
         """Return what `decode` makes of a peer's tensors: a vector of `elements` numbers, or nothing is let in.
 
@@ -62,7 +66,7 @@ class Codec(Stage):
             PeerError: "garbage". Whatever a codec does with bytes that no encoder wrote, it is the sender's fault.
         """
         try:
-            vector = self.decode(tensors)
+            vector = self.decode_as(tensors, elements)
         except PeerError:
             raise
         except Exception as failure:
@@ -80,9 +84,9 @@ class Codec(Stage):
     def coded(self, vectors: torch.Tensor, draws: Sequence[Draws]) -> torch.Tensor:
         """Return what receivers will hold of each of `vectors` (n, elements), to the bit."""
         rows = zip(vectors, draws, strict=True)
-        return torch.stack([self.decode(self.encode(row.cpu(), drawn)) for row, drawn in rows]).to(
-            vectors.device
-        )
+        elements = vectors.shape[1]
+        held = [self.decode_as(self.encode(row.cpu(), drawn), elements) for row, drawn in rows]
+        return torch.stack(held).to(vectors.device)
 
 
 def part_specs(codec: Codec, learned: int) -> PartSpecs:
