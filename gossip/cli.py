@@ -289,7 +289,7 @@ def _learn(options: NodeOptions) -> int:
         if changed is not None:
             told.warning("%s", changed)
         if setup.learner.device.type != "cpu":
-            told.info("training, merging and evaluation compute on %s", setup.learner.device)
+            told.info("training and evaluation compute on %s", setup.learner.device)
         for doubt in own_data.cautions(setup):
             told.warning("%s", doubt)
         if setup.checkpoint is not None and setup.stopped is not None:

@@ -54,7 +54,7 @@ class Learner:
         sanitise: what is refused before the merge sees it.
         outgoing: what becomes of models before they are sent.
         shard: own samples, where they are not the partition's.
-        device: where training, merging and evaluation compute.
+        device: where training, sending's stages and evaluation compute; merges are the CPU's, where models arrive.
 
     Raises:
         UserError: the task's data, model or partition cannot be used.
@@ -77,8 +77,8 @@ class Learner:
         self.peer = peer
         # With its number: "cuda" and "cuda:0" would be two places, with a network each.
         self.device = torch.empty(0, device=device).device
+        devices.round_as_told(self.device)
         self._transfers = Transfers(self.device)
-        self._merging = Transfers(devices.for_merging(self.device))
         self.shard = task.shard(position, peers) if shard is None else shard
         self._x: Samples = self.shard.x.to(
             self.device
@@ -90,8 +90,8 @@ class Learner:
         self._judged: list[RecordedVerdict] = []
         check_merge(task, merge)
         judging = task.validation(position, peers)
-        self._x_validation = None if judging is None else self._merging.there(judging.x[:])
-        self._y_validation = None if judging is None else self._merging.there(judging.y)
+        self._x_validation = None if judging is None else judging.x[:]
+        self._y_validation = None if judging is None else judging.y
         self.own_test = task.own_test(position, peers)
         """Own samples that it keeps to be tested on; None where it keeps none."""
         self.classes: tuple[int, ...] = (
@@ -170,24 +170,21 @@ class Learner:
         """
         self._check(own)
         learned_size = self.task.space.learned_size
-        there = self._merging.there
-        on_device = there(own)
-        refusals = self._refusals(on_device[:learned_size], received, round=at.round)
+        refusals = self._refusals(own[:learned_size], received, round=at.round)
         own_weight, accepted = sanitise.without(own_weight, received, refusals)
         with plugins.blamed(self._merge, f"[merge] in round {at.round}:"):
             merged = self._merge(
-                on_device[:learned_size],
+                own[:learned_size],
                 own_weight,
-                [Contribution(each.sender, there(each.model), each.weight) for each in accepted],
+                accepted,
                 context=self._context(
-                    on_device,
+                    own,
                     at=at,
                     rejected=len(received) - len(accepted),
                     declared=declared or {},
                     spent=spent,
                 ),
             )
-            merged = self._merging.back(merged)
         if learned_size != len(own):
             return torch.cat([merged, own[learned_size:]])
         # A rule that returns what it was given, though it must not, would have others' transfers overwritten later.
@@ -305,24 +302,21 @@ class Learner:
         spent: frozenset[PeerId],
     ) -> MergeContext:
         space = self.task.space
-        x, y = (self._x, self._y) if self._merging.device == self.device else (self.shard.x, self.shard.y)
 
         def predict(learned: Tensor, x: Tensor) -> Tensor:
             forward, there = self.task.forward_on(self.device), self._transfers.there
             forward.module.eval()
             trained = torch.cat([learned, own[space.learned_size : space.trained_size]])
             with torch.no_grad():
-                return self._merging.there(
-                    forward(there(trained), there(own[space.trained_size :]), there(x))
-                )
+                return forward(there(trained), there(own[space.trained_size :]), there(x)).cpu()
 
         return MergeContext(
             peer=self.peer,
             seed=self.task.seed,
             at=at,
             space=space,
-            x=x,
-            y=y,
+            x=self.shard.x,
+            y=self.shard.y,
             predict=predict,
             loss=self.task.objective.loss,
             rejected=rejected,

@@ -129,7 +129,7 @@ class NodeSettings(Settings):
     threads: int | None = Field(None, ge=1, description="torch threads; default: torch's own choice")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         "cpu",
-        description="where training, merging and evaluation compute; auto: cuda, mps or cpu, what is there",
+        description="where training and evaluation compute; auto: cuda, mps or cpu, what is there",
     )
 
 

@@ -43,12 +43,14 @@ def _listed(there: list[str]) -> str:
     return ", ".join(["auto", "cpu", *there])
 
 
-def for_merging(device: torch.device) -> torch.device:
-    """Return where models are merged that are trained on `device`: there, or on the CPU where rules cannot.
+def round_as_told(device: torch.device) -> None:
+    """Have convolutions round to float32 on `device`: `[local] precision` is what asks for less.
 
-    Some count in float64, which MPS has not; its memory is the CPU's in any case.
+    By itself CUDA's library rounds their inputs to TF32, eleven bits of a significand, and a peer with a card would
+    learn something else than its neighbours.
     """
-    return torch.device("cpu") if device.type == "mps" else device
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False
 
 
 class Transfers:

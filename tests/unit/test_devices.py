@@ -38,6 +38,7 @@ def make(input_shape, classes):
     )
 """
 CUDA = torch.device("cuda")
+without_a_card = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card here")
 UPDATES: dict[str, dict[str, Any]] = {
     "sgd": {},
     "sam": {"sam_rho": 0.2, "momentum": 0.9, "keep_momentum": True, "weight_decay": 1e-3},
@@ -127,26 +128,18 @@ def test_every_merge_rule_merges_there_what_it_merges_on_the_cpu(kind: str, tmp_
         model = ModelSettings(name="linear", extractor="random-features", features=16)
         local = {"consolidate": "familiar"}
     task = make_task(tmp_path, model, steps=2, **local)
-    # On the CPU numpy measures variances, with another rounding.
-    exact = kind != "variance-corrected"
-    assert_the_same_life(
-        lambda device: learner_of(task, device, merge=settings.load()(settings)), exact=exact
-    )
-
-
-@pytest.mark.parametrize("kind", ["ubar", "variance-corrected"])
-def test_models_that_are_trained_there_may_be_merged_on_the_cpu(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert devices.for_merging(torch.device("mps")).type == "cpu"
-    assert devices.for_merging(CUDA) == CUDA
-    monkeypatch.setattr(devices, "for_merging", lambda device: torch.device("cpu"))
-    settings = MERGES.validate({"kind": kind})
-    task = make_task(tmp_path, steps=2)
     assert_the_same_life(lambda device: learner_of(task, device, merge=settings.load()(settings)))
 
 
-def test_training_merging_sending_and_evaluation_all_compute_there_and_samples_are_there_already(
+def test_convolutions_on_a_card_are_not_rounded_to_less_than_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    devices.round_as_told(torch.device("cpu"))
+    assert torch.backends.cudnn.allow_tf32, "what is none of a node's business stays"
+    devices.round_as_told(CUDA)
+    assert not torch.backends.cudnn.allow_tf32
+
+
+def test_training_sending_and_evaluation_compute_there_and_merges_where_models_arrive(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[str, type] = {}
@@ -172,9 +165,11 @@ def test_training_merging_sending_and_evaluation_all_compute_there_and_samples_a
     with other_device():
         learner = learner_of(task, OTHER, outgoing=Halved())
         life(learner)
-        samples = (learner._x, learner._y, learner._x_validation, learner._y_validation)
-        assert {type(each) for each in samples} == {Elsewhere}
-    assert seen == dict.fromkeys(("run", "__call__", "send", "evaluate", "reestimated"), Elsewhere)
+        assert {type(each) for each in (learner._x, learner._y)} == {Elsewhere}, "they are there already"
+    assert seen == {
+        **dict.fromkeys(("run", "send", "evaluate", "reestimated"), Elsewhere),
+        "__call__": Tensor,
+    }
 
 
 def test_what_is_measured_of_the_pace_is_measured_there(tmp_path: Path) -> None:
@@ -228,6 +223,7 @@ def test_auto_takes_cuda_then_mps_then_the_cpu_and_what_is_not_there_is_said(
         assert tried == [found]
 
 
+@without_a_card
 def test_one_that_is_there_and_fails_is_one_sentence_and_not_torchs_assertion(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -250,6 +246,7 @@ def where(tmp_path: Path) -> Any:
 
 
 @pytest.mark.parametrize("command", [[], ["check"]])
+@without_a_card
 @pytest.mark.parametrize(
     ("option", "sentence"),
     [

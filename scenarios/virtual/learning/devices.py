@@ -6,6 +6,7 @@ import torch
 
 from gossip.errors import SettingError
 from gossip.learning import user_code
+from gossip.learning.devices import round_as_told
 
 CHUNK_BYTES = 2 * 2**20
 """Size of a stack of models: its gradient, itself and its successor then stay in the cache."""
@@ -28,6 +29,7 @@ def usable_device(device: torch.device | str) -> torch.device:
         raise SettingError(
             f"[virtual] device = '{device}' cannot be used: {user_code.one_line(failure)}"
         ) from failure
+    round_as_told(usable)
     return usable
 
 
