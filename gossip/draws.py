@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from gossip import seeding
-from gossip.protocols.base import Message, PeerId
+from gossip.protocols.base import GossipStep, Message, ModelMessage, PeerId
 
 Halves: TypeAlias = Callable[[int], np.ndarray[tuple[int], np.dtype[np.uint16]]]
 """The next so many random words of 16 bits: a multiple of four, unless it is the last time."""
@@ -26,6 +26,11 @@ class Draws(NamedTuple):
     def of(cls, message: Message, *, seed: int, peer: PeerId) -> Draws:
         """Return the draws of `peer`'s `message`."""
         return cls(seed, peer, message.number)
+
+    @classmethod
+    def at(cls, step: GossipStep, *, seed: int, peer: PeerId) -> Draws:
+        """Return the draws of the model that `peer` sent for a gossip step."""
+        return cls(seed, peer, ModelMessage(round=step.round, step=step.step, model=None).number)
 
     def words(self, count: int) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:
         """Return `count` random words of 32 bits: raw output of PCG64, which numpy fixes for ever."""

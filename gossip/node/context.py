@@ -208,13 +208,18 @@ class NodeContext:
             contributions = [
                 Contribution(sender, travelled(models.pop(0), size), weight) for sender, weight in named
             ]
-            return self._learner.merge(
-                own.vector,
+            public = self._outgoing.own_coded(own.vector, at)
+            merged = self._learner.merge(
+                own.vector if public is None else public,
                 own_weight,
                 contributions,
                 at=at,
                 declared=declared,
                 spent=spent,
+            )
+            # x_i + (M(x̂_i; x̂_j …) - x̂_i): where M keeps the mean of what all hold, the mean of the models is kept.
+            return (
+                merged if public is None else self._learner.moved(own.vector, public, merged, in_place=True)
             )
 
         self._thread.submit(job, lambda vector: self._merged(merged, vector))

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 from gossip import plugins
 from gossip.draws import Draws
 from gossip.node.handles import Deferred, Pending
-from gossip.protocols.base import Message
+from gossip.protocols.base import GossipStep, Message
 from gossip.wire.codecs.float32 import EXACTLY
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from gossip.learner import Learner
     from gossip.node.learning_thread import LearningThread
     from gossip.wire.codecs.base import Codec
@@ -58,3 +60,17 @@ class OutgoingModels:
 
         self._thread.submit(job, done)
         return sent
+
+    def own_coded(self, own: Tensor, at: GossipStep) -> Tensor | None:
+        """Return what the others hold of `own` [P], with its slots that never travel; None: merges take it as it is.
+
+        In the learning thread. It is coded again: equal models and draws give equal codes.
+        """
+        if not self._codec.own_coded or at.whole:
+            return None
+        task = self._learner.task
+        start, stop = at.part.bounds(task.space.learned_size)
+        draws = Draws.at(at, seed=task.seed, peer=self._learner.peer)
+        public = own.clone()
+        public[start:stop] = self._codec.coded(own[None, start:stop], [draws])[0]
+        return public

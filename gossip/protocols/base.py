@@ -61,6 +61,8 @@ class GossipStep(NamedTuple):
     """No gossip step of this round follows: where a rule belongs that is due once a round."""
     part: Part = WHOLE
     """What was received of the others' models, and what is kept of the merged one; elsewhere, all are own."""
+    whole: bool = False
+    """Models of this step travel as they are, whatever `[codec]` says (`Message.whole`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,6 +39,11 @@ class Codec(Stage):
         own = type(self).__name__
         return kind if kind in CODECS else f"own-{own}" if own in CODECS else own
 
+    @property
+    def own_coded(self) -> bool:
+        """Whether merges mix what receivers hold of the own model with theirs, and add what came of that to the own."""
+        return getattr(self.settings, "own", "exact") == "coded"
+
     @abc.abstractmethod
     def specs(self, elements: int) -> tuple[TensorSpec, ...]:
         """Return what `elements` numbers become; fixed for ever, the receiver refuses everything else."""

@@ -45,6 +45,13 @@ class BlockSettings(Choice):
         "and what changes by less than half a step in a round is never heard of",
     )
 
+    own: Literal["exact", "coded"] = Field(
+        "exact",
+        description="protocol 'rounds': which own model is mixed with the received ones. exact: as it is; coded: as "
+        "the others hold it, and what mixing changed is added to the own: the mean of all models is kept whatever the "
+        "codes lose, but own losses stay, where exact averages them away",
+    )
+
     @field_validator("block")
     @classmethod
     def _even(cls, block: int) -> int:
@@ -69,10 +76,10 @@ class Int4Settings(BlockSettings):
 
     @model_validator(mode="after")
     def _moves(self) -> Int4Settings:
-        if self.rounding == "nearest":
+        if self.rounding == "nearest" and self.own == "exact":
             raise ValueError(
-                "rounding = 'nearest' with 4 bits freezes what moves less than half a step in a round; "
-                "valid: 'stochastic'"
+                "rounding = 'nearest' with 4 bits freezes what moves less than half a step in a round, unless what the "
+                "others hold of the own model is mixed; valid: rounding = 'stochastic', or own = 'coded' with it"
             )
         return self
 

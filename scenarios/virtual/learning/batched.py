@@ -175,6 +175,8 @@ class BatchedLearning:
             learned=learned,
             chunk=self._chunk,
         )
+        self._last_sent: dict[int, tuple[requests.Send, Handle]] = {}
+        """Of each peer, where its merges need it."""
         self.codes = self._sending.needed
         """Whether receivers hold anything else of a model than its sender has."""
         rule = self._merge_class.correction(self._merge_choice, self.task.space)
@@ -257,7 +259,11 @@ class BatchedLearning:
         at: GossipStep,
     ) -> Handle:
         """Return the merged model: learned slots by the rule, the others from `own`. Contributions hold handles."""
-        return self._noted(peer, requests.Merge(own, own_weight, received, at))
+        if not self._sending.own_coded or at.whole:
+            return self._noted(peer, requests.Merge(own, own_weight, received, at))
+        public = self._public(own, peer, Draws.at(at, seed=self.task.seed, peer=self.names[peer]), at.part)
+        merged = self._noted(peer, requests.Merge(public, own_weight, received, at))
+        return self.moved(own, public, merged)
 
     def adopt(self, own: Handle, received: Sequence[Contribution]) -> Handle:
         """Return another peer's model with the slots that never travel taken from `own`; see `Learner.adopt`."""
@@ -276,7 +282,18 @@ class BatchedLearning:
         draws = Draws.of(message, seed=self.task.seed, peer=self.names[peer])
         if message.whole and self._outgoing.nothing:
             return model
-        return self._noted(peer, requests.Send(model, draws, message.piece or WHOLE, message.whole))
+        part = message.piece or WHOLE
+        if self._sending.own_coded and not message.whole:
+            return self._public(model, peer, draws, part)
+        return self._noted(peer, requests.Send(model, draws, part, message.whole))
+
+    def _public(self, model: Handle, peer: int, draws: Draws, part: Part) -> Handle:
+        """Return what others hold of a peer's model: asked for when it is sent, and when it is merged with theirs."""
+        request = requests.Send(model, draws, part)
+        last = self._last_sent.get(peer)
+        if last is None or last[0] != request:
+            last = self._last_sent[peer] = request, self._noted(peer, request)
+        return last[1]
 
     def moved(self, base: Handle, before: Handle, after: Handle) -> Handle:
         """Return `base` moved as an update has moved `before` to `after`; see `Learner.moved`."""

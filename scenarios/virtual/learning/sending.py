@@ -52,6 +52,11 @@ class Sending:
         return not (self._codec.exact and self._outgoing.nothing)
 
     @property
+    def own_coded(self) -> bool:
+        """Whether merges need what others hold of a peer's own model."""
+        return self._codec.own_coded
+
+    @property
     def remembers(self) -> bool:
         """Whether a peer's models must be sent in their order."""
         return self._state.keeps("outgoing")
