@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from gossip import __version__
+from gossip.agreeing.command import statistics
 from gossip.config import presets
 from gossip.errors import ExitCode, GossipError, NetworkError, UserError
 from gossip.inference import commands
@@ -74,6 +75,13 @@ def _options(
             metavar="PATH",
         ),
     ] = None,
+    statistics: Annotated[
+        Path | None,
+        typer.Option(
+            help="Means, deviations, names and classes that `gossip-node statistics` had the peers agree on.",
+            metavar="FILE",
+        ),
+    ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start over; an earlier run is moved to HOME/previous.")
     ] = False,
@@ -118,7 +126,13 @@ def _options(
         home=home.expanduser(),
         task=task,
         arguments=_tables(
-            algorithm=algorithm, topology=topology, rounds=rounds, seed=seed, data=data, device=device
+            algorithm=algorithm,
+            topology=topology,
+            rounds=rounds,
+            seed=seed,
+            data=data,
+            statistics=statistics,
+            device=device,
         ),
         overrides=tuple(overrides or ()),
         listen=listen,
@@ -224,6 +238,7 @@ def check(*, options: Callable[[], NodeOptions]) -> None:
         raise typer.Exit(int(check_node(told)))
 
 
+app.command()(statistics)
 for finished in (commands.evaluate, commands.predict, commands.export, commands.compare):
     app.command()(finished)
 
@@ -246,10 +261,13 @@ def _tables(
     rounds: int | None,
     seed: int | None,
     data: Path | None,
+    statistics: Path | None,
     device: str | None,
 ) -> dict[str, Any]:
     """Turn named options into the tables of a task."""
-    source = None if data is None else str(data.expanduser().absolute())
+    source, agreed = (
+        None if path is None else str(path.expanduser().absolute()) for path in (data, statistics)
+    )
     tables: dict[str, Any] = {} if algorithm is None else {"algorithm": algorithm}
     if seed is not None:
         tables["seed"] = seed
@@ -257,10 +275,11 @@ def _tables(
         ("topology", "kind", topology),
         ("stop", "rounds", rounds),
         ("data", "source", source),
+        ("data", "statistics", agreed),
         ("node", "device", device),
     ):
         if value is not None:
-            tables[section] = {key: value}
+            tables.setdefault(section, {})[key] = value
     return tables
 
 

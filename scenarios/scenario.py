@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from gossip import plugins
-from gossip.config import PRESETS, StopSettings, TaskSettings
+from gossip.config import PRESETS, StopSettings, TaskSettings, agreed
 from gossip.config.graphs import build_topology
 from gossip.config.layers import COMMON_KEYS, Layer, merge_layers, origin, parse_override, read_file
 from gossip.config.loading import resolve
@@ -191,6 +191,7 @@ def load(
     # A library scenario's own folder means nothing to the user; its files name no paths.
     layers = [Layer(default, str(path)), _absolute(written, path.resolve().parent)]
     layers += [_absolute(layer, Path.cwd()) for layer in later]
+    layers = agreed.with_file(layers, Path.cwd())
     settings = resolve([*layers, _hoisted(layers)], ScenarioSettings)
     _check_positions(settings, layers)
     _check_attack(settings)
@@ -293,7 +294,7 @@ def _says_algorithm(layer: Layer) -> bool:
     return isinstance(table, Mapping) and "algorithm" in table
 
 
-BARE = ("data.test", "model.start", "topology.path", "network.cities_path", "peers.trace")
+BARE = ("data.test", "data.statistics", "model.start", "topology.path", "network.cities_path", "peers.trace")
 """Keys that are paths, whatever they look like."""
 
 
@@ -305,6 +306,7 @@ def _absolute(layer: Layer, folder: Path) -> Layer:
     for section, key in (
         ("data", "source"),
         ("data", "test"),
+        ("data", "statistics"),
         ("model", "name"),
         ("model", "extractor"),
         ("model", "start"),

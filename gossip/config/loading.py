@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from gossip.config import agreed
 from gossip.config.layers import UNSET, Dropped, Layer, merge_layers, origin, parse_override, read_file
 from gossip.config.presets import DEFAULT_ALGORITHM, preset
 from gossip.config.task import TaskSettings
@@ -23,6 +24,7 @@ def load_task(
     *,
     arguments: Mapping[str, Any] | None = None,
     overrides: Sequence[str] = (),
+    agreeing: bool = False,
 ) -> TaskSettings:
     """Load the settings of a peer.
 
@@ -30,6 +32,7 @@ def load_task(
         path: a task file, or None for the defaults.
         arguments: tables from named command-line options; over the file, under `overrides`.
         overrides: ``SECTION.KEY=VALUE`` strings; the last word.
+        agreeing: the file of agreed statistics is still to be made: it is not read.
 
     Raises:
         SettingError: with one sentence naming file, line, key, value and what would be valid.
@@ -37,6 +40,8 @@ def load_task(
     layers = [] if path is None else [read_file(path)]
     layers.append(Layer(arguments or {}, "command line"))
     layers.extend(parse_override(argument) for argument in overrides)
+    folder = Path.cwd() if path is None else path.resolve().parent
+    layers = agreed.without_file(layers) if agreeing else agreed.with_file(layers, folder)
     return resolve([*_own_data(layers), *layers], TaskSettings)
 
 

@@ -223,13 +223,14 @@ class TaskSettings(Settings):
             common["data.test_from_train"] = data["test_from_train"]
         common |= {f"data.{key}": value for key, value in self.data.agreed().items()}
         common["seed"] = tables["seed"]
-        return {name: _digest(plugins.identified(value)) for name, value in common.items()}
+        return {name: digest(plugins.identified(value)) for name, value in common.items()}
 
     def run_id(self) -> str:
         """Return 16 hex digits that name the run: equal for peers whose settings agree."""
-        return _digest(dict(self.agreement()))
+        return digest(dict(self.agreement()))
 
 
-def _digest(value: object) -> str:
+def digest(value: object) -> str:
+    """Return 16 hex digits that name plain values."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

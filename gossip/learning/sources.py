@@ -95,7 +95,9 @@ class SourceSettings(Settings):
         "or by the training rows that this machine has (own), whereby peers differ",
     )
     statistics: dict[str, list[float]] = Field(
-        default_factory=dict, description="tables: column = [mean, standard deviation]"
+        default_factory=dict,
+        description="tables: column = [mean, standard deviation]; or the file that `gossip-node statistics` made, "
+        'which brings standardise = "given", and categories and class names where there are any',
     )
     image_size: tuple[StrictInt, StrictInt] | None = Field(
         None, strict=False, description="images: [height, width] that all are scaled to; default: as they are"
@@ -147,7 +149,8 @@ class SourceSettings(Settings):
             raise ValueError('statistics belong to standardise = "given"')
         if self.standardise == "given" and not self.statistics:
             raise ValueError(
-                'standardise = "given" needs [data.statistics] column = [mean, standard deviation]'
+                'standardise = "given" needs [data.statistics] column = [mean, standard deviation], or '
+                'statistics = "FILE" (gossip-node statistics)'
             )
         if self.image_size is not None and not all(1 <= side <= IMAGE_SIDE_MAX for side in self.image_size):
             raise ValueError(

@@ -24,3 +24,5 @@ class NodeOptions:
     insecure: bool = False
     metrics: str | None = None
     as_json: bool = False
+    agreeing: bool = False
+    """The peers are to agree on statistics: a file of them is not looked for."""

@@ -112,7 +112,12 @@ def find_membership(options: NodeOptions) -> Membership:
     Raises:
         SettingError: with one sentence.
     """
-    settings = load_task(options.task, arguments=options.arguments, overrides=options.overrides)
+    settings = load_task(
+        options.task,
+        arguments=options.arguments,
+        overrides=options.overrides,
+        agreeing=options.agreeing,
+    )
     if settings.protocol.load().scenarios_only:
         raise SettingError(
             f"[protocol] kind = '{settings.protocol.kind}' needs a central peer; it is a baseline for gossip-scenario "

@@ -54,7 +54,7 @@ def chosen(table: Any, settings: DataSettings, target: str, others: Sequence[Any
 def _column(name: str, tables: Sequence[Any], settings: DataSettings) -> Column:
     if name in settings.categories:
         return Column(name=name, vocabulary=tuple(settings.categories[name]))
-    if _is_number(tables[0], name):
+    if is_number(tables[0], name):
         return Column(name=name)
     # A test table that lacks the column, or has numbers there, is refused where it is encoded.
     alike = [table for table in tables if name in table.column_names and is_text(table, name)]
@@ -68,7 +68,7 @@ def _column(name: str, tables: Sequence[Any], settings: DataSettings) -> Column:
 
 
 def _refuse_without_vocabulary(table: Any, names: Sequence[str], settings: DataSettings) -> None:
-    texts = [name for name in names if name not in settings.categories and not _is_number(table, name)]
+    texts = [name for name in names if name not in settings.categories and not is_number(table, name)]
     for name in texts:
         _refuse_other_sorts(table, name, settings.source)
         _refuse_odd_numbers(table, name, settings.source)
@@ -88,7 +88,8 @@ def _columns(names: Sequence[str]) -> str:
     return "columns " + ", ".join(f"'{name}'" for name in names) + " hold"
 
 
-def _is_number(table: Any, name: str) -> bool:
+def is_number(table: Any, name: str) -> bool:
+    """Return whether a column holds numbers, yes or no, or no value at all."""
     types = extras.arrow(name).types
     sort = table.schema.field(name).type
     return bool(
@@ -181,7 +182,7 @@ def places(columns: Sequence[Column]) -> Iterator[slice]:
 
 def _numbers(table: Any, name: str, source: str) -> Array:
     pa = extras.arrow(source)
-    if not _is_number(table, name):
+    if not is_number(table, name):
         raise DataError(
             f"{source}: column '{name}' holds {table.schema.field(name).type}; numbers are needed"
         )

@@ -72,10 +72,10 @@ def of_tables(
         DataError: one sentence naming column and row.
     """
     source = settings.source
-    target = _target(train, settings, target)
+    target = target_of(train, settings, target)
     others = () if test is None else (test,)
     columns = inputs.chosen(train, settings, target, others)
-    learnt = _part(train, columns, target, settings, source)
+    learnt = part_of(train, columns, target, settings, source)
     y_train = _named(learnt.y, names, source, target)
     if test is None:
         tested = set_aside(y_train, settings, seed=seed)
@@ -83,7 +83,7 @@ def of_tables(
         rest: dict[str, Array] = {"tested": tested}
         left_out = learnt.left_out
     else:
-        other = _part(test, columns, target, settings, settings.test or f"{source} (test)")
+        other = part_of(test, columns, target, settings, settings.test or f"{source} (test)")
         columns = inputs.measured(learnt.x, columns, settings)
         rest = {"x_test": inputs.finished(other.x, columns), "y_test": _named(other.y, names, source, target)}
         left_out = learnt.left_out + other.left_out
@@ -98,7 +98,12 @@ def of_tables(
     )
 
 
-def _target(table: Any, settings: DataSettings, default: str | None) -> str:
+def target_of(table: Any, settings: DataSettings, default: str | None = None) -> str:
+    """Return the column of labels.
+
+    Raises:
+        DataError: nothing says which it is, or there is none such.
+    """
     target = settings.target or (default if default in table.column_names else None)
     if target is None:
         raise DataError(
@@ -109,7 +114,12 @@ def _target(table: Any, settings: DataSettings, default: str | None) -> str:
     return target
 
 
-def _part(table: Any, columns: Sequence[Column], target: str, settings: DataSettings, source: str) -> Part:
+def part_of(table: Any, columns: Sequence[Column], target: str, settings: DataSettings, source: str) -> Part:
+    """Return a table's rows, as far as `[data] missing` does not leave them out.
+
+    Raises:
+        DataError: one sentence naming column and row.
+    """
     if target not in table.column_names:
         raise DataError(f"{source}: there is no column '{target}' (columns: {frames.listed(table)})")
     x = inputs.encode(table, columns, source)
@@ -183,7 +193,7 @@ def _doubts(table: Any, columns: Sequence[Column], settings: DataSettings, left_
     if settings.standardise == "own" and settings.partition.kind == "own":
         found.append(
             f"{settings.source}: columns are standardised by this machine's own rows, so that a value means something "
-            'else at every peer; standardise = "given" with [data.statistics] makes them alike'
+            "else at every peer; statistics that `gossip-node statistics` agrees on make them alike"
         )
     return found
 
