@@ -304,6 +304,7 @@ def _learn(options: NodeOptions) -> int:
             told.warning("%s", note)
         setup = load_learning(options, membership)
         told.info("%s", own_data.told(setup))
+        own_data.note_source(options.home, setup)
         changed = own_data.taken_up(options.home, setup)
         if changed is not None:
             told.warning("%s", changed)

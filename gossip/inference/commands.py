@@ -36,20 +36,44 @@ DEFAULT_HOME = Path("~/.gossip-node")
 
 
 def evaluate(
-    data: Data, home: HomeOrFile = DEFAULT_HOME, target: Target = None, as_json: AsJson = False
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="What \\[data] source takes; of training and test samples those to test on. Default: what the node "
+            "of the home kept to be tested on.",
+            metavar="SOURCE",
+        ),
+    ] = None,
+    home: HomeOrFile = DEFAULT_HOME,
+    target: Target = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Tell how well the finished model does on some data: all metrics of what was learnt."""
+    """Tell how well the finished model does: all metrics of what was learnt, on common and on own test samples."""
+    from gossip.inference import kept
     from gossip.inference.loaded import load
     from gossip.telemetry import standard_output
 
+    own: Mapping[str, Any] | None = None
     with standard_output.kept(as_json):
         model = load(home)
-        told = metrics_on(model, data, target)
+        if data is None or (target is None and kept.is_of(model, data)):
+            found = kept.read(model)
+            data, told = found.source, _metrics(model, *found.test)
+            own = None if found.own is None else _metrics(model, *found.own)
+        else:
+            told = metrics_on(model, data, target)
         if as_json:
             about = {"model": str(model.path), "data": data, "objective": model.objective.score.name, **told}
-            standard_output.write(json.dumps(about) + "\n")
+            standard_output.write(json.dumps(about if own is None else {**about, "own_test": own}) + "\n")
             return
-    print_metrics(model, told)
+    print_metrics(model, told, of="test samples" if own is not None else "samples")
+    if own is not None:
+        print_metrics(model, own, of="own test samples")
+
+
+def _metrics(model: LoadedModel, x: Any, y: Any) -> Mapping[str, Any]:
+    """Return all metrics on samples and targets; what is not finite is null."""
+    return {key: _finite(value) for key, value in model.evaluate(x, y).items()}
 
 
 def metrics_on(model: LoadedModel, data: str, target: str | None) -> Mapping[str, Any]:
@@ -62,7 +86,7 @@ def metrics_on(model: LoadedModel, data: str, target: str | None) -> Mapping[str
             f"--data {data}: has no targets to compare with"
             + (f"; there is no column '{target or model.target}'" if model.target or target else "")
         )
-    return {key: _finite(value) for key, value in model.evaluate(samples.x, samples.y).items()}
+    return _metrics(model, samples.x, samples.y)
 
 
 def predict(
@@ -169,7 +193,7 @@ def _headline(model: LoadedModel, told: Mapping[str, Any]) -> dict[str, Any]:
     return {name: told[name], "loss": told["loss"]}
 
 
-def print_metrics(model: LoadedModel, told: Mapping[str, Any]) -> None:
+def print_metrics(model: LoadedModel, told: Mapping[str, Any], *, of: str = "samples") -> None:
     """Show metrics as tables: the numbers, those per class, and who is taken for whom."""
     from rich.console import Console
     from rich.table import Table
@@ -184,7 +208,7 @@ def print_metrics(model: LoadedModel, told: Mapping[str, Any]) -> None:
             shown = score.told(value) if key == score.name else _shown(value)
             label = score.label if key == score.name else LABELS.get(key, key.replace("_", " "))
             numbers.add_row(label, shown)
-    console.print(f"{model.path}: {told['samples']} samples", soft_wrap=True, markup=False, highlight=False)
+    console.print(f"{model.path}: {told['samples']} {of}", soft_wrap=True, markup=False, highlight=False)
     console.print(numbers)
     if "confusion" in told and len(told["confusion"]) <= CONFUSION_MAX:
         names = model.class_names or tuple(map(str, range(model.outputs)))

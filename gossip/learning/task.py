@@ -95,8 +95,13 @@ class Task(Network):
         """Return the samples that the peer at `position` keeps to be tested on; `None` where it keeps none."""
         if self.data_settings.own_test is None:
             return None
+        return self._taken(self.own_test_places(position, peers))
+
+    def own_test_places(self, position: int, peers: int) -> Tensor:
+        """Return which training samples (of `dataset`) those are, (n,) int64; none where it keeps none."""
         self.partition(peers)
-        return self._taken(torch.from_numpy(self._own_tests[peers][position]))
+        tests = self._own_tests.get(peers)
+        return torch.empty(0, dtype=torch.int64) if tests is None else torch.from_numpy(tests[position])
 
     @property
     def training(self) -> partitions.Indices:

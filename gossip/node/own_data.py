@@ -58,6 +58,20 @@ def taken_up(home: Path, setup: Setup) -> str | None:
     return f"{now['samples']} own samples, {had} at the last start; all of them are learnt from now on"
 
 
+def note_source(home: Path, setup: Setup) -> None:
+    """Note where the data lie and how they are read, so that a finished model can be evaluated on what was kept.
+
+    A home that cannot be written is told of elsewhere.
+    """
+    from gossip.inference.kept import said_of
+    from gossip.storage.run_record import SOURCE
+
+    members = setup.membership
+    said = said_of(setup.task, position=members.position, peers=len(members.peers.names))
+    with contextlib.suppress(OSError):
+        write_atomically(home / SOURCE, json.dumps(said, indent=1).encode(), durable=False)
+
+
 def cautions(setup: Setup) -> list[str]:
     """Return what may be a mistake in data, network and settings, a sentence each."""
     from gossip.learning import batches, scales

@@ -16,6 +16,9 @@ from typing import Any
 
 from gossip.storage.atomic import clean, write_atomically
 
+SOURCE = "source.json"
+"""Which data the newest start learnt from, and how they were read; see `gossip.inference.kept`."""
+
 OWN_FILES = (
     "checkpoints",
     "snapshots",
@@ -26,6 +29,7 @@ OWN_FILES = (
     "model.safetensors",
     "MODEL.md",
     "data.json",
+    SOURCE,
     "best.safetensors",
 )
 

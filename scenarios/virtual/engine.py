@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import torch
 
 from gossip.errors import SettingError
 from gossip.inference.description import described
+from gossip.inference.kept import said_of
 from gossip.learner import RecordedVerdict
 from gossip.learning.divergence import EVENT, Sign, cause_of, told
 from gossip.learning.task import Task
@@ -22,6 +24,7 @@ from gossip.merging.sanitise import Refusal
 from gossip.protocols.base import Model, Protocol
 from gossip.storage.atomic import write_atomically
 from gossip.storage.models import BEST, MODEL, encode_model
+from gossip.storage.run_record import SOURCE
 from gossip.telemetry.containment import Containment
 from gossip.telemetry.loggers.base import open_logger
 from gossip.wire.messages import register_messages
@@ -280,6 +283,8 @@ class VirtualRun:
                 home = folder / "peers" / peer.peer
                 home.mkdir(parents=True)
                 self._save_model(home / MODEL, peer, peer.checkpoint[1], self._provenance(peer))
+                said = said_of(self.task, position=peer.index, peers=len(self.simulation.peers))
+                write_atomically(home / SOURCE, json.dumps(said, indent=1).encode(), durable=False)
             if peer.index in self.scores.best:
                 score, round, model = self.scores.best[peer.index]
                 came = {**self._provenance(peer), "rounds": round, "score": score}

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import scenarios
+from gossip import cli as node_cli
 from scenarios import cli
 
 SMALL = {
@@ -28,7 +29,9 @@ def run(folder: Path, **more: Any) -> Any:
     return scenarios.run("quickstart", engine=engine, overrides=overrides, out=folder)
 
 
-def test_both_engines_tell_the_same_of_own_test_samples_beside_the_common_ones(tmp_path: Path) -> None:
+def test_both_engines_tell_the_same_of_own_test_samples_beside_the_common_ones(
+    tmp_path: Path, capsys: Any
+) -> None:
     virtual = run(tmp_path / "virtual", data_own_test=0.3)
     real = run(tmp_path / "real", data_own_test=0.3, engine="processes")
     keys = ("peer", "round", "score", "own_score", "own_accuracy", "own_test_samples")
@@ -53,6 +56,16 @@ def test_both_engines_tell_the_same_of_own_test_samples_beside_the_common_ones(t
         assert header.endswith(",own_score,own_test_loss")
         assert len(row.split(",")) == len(header.split(","))
     for folder in ("virtual", "real"):
+        home = str(tmp_path / folder / "peers" / "peer-00")
+        for asked in ([], ["--data", "digits"]):
+            capsys.readouterr()
+            assert node_cli.run(["evaluate", "--home", home, "--json", *asked]) == 0
+            both = json.loads(capsys.readouterr().out)
+            assert both["accuracy"] == pytest.approx(node["score"])
+            assert both["own_test"]["accuracy"] == pytest.approx(node["own_score"])
+            assert both["own_test"]["samples"] == node["own_test_samples"]
+        assert node_cli.run(["evaluate", "--home", home]) == 0
+        assert f"{node['own_test_samples']} own test samples" in capsys.readouterr().out
         assert "on own tests" in (tmp_path / folder / "report.html").read_text()
 
 
@@ -72,3 +85,14 @@ def test_without_own_test_samples_nothing_says_anything_of_them(tmp_path: Path) 
         assert "own_" not in (tmp_path / "run" / name).read_text()
     assert "own tests" not in (tmp_path / "run" / "report.html").read_text()
     assert "own_score" not in found.summary
+
+
+def test_who_does_not_say_which_data_is_told_to(tmp_path: Path, capsys: Any) -> None:
+    run(tmp_path / "run")
+    home = tmp_path / "run" / "peers" / "peer-00"
+    (home / "source.json").write_text("[1")
+    assert node_cli.run(["evaluate", "--home", str(home)]) == 2
+    assert "source.json: is damaged; say --data" in capsys.readouterr().err
+    (home / "source.json").unlink()
+    assert node_cli.run(["evaluate", "--home", str(home)]) == 2
+    assert "does not say which data its node learnt from; say --data" in capsys.readouterr().err
