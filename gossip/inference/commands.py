@@ -124,7 +124,12 @@ def predict(
 
 def export(
     format: Annotated[
-        str, typer.Option("--format", help="safetensors, state-dict, torchscript or onnx.", metavar="FORMAT")
+        str,
+        typer.Option(
+            "--format",
+            help="safetensors, state-dict, torchscript or onnx (needs the extra \\[onnx]).",
+            metavar="FORMAT",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="The file.", metavar="FILE")],
     home: HomeOrFile = DEFAULT_HOME,

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
+import json
+import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import safetensors.torch
@@ -15,6 +19,12 @@ from gossip.errors import SettingError
 from gossip.inference.loaded import LoadedModel
 from gossip.learning import user_code
 
+INPUT, OUTPUT = "samples", "outputs"
+"""Of an ONNX graph: prepared samples (n, …), and what the network makes of them (n, …), for classes their logits."""
+
+ONE_FILE_BYTES_MAX = 2**31 - 2**24
+"""A protobuf has less than 2 GiB; larger weights lie in a file beside it."""
+
 
 def export(model: LoadedModel, format: str, path: Path) -> None:
     """Write `model` to `path`.
@@ -22,7 +32,8 @@ def export(model: LoadedModel, format: str, path: Path) -> None:
     Args:
         model: it stays as it is.
         format: ``safetensors`` (the state dict), ``state-dict`` (the same as `torch.load` reads it, weights only),
-            ``torchscript`` (a traced module, no Python needed), ``onnx``.
+            ``torchscript`` (a traced module, no Python needed), ``onnx`` (a graph with the weights, for onnxruntime and
+            the like).
         path: replaced where it is there.
 
     Raises:
@@ -71,11 +82,52 @@ def _onnx(model: LoadedModel, path: Path) -> None:
         importlib.import_module("onnxscript")
     except ImportError:
         raise SettingError(
-            "--format onnx needs the packages onnx and onnxscript: pip install onnx onnxscript"
+            "--format onnx needs the packages onnx and onnxscript: pip install onnx onnxscript, or gossip-node[onnx]"
         ) from None
-    program = torch.onnx.export(model.module, (example(model),), dynamo=True, verbose=False)
+    with torch.no_grad(), _quiet():
+        program = torch.onnx.export(
+            model.module,
+            (example(model),),
+            dynamo=True,
+            verbose=False,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+        )
     assert program is not None
-    program.save(str(path))
+    program.model.metadata_props.update(_told(model))
+    size = sum(tensor.numel() * tensor.element_size() for tensor in model.module.state_dict().values())
+    program.save(str(path), external_data=size > ONE_FILE_BYTES_MAX)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep from the user what torch and onnxscript say to their authors: what matters of it is raised."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    except Exception as failure:
+        # torch tells what it will try next, and raises it from why it could not.
+        raise (failure.__cause__ or failure) from None
+    finally:
+        logging.disable(before)
+
+
+def _told(model: LoadedModel) -> dict[str, str]:
+    """Return what an ONNX file says of itself beside the graph: what is done to samples before, and what comes out."""
+    return {
+        "gossip.preparation": json.dumps(model.preparation.as_dict()),
+        "gossip.classes": json.dumps(list(model.class_names)),
+        "gossip.objective": json.dumps(model.description["objective"]),
+        "gossip.provenance": json.dumps(dict(model.provenance), default=str),
+    }
 
 
 FORMATS: dict[str, Callable[[LoadedModel, Path], None]] = {

@@ -21,6 +21,7 @@ from gossip import cli
 from gossip.errors import DataError, SettingError
 from gossip.inference import exporting
 from gossip.inference.description import described
+from gossip.learning.data.preparation import Preparation
 from gossip.learning.objectives.settings import OBJECTIVES
 from gossip.learning.settings import DataSettings, LocalSettings, ModelSettings, OwnPartition
 from gossip.learning.task import Task
@@ -48,6 +49,12 @@ class Next(nn.Module):
         return self.out(self.table(x))
 
 def following(shape, tokens): return Next(tokens)
+
+class Wavering(Net):
+    def forward(self, x):
+        return self.out(x) if x.sum() > 1e9 else self.out(-x)
+
+def wavering(shape, classes): return Wavering(shape, classes)
 """
 
 
@@ -263,6 +270,46 @@ def test_every_format_holds_the_same_model(tmp_path: Path, format: str) -> None:
         assert all(torch.equal(state[name], wanted[name]) for name in wanted)
 
 
+@pytest.mark.parametrize("name", ["python:net.py:net", "cnn", "python:net.py:following"])
+def test_onnx_computes_the_same_for_any_number_of_samples(tmp_path: Path, name: str) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    evaluator = pytest.importorskip("onnx.reference")
+    tokens = name.endswith("following")
+    if tokens:
+        x = np.arange(60).reshape(20, 3) % 4
+        np.savez(tmp_path / "d.npz", x_train=x, y_train=(x + 1) % 4, x_test=x[:6], y_test=(x[:6] + 1) % 4)
+        task = task_of(tmp_path, data={"source": "d.npz"}, objective="sequence", name=name)
+    else:
+        task = task_of(tmp_path, name=name)
+    finished(task, tmp_path / "model.safetensors")
+    loaded, out = gossip.load(tmp_path), tmp_path / "model.onnx"
+    assert cli.run(["export", "--home", str(tmp_path), "--format", "onnx", "--out", str(out)]) == 0
+    graph = onnx.load(out)
+    said = {each.key: each.value for each in graph.metadata_props}
+    assert Preparation.of(json.loads(said["gossip.preparation"])) == loaded.preparation
+    session = evaluator.ReferenceEvaluator(graph)
+    assert (session.input_names, session.output_names) == ([exporting.INPUT], [exporting.OUTPUT])
+    for count in (1, 2, 5):
+        x = loaded.prepared(task.dataset.x_test[:count])
+        (found,) = session.run(None, {exporting.INPUT: x.numpy()})
+        assert torch.allclose(torch.from_numpy(found), loaded.logits(task.dataset.x_test[:count]), atol=1e-4)
+
+
+def test_a_network_that_asks_its_samples_what_to_do_is_no_graph(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxscript")
+    finished(task_of(tmp_path, name="python:net.py:wavering"), tmp_path / "model.safetensors")
+    out = tmp_path / "model.onnx"
+    assert cli.run(["export", "--home", str(tmp_path), "--format", "onnx", "--out", str(out)]) == 2
+    said = capsys.readouterr()
+    (line,) = said.err.splitlines()
+    assert line.startswith("gossip-node: --format onnx: this network cannot be written so: ")
+    assert said.out == ""
+    assert not out.exists()
+
+
 def test_formats_that_are_none_or_cannot_be_are_sentences(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,7 +325,9 @@ def test_formats_that_are_none_or_cannot_be_are_sentences(
     )
     assert "cannot be written" in run("--format", "safetensors", "--out", str(tmp_path / "none" / "x"))
     monkeypatch.setattr(exporting.importlib, "import_module", _missing)
-    assert "pip install onnx onnxscript" in run("--format", "onnx", "--out", str(tmp_path / "x"))
+    assert "pip install onnx onnxscript, or gossip-node[onnx]" in run(
+        "--format", "onnx", "--out", str(tmp_path / "x")
+    )
 
 
 def _missing(name: str, found: Callable[[str], Any] = importlib.import_module) -> Any:
