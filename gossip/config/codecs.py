@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 from gossip.config.task import TaskSettings
 from gossip.errors import SettingError
 from gossip.merging.settings import VarianceCorrectedSettings
@@ -18,6 +20,11 @@ def check_codec(task: TaskSettings, topology: Topology) -> None:
         raise SettingError(
             f"{task.where('codec')} kind = 'int4' adds a variance of its own to every tensor, which [merge] kind = "
             "'variance-corrected' would take for the models'; valid: int8 and codecs of more bits"
+        )
+    if getattr(codec, "compress", "none") == "zstd" and importlib.util.find_spec("zstandard") is None:
+        raise SettingError(
+            f"{task.where('codec')} compress = 'zstd' takes zstandard, which is not installed: pip install "
+            "'gossip-node[compress]'; valid without: compress = 'none'"
         )
     if getattr(codec, "own", "exact") != "coded":
         return

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from gossip.errors import PeerError
 from gossip.wire.documents import Document
 from gossip.wire.messages import Hello
-from gossip.wire.tensors import EXACT, PartSpecs, TensorSpec, exact_specs
+from gossip.wire.tensors import EXACT, PartSpecs, TensorSpec, admitted, exact_specs
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Expectation:
             raise PeerError("space", "a message about another model or task")
         if document.specs:
             self._check_codec(document)
-            if document.specs != self._specs_of(document):
+            if not admitted(document.specs, self._specs_of(document)):
                 raise PeerError("layout", "a model whose tensors are not of the agreed shapes and types")
             self._check_classes(document.classes)
 

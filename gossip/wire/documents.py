@@ -37,6 +37,9 @@ SEQUENCE_MAX = 2**53
 CLASSES_MAX = 4096
 """Declared in one message, and the largest class number that may be."""
 
+TAILS_MAX = 256
+"""What is packed of codecs and tensors and kept; compressed tensors are of any length."""
+
 _KEYS = ("v", "type", "run", "space", "sender", "seq", "body")
 _KEY_SET = frozenset(_KEYS)
 _MODEL_KEY_SET = _KEY_SET | {"codec", "tensors", "data"}
@@ -99,6 +102,8 @@ class DocumentWriter:
         key = (codec, tuple(specs))
         tail = self._tails.get(key)
         if tail is None:
+            if len(self._tails) >= TAILS_MAX:
+                self._tails.clear()
             tail = self._tails[key] = _pack_tail(codec, specs, self.declared)
         return self._pack(message, seq, tail)
 

@@ -35,7 +35,7 @@ from gossip.wire.documents import (
     read_small,
 )
 from gossip.wire.memory import MemoryPool
-from gossip.wire.tensors import EXACT, PartSpecs, TensorSpec, WireTensor, empty, exact_specs
+from gossip.wire.tensors import EXACT, PartSpecs, TensorSpec, WireTensor, admitted, empty, exact_specs
 
 CHUNK_BYTES_MAX = 512 * 1024
 """Of one DATA frame. Long enough that calls cost nothing beside encryption, short enough to stay in the cache."""
@@ -90,8 +90,9 @@ class FrameWriter:
 
     def model(self, message: Message, seq: int, tensors: Sequence[WireTensor]) -> Iterator[list[Buffer]]:
         """Yield the frames of a model message; frames of other messages may be sent between them."""
-        codec, specs = self._coding_of(message)
-        if tuple(tensor.spec for tensor in tensors) != specs:
+        codec, agreed = self._coding_of(message)
+        specs = tuple(tensor.spec for tensor in tensors)
+        if not admitted(specs, agreed):
             raise ProtocolMisuse(f"the tensors are not what codec '{codec}' makes of this run's model")
         yield self._frame(FrameKind.HEAD, [self.documents.head(message, seq, codec, specs)])
         segments: list[Buffer] = []
@@ -104,12 +105,18 @@ class FrameWriter:
         """Return the frame that ends a model message in the middle."""
         return self._frame(FrameKind.CANCEL, [])
 
-    def frame_bytes(self, message: Message) -> tuple[int, int]:
-        """Return (all bytes, bytes of tensor data) of a message's frames. Needs no tensors."""
+    def frame_bytes(self, message: Message, specs: Sequence[TensorSpec] | None = None) -> tuple[int, int]:
+        """Return (all bytes, bytes of tensor data) of a message's frames. Needs no tensors.
+
+        Args:
+            message: the message.
+            specs: of its tensors, where they may be shorter than agreed; else the most that there are is counted.
+        """
         per_frame = HEADER_BYTES + (CHECKSUM_BYTES if self.checksum else 0)
         if not message.carries_model:
             return len(self.documents.small(message, 0)) + per_frame, 0
-        codec, specs = self._coding_of(message)
+        codec, agreed = self._coding_of(message)
+        specs = agreed if specs is None else tuple(specs)
         head = len(self.documents.head(message, 0, codec, specs))
         payload = sum(spec.nbytes for spec in specs)
         body = payload + sum(len(bin_header(spec.nbytes)) for spec in specs)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -50,11 +50,26 @@ class TensorSpec:
 
     dtype: str
     shape: tuple[int, ...]
+    shorter: bool = False
+    """Agreed upon, it may have fewer elements on its one axis, but one: what is compressed."""
 
     @property
     def nbytes(self) -> int:
-        """Bytes of its data."""
+        """Bytes of its data; where it may be shorter, the most that there are."""
         return math.prod(self.shape) * ITEM_BYTES[self.dtype]
+
+    def admits(self, found: TensorSpec) -> bool:
+        """Return whether a tensor may look so, if it is agreed to look like this one."""
+        if not self.shorter:
+            return found == self
+        return found.dtype == self.dtype and len(found.shape) == 1 and 0 < found.shape[0] <= self.shape[0]
+
+
+def admitted(found: Sequence[TensorSpec], agreed: Sequence[TensorSpec]) -> bool:
+    """Return whether tensors look as was agreed."""
+    return len(found) == len(agreed) and all(
+        wanted.admits(spec) for spec, wanted in zip(found, agreed, strict=True)
+    )
 
 
 EXACT = "float32"

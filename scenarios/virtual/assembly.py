@@ -118,6 +118,7 @@ def simulation_of(
                 sent_chunk_bytes(scenario.net.chunk_bytes, mbps) for mbps in scenario.uploads_mbps()
             ],
             declared=learning.declared if learning.declares else None,
+            specs_sent=learning.specs_sent if learning.varies else None,
         ),
         measure=measure,
         seed=seed,

@@ -8,7 +8,8 @@ the codes are 0. A block with an infinity or what is not a number has the scale 
 as they do any that is not finite.
 
 On the wire: float32 scales, then the codes: int8 one each; int4 two in a byte, code + 8, the even place in the low
-half, and 8 where a last half is missing. 1.016 and 0.563 bytes a number with the usual blocks.
+half, and 8 where a last half is missing. 1.016 and 0.563 bytes a number with the usual blocks. With compress = "zstd"
+the codes' tensor is compressed.
 
 Everything is computed in pieces that stay in the cache.
 """
@@ -28,6 +29,7 @@ from gossip.draws import Draws
 from gossip.errors import PeerError
 from gossip.wire import tensors as wire
 from gossip.wire.codecs.base import Codec
+from gossip.wire.codecs.compressed import compressed_spec, content_bytes, deflated, inflated
 from gossip.wire.tensors import TensorSpec, WireTensor, to_torch
 
 PIECE = 1 << 17
@@ -49,21 +51,27 @@ class Blocks(Codec):
 
     most: ClassVar[int]
     """q, the largest code."""
+    bits: ClassVar[int]
+    """Of a code."""
 
     def __init__(self, settings: Any) -> None:
         super().__init__(settings)
         self._block: int = settings.block
+        self._compress = settings.compress == "zstd"
         self._stochastic = settings.rounding == "stochastic"
         # Blocks are even, so that a piece has a multiple of four numbers: as many as a raw word has draws.
         self._piece = self._block * max(2, PIECE // self._block // 2 * 2)
 
     def specs(self, elements: int) -> tuple[TensorSpec, ...]:
         """Return float32 scales, one per block, and the codes."""
-        return (TensorSpec("float32", (-(-elements // self._block),)), self._codes_spec(elements))
+        codes = self._codes_spec(elements)
+        scales = TensorSpec("float32", (-(-elements // self._block),))
+        return (scales, compressed_spec(codes) if self._compress else codes)
 
     def encode(self, vector: Tensor, draws: Draws) -> tuple[WireTensor, ...]:
         """Return scales and codes."""
-        encoded = tuple(wire.empty(spec) for spec in self.specs(len(vector)))
+        specs = (self.specs(len(vector))[0], self._codes_spec(len(vector)))
+        encoded = tuple(wire.empty(spec) for spec in specs)
         scales, codes = map(to_torch, encoded)
         halves = draws.halves() if self._stochastic else None
         scratch = _Scratch(min(self._piece, self._padded(len(vector))))
@@ -76,11 +84,19 @@ class Blocks(Codec):
             here = scales[first : first + padded // self._block]
             coded = self._quantised(x.view(-1, self._block), here, scratch, drawn)
             self._pack(coded.view(-1)[: end - start], codes, start)
-        return encoded
+        return (encoded[0], deflated(encoded[1])) if self._compress else encoded
+
+    def decode(self, tensors: Sequence[WireTensor]) -> Tensor:
+        """Return as many numbers as there are codes, an even number where two are in a byte."""
+        nbytes = content_bytes(tensors[1]) if self._compress else tensors[1].spec.nbytes
+        padded = tensors[0].shape[0] * self._block
+        return self.decode_as(tensors, min(padded, nbytes * 8 // self.bits))
 
     def decode_as(self, tensors: Sequence[WireTensor], elements: int) -> Tensor:
         """Return codes times scales; refuse a negative scale, and codes that no number has."""
-        scales, codes = map(to_torch, tensors)
+        scales = to_torch(tensors[0])
+        spec = self._codes_spec(elements)
+        codes = to_torch(inflated(tensors[1], spec) if self._compress else tensors[1])
         if bool((scales < 0).any()):
             raise PeerError("garbage", "a block of numbers with a negative scale")
         self._check_end(codes, elements)
@@ -160,10 +176,7 @@ class Int8(Blocks):
     """One byte a number, codes from -127 to 127."""
 
     most: ClassVar[int] = 127
-
-    def decode(self, tensors: Sequence[WireTensor]) -> Tensor:
-        """Return one number for each code."""
-        return self.decode_as(tensors, tensors[1].shape[0])
+    bits: ClassVar[int] = 8
 
     def _codes_spec(self, elements: int) -> TensorSpec:
         return TensorSpec("int8", (elements,))
@@ -185,10 +198,7 @@ class Int4(Blocks):
     """Two numbers a byte, codes from -7 to 7."""
 
     most: ClassVar[int] = 7
-
-    def decode(self, tensors: Sequence[WireTensor]) -> Tensor:
-        """Return two numbers for each byte."""
-        return self.decode_as(tensors, 2 * tensors[1].shape[0])
+    bits: ClassVar[int] = 4
 
     def _codes_spec(self, elements: int) -> TensorSpec:
         return TensorSpec("uint8", ((elements + 1) // 2,))

@@ -52,6 +52,12 @@ class BlockSettings(Choice):
         "codes lose, but own losses stay, where exact averages them away",
     )
 
+    compress: Literal["none", "zstd"] = Field(
+        "none",
+        description="zstd: the codes are sent compressed, without loss: some percent fewer bytes, many where numbers "
+        "are alike; takes pip install 'gossip-node[compress]'",
+    )
+
     @field_validator("block")
     @classmethod
     def _even(cls, block: int) -> int:

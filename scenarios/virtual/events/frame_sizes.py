@@ -1,8 +1,8 @@
-"""How many bytes a message takes on the wire, told by the real codec without building a tensor."""
+"""How many bytes a message takes on the wire, told by the real codec; without building a tensor, where that can be."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields
 from typing import TypeAlias
 
@@ -10,6 +10,7 @@ from gossip.protocols.base import Message, PeerId
 from gossip.wire.codecs.base import Codec, part_specs
 from gossip.wire.documents import Envelope
 from gossip.wire.frames import FrameWriter, writer
+from gossip.wire.tensors import TensorSpec
 
 KNOWN_MAX = 100_000
 
@@ -30,7 +31,21 @@ class FrameSizes:
         learned_size: int,
         chunk_bytes: int | Sequence[int],
         declared: Mapping[PeerId, Collection[int]] | None = None,
+        specs_sent: Callable[[int], Sequence[TensorSpec]] | None = None,
     ) -> None:
+        """Make what tells sizes.
+
+        Args:
+            names: of the peers.
+            run_id: of the run.
+            space_id: of its models.
+            codec: of its models.
+            learned_size: how many of a model's numbers travel.
+            chunk_bytes: of all peers, or of each.
+            declared: the classes that each declares, where they do.
+            specs_sent: returns the tensors of what a peer has just sent, where the codec does not say beforehand.
+        """
+        self._specs_sent = specs_sent
         specs = codec.specs(learned_size)
         chunks = [chunk_bytes] * len(names) if isinstance(chunk_bytes, int) else chunk_bytes
         # A document's size depends on the length of its sender's name, not on the name.
@@ -55,13 +70,15 @@ class FrameSizes:
 
     def __call__(self, sender: int, message: Message) -> tuple[int, int]:
         """Return (bytes of all frames, bytes of tensors)."""
+        who = self._senders[sender]
+        if self._specs_sent is not None and message.carries_model and not message.whole:
+            return self._writers[who].frame_bytes(message, self._specs_sent(sender))
         kind = type(message)
         names = self._plain.get(kind)
         if names is None:
             names = self._plain[kind] = tuple(
                 field.name for field in fields(message) if field.name != "model"
             )
-        who = self._senders[sender]
         key = (who, kind, *[getattr(message, name) for name in names])
         known = self._known.get(key)
         if known is None:

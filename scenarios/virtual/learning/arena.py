@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gossip.protocols.base import Part
+from gossip.wire.tensors import TensorSpec
 
 GROWTH = 1.5
 GROWTH_BYTES_MAX = 256 * 2**20
@@ -22,7 +23,7 @@ class Handle:
     The row is free again as soon as nothing refers to the handle: inboxes and messages are what keeps models alive.
     """
 
-    __slots__ = ("_free", "level", "loss", "measured", "peer", "request", "row")
+    __slots__ = ("_free", "level", "loss", "measured", "peer", "request", "row", "specs")
 
     def __init__(self, peer: int, request: Any, free: list[int]) -> None:
         self.peer = peer
@@ -35,6 +36,8 @@ class Handle:
         """Mean training loss, of a trained model."""
         self.measured: tuple[Part, ...] = ()
         """Of which parts of the vector a merge rule knows what it measures."""
+        self.specs: tuple[TensorSpec, ...] = ()
+        """The tensors as which it was sent, where the codec does not say beforehand."""
         self._free = free
 
     def place(self, row: int) -> None:

@@ -30,6 +30,7 @@ from gossip.protocols.base import WHOLE, Contribution, GossipStep, Message, Part
 from gossip.settings import Choice
 from gossip.stages import PeerState, Stage
 from gossip.wire.codecs.settings import Float32Settings
+from gossip.wire.tensors import TensorSpec
 from scenarios.virtual.learning import requests, training
 from scenarios.virtual.learning.arena import Arena, Handle
 from scenarios.virtual.learning.corrections import Corrections
@@ -176,7 +177,9 @@ class BatchedLearning:
             chunk=self._chunk,
         )
         self._last_sent: dict[int, tuple[requests.Send, Handle]] = {}
-        """Of each peer, where its merges need it."""
+        """Of each peer, where its merges need it, or what counts its bytes."""
+        self.varies = self._sending.varies
+        """Whether only a model's numbers tell how many bytes it takes."""
         self.codes = self._sending.needed
         """Whether receivers hold anything else of a model than its sender has."""
         rule = self._merge_class.correction(self._merge_choice, self.task.space)
@@ -285,7 +288,16 @@ class BatchedLearning:
         part = message.piece or WHOLE
         if self._sending.own_coded and not message.whole:
             return self._public(model, peer, draws, part)
-        return self._noted(peer, requests.Send(model, draws, part, message.whole))
+        request = requests.Send(model, draws, part, message.whole)
+        handle = self._noted(peer, request)
+        if self.varies:
+            self._last_sent[peer] = request, handle
+        return handle
+
+    def specs_sent(self, peer: int) -> tuple[TensorSpec, ...]:
+        """Return the tensors of the model that the peer sent last; what is outstanding is computed."""
+        self.flush()
+        return self._last_sent[peer][1].specs
 
     def _public(self, model: Handle, peer: int, draws: Draws, part: Part) -> Handle:
         """Return what others hold of a peer's model: asked for when it is sent, and when it is merged with theirs."""

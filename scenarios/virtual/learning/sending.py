@@ -57,6 +57,11 @@ class Sending:
         return self._codec.own_coded
 
     @property
+    def varies(self) -> bool:
+        """Whether only a model's numbers tell how many bytes it takes."""
+        return any(spec.shorter for spec in self._codec.specs(self._learned))
+
+    @property
     def remembers(self) -> bool:
         """Whether a peer's models must be sent in their order."""
         return self._state.keeps("outgoing")
@@ -74,8 +79,11 @@ class Sending:
                 self._shape(learned, [handle.peer for handle in chosen], draws)
             if not self._codec.exact:
                 # Whole ones are last, and stay as they are.
-                coded = [handle.request.part for handle in chosen if not handle.request.whole]
-                self._code(learned, coded, draws)
+                coded = [handle for handle in chosen if not handle.request.whole]
+                if self.varies:
+                    self._encode(learned, coded)
+                else:
+                    self._code(learned, [handle.request.part for handle in coded], draws)
             placed = rows[start : start + len(chosen)]
             self._arena.put(placed, models)
             for handle, row in zip(chosen, placed, strict=True):
@@ -105,3 +113,12 @@ class Sending:
                     learned[first:end, start:stop].contiguous(), draws[first:end]
                 )
             first = end
+
+    def _encode(self, learned: torch.Tensor, handles: Sequence[Handle]) -> None:
+        """As `_code`, one by one, and note the tensors of each."""
+        for row, handle in zip(learned, handles, strict=False):
+            start, stop = handle.request.part.bounds(self._learned)
+            with plugins.blamed(self._codec, "[codec]"):
+                tensors = self._codec.encode(row[start:stop].cpu(), handle.request.draws)
+                row[start:stop] = self._codec.decode_as(tensors, stop - start)
+            handle.specs = tuple(tensor.spec for tensor in tensors)
