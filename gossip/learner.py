@@ -338,8 +338,20 @@ def _shares_memory(one: Tensor, other: Tensor) -> bool:
     return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
 
 
-def check_parts(task: Task, parts: int) -> None:
-    """Raise `SettingError` where a protocol divides models into more parts than there are numbers that travel."""
+def check_parts(task: Task, parts: int, merge: type[Merge]) -> None:
+    """Raise `SettingError` where a protocol divides models into more parts than there are, or than the rule can judge.
+
+    Args:
+        task: what is learnt.
+        parts: into so many a model is divided to travel.
+        merge: the class of the rule.
+    """
+    classes = task.dataset.classes
+    if merge.needs_classes and parts > classes > 0:
+        raise SettingError(
+            f"[protocol] parts = {parts}: [merge] judges models class by class, and a part of so few numbers holds no "
+            f"class whole; valid: 1 to {classes}, the number of classes"
+        )
     most = task.space.learned_size
     if parts > max(1, most):
         raise SettingError(

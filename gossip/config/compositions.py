@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gossip.config.codecs import check_codec
+from gossip.config.parts import check_turns
 from gossip.config.stopping import check_stop
 from gossip.config.task import TaskSettings
 from gossip.config.uploads import check_upload
@@ -19,6 +20,7 @@ CHECKS: tuple[Callable[[TaskSettings, Topology], None], ...] = (
     check_stop,
     check_upload,
     check_codec,
+    check_turns,
 )
 
 

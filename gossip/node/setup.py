@@ -198,7 +198,7 @@ def _learner(membership: Membership) -> Learner:
         objective=settings.objective,
     )
     task.check()
-    check_parts(task, settings.protocol.load().parts(settings.protocol))
+    check_parts(task, settings.protocol.load().parts(settings.protocol), settings.merge.load())
     learner = Learner(
         task,
         peer=membership.me.name,

@@ -16,7 +16,7 @@ class RoundsSettings(Choice):
     """Synchronous neighbourhood rounds: one local update, then Q gossip steps."""
 
     implementation = "gossip.protocols.rounds:Rounds"
-    implied: ClassVar[Mapping[str, Any]] = {"order": "adapt-then-combine"}
+    implied: ClassVar[Mapping[str, Any]] = {"order": "adapt-then-combine", "parts": 1}
     kind: str = "rounds"
     order: Literal["adapt-then-combine", "combine-then-adapt"] = Field(
         "adapt-then-combine",
@@ -25,6 +25,13 @@ class RoundsSettings(Choice):
         "then travel while they are trained; what is left at the end of a round has not been mixed",
     )
     gossip_steps: int = Field(1, ge=0, le=64, description="Q, exchanges per round; 0 never exchanges (local)")
+    parts: int = Field(
+        1,
+        ge=1,
+        le=4096,
+        description="S: a gossip step sends one of so many parts of the model, in turn; larger: fewer bytes each, "
+        "slower agreement. With gossip_steps = parts a round sends a model and mixes as one step of whole models does",
+    )
     deadline_k: float = Field(
         6.0,
         ge=0,

@@ -52,7 +52,7 @@ def load_task(scenario: ScenarioSettings) -> Task:
             f"[stop] target_accuracy = {scenario.stop.target_accuracy}: the objective is scored by {score.label}; "
             "leave it out"
         )
-    check_parts(task, scenario.protocol.load().parts(scenario.protocol))
+    check_parts(task, scenario.protocol.load().parts(scenario.protocol), scenario.merge.load())
     task.partition(scenario.scenario.peers)
     probe(
         task,

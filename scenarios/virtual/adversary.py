@@ -18,7 +18,8 @@ from torch import Tensor
 from gossip import seeding
 from gossip.learner import Learner
 from gossip.learning.task import Task
-from gossip.protocols.base import Contribution, GossipStep, Message, Model, ModelMessage, PeerId, Ticket
+from gossip.protocols.base import Contribution, GossipStep, Message, Model, PeerId, Ticket
+from gossip.protocols.rounds.parts import MODELS
 from scenarios.attacks.base import Attack, Knowledge, Scene
 from scenarios.attacks.old_messages import OldMessages
 from scenarios.scenario import ScenarioSettings
@@ -109,7 +110,7 @@ class AttackedSimulation(Simulation):
         if tag[1] < self._from_round:
             super().transmit(sender, name, message, connection)
             return
-        held = isinstance(message, ModelMessage) and attack.omniscient and tag[1] < self._rounds
+        held = isinstance(message, MODELS) and attack.omniscient and tag[1] < self._rounds
         if not held or step.released:
             self._send(sender, name, message, connection)
             return

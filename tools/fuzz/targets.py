@@ -26,6 +26,7 @@ from gossip.protocols.base import WHOLE, FinishedMessage, ModelMessage, Part
 from gossip.protocols.modest.messages import MESSAGES as MODEST
 from gossip.protocols.modest.messages import PingMessage, TrainMessage
 from gossip.protocols.push.messages import PushMessage
+from gossip.protocols.rounds.parts import PieceMessage
 from gossip.protocols.rounds.stopping import WantsMessage
 from gossip.storage.checkpoints import Belongs, Checkpoint, decode, encode
 from gossip.storage.run_record import RunRecord, read_lines
@@ -246,13 +247,14 @@ def _hello() -> Hello:
     return Hello(agreement=SECTIONS, instance="1", peers_digest="0")
 
 
-def _model_messages() -> list[ModelMessage | TrainMessage | PushMessage]:
+def _model_messages() -> list[ModelMessage | TrainMessage | PushMessage | PieceMessage]:
     view = (("bob", 3, False, 7), ("carol", 0, True, -1))
     return [
         ModelMessage(round=3, step=1, model=None),
         TrainMessage(round=4, expected=3, view=view, version=9, model=None),
         PushMessage(round=5, age=7, model=None),
         PushMessage(round=5, age=7, part=1, parts=3, model=None),
+        PieceMessage(round=2, step=1, part=1, parts=4, model=None),
     ]
 
 

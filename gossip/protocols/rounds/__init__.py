@@ -2,8 +2,8 @@
 
 `protocol` the state machine · `neighbourhood` who is waited for · `sender` what is known of one of them · `inbox`
 which models are kept · `waiting` the wait of a step · `patience` how long it may be, and for whom · `catching_up` who
-may move a peer, and how far · `order` what is sent and mixed · `ending` the last round · `stopping`
-agreeing upon an earlier one.
+may move a peer, and how far · `order` what is sent and mixed · `parts` which part of it · `ending` the last
+round · `stopping` agreeing upon an earlier one.
 
 Where a peer stands is its phase and its tag (t, q): t rounds are done, and q gossip steps of the present one. There are
 T rounds of Q steps each, fewer where peers agree to stop early (`stopping`); "far ahead" is `catch_up_rounds` or more.
@@ -33,6 +33,8 @@ any        a neighbour comes                  send it the own model of (t, q), o
 any        a model of no neighbour, of no     reject it                                          as it is
            such step, twice, or stale
 ========== ================================== ================================================== ==================
+
+With `parts` above 1, (t, q) says which part of z^(q) is sent and merged.
 
 With ``order = "combine-then-adapt"`` x^t is sent before it is trained, and what training changed is added to z^(Q).
 """

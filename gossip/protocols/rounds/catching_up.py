@@ -31,7 +31,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from gossip.protocols.base import Context, Contribution, GossipStep, Model, ModelAdopted
+from gossip.protocols.base import WHOLE, Context, Contribution, GossipStep, Model, ModelAdopted, Part
+from gossip.protocols.rounds.parts import Parts
 from gossip.protocols.rounds.sender import NOTHING, Sender, Tag
 
 SETTLED_ROUNDS = 3
@@ -66,13 +67,17 @@ class Move(NamedTuple):
     by_one_word: bool
     """Most of the neighbours do not say so, and each model counts once."""
 
-    def merge(self, ctx: Context, own: Model, in_row: Sequence[Sender]) -> Model:
-        """Return the own model merged with the witnesses', and tell that it was moved."""
+    def merge(self, ctx: Context, own: Model, in_row: Sequence[Sender], parts: Parts) -> Model:
+        """Return the own model merged with the witnesses', and tell that it was moved.
+
+        Where models travel in parts, it is the one part that most of them sent last; the others follow in their turn.
+        """
         round, step = self.target
-        own_weight, received = self.merged(in_row)
+        part, used = _alike(self.witnesses, parts)
+        own_weight, received = self._replace(witnesses=used).merged(in_row)
         # To the rule it is the only gossip step of the round before, or the first one of a round that has begun.
-        at = GossipStep(round if step else round - 1, step=0, last=step == 0)
-        merged = ctx.merge(own, own_weight, received, at=at)
+        at = GossipStep(round if step else round - 1, step=0, last=step == 0, part=part)
+        merged = parts.merge(ctx, own, own_weight, received, at=at)
         ctx.emit(ModelAdopted(sender=self.witnesses[0].peer, round=round))
         return merged
 
@@ -92,6 +97,26 @@ class Move(NamedTuple):
             for known in self.witnesses:
                 known.stood_in = True
         return max(0.0, 1.0 - sum(each.weight for each in received)), received
+
+
+def _alike(witnesses: Sequence[Sender], parts: Parts) -> tuple[Part, list[Sender]]:
+    """Return the part of which most of `witnesses` sent the newest they have, of several the newest, and those of it.
+
+    Who sent a whole model has sent all parts of it.
+    """
+    newest = {known.peer: max(known.kept) for known in witnesses}
+    found: dict[Part, list[Sender]] = {}
+    for known in sorted(witnesses, key=lambda known: newest[known.peer], reverse=True):
+        whole = parts.of == 1 or known.whole == newest[known.peer]
+        found.setdefault(WHOLE if whole else parts.part(*newest[known.peer]), [])
+    for part, used in found.items():
+        used += [
+            known
+            for known in witnesses
+            if parts.of == 1 or known.whole == newest[known.peer] or parts.part(*newest[known.peer]) == part
+        ]
+    part = max(found, key=lambda part: len(found[part]))
+    return part, found[part]
 
 
 def find_move(

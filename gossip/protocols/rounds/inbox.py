@@ -8,9 +8,10 @@ if that does not come in time either: so the data of a machine that is too slow 
 
 from __future__ import annotations
 
-from gossip.protocols.base import Context, Contribution, Model, ModelMessage, PeerId
+from gossip.protocols.base import Context, Contribution, Model, ModelMessage, Part, PeerId
 from gossip.protocols.rounds.neighbourhood import ROWS_LOOKED_UP, Neighbourhood
-from gossip.protocols.rounds.sender import NO_MODELS, NOTHING, Sender, Tag
+from gossip.protocols.rounds.parts import Parts, PieceMessage
+from gossip.protocols.rounds.sender import NO_MODELS, NONE_LATE, NOTHING, Sender, Tag
 from gossip.protocols.settings import RoundsSettings
 
 KEPT_PER_SENDER_MAX = 2
@@ -25,17 +26,28 @@ class Inbox:
         settings: Q, and how far ahead a neighbour must be to be caught up with.
         rounds: T, by the settings.
         near: who sends.
+        parts: which of a model each step sends.
     """
 
-    __slots__ = ("_gossip_steps", "_near", "_rounds", "_settings", "_steps_began", "last", "newest_round")
+    __slots__ = (
+        "_gossip_steps",
+        "_near",
+        "_parts",
+        "_rounds",
+        "_settings",
+        "_steps_began",
+        "last",
+        "newest_round",
+    )
 
-    def __init__(self, settings: RoundsSettings, *, rounds: int, near: Neighbourhood) -> None:
+    def __init__(self, settings: RoundsSettings, *, rounds: int, near: Neighbourhood, parts: Parts) -> None:
         self._settings = settings
         self._gossip_steps = settings.gossip_steps
         self._rounds = rounds
         self.last = rounds
         """Rounds after which this peer ends; others may do more."""
         self._near = near
+        self._parts = parts
         self._steps_began: list[tuple[Tag, float]] = []
         """When the latest steps began, in their order."""
         self.newest_round = -1
@@ -48,7 +60,7 @@ class Inbox:
             del self._steps_began[0]
 
     def reason_to_refuse(
-        self, ctx: Context, sender: PeerId, message: ModelMessage, *, round: int
+        self, ctx: Context, sender: PeerId, message: ModelMessage | PieceMessage, *, round: int
     ) -> str | None:
         """Return why a model cannot be used in `round`, or None. Tags come from the peer and may be nonsense."""
         if sender not in self._near.contacts(ctx):
@@ -56,17 +68,19 @@ class Inbox:
         final = message.step == 0 and message.round in (self.last, self._rounds)
         if not final and not (0 <= message.round < self._rounds and 0 <= message.step < self._gossip_steps):
             return "invalid-tag"
+        if not self._parts.fits(message):
+            return "no-such-part"
         # Who is farther away says how far it is, which is believed or not (`catching_up`), or comes too late.
         if final or abs(message.round - round) > ROWS_LOOKED_UP:
             return None
         return None if sender in self._near.row_of(ctx, message.round, own=round) else "not-a-neighbour"
 
-    def take(self, known: Sender, tag: Tag, model: Model, *, here: Tag) -> bool:
+    def take(self, known: Sender, tag: Tag, model: Model, *, here: Tag, whole: bool) -> bool:
         """Keep a model of the present step or a later one; return False where that one is there already."""
         again = known.stood_in and tag == max(known.kept, default=NOTHING)
         if not again and (tag in known.kept or (tag == here and known.awaited is not None)):
             return False
-        known.keep(tag, model)
+        known.keep(tag, model, whole=whole)
         known.suspect = False
         if tag > known.newest:
             known.newest = tag
@@ -84,9 +98,10 @@ class Inbox:
         # Who has passed over rounds, to catch up, tells nothing of how long one takes it, and will be late again.
         in_turn = tag[0] <= known.newest[0] + 1
         known.newest = tag
-        stands_in = known.peer in self._near.row and round - tag[0] < self._settings.catch_up_rounds
+        within = self._settings.catch_up_rounds + self._parts.turn_rounds
+        stands_in = known.peer in self._near.row and round - tag[0] < within
         if stands_in:
-            known.late = (tag, model)
+            known.keep_late(tag, model, self._parts.part(*tag).place)
         if in_turn:
             for began, began_s in self._steps_began:
                 if began == tag:
@@ -94,7 +109,7 @@ class Inbox:
                     known.suspect = False
         return stands_in
 
-    def collect(self, ctx: Context, tag: Tag) -> tuple[float, list[Contribution]]:
+    def collect(self, ctx: Context, tag: Tag, part: Part) -> tuple[float, list[Contribution]]:
         """Return the own weight in the merge of a step, and what is merged: what has come, or stands in for it."""
         received = []
         own_weight = 1.0
@@ -108,8 +123,9 @@ class Inbox:
                     self._near.note_unheard(known)
                     if ctx.is_up(known.peer):
                         far = self._settings.catch_up_rounds
-                        model = known.stand_in(tag[0], last=self.last, far=far)
-            known.late = None
+                        model = known.stand_in(tag[0], part, self._parts, last=self.last, far=far)
+            if known.late:
+                known.late.pop(part.place, None)
             if model is not None:
                 weight = known.weight
                 received.append(Contribution(known.peer, model, weight))
@@ -119,7 +135,8 @@ class Inbox:
     def forget_before(self, target: Tag) -> None:
         """Forget all models of steps that are passed over."""
         for known in self._near.senders.values():
-            known.awaited = known.late = None
+            known.awaited = None
+            known.late = NONE_LATE
             for old in [other for other in known.kept if other < target]:
                 del known.kept[old]
 
@@ -127,4 +144,5 @@ class Inbox:
         """Forget all models."""
         for known in self._near.senders.values():
             known.kept = NO_MODELS
-            known.awaited = known.late = None
+            known.awaited = None
+            known.late = NONE_LATE

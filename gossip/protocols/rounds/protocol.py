@@ -31,7 +31,6 @@ from typing import ClassVar, Self
 from gossip.protocols.base import (
     Context,
     FinishedMessage,
-    GossipStep,
     Message,
     MessageRejected,
     Model,
@@ -49,6 +48,7 @@ from gossip.protocols.rounds.final import FinalMessage
 from gossip.protocols.rounds.inbox import Inbox
 from gossip.protocols.rounds.neighbourhood import Neighbourhood
 from gossip.protocols.rounds.order import ORDERS
+from gossip.protocols.rounds.parts import MODELS, Parts, PieceMessage
 from gossip.protocols.rounds.phase import Phase
 from gossip.protocols.rounds.sender import NOTHING, Sender, Tag
 from gossip.protocols.rounds.stopping import WantsMessage
@@ -77,6 +77,7 @@ class Rounds(Protocol):
         "_merged",
         "_near",
         "_own",
+        "_parts",
         "_patience",
         "_phase",
         "_round",
@@ -91,6 +92,7 @@ class Rounds(Protocol):
         FinalMessage,
         FinishedMessage,
         WantsMessage,
+        PieceMessage,
     )
     agrees_to_stop: ClassVar[bool] = True
 
@@ -112,19 +114,26 @@ class Rounds(Protocol):
         self._phase = Phase.READY
         self._ticket: Ticket | None = None
         self._near = Neighbourhood()
-        self._inbox = Inbox(settings, rounds=rounds, near=self._near)
+        self._parts = Parts(settings)
+        self._inbox = Inbox(settings, rounds=rounds, near=self._near, parts=self._parts)
         self._ending = Ending(settings, rounds=rounds, near=self._near, inbox=self._inbox)
         self._wait = Wait(settings, self._near)
         self._patience = self._wait.patience
-        self._merged = False
+        self._merged: set[int] = set()
+        """The parts of which something was merged in this round."""
         self._training_began_s = 0.0
         self._lost = LostTime(pace_s=pace_s, away_s=away_s)
 
     @staticmethod
     def usual_messages(settings: RoundsSettings, *, neighbours: int, peers: int) -> Mapping[Message, float]:
-        """Return one model for each neighbour in each of the Q gossip steps."""
-        steps = range(settings.gossip_steps)
-        return {ModelMessage(round=0, step=step, model=None): float(neighbours) for step in steps}
+        """Return one model, or one part, for each neighbour in each of the Q gossip steps."""
+        parts = Parts(settings)
+        return {parts.message(0, step, None): float(neighbours) for step in range(settings.gossip_steps)}
+
+    @staticmethod
+    def parts(settings: RoundsSettings) -> int:
+        """Return S."""
+        return settings.parts
 
     @classmethod
     def resume(
@@ -197,9 +206,10 @@ class Rounds(Protocol):
 
     def on_message(self, ctx: Context, sender: PeerId, message: Message) -> None:
         """Keep a model of this step or a later one; drop and count anything else."""
-        if isinstance(message, ModelMessage):
+        if isinstance(message, MODELS):
             round, step = message.round, message.step
-            if round == self._round and step == self._step:
+            fits = self._parts.fits(message)
+            if round == self._round and step == self._step and fits:
                 # By far the most frequent case: a model that this step waits for.
                 near, patience = self._near, self._patience
                 known = near.senders.get(sender)
@@ -214,7 +224,8 @@ class Rounds(Protocol):
                     if not near.missing or (most_have_come and self._wait.spare(ctx)):
                         self._close_step(ctx)
                     return
-            if round != self._round or sender not in self._near.row or not 0 <= step < self._gossip_steps:
+            in_round = round == self._round and sender in self._near.row and 0 <= step < self._gossip_steps
+            if not (in_round and fits):
                 reason = self._inbox.reason_to_refuse(ctx, sender, message, round=self._round)
                 if reason is not None:
                     ctx.emit(MessageRejected(sender=sender, reason=reason))
@@ -223,9 +234,9 @@ class Rounds(Protocol):
                 known = self._near.sender(sender)
                 tag = self._ending.answer_to((round, step), served=known.served)
                 if tag is not None:
-                    self._send_model(ctx, [known], tag)
+                    self._send_model(ctx, [known], tag, whole=tag != (round, step))
             else:
-                self._receive(ctx, sender, (round, step), message.model)
+                self._receive(ctx, sender, (round, step), message)
         elif isinstance(message, FinishedMessage):
             if sender in self._near.contacts(ctx):
                 self._near.sender(sender).finished = True
@@ -273,7 +284,7 @@ class Rounds(Protocol):
             self._finish(ctx)
             return
         if self._gossip_steps:
-            self._merged = False
+            self._merged.clear()
             self._near.begin_round(ctx, self._round)
         self._phase = Phase.TRAINING
         self._training_began_s = ctx.now()
@@ -290,7 +301,7 @@ class Rounds(Protocol):
         tag = (self._round, step)
         now_s = ctx.now()
         self._inbox.note_step_began(tag, now_s)
-        message = ModelMessage(round=self._round, step=step, model=self._own.model)
+        message = self._parts.message(self._round, step, self._own.model)
         near, is_up, send = self._near, ctx.is_up, ctx.send
         come = 0
         for known in near.in_row:
@@ -315,14 +326,12 @@ class Rounds(Protocol):
     def _close_step(self, ctx: Context) -> None:
         """z_i^(q+1) = Σ_j W_ij z_j^(q) over those that came; the weight of the others goes to z_i^(q)."""
         self._wait.end(ctx)
-        own_weight, received = self._inbox.collect(ctx, self._wait.tag)
-        last = self._step + 1 == self._gossip_steps
+        at = self._parts.step(self._round, self._step)
+        own_weight, received = self._inbox.collect(ctx, self._wait.tag, at.part)
         # What is due once a round is due after lonely last steps too, unless all of the round was lonely.
-        if received or (last and self._merged):
-            self._merged = True
-            self._own.model = ctx.merge(
-                self._own.model, own_weight, received, at=GossipStep(self._round, self._step, last)
-            )
+        if received or (at.last and at.part.place in self._merged):
+            self._merged.add(at.part.place)
+            self._own.model = self._parts.merge(ctx, self._own.model, own_weight, received, at=at)
         self._enter_step(ctx, self._step + 1)
 
     def _complete_round(self, ctx: Context) -> None:
@@ -353,7 +362,8 @@ class Rounds(Protocol):
 
     # --- messages ---
 
-    def _receive(self, ctx: Context, sender: PeerId, tag: Tag, model: Model) -> None:
+    def _receive(self, ctx: Context, sender: PeerId, tag: Tag, message: ModelMessage | PieceMessage) -> None:
+        model, whole = message.model, message.piece is None
         here = (self._round, self._step)
         known = self._near.sender(sender)
         if tag < here:
@@ -361,7 +371,7 @@ class Rounds(Protocol):
             if not self._inbox.take_late(known, tag, model, round=self._round, now_s=ctx.now()):
                 ctx.emit(MessageRejected(sender=sender, reason="stale"))
             return
-        if not self._inbox.take(known, tag, model, here=here):
+        if not self._inbox.take(known, tag, model, here=here, whole=whole):
             ctx.emit(MessageRejected(sender=sender, reason="duplicate"))
             return
         if self._phase is not Phase.GOSSIPING:
@@ -397,7 +407,7 @@ class Rounds(Protocol):
             self._wait.end(ctx)
         self._own.settle(ctx)
         round, step = move.target
-        self._own.model = move.merge(ctx, self._own.model, self._near.in_row)
+        self._own.model = move.merge(ctx, self._own.model, self._near.in_row, self._parts)
         self._lost.moved(round - self._round)
         self._patience.begin_round(0.0)
         self._round = round
@@ -406,12 +416,12 @@ class Rounds(Protocol):
             # In the latter case models of step 0 are those before training.
             self._begin_round(ctx)
         else:
-            self._merged = False
+            self._merged.clear()
             self._near.begin_round(ctx, round)
             self._enter_step(ctx, step)
 
-    def _send_model(self, ctx: Context, to: Sequence[Sender], tag: Tag) -> None:
-        message = ModelMessage(round=tag[0], step=tag[1], model=self._own.model)
+    def _send_model(self, ctx: Context, to: Sequence[Sender], tag: Tag, *, whole: bool = False) -> None:
+        message = self._parts.message(*tag, self._own.model, whole=whole)
         for known in to:
             known.served = tag
             ctx.send(known.peer, message)

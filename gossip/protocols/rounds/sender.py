@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from gossip.protocols.base import Model, PeerId
+from gossip.protocols.base import Model, Part, PeerId
 from gossip.protocols.rounds.deadlines import ArrivalDeadline
+from gossip.protocols.rounds.parts import Parts
 
 Tag: TypeAlias = tuple[int, int]
 """(round, gossip step); compares in the order in which a peer passes through them."""
@@ -15,6 +16,9 @@ NOTHING: Tag = (-1, 0)
 
 NO_MODELS: dict[Tag, Model] = {}
 """Shared and never written to."""
+
+NONE_LATE: dict[int, tuple[Tag, Model]] = {}
+"""The same."""
 
 
 class Sender:
@@ -35,6 +39,7 @@ class Sender:
         "suspect",
         "unheard",
         "weight",
+        "whole",
     )
 
     def __init__(self, peer: PeerId) -> None:
@@ -51,8 +56,10 @@ class Sender:
         """Its other models of this step and later ones; most peers in step never send one."""
         self.stood_in = False
         """The newest of these has been merged in place of another one; it is not, again, until it is sent again."""
-        self.late: tuple[Tag, Model] | None = None
-        """Its newest model that came after its step had ended, until the next merge."""
+        self.whole: Tag = NOTHING
+        """Of what is kept in a run whose models travel in parts: the one that came whole."""
+        self.late: dict[int, tuple[Tag, Model]] = NONE_LATE
+        """Its newest models that came after their step had ended, by the place of their part, until its next merge."""
         self.newest: Tag = NOTHING
         self.served: Tag = NOTHING
         """The newest of our models that it was sent since it came up."""
@@ -63,12 +70,22 @@ class Sender:
         self.after_training: ArrivalDeadline | None = None
         self.between_steps: ArrivalDeadline | None = None
 
-    def keep(self, tag: Tag, model: Model) -> None:
+    def keep(self, tag: Tag, model: Model, *, whole: bool) -> None:
         """Keep one of its models."""
         if self.kept is NO_MODELS:
             self.kept = {}
         self.kept[tag] = model
         self.stood_in = False
+        if whole:
+            self.whole = tag
+        elif self.whole == tag:
+            self.whole = NOTHING
+
+    def keep_late(self, tag: Tag, model: Model, place: int) -> None:
+        """Keep a model that came after its step."""
+        if self.late is NONE_LATE:
+            self.late = {}
+        self.late[place] = (tag, model)
 
     def observe(self, tag: Tag, delay_s: float) -> None:
         """Note how long a model came after the wait for it began."""
@@ -85,19 +102,23 @@ class Sender:
             self.after_training = ArrivalDeadline()
         return self.after_training
 
-    def stand_in(self, round: int, *, last: int, far: int) -> Model | None:
+    def stand_in(self, round: int, part: Part, parts: Parts, *, last: int, far: int) -> Model | None:
         """Return a model for a step of `round` of which it sends none, or too late; None: there is none.
 
         Who is `far` ahead, or has done the `last` round, has its newest one; who is less than that behind, one that
-        came after its step.
+        came after its step. It must be the part whose turn it is.
         """
         if self.kept:
             newest = max(self.kept)
             if self.stood_in or not (newest[0] - round >= far or newest[0] == last):
                 return None
+            if self.whole != newest and parts.part(*newest) != part:
+                return None
             # Once for each time that it is sent: else one message would be merged in every step until its round.
             self.stood_in = True
             return self.kept[newest]
-        if self.late is not None and round - self.late[0][0] < far:
-            return self.late[1]
+        if self.late:
+            tag, model = self.late.get(part.place, (NOTHING, None))
+            if tag is not NOTHING and round - tag[0] < far + parts.turn_rounds:
+                return model
         return None
