@@ -17,6 +17,7 @@ from gossip.learning.task import Task
 from gossip.merging.settings import AverageSettings, VarianceCorrectedSettings
 from gossip.node.context import NodeContext, Upcalls
 from gossip.node.handles import Deferred
+from gossip.node.outgoing_models import OutgoingModels
 from gossip.protocols.base import Contribution, GossipStep, Part
 from gossip.protocols.push.messages import PushMessage
 from gossip.settings import Choice
@@ -195,14 +196,16 @@ def test_a_nodes_learner_is_told_which_part_it_merges():
     size = learning_task.space.learned_size
     start, stop = part.bounds(size)
     own, *others = (learning_task.initial(f"p{k}") for k in range(3))
+    learner, thread = learner_of(learning_task, rule), AtOnce()
     ctx = NodeContext(
         peer="p0",
         peers=["p0", "p1", "p2"],
         topology=Topology("full", 3),
         everybody=False,
-        learner=learner_of(learning_task, rule),
-        thread=AtOnce(),
-        **dict.fromkeys(("outgoing", "table", "nursery", "identity")),
+        learner=learner,
+        thread=thread,
+        outgoing=OutgoingModels(codec=Float32(), learner=learner, thread=thread),
+        **dict.fromkeys(("table", "nursery", "identity")),
         upcalls=Upcalls(*5 * [lambda *_: None]),
     )
     mine = Deferred(size, own)
