@@ -25,6 +25,7 @@ from gossip.merging.agreement import agreed
 from gossip.merging.base import Merge, MergeContext, Verdict
 from gossip.merging.sanitise import Refusal, Sanitiser, SanitiseSettings
 from gossip.outgoing.base import AsItIs, Outgoing
+from gossip.partial import Partial, completed
 from gossip.protocols.base import Contribution, GossipStep, Part, PeerId
 from gossip.stages import PeerState
 
@@ -163,7 +164,8 @@ class Learner:
         Args:
             own: own model [P].
             own_weight: W_ii.
-            received: contributions whose `model` holds learned slots [L], with weights W_ij.
+            received: contributions whose `model` holds learned slots [L], with weights W_ij, or some of them: the
+                others are own.
             at: the gossip step. Outside its part, the contributions have what `own` has.
             declared: the classes of which senders say that they have samples, where the rule wants to know.
             spent: senders whose models nobody needs any more: the merged one may lie in the memory of one.
@@ -172,6 +174,8 @@ class Learner:
         learned_size = self.task.space.learned_size
         refusals = self._refusals(own[:learned_size], received, round=at.round)
         own_weight, accepted = sanitise.without(own_weight, received, refusals)
+        spent |= {each.sender for each in accepted if isinstance(each.model, Partial)}
+        accepted = [each._replace(model=completed(own[:learned_size], each.model)) for each in accepted]
         with plugins.blamed(self._merge, f"[merge] in round {at.round}:"):
             merged = self._merge(
                 own[:learned_size],
@@ -200,7 +204,7 @@ class Learner:
         learned_size = self.task.space.learned_size
         for each, refusal in zip(received, self._refusals(own[:learned_size], received), strict=True):
             if refusal is None:
-                return torch.cat([each.model, own[learned_size:]])
+                return torch.cat([completed(own[:learned_size], each.model), own[learned_size:]])
         return own.clone()
 
     def agreed(self, own: Tensor, received: Sequence[Contribution]) -> Tensor:
@@ -208,7 +212,11 @@ class Learner:
         self._check(own)
         learned = own[: self.task.space.learned_size]
         refusals = self._refusals(learned, received)
-        accepted = [each.model for each, refusal in zip(received, refusals, strict=True) if refusal is None]
+        accepted = [
+            completed(learned, each.model)
+            for each, refusal in zip(received, refusals, strict=True)
+            if refusal is None
+        ]
         return torch.cat([agreed(learned, accepted), own[len(learned) :]])
 
     def graft(self, base: Tensor, source: Tensor, part: Part) -> Tensor:
@@ -245,6 +253,7 @@ class Learner:
             sanitise.norms_of(own, received),
             round=round,
             again=sanitise.judged_before(received),
+            some=sanitise.some_of(own, received),
         )
         for refusal in refusals:
             if refusal is not None:

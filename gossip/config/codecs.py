@@ -9,8 +9,11 @@ from gossip.errors import SettingError
 from gossip.merging.settings import VarianceCorrectedSettings
 from gossip.outgoing.settings import NoOutgoingSettings
 from gossip.protocols.settings import RoundsSettings
-from gossip.wire.codecs.settings import Int4Settings
+from gossip.wire.codecs.settings import Int4Settings, TopChangeSettings
 from topologies import Topology
+
+BY_COORDINATE = ("median", "trimmed-mean", "meamed", "geometric-median")
+"""Rules that go by what most rows have: filled in by the receiver, that is its own model."""
 
 
 def check_codec(task: TaskSettings, topology: Topology) -> None:
@@ -38,4 +41,27 @@ def check_codec(task: TaskSettings, topology: Topology) -> None:
         raise SettingError(
             f"{own} takes what is sent for the own model but for the codes, and [outgoing] kind = "
             f"'{task.outgoing.kind}' changes it before; valid: own = 'exact', or no [outgoing]"
+        )
+
+
+def check_top_change(task: TaskSettings, topology: Topology) -> None:
+    """Raise `SettingError` where filling in own numbers would leave nothing of the merge."""
+    if not isinstance(task.codec, TopChangeSettings):
+        return
+    codec, merge = f"{task.where('codec')} kind = 'top-change'", task.merge
+    last = merge.kind.rpartition("+")[2]
+    if last in BY_COORDINATE:
+        raise SettingError(
+            f"{codec} leaves kind = '{merge.kind}' of [merge] nothing to mix, since in most of its rows each number "
+            "would be the receiver's own; valid: [protocol] parts instead, of which all send the same, or a rule of "
+            "distances such as krum or nna"
+        )
+    if isinstance(merge, VarianceCorrectedSettings):
+        raise SettingError(
+            f"{codec} does not go with kind = 'variance-corrected' of [merge], since numbers that have changed most "
+            "are no sample of a tensor's; valid: [protocol] parts, or another codec"
+        )
+    if getattr(task.protocol, "parts", 1) > 1:
+        raise SettingError(
+            f"{codec} and parts = {task.protocol.parts} of [protocol] both leave numbers out; valid: one of the two"  # type: ignore[attr-defined]
         )

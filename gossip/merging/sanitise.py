@@ -16,6 +16,10 @@ have norms within a few percent of each other: with the default factor of ten no
 Who sends `offences_max` refused models, and not as many good ones between, is muted for `mute_rounds` rounds, and
 twice as long each time it goes on after that: its models are then not decoded, looked at or kept.
 
+Of a model of which only some numbers came, at the places S, those are judged against the own ones there, and k stands
+for L: ‖v‖ <= norm_factor · max(‖x_i,S‖, min(median, √k)), the others' norms being scaled to k numbers. Measured whole,
+completed by the receiver's own numbers, ten models' length could hide in a tenth of the numbers.
+
 What needs no look at the numbers is refused before: another model, task or run (`space_id`) and a sequence number that
 does not rise by the wire, which ends the connection; models of rounds past, of no neighbour or sent twice by the
 protocols.
@@ -28,11 +32,13 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pydantic import Field
 
+from gossip.partial import Partial
 from gossip.protocols.base import Contribution, PeerId
 from gossip.settings import Settings
 
@@ -71,6 +77,19 @@ class SanitiseSettings(Settings):
     )
     offences_max: int = Field(3, ge=1, description="so many refused models mute their sender")
     mute_rounds: int = Field(10, ge=0, description="for how long, the first time; 0 never mutes")
+
+
+class Some(NamedTuple):
+    """What a model is measured by of which only some numbers came."""
+
+    own_norm: float
+    """Of the own model, at the places that came."""
+    share: float
+    """Of all numbers, k / L."""
+
+
+WHOLE_ALL: Final[Mapping[PeerId, Some]] = MappingProxyType({})
+"""All numbers have come of all models."""
 
 
 class Refusal(NamedTuple):
@@ -128,6 +147,7 @@ class Sanitiser:
         *,
         round: int | None = None,
         again: Container[PeerId] = (),
+        some: Mapping[PeerId, Some] = WHOLE_ALL,
     ) -> list[Refusal | None]:
         """Return for each received model why it is left out, or None.
 
@@ -137,12 +157,17 @@ class Sanitiser:
             round: of the merge; by default the newest one.
             again: senders whose model was judged in an earlier merge. Once more is no further offence, nor does it
                 make up for one.
+            some: of whose models only some numbers came; `norms` are of those.
         """
         if round is not None:
             self.round = max(self.round, round)
         seen: set[PeerId] = set()
         reasons = []
-        finite = {sender: norm for sender, norm in norms if norm is not None and norm >= 0}
+        finite = {
+            sender: norm / math.sqrt(some[sender].share) if sender in some else norm
+            for sender, norm in norms
+            if norm is not None and norm >= 0
+        }
         for sender, norm in norms:
             if norm == UNSEEN or self.is_muted(sender):
                 reasons.append(MUTED_SENDER)
@@ -152,7 +177,9 @@ class Sanitiser:
                 reasons.append(SHAPE)
             elif math.isnan(norm):
                 reasons.append(NON_FINITE)
-            elif norm > self._bound(own_norm, (finite[other] for other in finite if other != sender)):
+            elif norm > self._bound(
+                own_norm, (finite[other] for other in finite if other != sender), some.get(sender)
+            ):
                 reasons.append(NORM)
             else:
                 reasons.append("")
@@ -162,10 +189,13 @@ class Sanitiser:
             for (sender, _), reason in zip(norms, reasons, strict=True)
         ]
 
-    def _bound(self, own_norm: float, others: Iterable[float]) -> float:
+    def _bound(self, own_norm: float, others: Iterable[float], some: Some | None) -> float:
         known = sorted(others)
         median = statistics.median_low(known) if known else self._root_size
-        return self.settings.norm_factor * max(own_norm, min(median, self._root_size))
+        usual = min(median, self._root_size)
+        if some is not None:
+            own_norm, usual = some.own_norm, usual * math.sqrt(some.share)
+        return self.settings.norm_factor * max(own_norm, usual)
 
     def _note(self, sender: PeerId, reason: str) -> Refusal | None:
         settings = self.settings
@@ -208,11 +238,23 @@ def norms_of(own: Tensor, received: Sequence[Contribution]) -> list[tuple[PeerId
         model = contribution.model
         if model is MUTED:
             norms.append((contribution.sender, UNSEEN))
+        elif isinstance(model, Partial):
+            fits = model.of == len(own)
+            norms.append((contribution.sender, norm_of(model.values) if fits else None))
         elif model.shape != own.shape or model.dtype != own.dtype:
             norms.append((contribution.sender, None))
         else:
             norms.append((contribution.sender, norm_of(model)))
     return norms
+
+
+def some_of(own: Tensor, received: Sequence[Contribution]) -> dict[PeerId, Some]:
+    """Return how models are measured of which only some numbers came."""
+    return {
+        each.sender: Some(norm_of(own[each.model.places]), len(each.model.places) / each.model.of)
+        for each in received
+        if isinstance(each.model, Partial) and each.model.of == len(own)
+    }
 
 
 def judged_before(received: Sequence[Contribution]) -> frozenset[PeerId]:

@@ -35,7 +35,7 @@ class Local:
     insecure: bool
     """No TLS, and everybody is who they say."""
     on_message: Callable[[PeerId, Message], None]
-    """Called with every good message; a model is a float32 tensor [L] that nobody else holds."""
+    """Called with every good message; a model is a float32 tensor [L] that nobody else holds, or a `Partial`."""
     unseen: Callable[[PeerId], object | None] = lambda _: None
     """Asked before a model is decoded: what stands for one of that peer that is not to be; None where it is."""
     declared: tuple[int, ...] | None = None

@@ -140,8 +140,14 @@ class NodeContext:
         """Put the message into the peer's outbox; that we have finished waits for `tell_finished`."""
         if self._finished is not None and isinstance(message, FinishedMessage):
             self._finished.append((peer, message))
+        elif message.carries_model and self._table.is_up(peer):  # what nobody gets is not told to anybody
+            self._table.send(peer, self._outgoing.coded(message, peer))
         else:
-            self._table.send(peer, self._outgoing.coded(message) if message.carries_model else message)
+            self._table.send(peer, message)
+
+    def came(self, peer: PeerId) -> None:
+        """Note that there is a connection to `peer` from now on."""
+        self._outgoing.came(peer)
 
     def tell_finished(self) -> None:
         """Let neighbours know of the end: whoever hears it may leave, and is not there for one that must do it again.

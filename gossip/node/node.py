@@ -280,6 +280,8 @@ class Node:
         if self.state in ("starting", "waiting"):
             self._activity.set()
         else:
+            if up:
+                self._context.came(peer)
             self._handle(lambda: self.protocol.on_peer(self._context, peer, up))
 
     def _on_rejected(self, peer: PeerId | None, reason: str, sentence: str) -> None:

@@ -92,6 +92,8 @@ class FrameWriter:
         """Yield the frames of a model message; frames of other messages may be sent between them."""
         codec, agreed = self._coding_of(message)
         specs = tuple(tensor.spec for tensor in tensors)
+        if not admitted(specs, agreed) and self.learned is not None:  # as it is, a model may always go
+            codec, agreed = EXACT, exact_specs(self.learned, message.piece)
         if not admitted(specs, agreed):
             raise ProtocolMisuse(f"the tensors are not what codec '{codec}' makes of this run's model")
         yield self._frame(FrameKind.HEAD, [self.documents.head(message, seq, codec, specs)])
@@ -105,17 +107,20 @@ class FrameWriter:
         """Return the frame that ends a model message in the middle."""
         return self._frame(FrameKind.CANCEL, [])
 
-    def frame_bytes(self, message: Message, specs: Sequence[TensorSpec] | None = None) -> tuple[int, int]:
+    def frame_bytes(
+        self, message: Message, specs: Sequence[TensorSpec] | None = None, *, whole: bool = False
+    ) -> tuple[int, int]:
         """Return (all bytes, bytes of tensor data) of a message's frames. Needs no tensors.
 
         Args:
             message: the message.
             specs: of its tensors, where they may be shorter than agreed; else the most that there are is counted.
+            whole: its model goes as it is, though the message does not say so.
         """
         per_frame = HEADER_BYTES + (CHECKSUM_BYTES if self.checksum else 0)
         if not message.carries_model:
             return len(self.documents.small(message, 0)) + per_frame, 0
-        codec, agreed = self._coding_of(message)
+        codec, agreed = self._coding_of(message, whole=whole)
         specs = agreed if specs is None else tuple(specs)
         head = len(self.documents.head(message, 0, codec, specs))
         payload = sum(spec.nbytes for spec in specs)
@@ -123,8 +128,8 @@ class FrameWriter:
         chunks = -(-body // self.chunk_bytes)
         return head + body + (1 + chunks) * per_frame, payload
 
-    def _coding_of(self, message: Message) -> tuple[str, tuple[TensorSpec, ...]]:
-        if not message.whole:
+    def _coding_of(self, message: Message, *, whole: bool = False) -> tuple[str, tuple[TensorSpec, ...]]:
+        if not (whole or message.whole):
             return self.codec, self._specs_of(message)
         if self.learned is None:
             raise ProtocolMisuse("this writer knows nothing of whole messages")

@@ -99,12 +99,22 @@ class TrainMessage(BulkMessage):
 
     kind: ClassVar[str] = "modest-train"
 
+    @property
+    def whole(self) -> bool:
+        """Return yes: whoever gets it may hold nothing like it."""
+        return True
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewestMessage(BulkMessage):
     """The sender's newest average, of `round` rounds: to keep, not to train."""
 
     kind: ClassVar[str] = "modest-newest"
+
+    @property
+    def whole(self) -> bool:
+        """Return yes: whoever gets it may hold nothing like it."""
+        return True
 
 
 MESSAGES: tuple[type[Message], ...] = (

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 
 from gossip import plugins
 from gossip.draws import Draws
-from gossip.errors import PeerError
+from gossip.errors import PeerError, ProtocolMisuse
+from gossip.partial import Partial, Received
 from gossip.protocols.base import Part
-from gossip.stages import Stage
+from gossip.stages import Stage, State
 from gossip.wire.codecs.settings import CODECS
 from gossip.wire.tensors import PartSpecs, TensorSpec, WireTensor
+
+
+class Coded(NamedTuple):
+    """What receivers get of n models."""
+
+    values: torch.Tensor
+    """(n, L); zeros for what does not come."""
+    there: torch.Tensor | None
+    """(n, L) bool, which numbers come; None: all."""
 
 
 class Codec(Stage):
@@ -26,6 +36,8 @@ class Codec(Stage):
 
     exact: ClassVar[bool] = False
     """``decode(encode(x))`` is x: then nothing is coded where nothing must travel."""
+    reference: ClassVar[Literal["none", "own"]] = "none"
+    """What a receiver must hold to use what comes: nothing, or a model of its own that it completes."""
     instant: ClassVar[bool] = False
     """Encoding and decoding take no time worth a worker thread."""
 
@@ -64,27 +76,33 @@ class Codec(Stage):
         """Return what `decode` does. To be overridden where tensors do not tell how many `elements` they hold."""
         return self.decode(tensors)
 
-    def read(self, tensors: Sequence[WireTensor], elements: int) -> torch.Tensor:
-        """Return what `decode` makes of a peer's tensors: a vector of `elements` numbers, or nothing is let in.
+    def read(self, tensors: Sequence[WireTensor], elements: int) -> Received:
+        """Return what is made of a peer's tensors: what can be a vector of `elements` numbers, or nothing is let in.
 
         Raises:
             PeerError: "garbage". Whatever a codec does with bytes that no encoder wrote, it is the sender's fault.
         """
         try:
-            vector = self.decode_as(tensors, elements)
+            received = self.received(tensors, elements)
         except PeerError:
             raise
         except Exception as failure:
             raise PeerError(
                 "garbage", f"a model that cannot be decoded: {plugins.one_line(failure)}"
             ) from failure
+        if isinstance(received, Partial):
+            return received
         if (
-            not isinstance(vector, torch.Tensor)
-            or vector.shape != (elements,)
-            or vector.dtype != torch.float32
+            not isinstance(received, torch.Tensor)
+            or received.shape != (elements,)
+            or received.dtype != torch.float32
         ):
             raise PeerError("garbage", f"a model that is decoded to no vector of {elements} numbers")
-        return vector
+        return received
+
+    def received(self, tensors: Sequence[WireTensor], elements: int) -> Received:
+        """Return what `read` is to check."""
+        return self.decode_as(tensors, elements)
 
     def coded(self, vectors: torch.Tensor, draws: Sequence[Draws]) -> torch.Tensor:
         """Return what receivers will hold of each of `vectors` (n, elements), to the bit."""
@@ -92,6 +110,57 @@ class Codec(Stage):
         elements = vectors.shape[1]
         held = [self.decode_as(self.encode(row.cpu(), drawn), elements) for row, drawn in rows]
         return torch.stack(held).to(vectors.device)
+
+    def write(
+        self, vector: torch.Tensor, rows: State, draws: Draws, *, number: int
+    ) -> tuple[tuple[WireTensor, ...], State]:
+        """Return the tensors of the sender's model message `number` (from 0), and what it remembers then.
+
+        `rows` may be written over, here and below.
+        """
+        return self.encode(vector, draws), rows
+
+    def held(
+        self, vectors: torch.Tensor, rows: State, draws: Sequence[Draws], *, numbers: Sequence[int]
+    ) -> tuple[Coded, State]:
+        """Return what receivers get of each of `vectors` (n, L), and what the senders remember then."""
+        return Coded(self.coded(vectors, draws), None), rows
+
+    def told_whole(self, vectors: torch.Tensor, rows: State, *, numbers: Sequence[int]) -> State:
+        """Return what senders remember once all of `vectors` (n, L) has gone to all that are sent this message."""
+        return rows
+
+
+class Referring(Codec):
+    """What it sends hangs on what was sent before, and what came on what a receiver holds: no vector has a code."""
+
+    def encode(self, vector: torch.Tensor, draws: Draws) -> tuple[WireTensor, ...]:
+        """Raise: see `write`."""
+        raise ProtocolMisuse(f"what {self.name} sends of a model hangs on what it sent before")
+
+    def decode(self, tensors: Sequence[WireTensor]) -> torch.Tensor:
+        """Raise: see `read`."""
+        raise ProtocolMisuse(f"what comes by {self.name} is no whole model")
+
+    @abc.abstractmethod
+    def received(self, tensors: Sequence[WireTensor], elements: int) -> Received:
+        """Return what has come."""
+
+    @abc.abstractmethod
+    def write(
+        self, vector: torch.Tensor, rows: State, draws: Draws, *, number: int
+    ) -> tuple[tuple[WireTensor, ...], State]:
+        """Return the tensors of message `number`, and what the sender remembers then."""
+
+    @abc.abstractmethod
+    def held(
+        self, vectors: torch.Tensor, rows: State, draws: Sequence[Draws], *, numbers: Sequence[int]
+    ) -> tuple[Coded, State]:
+        """Return what receivers get of each of `vectors` (n, L), and what the senders remember then."""
+
+    @abc.abstractmethod
+    def told_whole(self, vectors: torch.Tensor, rows: State, *, numbers: Sequence[int]) -> State:
+        """Return what senders remember once all of `vectors` (n, L) has gone out."""
 
 
 def part_specs(codec: Codec, learned: int) -> PartSpecs:

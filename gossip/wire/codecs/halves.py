@@ -49,6 +49,11 @@ class Float16(BFloat16):
     dtype: ClassVar[torch.dtype] = torch.float16
 
     def _rounded(self, vectors: torch.Tensor) -> torch.Tensor:
-        most = torch.finfo(torch.float16).max
-        clamped = vectors.clamp(-most, most)
-        return torch.where(vectors.isinf(), vectors, clamped).to(torch.float16)
+        return to_float16(vectors)
+
+
+def to_float16(vectors: torch.Tensor) -> torch.Tensor:
+    """Return the nearest that float16 has; what is finite stays so."""
+    most = torch.finfo(torch.float16).max
+    clamped = vectors.clamp(-most, most)
+    return torch.where(vectors.isinf(), vectors, clamped).to(torch.float16)

@@ -90,6 +90,20 @@ class Int4Settings(BlockSettings):
         return self
 
 
+class TopChangeSettings(Choice):
+    """What has changed most since it was last sent, with its places; receivers fill in their own. The mean of all
+    models is not kept. A first model and one to a newcomer go whole."""
+
+    implementation = "gossip.wire.codecs.top_change:TopChange"
+    kind: str = "top-change"
+    share: float = Field(
+        0.25, ge=1 / 1024, le=1 / 2, description="of each 4096 numbers so many travel; smaller: later news"
+    )
+    values: Literal["float32", "float16"] = Field(
+        "float32", description="what travels of each: 4 bytes or 2, beside a bit for its place"
+    )
+
+
 CODECS = Seam(
     "codec",
     Float32Settings,
@@ -97,6 +111,7 @@ CODECS = Seam(
     BFloat16Settings,
     Int8Settings,
     Int4Settings,
+    TopChangeSettings,
     group="gossip.codecs",
     base="gossip.wire.codecs.base:Codec",
 )

@@ -164,6 +164,8 @@ class Connections:
     def _tell(self, peer: VirtualPeer, other: str, up: bool) -> None:
         simulation = self._simulation
         simulation.log.add(simulation.now, Did.PEER, peer.index, simulation.index_of[other], int(up))
+        if up:
+            peer.wholes.came(other)
         if peer.started:
             peer.protocol.on_peer(peer, other, up)
 

@@ -68,8 +68,8 @@ class FrameSizes:
         self._known: dict[tuple[object, ...], tuple[int, int]] = {}
         self._plain: dict[type, tuple[str, ...]] = {}
 
-    def __call__(self, sender: int, message: Message) -> tuple[int, int]:
-        """Return (bytes of all frames, bytes of tensors)."""
+    def __call__(self, sender: int, message: Message, *, whole: bool = False) -> tuple[int, int]:
+        """Return (bytes of all frames, bytes of tensors); of a model that goes whole, or as the codec has it."""
         who = self._senders[sender]
         if self._specs_sent is not None and message.carries_model and not message.whole:
             return self._writers[who].frame_bytes(message, self._specs_sent(sender))
@@ -79,10 +79,10 @@ class FrameSizes:
             names = self._plain[kind] = tuple(
                 field.name for field in fields(message) if field.name != "model"
             )
-        key = (who, kind, *[getattr(message, name) for name in names])
+        key = (who, kind, whole, *[getattr(message, name) for name in names])
         known = self._known.get(key)
         if known is None:
             if len(self._known) >= KNOWN_MAX:
                 self._known.clear()
-            known = self._known[key] = self._writers[who].frame_bytes(message)
+            known = self._known[key] = self._writers[who].frame_bytes(message, whole=whole)
         return known

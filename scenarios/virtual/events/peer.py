@@ -25,6 +25,7 @@ from gossip.protocols.base import (
     Ticket,
     TimerKey,
 )
+from gossip.wire.wholes import Wholes
 from scenarios.virtual.events.connections import DOWN
 from scenarios.virtual.events.event_log import Did
 
@@ -67,6 +68,7 @@ class VirtualPeer:
         "timers",
         "trained",
         "training",
+        "wholes",
     )
 
     def __init__(
@@ -97,6 +99,8 @@ class VirtualPeer:
         """Contact -> the number of the connection to it, see `connections`; those that are not here have number 0."""
         self.timers: dict[TimerKey, list[float]] = {}
         """Key -> [when it rings (infinite: cancelled), when the heap will ask]."""
+        self.wholes = Wholes()
+        """Which models go whole, of this life."""
         self.tickets = 0
         self.training = False
         self.trained: Model | None = None

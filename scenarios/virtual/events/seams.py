@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from typing import Protocol as StructuralType
 
 from gossip.protocols.base import Contribution, GossipStep, Message, Model, Part, RoundCompleted
+from gossip.wire.wholes import Turn
 
 if TYPE_CHECKING:
     from scenarios.virtual.events.peer import VirtualPeer
@@ -48,10 +49,16 @@ class Learning(StructuralType):
         """Take over what `remember` returned."""
 
     codes: bool
-    """Whether receivers hold anything else of a model than its sender has; else `sent` is not asked."""
+    """Whether receivers hold anything else of a model than its sender has; else the next are not asked."""
 
-    def sent(self, model: Model, peer: int, message: Message) -> Model:
-        """Return the handle of the model as the receivers of the peer's message will hold it."""
+    refers: bool
+    """Whether some models must go whole, since of others only changes do."""
+
+    def shaped(self, model: Model, peer: int, message: Message) -> Model:
+        """Return the handle of the model that the peer's message is about, before it is coded."""
+
+    def coded(self, shaped: Model, peer: int, message: Message, turn: Turn) -> Model:
+        """Return the handle of what comes of it to those who get it coded."""
 
     def graft(self, base: Model, source: Model, part: Part) -> Model:
         """Return the handle of `base` with `part` taken from `source`."""

@@ -21,6 +21,7 @@ from gossip.protocols.base import (
     Ticket,
     TimerKey,
 )
+from gossip.wire.wholes import Turn, Wholes
 from scenarios.virtual.events.agenda import Agenda, Entry
 from scenarios.virtual.events.connections import Connections
 from scenarios.virtual.events.contacts import AllBut
@@ -50,7 +51,8 @@ class Simulation:
         learning: computes models.
         network: made with this simulation's `schedule`.
         training_s: (peer, round) -> how long its local update takes.
-        frame_bytes: (peer, message) -> (bytes on the wire, of them tensors), by the real codec.
+        frame_bytes: (peer, message) -> (bytes on the wire, of them tensors), by the real codec; ``whole=True`` for a
+            model that goes whole though the codec has receivers fill in what they hold.
         measure: told of every completed round.
         seed: of the peers' own draws.
     """
@@ -64,7 +66,7 @@ class Simulation:
         learning: Learning,
         make_network: Callable[[Callable[..., None]], Network],
         training_s: Callable[[int, int], float],
-        frame_bytes: Callable[[int, Message], tuple[int, int]],
+        frame_bytes: Callable[..., tuple[int, int]],
         measure: Measure,
         seed: int,
     ) -> None:
@@ -90,7 +92,13 @@ class Simulation:
         self.ring_call = self.ring
         self._arrival_s = -1.0
         self._arrivals: deque[Entry] = deque()
-        self._codes = learning.codes
+        self._codes, self._refers = learning.codes, learning.codes and learning.refers
+        self._coding = False
+        self._turn = Turn(0, False)
+        self._shaped: Model = None
+        """The model of `_sized` before it is coded."""
+        self._ways: dict[bool, tuple[Message, int, int]] = {}
+        """How it goes to those who came late, and to all others: the message, its bytes and its kind of frame."""
         self._sized: Message | None = None
         self._arriving: Any = None
         """The message `_sized` as its receivers will read it."""
@@ -180,11 +188,27 @@ class Simulation:
 
     # --- what peers ask for ---
 
-    def _as_received(self, sender: VirtualPeer, message: Message) -> Message:
-        if not message.carries_model:
-            return message
-        model = self.learning.sent(message.model, sender.index, message)  # type: ignore[attr-defined]
-        return dataclasses.replace(message, model=model)  # type: ignore[call-arg]
+    def _begin_coding(self, sender: VirtualPeer, message: Message) -> None:
+        """Note a message that carries a model, of which receivers do not hold what the sender has."""
+        self._turn = sender.wholes.turn(message)
+        model: Model = message.model  # type: ignore[attr-defined]
+        self._shaped = self.learning.shaped(model, sender.index, message)
+        self._ways.clear()
+
+    def _code(self, sender: VirtualPeer, name: PeerId, message: Message) -> None:
+        """Set what arrives at `name`: what is coded, or, at who came late, all of it."""
+        refers, turn = self._refers, self._turn
+        alone = refers and sender.wholes.alone(name) and not turn.whole
+        way = self._ways.get(alone)
+        if way is None:
+            coded = self._shaped if alone else self.learning.coded(self._shaped, sender.index, message, turn)
+            arriving = dataclasses.replace(message, model=coded)  # type: ignore[call-arg]
+            whole = {"whole": True} if alone or (refers and turn.whole) else {}
+            nbytes, payload = self._frame_bytes(sender.index, message, **whole)
+            way = self._ways[alone] = arriving, nbytes, self._frames.number(message.kind, nbytes, payload)
+        if way[0] is not self._arriving:
+            self._open = None
+        self._arriving, self._nbytes, self._frame = way
 
     def transmit(self, sender: VirtualPeer, name: PeerId, message: Message, connection: int) -> None:
         """Count the message and let the network say when it arrives; a dead connection swallows it."""
@@ -192,9 +216,15 @@ class Simulation:
         if message is not self._sized or sender is not self._sized_for:
             # The same message goes to all neighbours, one after the other.
             self._sized, self._sized_for, self._open = message, sender, None
-            self._arriving = self._as_received(sender, message) if self._codes else message
-            self._nbytes, payload = self._frame_bytes(sender.index, message)
-            self._frame = self._frames.number(message.kind, self._nbytes, payload)
+            self._coding = self._codes and message.carries_model
+            if self._coding:
+                self._begin_coding(sender, message)
+            else:
+                self._arriving = message
+                self._nbytes, payload = self._frame_bytes(sender.index, message)
+                self._frame = self._frames.number(message.kind, self._nbytes, payload)
+        if self._coding:
+            self._code(sender, name, message)
         nbytes = self._nbytes
         self.sent_bytes[sender.index] += nbytes
         numbers = self._log_numbers
@@ -398,6 +428,7 @@ class Simulation:
         away = {} if peer.checkpoint is None else {"away_s": self.now - peer.saved_s}
         peer.protocol = self._make_protocol(model, {**peer.state, **away})
         if peer.life:
+            peer.wholes = Wholes()
             self.learning.begin_anew(peer.index)
             if peer.checkpoint is not None and peer.memory is not None:
                 self.learning.restore(peer.index, peer.memory)

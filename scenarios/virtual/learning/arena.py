@@ -23,7 +23,7 @@ class Handle:
     The row is free again as soon as nothing refers to the handle: inboxes and messages are what keeps models alive.
     """
 
-    __slots__ = ("_free", "level", "loss", "measured", "peer", "request", "row", "specs")
+    __slots__ = ("_free", "level", "loss", "measured", "partial", "peer", "request", "row", "specs")
 
     def __init__(self, peer: int, request: Any, free: list[int]) -> None:
         self.peer = peer
@@ -38,6 +38,8 @@ class Handle:
         """Of which parts of the vector a merge rule knows what it measures."""
         self.specs: tuple[TensorSpec, ...] = ()
         """The tensors as which it was sent, where the codec does not say beforehand."""
+        self.partial = False
+        """Only some of its numbers are there, by the arena's `there`; the others are zeros."""
         self._free = free
 
     def place(self, row: int) -> None:
@@ -65,6 +67,8 @@ class Arena:
 
     def __init__(self, columns: int, *, rows: int, device: torch.device) -> None:
         self.vectors = torch.empty(rows, columns, device=device)  # (rows, P)
+        self.there: Tensor | None = None
+        """Which numbers are there of the partial models, (rows, columns) bool; None: there never was one."""
         self.free: list[int] = list(range(rows - 1, -1, -1))
         """Free rows. Handles append theirs when they die."""
 
@@ -101,6 +105,17 @@ class Arena:
         else:
             self.vectors.index_copy_(0, self.indices(rows), vectors)
 
+    def put_there(self, rows: Sequence[int], there: Tensor) -> None:
+        """Note which numbers are there (n, m) of the partial models in `rows`."""
+        if self.there is None:
+            self.there = there.new_empty(len(self.vectors), there.shape[1])
+        self.there.index_copy_(0, self.indices(rows), there)
+
+    def there_of(self, rows: Sequence[int]) -> Tensor:
+        """Return which numbers are there (n, m) of the partial models in `rows`."""
+        assert self.there is not None, "no partial model was ever put here"
+        return self.there.index_select(0, self.indices(rows))
+
     def indices(self, rows: Sequence[int] | Sequence[Sequence[int]]) -> Tensor:
         """Return `rows` as a tensor of as many dimensions on the arena's device."""
         return torch.tensor(rows, dtype=torch.int64).to(self.vectors.device)
@@ -112,6 +127,10 @@ class Arena:
         rows = len(old) + max(missing, math.ceil(step))
         self.vectors = old.new_empty(rows, old.shape[1])
         self.vectors[: len(old)] = old
+        if self.there is not None:
+            there = self.there
+            self.there = there.new_empty(rows, there.shape[1])
+            self.there[: len(old)] = there
         self.free.extend(range(len(old), rows))
 
 

@@ -10,6 +10,7 @@ something, and networks that do not gain from batches (`BatchedLearning.method`)
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import torch
@@ -31,6 +32,7 @@ from gossip.settings import Choice
 from gossip.stages import PeerState, Stage
 from gossip.wire.codecs.settings import Float32Settings
 from gossip.wire.tensors import TensorSpec
+from gossip.wire.wholes import Turn
 from scenarios.virtual.learning import requests, training
 from scenarios.virtual.learning.arena import Arena, Handle
 from scenarios.virtual.learning.corrections import Corrections
@@ -167,11 +169,14 @@ class BatchedLearning:
         def tell(peer: int, judged: RecordedVerdict) -> None:
             self.on_judged(peer, judged)
 
+        coding = codec.load()(codec)
+        self._told = PeerState({"codec": coding}, self.task.space, peers=len(self.names), device=self.device)
         self._sending = Sending(
             arena,
             self._outgoing,
-            codec.load()(codec),
+            coding,
             self._state,
+            self._told,
             unshaped=attackers,
             learned=learned,
             chunk=self._chunk,
@@ -182,6 +187,8 @@ class BatchedLearning:
         """Whether only a model's numbers tell how many bytes it takes."""
         self.codes = self._sending.needed
         """Whether receivers hold anything else of a model than its sender has."""
+        self.refers = self._sending.refers
+        """Whether some models must go whole, since of others only changes do."""
         rule = self._merge_class.correction(self._merge_choice, self.task.space)
         self._averages = self._merge_class.linear or rule is not None
         self._exchanges = Exchanges(
@@ -238,6 +245,7 @@ class BatchedLearning:
             self.flush()  # what it asked for before still sees all that
         self._processes.pop(peer, None)
         self._state.zero(peer)
+        self._told.zero(peer)
 
     def remember(self, peer: int) -> Memory:
         """Return what the peer remembers after the local updates that it has asked for, for its checkpoint."""
@@ -280,24 +288,29 @@ class BatchedLearning:
         """Return `base` with `part` of what travels taken from `source`."""
         return self._noted(base.peer, requests.Graft(base, source, part))
 
-    def sent(self, model: Handle, peer: int, message: Message) -> Handle:
-        """Return the model as the receivers of `peer`'s message will hold it; ask once for each message."""
+    def shaped(self, model: Handle, peer: int, message: Message) -> Handle:
+        """Return the model that `peer`'s message is about, as it is before it is coded; ask once for each message."""
         draws = Draws.of(message, seed=self.task.seed, peer=self.names[peer])
-        if message.whole and self._outgoing.nothing:
-            return model
-        part = message.piece or WHOLE
+        return self._sending.shaped(model, draws, functools.partial(self._noted, peer))
+
+    def coded(self, shaped: Handle, peer: int, message: Message, turn: Turn) -> Handle:
+        """Return what comes of it to those who get it coded; ask once for each message."""
+        draws = Draws.of(message, seed=self.task.seed, peer=self.names[peer])
         if self._sending.own_coded and not message.whole:
-            return self._public(model, peer, draws, part)
-        request = requests.Send(model, draws, part, message.whole)
-        handle = self._noted(peer, request)
-        if self.varies:
-            self._last_sent[peer] = request, handle
+            return self._public(shaped, peer, draws, message.piece or WHOLE)
+        handle = self._sending.coded(shaped, message, draws, turn, functools.partial(self._noted, peer))
+        if self.varies and handle is not shaped:
+            self._last_sent[peer] = handle.request, handle
         return handle
 
     def specs_sent(self, peer: int) -> tuple[TensorSpec, ...]:
         """Return the tensors of the model that the peer sent last; what is outstanding is computed."""
         self.flush()
         return self._last_sent[peer][1].specs
+
+    def sent(self, model: Handle, peer: int, message: Message) -> Handle:
+        """Return the model as the receivers of `peer`'s message hold it, where none has to go whole."""
+        return self.coded(self.shaped(model, peer, message), peer, message, Turn(0, False))
 
     def _public(self, model: Handle, peer: int, draws: Draws, part: Part) -> Handle:
         """Return what others hold of a peer's model: asked for when it is sent, and when it is merged with theirs."""
@@ -382,8 +395,7 @@ class BatchedLearning:
         ordered: set[type] = {requests.Merge} if not self._merge_class.linear else set()
         if self._state.keeps("update"):
             ordered.add(requests.Train)
-        if self._sending.remembers:
-            ordered.add(requests.Send)
+        ordered |= self._sending.ordered
         levels = requests.levels(pending, ordered=ordered)
         del pending  # what nobody holds any more is to be freed on the way
         levels.reverse()
@@ -408,6 +420,7 @@ class BatchedLearning:
             (requests.Adopt, exchanges.adopt),
             (requests.Agree, exchanges.agree),
             (requests.Graft, exchanges.graft),
+            (requests.Shape, self._sending.shape),
             (requests.Send, self._sending.run),
             (requests.Move, exchanges.move),
             (requests.Craft, exchanges.craft),

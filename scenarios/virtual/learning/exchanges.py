@@ -11,6 +11,7 @@ from torch.nn import functional
 from gossip.learner import Learner, RecordedVerdict
 from gossip.merging.agreement import agreed
 from gossip.merging.base import WEIGHT_TOLERANCE, check_weights
+from gossip.partial import Partial, Received, completed
 from gossip.protocols.base import Contribution, PeerId
 from scenarios.virtual.learning.arena import Arena, Handle
 from scenarios.virtual.learning.corrections import Corrections
@@ -91,6 +92,7 @@ class Exchanges:
                     inputs.append(contribution.model.row)
                     weights.append(contribution.weight)
             merged = self._weighted_sums(part, inputs, weights, firsts)
+            self._fill_in(merged, part, screened)
             if self._corrections is not None:
                 self._corrections.change(part, screened, merged[:, :learned])
             if learned < merged.shape[1]:
@@ -120,17 +122,62 @@ class Exchanges:
             per_sample_weights=weights_exact.to(torch.float32).to(self._arena.vectors.device),
         )
 
+    def _fill_in(
+        self,
+        sums: Tensor,
+        handles: Sequence[Handle],
+        screened: Sequence[tuple[float, Sequence[Contribution]]],
+    ) -> None:
+        """Add to weighted sums (n, P) own numbers, with the weight of all partial models that have none there."""
+        rows: list[int] = []
+        weights: list[float] = []
+        firsts: list[int] = []
+        for _, received in screened:
+            firsts.append(len(rows))
+            for each in received:
+                if each.model.partial:
+                    rows.append(each.model.row)
+                    weights.append(each.weight)
+        if not rows:
+            return
+        device, learned = sums.device, self._learned
+        unique = sorted(set(rows))
+        place = {row: place for place, row in enumerate(unique)}
+        missing = functional.embedding_bag(
+            torch.tensor([place[row] for row in rows]).to(device),
+            (~self._arena.there_of(unique)).to(torch.float32),
+            torch.tensor(firsts).to(device),
+            mode="sum",
+            per_sample_weights=torch.tensor(weights, dtype=torch.float32).to(device),
+        )
+        own = self._indices([handle.request.own for handle in handles])
+        sums[:, :learned] += missing * self._arena.vectors[:, :learned].index_select(0, own)
+
+    def _received(self, model: Handle) -> Received:
+        """Return what has come of a model, as a node holds it."""
+        vector = self._arena.vectors[model.row, : self._learned]
+        if not model.partial:
+            return vector
+        places = self._arena.there_of([model.row])[0].nonzero().flatten()
+        return Partial(vector[places], places, self._learned)
+
+    def _completed(self, own: Handle, model: Handle) -> Tensor:
+        """Return the learned slots of a received model, with own ones where none came."""
+        return completed(self._arena.vectors[own.row, : self._learned], self._received(model))
+
     def merge_alone(self, handles: list[Handle]) -> None:
         """Merge one by one, each by its peer's own instance of the rule."""
         rows = self._arena.take(len(handles))
-        learned = self._learned
         vectors = self._arena.vectors
         for handle, row in zip(handles, rows, strict=True):
             own, own_weight, received, at = handle.request
-            contributions = [each._replace(model=vectors[each.model.row, :learned]) for each in received]
+            contributions = [each._replace(model=self._received(each.model)) for each in received]
             mine = vectors[own.row]
             if self._retains:  # and rows are written again
-                contributions = [each._replace(model=each.model.clone()) for each in contributions]
+                contributions = [
+                    each if isinstance(each.model, Partial) else each._replace(model=each.model.clone())
+                    for each in contributions
+                ]
                 mine = mine.clone()
             learner = self._learner_of(handle.peer)
             vectors[row] = learner.merge(
@@ -149,7 +196,16 @@ class Exchanges:
         rows = [handle.request.own.row for handle in handles]
         for handle in handles:
             rows += [each.model.row for each in handle.request.received]
-        return self._screen.norms(rows)
+        norms = self._screen.norms(rows)
+        if self._arena.there is None:
+            return norms
+        pairs = {
+            (handle.request.own.row, each.model.row)
+            for handle in handles
+            for each in handle.request.received
+            if each.model.partial
+        }
+        return norms._replace(some=self._screen.some(pairs))
 
     def adopt(self, handles: list[Handle]) -> None:
         """Take over what travels of other models."""
@@ -162,6 +218,9 @@ class Exchanges:
             sources.append(accepted[0].model if accepted else own)
         adopted = self._arena.vectors.index_select(0, self._indices(sources))
         learned = self._learned
+        for place, (handle, source) in enumerate(zip(handles, sources, strict=True)):
+            if source.partial:
+                adopted[place, :learned] = self._completed(handle.request.own, source)
         own = self._indices([handle.request.own for handle in handles])
         adopted[:, learned:] = self._arena.vectors[:, learned:].index_select(0, own)
         self._arena.put(rows, adopted)
@@ -177,7 +236,7 @@ class Exchanges:
         for handle, row in zip(handles, rows, strict=True):
             own, received = handle.request
             _, accepted = self._screen.merge(handle.peer, own, 0.0, received, round=None, norms=norms)
-            models = [vectors[each.model.row, :learned] for each in accepted]
+            models = [self._completed(own, each.model) for each in accepted]
             vectors[row, :learned] = agreed(vectors[own.row, :learned], models)
             vectors[row, learned:] = vectors[own.row, learned:]
             handle.place(row)

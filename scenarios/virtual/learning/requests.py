@@ -51,14 +51,23 @@ class Graft(NamedTuple):
     part: Part
 
 
+class Shape(NamedTuple):
+    """What `own` is before it is coded."""
+
+    own: Handle
+    draws: Draws
+
+
 class Send(NamedTuple):
     """What receivers will hold of `own`, of which `part` travels."""
 
     own: Handle
     draws: Draws
     part: Part
+    number: int = 0
+    """Which of the sender's models it is."""
     whole: bool = False
-    """As it is, whatever the codec."""
+    """Receivers get all of it, though the codec has them fill in what they hold."""
 
 
 class Move(NamedTuple):
@@ -77,7 +86,7 @@ class Craft(NamedTuple):
     function: Callable[[Tensor], Tensor]
 
 
-Request: TypeAlias = Train | Merge | Adopt | Agree | Graft | Move | Send | Craft
+Request: TypeAlias = Train | Merge | Adopt | Agree | Graft | Move | Shape | Send | Craft
 
 Level: TypeAlias = dict[type, list[Handle]]
 """Requests of one depth, by their type."""

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
 
 from gossip.learner import RecordedVerdict
 from gossip.merging import sanitise
-from gossip.merging.sanitise import Sanitiser, SanitiseSettings
+from gossip.merging.sanitise import WHOLE_ALL, Sanitiser, SanitiseSettings, Some
 from gossip.protocols.base import Contribution
 from scenarios.virtual.learning.arena import Arena, Handle
 from scenarios.virtual.learning.processes import Processes
+
+NONE: Mapping[tuple[int, int], Some] = MappingProxyType({})
 
 
 class Norms(NamedTuple):
@@ -23,6 +26,8 @@ class Norms(NamedTuple):
     """NaN where a value is not finite."""
     longest: float
     """Infinite where one is not finite."""
+    some: Mapping[tuple[int, int], Some] = NONE
+    """(row of the own model, row of a partial one) -> how that is measured."""
 
 
 class Screen:
@@ -67,6 +72,19 @@ class Screen:
         values = norms.values()
         return Norms(norms, math.inf if any(map(math.isnan, values)) else max(values, default=0.0))
 
+    def some(self, pairs: Collection[tuple[int, int]]) -> dict[tuple[int, int], Some]:
+        """Return how partial models are measured, of (row of the own model, row of the partial one)."""
+        ordered = sorted(pairs)
+        found: dict[tuple[int, int], Some] = {}
+        for start in range(0, len(ordered), self._chunk):
+            part = ordered[start : start + self._chunk]
+            there = self._arena.there_of([row for _, row in part])
+            own = self._arena.at([row for row, _ in part])[:, : self._learned_size]
+            norms = torch.linalg.vector_norm(torch.where(there, own, 0.0), dim=1).tolist()
+            shares = (there.sum(dim=1, dtype=torch.float64) / self._learned_size).tolist()
+            found.update(zip(part, map(Some, norms, shares), strict=True))
+        return found
+
     def merge(
         self,
         peer: int,
@@ -79,11 +97,23 @@ class Screen:
     ) -> tuple[float, Sequence[Contribution]]:
         """Return the weights and contributions that are left of a merge."""
         own_norm = norms.of_row[own.row]
+        some = (
+            {each.sender: norms.some[own.row, each.model.row] for each in received if each.model.partial}
+            if norms.some
+            else WHOLE_ALL
+        )
         process = self._processes[peer]
         sanitiser = process.sanitiser
         if sanitiser is None or sanitiser.spotless:
             # Nearly always nothing is wrong: the bound is at least this, and no model of anybody is longer.
             good = norms.longest <= self._settings.norm_factor * own_norm
+            if some:
+                good = all(
+                    norms.of_row[each.model.row]
+                    <= self._settings.norm_factor
+                    * (some[each.sender].own_norm if each.sender in some else own_norm)
+                    for each in received
+                )
             if good and len({each.sender for each in received}) == len(received):
                 return own_weight, received
         if sanitiser is None:
@@ -93,6 +123,7 @@ class Screen:
             [(each.sender, norms.of_row[each.model.row]) for each in received],
             round=round,
             again=sanitise.judged_before(received),
+            some=some,
         )
         for refusal in refusals:
             if refusal is not None:

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import TypeAlias
 
 import torch
 
 from gossip import plugins
 from gossip.draws import Draws
 from gossip.outgoing.base import Outgoing
-from gossip.protocols.base import Part
+from gossip.protocols.base import WHOLE, Message, Part
 from gossip.stages import PeerState
 from gossip.wire.codecs.base import Codec
+from gossip.wire.wholes import Turn
+from scenarios.virtual.learning import requests
 from scenarios.virtual.learning.arena import Arena, Handle
+
+Note: TypeAlias = Callable[[requests.Request], Handle]
+"""Notes a request of the sender's."""
 
 
 class Sending:
-    """Computes `requests.Send`.
+    """Computes `requests.Shape` and `requests.Send`.
 
     Args:
         arena: where models lie.
         outgoing, codec: of all peers.
         state: what peers remember for the outgoing stage.
+        told: what they remember for the codec.
         unshaped: peers whose models are sent as they made them: attackers.
         learned: how many numbers travel.
         chunk: how many models are computed at once.
@@ -33,6 +40,7 @@ class Sending:
         outgoing: Outgoing,
         codec: Codec,
         state: PeerState,
+        told: PeerState,
         *,
         unshaped: Collection[int],
         learned: int,
@@ -43,6 +51,7 @@ class Sending:
         self._outgoing = outgoing
         self._codec = codec
         self._state = state
+        self._told = told
         self._learned = learned
         self._chunk = chunk
 
@@ -62,32 +71,61 @@ class Sending:
         return any(spec.shorter for spec in self._codec.specs(self._learned))
 
     @property
-    def remembers(self) -> bool:
-        """Whether a peer's models must be sent in their order."""
-        return self._state.keeps("outgoing")
+    def refers(self) -> bool:
+        """Whether what comes is nothing without what receivers hold, so that some models must go whole."""
+        return self._codec.reference != "none"
 
-    def run(self, handles: list[Handle]) -> None:
-        """Compute what is sent."""
-        handles.sort(key=lambda handle: (handle.request.whole, handle.request.part))
+    @property
+    def ordered(self) -> set[type]:
+        """Return which of a peer's requests must be computed in their order."""
+        kinds: set[type] = {requests.Shape} if self._state.keeps("outgoing") else set()
+        return kinds | {requests.Send} if self._told.keeps("codec") else kinds
+
+    def shaped(self, model: Handle, draws: Draws, note: Note) -> Handle:
+        """Return the model as it is before it is coded."""
+        return model if self._outgoing.nothing else note(requests.Shape(model, draws))
+
+    def coded(self, shaped: Handle, message: Message, draws: Draws, turn: Turn, note: Note) -> Handle:
+        """Return the model as receivers hold it, to be completed by them where it is partial."""
+        if self._codec.exact or (message.whole and not self.refers):
+            return shaped
+        whole = self.refers and turn.whole
+        handle = note(
+            requests.Send(shaped, draws, message.piece or WHOLE, turn.number if self.refers else 0, whole)
+        )
+        handle.partial = self._codec.reference == "own" and not whole
+        return handle
+
+    def shape(self, handles: list[Handle]) -> None:
+        """Compute what is sent before it is coded."""
         rows = self._arena.take(len(handles))
         for start in range(0, len(handles), self._chunk):
             chosen = handles[start : start + self._chunk]
             models = self._arena.at([handle.request.own.row for handle in chosen]).clone()
             draws = [handle.request.draws for handle in chosen]
-            learned = models[:, : self._learned]
-            if not self._outgoing.nothing:
-                self._shape(learned, [handle.peer for handle in chosen], draws)
-            if not self._codec.exact:
-                # Whole ones are last, and stay as they are.
-                coded = [handle for handle in chosen if not handle.request.whole]
-                if self.varies:
-                    self._encode(learned, coded)
-                else:
-                    self._code(learned, [handle.request.part for handle in coded], draws)
+            self._shape(models[:, : self._learned], [handle.peer for handle in chosen], draws)
+            self._place(rows[start : start + len(chosen)], models, chosen)
+
+    def run(self, handles: list[Handle]) -> None:
+        """Compute what receivers get."""
+        handles.sort(key=lambda handle: (handle.request.whole, handle.request.part))
+        rows = self._arena.take(len(handles))
+        for start in range(0, len(handles), self._chunk):
+            chosen = handles[start : start + self._chunk]
+            models = self._arena.at([handle.request.own.row for handle in chosen]).clone()
             placed = rows[start : start + len(chosen)]
-            self._arena.put(placed, models)
-            for handle, row in zip(chosen, placed, strict=True):
-                handle.place(row)
+            if self.refers:
+                self._tell(models[:, : self._learned], chosen, placed)
+            elif self.varies:
+                self._encode(models[:, : self._learned], chosen)
+            else:
+                self._code(models[:, : self._learned], chosen)
+            self._place(placed, models, chosen)
+
+    def _place(self, rows: list[int], models: torch.Tensor, handles: Sequence[Handle]) -> None:
+        self._arena.put(rows, models)
+        for handle, row in zip(handles, rows, strict=True):
+            handle.place(row)
 
     def _shape(self, learned: torch.Tensor, peers: Sequence[int], draws: Sequence[Draws]) -> None:
         """Replace each of `learned` (n, L) by what its peer sends."""
@@ -102,8 +140,10 @@ class Sending:
         self._state.scatter("outgoing", shaping, state)
         learned[at] = shaped
 
-    def _code(self, learned: torch.Tensor, parts: Sequence[Part], draws: Sequence[Draws]) -> None:
+    def _code(self, learned: torch.Tensor, handles: Sequence[Handle]) -> None:
         """Replace the part that travels of each of `learned` (n, L); equal parts adjoin."""
+        draws = [handle.request.draws for handle in handles]
+        parts: list[Part] = [handle.request.part for handle in handles]
         first = 0
         while first < len(parts):
             end = first + parts[first:].count(parts[first])
@@ -122,3 +162,22 @@ class Sending:
                 tensors = self._codec.encode(row[start:stop].cpu(), handle.request.draws)
                 row[start:stop] = self._codec.decode_as(tensors, stop - start)
             handle.specs = tuple(tensor.spec for tensor in tensors)
+
+    def _tell(self, learned: torch.Tensor, handles: Sequence[Handle], rows: Sequence[int]) -> None:
+        """Replace each of `learned` (n, L), of which some go whole, by what comes of it."""
+        for whole in (False, True):
+            at = [place for place, handle in enumerate(handles) if handle.request.whole is whole]
+            if not at:
+                continue
+            peers = [handles[place].peer for place in at]
+            numbers = [handles[place].request.number for place in at]
+            state = self._told.gather("codec", peers)
+            if whole:
+                state = self._codec.told_whole(learned[at], state, numbers=numbers)
+            else:
+                draws = [handles[place].request.draws for place in at]
+                coded, state = self._codec.held(learned[at], state, draws, numbers=numbers)
+                learned[at] = coded.values
+                if coded.there is not None:
+                    self._arena.put_there([rows[place] for place in at], coded.there)
+            self._told.scatter("codec", peers, state)
