@@ -137,6 +137,8 @@ def test_bytes_range_and_exactness_of_codecs_are_as_told() -> None:
         settings = CODECS.validate({"kind": kind_cell.split("`")[1]})
         codec = settings.load()(settings)
         assert sum(spec.nbytes for spec in codec.specs(1000)) / 1000 == pytest.approx(float(nbytes), rel=0.01)
+        if codec.reference != "none":
+            continue  # numbers of its own hang on what was sent before
         draws = [Draws(0, "peer-00", number) for number in range(2)]
         most = torch.tensor([[torch.finfo(torch.float32).max * 0.99], [float("inf")]])
         held = codec.coded(most, draws)
