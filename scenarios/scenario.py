@@ -58,6 +58,11 @@ class ProcessesSettings(Settings):
         description="without a round or a checkpoint from anybody for so long, the run is stopped",
     )
     stop_timeout_s: float = Field(10.0, gt=0, description="between asking processes to end and killing them")
+    links: Literal["loopback", "namespaces"] = Field(
+        "loopback",
+        description="this machine's own, or a network namespace for each peer with what [network] and a trace's up and "
+        "down say (Linux, root, ip and tc)",
+    )
 
 
 class VirtualSettings(Settings):

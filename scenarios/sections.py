@@ -43,7 +43,7 @@ Selection = Annotated[
 
 
 class NetworkSettings(Settings):
-    """`[network]` of the virtual engine. The default is a good local network."""
+    """`[network]` of the virtual engine, and of `[processes] links = "namespaces"`. The default is a good local one."""
 
     latency_ms: Range = Field(
         1.0, description="one way; a number, or [from, to]: drawn once for each pair, the same both ways"

@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from scenarios.processes import homes as preparation
 from scenarios.processes.deaths import Deaths
 from scenarios.processes.faults import ProcessFaults
 from scenarios.processes.launcher import Exit, Launcher, last_line
+from scenarios.processes.links import PORT, Links, says_something
 from scenarios.processes.watch import Watch, finite, read_all
 from scenarios.progress import Progress, State
 from scenarios.records import Average, PeerOutcome, Records, Traffic, own_of
@@ -49,9 +51,19 @@ def run(scenario: ScenarioSettings, folder: Path, progress: Progress) -> Records
             f"[attack] kind = '{scenario.attack.kind}' with these settings must see the honest peers' models, which "
             "real nodes show nobody; use --engine virtual"
         )
+    linked = scenario.processes.links == "namespaces"
+    if not linked and says_something(scenario.network):
+        scenario.note(
+            "[network] is not obeyed: real processes have this machine's loopback, unless [processes] links = "
+            "'namespaces' gives each a link as it says"
+        )
     progress.begin(scenario)
     try:
-        with Launcher(folder / "launcher.log") as launcher:
+        # Nodes end before their links do.
+        with (
+            Links(scenario) if linked else nullcontext() as links,
+            Launcher(folder / "launcher.log") as launcher,
+        ):
             # Imports torch while the launcher does the same on another core.
             from scenarios.processes.averages import load_task
             from scenarios.reports.divergences import look_at_inputs
@@ -59,7 +71,7 @@ def run(scenario: ScenarioSettings, folder: Path, progress: Progress) -> Records
             task = load_task(scenario)
             _, warnings = look_at_inputs(task)
             for attempt in range(PORT_ATTEMPTS_MAX):
-                processes = _Processes(scenario, folder, launcher, progress)
+                processes = _Processes(scenario, folder, launcher, progress, links)
                 try:
                     return processes.run(task, warnings)
                 except PortTaken as taken:
@@ -76,13 +88,22 @@ class PortTaken(RunFailed):
 
 class _Processes:
     def __init__(
-        self, scenario: ScenarioSettings, folder: Path, launcher: Launcher, progress: Progress
+        self,
+        scenario: ScenarioSettings,
+        folder: Path,
+        launcher: Launcher,
+        progress: Progress,
+        links: Links | None,
     ) -> None:
         self._scenario = scenario
         self._launcher = launcher
         self._progress = progress
         self._folder = folder
-        self._homes = preparation.prepare(scenario, folder)
+        self._links = links
+        addresses = None
+        if links is not None:
+            addresses = {name: f"{address}:{PORT}" for name, address in links.addresses.items()}
+        self._homes = preparation.prepare(scenario, folder, addresses)
         self._began = time.time()
         self._faults = ProcessFaults(scenario, launcher, self._start)
         self._begun_s: float | None = None
@@ -123,7 +144,12 @@ class _Processes:
             program = "scenarios.attacks.node"
             argv = preparation.attacker_arguments(self._scenario, self._folder, name, fresh=fresh)
         self._launcher.start(
-            name, argv, stdout=home / "progress.jsonl", stderr=home / "node.log", program=program
+            name,
+            argv,
+            stdout=home / "progress.jsonl",
+            stderr=home / "node.log",
+            program=program,
+            namespace=None if self._links is None else self._links.namespace(name),
         )
 
     def _follow(self, averages: Averages) -> None:

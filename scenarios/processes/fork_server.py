@@ -7,8 +7,9 @@ instead of 146 MB and 2 s. Elsewhere a fork after such imports is unsafe, and no
 makes a plain script that calls `scenarios.run` start itself over and over.
 
 Standard input: one JSON object per line, ``{"start": NAME, "program": MODULE, "argv": […], "stdout": PATH, "stderr":
-PATH}``, ``{"signal": NUMBER, "to": [NAME, …]}`` or, before the first node of a further run, ``{"log": PATH,
-"environment": {NAME: VALUE}, "folder": PATH}``, which make it what it would be had it been started with them.
+PATH, "namespace": PATH or null}``, ``{"signal": NUMBER, "to": [NAME, …]}`` or, before the first node of a further run,
+``{"log": PATH, "environment": {NAME: VALUE}, "folder": PATH}``, which make it what it would be had it been started with
+them.
 Standard output: ``{"ready": true}``,
 ``{"started": NAME, "pid": PID}``, ``{"exited": NAME, "code": CODE}`` (minus the signal's number where one ended it).
 When standard input ends, the engine is gone: every node is killed.
@@ -27,10 +28,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gossip.telemetry.standard_error import queue_standard_error, run_and_leave
+from scenarios.processes import namespaces
 
 PRELOAD = (
     "torch",
@@ -62,7 +65,7 @@ def main() -> None:
 class Server:
     """The nodes that are running, by name."""
 
-    def __init__(self, start: Callable[[str, list[str], str, str], int]) -> None:
+    def __init__(self, start: Callable[[str, list[str], str, str, str | None], int]) -> None:
         self._start = start
         self._names: dict[int, str] = {}
         self._installed = list(sys.path)
@@ -100,7 +103,8 @@ class Server:
 
     def _obey(self, order: dict[str, Any]) -> None:
         if "start" in order:
-            pid = self._start(order["program"], order["argv"], order["stdout"], order["stderr"])
+            told = (order[key] for key in ("program", "argv", "stdout", "stderr", "namespace"))
+            pid = self._start(*told)
             self._names[pid] = order["start"]
             _say({"started": order["start"], "pid": pid})
             return
@@ -164,11 +168,13 @@ def _preload() -> None:
     gc.freeze()  # else the first collection in each child writes to, and so copies, every page
 
 
-def _forked(program: str, argv: list[str], stdout: str, stderr: str) -> int:
+def _forked(program: str, argv: list[str], stdout: str, stderr: str, namespace: str | None) -> int:
     server = os.getpid()
 
     def run() -> int:
         _become_a_process(stdout, stderr, server)
+        if namespace is not None:
+            namespaces.enter(namespace)
         return int(importlib.import_module(program).run(argv))
 
     pid = os.fork()
@@ -198,7 +204,7 @@ def _become_a_process(stdout: str, stderr: str, server: int) -> None:
     queue_standard_error()
 
 
-def _spawned(program: str, argv: list[str], stdout: str, stderr: str) -> int:
+def _spawned(program: str, argv: list[str], stdout: str, stderr: str, namespace: str | None) -> int:
     with open(stdout, "wb") as out, open(stderr, "wb") as err:
         # Reaped by number in the server's loop; the object would only do it a second time.
         process = subprocess.Popen(
@@ -207,6 +213,7 @@ def _spawned(program: str, argv: list[str], stdout: str, stderr: str) -> int:
             stdout=out,
             stderr=err,
             start_new_session=True,
+            preexec_fn=None if namespace is None else partial(namespaces.enter, namespace),
         )
     _spawned_kept.append(process)
     return process.pid

@@ -7,7 +7,7 @@ import json
 import random
 import shutil
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tomli_w import dumps
@@ -24,16 +24,23 @@ PORTS = range(15_000, 32_000)
 that dials early could otherwise be given the very port that this peer is about to listen on."""
 
 
-def prepare(scenario: ScenarioSettings, folder: Path) -> dict[str, Path]:
+def prepare(
+    scenario: ScenarioSettings, folder: Path, addresses: Mapping[str, str] | None = None
+) -> dict[str, Path]:
     """Make a home per peer, and peers.txt and task.toml for all; return name -> home.
+
+    Peers listen at their `addresses` (host:port), without them at free ports of the loopback.
 
     Called again after a lost race for a port, it starts from nothing.
     """
     shutil.rmtree(folder / "peers", ignore_errors=True)
     homes = {name: folder / "peers" / name for name in scenario.peer_names}
     lines = []
-    for (name, home), port in zip(homes.items(), free_ports(len(homes)), strict=True):
-        lines.append(Identity.create(home, name=name, advertise=f"{HOST}:{port}").peers_line())
+    if addresses is None:
+        ports = free_ports(len(homes))
+        addresses = {name: f"{HOST}:{port}" for name, port in zip(homes, ports, strict=True)}
+    for name, home in homes.items():
+        lines.append(Identity.create(home, name=name, advertise=addresses[name]).peers_line())
     (folder / "peers.txt").write_text(
         "\n".join(["# name   address   certificate", *lines]) + "\n", encoding="utf-8"
     )

@@ -249,9 +249,18 @@ class Launcher:
         self.close()
 
     def start(
-        self, name: str, argv: list[str], *, stdout: Path, stderr: Path, program: str = "gossip.cli"
+        self,
+        name: str,
+        argv: list[str],
+        *,
+        stdout: Path,
+        stderr: Path,
+        program: str = "gossip.cli",
+        namespace: str | None = None,
     ) -> None:
         """Start ``gossip-node ARGV``, or the module `program` that has a function ``run(argv) -> exit code``, too.
+
+        It lives in the network `namespace` of that path, without one in ours.
 
         Raises:
             RunFailed: the server is gone.
@@ -259,6 +268,7 @@ class Launcher:
         self._server.wait_until_ready()
         self._server.order(
             {"start": name, "program": program, "argv": argv, "stdout": str(stdout), "stderr": str(stderr)}
+            | {"namespace": namespace}
         )
         self.running[name] = 0
 

@@ -123,17 +123,17 @@ class _Queue:
     waiting: deque[Transfer] = field(default_factory=deque)
 
 
-class _Rates(NamedTuple):
+class Rates(NamedTuple):
     """Bytes per second of each peer."""
 
     up: Sequence[float]
     down: Sequence[float]
 
 
-def _rates(
+def rates(
     settings: NetworkSettings, peers: int, trace: Trace | None, uploads_mbps: Sequence[float | None]
-) -> _Rates | None:
-    """Return what each peer has, or None where it is without limit."""
+) -> Rates | None:
+    """Return what each peer's link has, and its own limit leaves; None where nobody has a limit."""
     up, down = [math.inf] * peers, [math.inf] * peers
     if trace is not None and trace.up is not None and trace.down is not None:
         up, down = ([bytes_per_second(mbps) for mbps in column] for column in (trace.up, trace.down))
@@ -143,7 +143,7 @@ def _rates(
     for peer, mbps in enumerate(uploads_mbps):
         if mbps is not None:
             up[peer] = min(up[peer], bytes_per_second(mbps))
-    return None if math.inf == min(up) == min(down) else _Rates(up, down)
+    return None if math.inf == min(up) == min(down) else Rates(up, down)
 
 
 class Network:
@@ -164,7 +164,7 @@ class Network:
         self.latency = Latency(settings, peers=peers, seed=seed)
         self._jitter_s = settings.jitter_ms / 1000
         self._loss = settings.loss
-        self._rates = _rates(settings, peers, trace, uploads_mbps)
+        self._rates = rates(settings, peers, trace, uploads_mbps)
         self._rng = seeding.generator(seed, "network")
         self._schedule = schedule
         self._last_arrival_s: dict[tuple[int, int], float] = {}
