@@ -1,13 +1,12 @@
-"""`[network]` for real processes: the kernel's queues, the same seconds as in the virtual engine, nothing left behind."""
+"""`[network]` for real processes: the kernel's queues, the seconds of the virtual engine, and nothing left behind."""
 
 from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,10 @@ import pytest
 import scenarios
 from gossip.errors import SettingError
 from scenarios import scenario
+from scenarios.processes.launcher import kept_server
 from scenarios.processes.links import Links
 from scenarios.processes.namespaces import new_namespace, path_of, run_inside
+from scenarios.progress import Quiet
 from scenarios.virtual.events.network import Latency
 
 SMALL = {
@@ -25,10 +26,9 @@ SMALL = {
     "scenario.algorithm": "dfedavg",
     "topology.kind": "ring",
     "data.train_max": 60,
-    "stop.rounds": 4,
+    "stop.rounds": 3,
     "processes.links": "namespaces",
 }
-PATIENCE_S = 60.0
 
 
 def lacks(**network: Any) -> str:
@@ -77,7 +77,7 @@ def test_a_bandwidth_costs_real_processes_the_same_seconds_as_simulated_ones_and
     tmp_path: Path,
 ) -> None:
     before = spaces()
-    network = {"network.bandwidth_mbps": 0.5}
+    network = {"network.bandwidth_mbps": 1.0}
     virtual, real = (run(tmp_path, engine, **network) for engine in ("virtual", "processes"))
     assert virtual["bytes"]["protocol"] == real["bytes"]["protocol"]
     # Headers, acknowledgements and this machine's own work come on top; buckets of the queues may begin full.
@@ -93,38 +93,45 @@ def test_latency_and_loss_cost_real_processes_what_they_cost_simulated_ones(tmp_
 
 
 @rates
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_nothing_is_left_of_a_run_that_is_interrupted_or_killed(
-    tmp_path: Path, number: signal.Signals
-) -> None:
+def test_nothing_is_left_of_a_run_that_is_interrupted(tmp_path: Path) -> None:
     before = spaces()
-    said = {**SMALL, "network.bandwidth_mbps": 0.01, "stop.rounds": 1000}
-    settings = [
-        argument
-        for key, value in said.items()
-        for argument in ("--set", f"{key}={value}" if isinstance(value, str) else f"{key}={value!r}")
-    ]
-    command = [sys.executable, "-m", "scenarios.cli", "run", "quickstart", "--engine", "processes"]
+
+    class Interrupted(Quiet):
+        def update(self, state: Any) -> None:
+            assert len(spaces() - before) == 4
+            raise KeyboardInterrupt
+
+    said = SMALL | {"network.bandwidth_mbps": 1.0, "stop.rounds": 1000}
     out = tmp_path / "run"
-    engine = subprocess.Popen(
-        [*command, "--out", str(out), *settings], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    with pytest.raises(KeyboardInterrupt):
+        scenarios.run(
+            "quickstart", engine="processes", out=out, report=False, overrides=said, progress=Interrupted()
+        )
+    assert spaces() <= before
+
+
+@rates
+def test_nothing_is_left_of_a_run_that_is_killed(tmp_path: Path) -> None:
+    before = spaces()
+    script = (
+        "import time; from scenarios import scenario; from scenarios.processes.links import Links; "
+        f"links = Links(scenario.load('quickstart', values={SMALL | {'network.bandwidth_mbps': 1.0}!r})); "
+        "links.__enter__(); print('made', flush=True); time.sleep(3600)"
     )
-    try:
-        await_(lambda: all((out / "peers" / f"peer-0{n}" / "node.log").exists() for n in range(3)))
-        assert len(spaces() - before) == 4
-        engine.send_signal(number)
-        assert engine.wait(PATIENCE_S) in (130, -number)
-        await_(lambda: not spaces() - before)
-    finally:
-        engine.kill()
-        engine.wait()
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as engine:
+        try:
+            assert engine.stdout is not None
+            assert engine.stdout.readline() == b"made\n"
+            assert len(spaces() - before) == 4
+        finally:
+            engine.kill()
+    assert spaces() <= before
 
 
-def await_(condition: Any) -> None:
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline_s, "it never came true"
-        time.sleep(0.05)
+@pytest.fixture(autouse=True, scope="module")
+def one_server() -> Iterator[None]:
+    with kept_server():
+        yield
 
 
 @rates
@@ -170,7 +177,7 @@ def test_a_network_that_is_not_obeyed_is_told_of(tmp_path: Path) -> None:
     said = {"network.latency_ms": 50.0, "processes.links": "loopback", "stop.rounds": 1}
     told: list[str] = []
 
-    class Heard(scenarios.progress.Quiet):
+    class Heard(Quiet):
         def begin(self, scenario: Any) -> None:
             told.extend(scenario.notes)
 
