@@ -344,7 +344,7 @@ def test_a_peer_that_cannot_start_is_named_with_its_last_words(
     monkeypatch.setattr(
         homes,
         "arguments",
-        lambda folder, home, fresh=True: [
+        lambda folder, home, fresh=True, own=(): [
             *right(folder, home),
             *(["--rounds", "x"] if who == "all" or home.name == "peer-01" else []),
         ],
