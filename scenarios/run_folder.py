@@ -81,8 +81,9 @@ class RunFolder:
         _write_json(self.path / "environment.json", environment())
         graph = scenario.graphs().graph(0)
         named: nx.Graph[str] = nx.Graph()
-        named.add_nodes_from(scenario.peer_names)
-        named.add_edges_from((scenario.peer_names[i], scenario.peer_names[j]) for i, j in graph.edges)
+        names = scenario.peer_names
+        named.add_nodes_from(names)
+        named.add_edges_from((names[i], names[j]) for i, j in graph.edges)
         nx.write_graphml(named, self.path / "topology.graphml")
 
     def finish(self, records: Records, summary: Mapping[str, Any]) -> None:

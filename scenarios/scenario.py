@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -90,8 +91,7 @@ class ScenarioSettings(TaskSettings):
     @property
     def peer_names(self) -> tuple[str, ...]:
         """The peers' names, sorted: peer-00, peer-01, …"""
-        width = max(2, len(str(self.scenario.peers - 1)))
-        return tuple(f"peer-{index:0{width}}" for index in range(self.scenario.peers))
+        return _names(self.scenario.peers)
 
     @property
     def attackers(self) -> tuple[int, ...]:
@@ -139,6 +139,13 @@ class ScenarioSettings(TaskSettings):
             name: table for name, table in tables.items() if name not in {"algorithm", "seed", "scenario"}
         }
         return {"scenario": tables["scenario"], **rest}
+
+
+@lru_cache(maxsize=4)
+def _names(peers: int) -> tuple[str, ...]:
+    # Whoever asks for one name asks for all of them, peer after peer.
+    width = max(2, len(str(peers - 1)))
+    return tuple(f"peer-{index:0{width}}" for index in range(peers))
 
 
 def library() -> dict[str, Path]:

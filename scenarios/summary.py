@@ -91,12 +91,13 @@ def _attack(
     attackers = sorted(peer.peer for peer in records.peers if not peer.honest)
     if not attackers:
         return None
+    lying = frozenset(attackers)
     of: dict[bool, Counter[str]] = {True: Counter(), False: Counter()}
     weight = {True: 0.0, False: 0.0}
     for peer in honest:
         for sender, counts in peer.verdicts.items():
-            of[sender in attackers].update(counts)
-            weight[sender in attackers] += peer.weights[sender] * sum(counts.values())
+            of[sender in lying].update(counts)
+            weight[sender in lying] += peer.weights[sender] * sum(counts.values())
     return {
         "kind": scenario.attack.kind,
         "attackers": attackers,
@@ -126,11 +127,12 @@ def divergence(honest: Sequence[PeerOutcome]) -> dict[str, Any] | None:
     One may show it to others only: whoever trains with few and is told nothing of what it sent.
     """
     told = {peer.peer: peer.divergence for peer in honest if peer.divergence is not None}
+    names = {each.peer for each in honest}
     refused = {
         sender
         for peer in honest
         for sender, counts in peer.verdicts.items()
-        if counts.get(NON_FINITE) and sender in {each.peer for each in honest}
+        if counts.get(NON_FINITE) and sender in names
     }
     peers = sorted({*told, *refused})
     if not peers:

@@ -11,13 +11,16 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
+from topologies.estimates import Mixing, longest_way, rate_of_many, rate_of_one
+from topologies.mixing import sparse_rows
 from topologies.topology import Topology
 
 DENSE_PEERS_MAX = 3000
-"""Eigenvalues cost n³: beyond this they would take minutes, and null is said instead."""
+"""Eigenvalues cost n³: `spectrum` says None beyond this, where they would take minutes."""
 
-DIAMETER_WORK_MAX = 20_000_000
-"""A diameter costs peers · edges steps; beyond this null is said instead."""
+EXACT_PEERS_MAX = 500
+"""`describe` estimates λ and diameter of more (`topologies.estimates`), and says so: all eigenvalues cost n³, all
+distances peers · edges."""
 
 ROUNDS_OBSERVED = 8
 """Rounds over which a topology that is drawn anew is described."""
@@ -64,15 +67,19 @@ def describe(topology: Topology) -> dict[str, Any]:
 
     A time-varying topology is described over `rounds` rounds: edges and degrees of all of them, diameter and
     connectedness of their union, and λ as the mean factor per round, ‖W_{T-1} … W_0 - J‖₂^{1/T}. Bridges are the edges
-    between communities; modularity is Newman's, of the graph divided into them.
+    between communities; modularity is Newman's, of the graph divided into them. "estimated" names what is estimated,
+    both from below: see `topologies.estimates`.
     """
     rounds = min(topology.period or ROUNDS_OBSERVED, 64) if topology.time_varying else 1
     graphs = [topology.graph(round) for round in range(rounds)]
     union = nx.compose_all(graphs)
     degrees = np.array([degree for graph in graphs for _, degree in graph.degree()])
     connected = nx.is_connected(union)
-    tractable = topology.peers * union.number_of_edges() <= DIAMETER_WORK_MAX
-    rate, stochastic = _mean_rate(topology, rounds)
+    exact = topology.peers <= EXACT_PEERS_MAX
+    rate, stochastic = _mean_rate(topology, rounds) if exact else _estimated_rate(topology, rounds)
+    diameter = None
+    if connected:
+        diameter = nx.diameter(union) if exact else longest_way(sparse_rows(union))
     return {
         "kind": topology.kind,
         "peers": topology.peers,
@@ -83,10 +90,11 @@ def describe(topology: Topology) -> dict[str, Any]:
             "mean": round(float(degrees.mean()), 6),
             "max": int(degrees.max()),
         },
-        "diameter": nx.diameter(union) if connected and tractable else None,
+        "diameter": diameter,
         "connected": connected,
         "lambda": rate,
-        "spectral_gap": None if rate is None else 1.0 - rate,
+        "spectral_gap": 1.0 - rate,
+        "estimated": [] if exact else ["lambda", "spectral_gap", *(["diameter"] if connected else [])],
         "doubly_stochastic": stochastic,
         "time_varying": topology.time_varying,
         "rounds": rounds,
@@ -113,13 +121,11 @@ def _communities(topology: Topology, graphs: Sequence[nx.Graph[int]]) -> dict[st
     }
 
 
-def _mean_rate(topology: Topology, rounds: int) -> tuple[float | None, bool | None]:
-    if topology.peers > DENSE_PEERS_MAX:
-        # Metropolis–Hastings weights are doubly stochastic on every graph; others would have to be looked at.
-        return None, True if topology.weights == "metropolis-hastings" else None
-    first = spectrum(topology.matrix(0)) if rounds == 1 else None
-    if first is not None:
-        return first.lambda_, first.doubly_stochastic
+def _mean_rate(topology: Topology, rounds: int) -> tuple[float, bool]:
+    if rounds == 1:
+        W = topology.matrix(0)
+        seen = spectrum(W)
+        return _rate(W, seen.symmetric), seen.doubly_stochastic
     product = np.eye(topology.peers)
     stochastic = True
     for round in range(rounds):
@@ -128,3 +134,9 @@ def _mean_rate(topology: Topology, rounds: int) -> tuple[float | None, bool | No
         product = W @ product
     distance = float(np.linalg.norm(product - product.mean(axis=0), 2))
     return _clean(distance, topology.peers) ** (1.0 / rounds), stochastic
+
+
+def _estimated_rate(topology: Topology, rounds: int) -> tuple[float, bool]:
+    each = [topology.rows(round) for round in range(rounds)]
+    rate = rate_of_one(each[0], uniform=topology.weights == "uniform") if rounds == 1 else rate_of_many(each)
+    return rate, all(Mixing(rows).keeps_the_mean() for rows in each)

@@ -83,7 +83,7 @@ class Topology:
             seed=seed,
         )
         self._kept: OrderedDict[int, SparseRows] = OrderedDict()
-        self._rows(0)
+        self.rows(0)
 
     def graph(self, round: int = 0) -> nx.Graph[int]:
         """Return the round's graph on nodes 0 … peers-1."""
@@ -97,16 +97,16 @@ class Topology:
 
     def row(self, i: int, round: int = 0) -> dict[int, float]:
         """Return W_ij of the round by neighbour j, without W_ii = 1 - Σ_j W_ij; O(degree)."""
-        return self._rows(round).row(i)
+        return self.rows(round).row(i)
 
     def matrix(self, round: int = 0) -> NDArray[np.float64]:
         """Return the round's W, float64 [peers, peers]."""
-        return self._rows(round).dense()
+        return self.rows(round).dense()
 
     def contacts(self, i: int) -> tuple[int, ...]:
         """Return the peers that can ever be neighbours of i, ascending."""
         if not self.time_varying:
-            return self._rows(0).of(i)
+            return self.rows(0).of(i)
         contacts = family(self.kind).contacts
         if contacts is not None:
             return contacts(self.peers, i)
@@ -138,13 +138,14 @@ class Topology:
 
     def digest(self, round: int = 0) -> str:
         """Return 16 hex digits of the round's matrix: peers compare theirs before they start."""
-        rows = self._rows(round)
+        rows = self.rows(round)
         state = hashlib.blake2b(self.weights.encode(), digest_size=8)
         state.update(rows.starts.astype("<i8").tobytes())
         state.update(rows.neighbours.astype("<i8").tobytes())
         return state.hexdigest()
 
-    def _rows(self, round: int) -> SparseRows:
+    def rows(self, round: int = 0) -> SparseRows:
+        """Return the round's W row by row, without its diagonal."""
         key = round if self.time_varying else 0
         rows = self._kept.get(key)
         if rows is None:

@@ -43,7 +43,8 @@ class Scene:
     @property
     def honest(self) -> tuple[int, ...]:
         """Who does not attack."""
-        return tuple(peer for peer in range(self.peers) if peer not in self.attackers)
+        attackers = frozenset(self.attackers)
+        return tuple(peer for peer in range(self.peers) if peer not in attackers)
 
     @property
     def classes(self) -> int:

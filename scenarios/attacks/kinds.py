@@ -159,11 +159,12 @@ class _Optimal(_OnHonest[S]):
     def _merged(self, known: Knowledge, crafted: Tensor) -> Tensor:
         scene = self.scene
         assert scene.rule is not None
+        attackers = frozenset(scene.attackers)
         victim, row = self._victim(known)
         received = [
-            (peer, crafted if peer in scene.attackers else known.of(peer), weight)
+            (peer, crafted if peer in attackers else known.of(peer), weight)
             for peer, weight in sorted(row.items())
-            if peer in scene.attackers or peer in known.places
+            if peer in attackers or peer in known.places
         ]
         own_weight = 1.0 - sum(weight for *_, weight in received)
         return scene.rule(victim, known.of(victim), max(0.0, own_weight), received, known.round)
@@ -262,7 +263,8 @@ class Dissensus(_OnHonest[settings.Dissensus]):
         else:
             row = self.scene.row(victim, known.round)
         near = [peer for peer in known.places if peer in row and peer != victim]
-        against = sum(weight for peer, weight in row.items() if peer in self.scene.attackers)
+        attackers = frozenset(self.scene.attackers)
+        against = sum(weight for peer, weight in row.items() if peer in attackers)
         if not near or not against or victim not in known.places:
             return known.own
         weights = torch.tensor([row[peer] for peer in near], dtype=honest.dtype, device=honest.device)

@@ -233,7 +233,8 @@ def _received(run: Run | None, attackers: Sequence[str]) -> Mapping[str, Mapping
     for peer in run.peers:
         for sender, counts in peer.get("verdicts", {}).items() if peer.get("honest", True) else ():
             of.setdefault(sender, Counter()).update(counts)
-    return {sender: of[sender] for sender in sorted(of, key=lambda name: (name not in attackers, name))}
+    lying = frozenset(attackers)
+    return {sender: of[sender] for sender in sorted(of, key=lambda name: (name not in lying, name))}
 
 
 def _unnamed(run: Run | None) -> Mapping[str, int]:

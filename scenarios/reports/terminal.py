@@ -151,18 +151,21 @@ def print_topology(console: Console, seen: Mapping[str, Any]) -> None:
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     degree = seen["degree"]
     over = f" (over {seen['rounds']} rounds)" if seen["time_varying"] else ""
+
+    def about(name: str, value: str) -> str:
+        bound = "at most" if name == "spectral_gap" else "at least"
+        return f"{value}, estimated: {bound}" if name in seen["estimated"] else value
+
     rows = {
         "topology": f"{seen['kind']}, {seen['peers']} peers",
         "edges": f"{seen['edges']:g}" + (" per round" if over else ""),
         "degree": f"{degree['min']} to {degree['max']}, mean {degree['mean']:.3g}",
-        "diameter": ("not computed" if seen["connected"] else "none")
-        if seen["diameter"] is None
-        else str(seen["diameter"]),
+        "diameter": "none" if seen["diameter"] is None else about("diameter", str(seen["diameter"])),
         "connected": _yes(seen["connected"]) + over,
         "weights": seen["weights"],
         "doubly stochastic": _yes(seen["doubly_stochastic"]),
-        "λ": _number(seen["lambda"], "too many peers to compute") + (" per round" if over else ""),
-        "spectral gap 1-λ": _number(seen["spectral_gap"], "too many peers to compute"),
+        "λ": about("lambda", _number(seen["lambda"]) + (" per round" if over else "")),
+        "spectral gap 1-λ": about("spectral_gap", _number(seen["spectral_gap"])),
     }
     if "communities" in seen:
         rows |= _communities(seen["communities"], per_round=bool(over))

@@ -48,6 +48,10 @@ class _Step:
     """What each attacker would have sent."""
     held: list[tuple[VirtualPeer, PeerId, Message, int]] = dataclasses.field(default_factory=list)
     released: bool = False
+    missing: list[VirtualPeer] | None = None
+    """Honest peers that may not have sent yet, the first last; those that have are taken off when they come up."""
+    absent: list[VirtualPeer] = dataclasses.field(default_factory=list)
+    """Honest peers that were dead, or done, when they came up."""
     crafted: dict[tuple[int, int], Handle] = dataclasses.field(default_factory=dict)
     """(attacker or -1, victim or -1) -> what was made."""
 
@@ -70,6 +74,7 @@ class AttackedSimulation(Simulation):
         self._from_round = from_round
         self._rounds = rounds
         self._attackers = frozenset(attack.scene.attackers)
+        self._first_attacker = min(self._attackers)
         self._steps: dict[Tag, _Step] = {}
         self._latest: dict[int, Handle] = {}
         self._leader: Handle | None = None
@@ -103,7 +108,7 @@ class AttackedSimulation(Simulation):
             return
         attack = self._attack.of(sender.index)
         step.own[sender.index] = message.model  # type: ignore[attr-defined]
-        if sender.index == min(self._attackers):
+        if sender.index == self._first_attacker:
             self._leader = step.own[sender.index]
         if attack.replays:
             self._said[sender.index].note(message)
@@ -120,11 +125,18 @@ class AttackedSimulation(Simulation):
         self._release_if_complete(step)
 
     def _release_if_complete(self, step: _Step) -> None:
-        if step.held and all(
-            peer.index in step.honest
-            for peer in self.peers
-            if peer.alive and not peer.finished and peer.index not in self._attackers
-        ):
+        if not step.held:
+            return
+        if step.missing is None:
+            step.missing = [peer for peer in reversed(self.peers) if peer.index not in self._attackers]
+        # Asked for every model that is sent: a look at every peer each time would make a step quadratic.
+        while step.missing:
+            if _expected(step.missing[-1], step):
+                return
+            peer = step.missing.pop()
+            if peer.index not in step.honest:
+                step.absent.append(peer)
+        if not any(_expected(peer, step) for peer in step.absent):
             self._release(step)
 
     def _release(self, step: _Step) -> None:
@@ -161,7 +173,7 @@ class AttackedSimulation(Simulation):
             honest = {**self._latest, **step.honest}
         places = tuple(sorted(honest))
         base = self._bases.get(sender.index, own)
-        leader = step.own.get(min(self._attackers), self._leader or own)
+        leader = step.own.get(self._first_attacker, self._leader or own)
         before = [self._bases[place] for place in places if place in self._bases] if attack.looks_back else []
         inputs = [own, base, leader, *(honest[place] for place in places), *before]
         end = 3 + len(places)
@@ -225,10 +237,8 @@ def scene_of(scenario: ScenarioSettings, task: Task, topology: Topology) -> Scen
     def declared() -> Mapping[PeerId, frozenset[int]]:
         if not choice.load()(choice).declares_classes:
             return {}
-        every = frozenset(range(task.dataset.classes))
-        return {
-            name: every if peer in scenario.attackers else familiar(peer) for peer, name in enumerate(names)
-        }
+        every, attackers = frozenset(range(task.dataset.classes)), frozenset(scenario.attackers)
+        return {name: every if peer in attackers else familiar(peer) for peer, name in enumerate(names)}
 
     def row(peer: int, round: int) -> Mapping[int, float]:
         return topology.row(peer, round if topology.time_varying else 0)
@@ -259,6 +269,10 @@ def scene_of(scenario: ScenarioSettings, task: Task, topology: Topology) -> Scen
         rule=rule,
         familiar=familiar,
     )
+
+
+def _expected(peer: VirtualPeer, step: _Step) -> bool:
+    return peer.index not in step.honest and peer.alive and not peer.finished
 
 
 def _tag(message: Message) -> Tag:

@@ -126,6 +126,7 @@ class VirtualRun:
     def __init__(self, scenario: ScenarioSettings, task: Task, *, measure: Measure | None = None) -> None:
         self.scenario = scenario
         self.task = task
+        self._attackers = frozenset(scenario.attackers)
         topology, trace = scenario.graphs(), scenario.trace()
         self.attack, poisoned = assembly.attack_of(scenario, task, topology)
         self.learning = assembly.learning_of(scenario, task, poisoned)
@@ -192,7 +193,7 @@ class VirtualRun:
                 progress.update(self._state())
         self.measurements.finish()
         progress.update(self._state())
-        return self._records()
+        return self.records()
 
     def _judged(self, peer: int, judged: RecordedVerdict) -> None:
         """Note what became of a received model, when the merge is computed."""
@@ -227,10 +228,10 @@ class VirtualRun:
             bytes_sent=self.simulation.bytes_sent(),
         )
 
-    def _records(self) -> Records:
+    def records(self) -> Records:
         peers = self.simulation.peers
         living = [peer for peer in peers if peer.alive and peer.checkpoint is not None]
-        honest = [peer for peer in living if peer.index not in self.scenario.attackers]
+        honest = [peer for peer in living if peer.index not in self._attackers]
         metrics = sorted(self.measurements.metrics, key=lambda entry: (entry["round"], entry["peer"]))
         final, digest = self._final(honest)
         return Records(
@@ -323,7 +324,7 @@ class VirtualRun:
             messages={kind: counts[0] for kind, counts in sorted(sent.items())},
             rejected_messages=dict(sorted(peer.rejected.items())),
             adopted=peer.adopted,
-            honest=peer.index not in self.scenario.attackers,
+            honest=peer.index not in self._attackers,
             verdicts=self.measurements.verdicts[peer.index].as_dict(),
             weights=self.measurements.verdicts[peer.index].weights(),
             verdicts_on_others=self.measurements.verdicts[peer.index].others_as_dict(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 import subprocess
@@ -116,16 +117,47 @@ def test_description_is_complete() -> None:
         "connected": True,
         "lambda": pytest.approx(2 / 3),
         "spectral_gap": pytest.approx(1 / 3),
+        "estimated": [],
         "doubly_stochastic": True,
         "time_varying": False,
         "rounds": 1,
     }
 
 
-def test_a_huge_ring_is_described_without_eigenvalues() -> None:
+@pytest.mark.parametrize(
+    ("kind", "weights"),
+    [
+        ("ring", "metropolis-hastings"),
+        ("star", "uniform"),
+        ("barabasi-albert", "uniform"),
+        ("community", "metropolis-hastings"),
+        ("one-peer-exponential", "metropolis-hastings"),
+        ("random-neighbours", "uniform"),
+    ],
+)
+def test_an_estimate_is_close_and_never_above(
+    kind: str, weights: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topology = Topology(kind, 200, weights=weights)
+    exact = describe(topology)
+    assert exact["estimated"] == []
+    monkeypatch.setattr(importlib.import_module("topologies.spectrum"), "EXACT_PEERS_MAX", 100)
+    estimated = describe(topology)
+    assert estimated["estimated"] == ["lambda", "spectral_gap", "diameter"]
+    assert estimated["lambda"] <= exact["lambda"] + 1e-9
+    assert estimated["spectral_gap"] == pytest.approx(exact["spectral_gap"], rel=1e-3)
+    assert exact["diameter"] - 1 <= estimated["diameter"] <= exact["diameter"]
+    told = {
+        key: value for key, value in estimated.items() if key not in {*estimated["estimated"], "estimated"}
+    }
+    assert told == {key: exact[key] for key in told}
+
+
+def test_a_huge_ring_is_described_by_estimates() -> None:
     seen = describe(Topology("ring", 5000))
-    assert seen["lambda"] is None
-    assert seen["diameter"] is None
+    gap = 2 / 3 * (1 - np.cos(2 * np.pi / 5000))
+    assert gap < seen["spectral_gap"] < 3 * gap
+    assert seen["diameter"] == 2500
     assert seen["doubly_stochastic"] is True
     assert seen["connected"] is True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import insort
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,9 @@ from torch import Tensor
 
 from gossip.protocols.base import Part
 from gossip.wire.tensors import TensorSpec
+
+INSERTED_MAX = 64
+"""So many rows that came free since the last look are put in their places; more are sorted in."""
 
 GROWTH = 1.5
 GROWTH_BYTES_MAX = 256 * 2**20
@@ -70,7 +74,9 @@ class Arena:
         self.there: Tensor | None = None
         """Which numbers are there of the partial models, (rows, columns) bool; None: there never was one."""
         self.free: list[int] = list(range(rows - 1, -1, -1))
-        """Free rows. Handles append theirs when they die."""
+        """Free rows, those from `_ordered` on unsorted. Handles append theirs when they die."""
+        self._ordered = rows
+        """So many of the free rows descend."""
 
     @property
     def rows_used(self) -> int:
@@ -84,11 +90,23 @@ class Arena:
         """
         if len(self.free) < count:
             self._grow(count)
-        # Rows of one generation die together, so that sorting finds their run again.
-        self.free.sort(reverse=True)
+        self._order()
         taken = self.free[: -count - 1 : -1]
         del self.free[len(self.free) - count :]
+        self._ordered = len(self.free)
         return taken
+
+    def _order(self) -> None:
+        """Let all free rows descend. Rows of one generation die together, so that sorting finds their run again."""
+        came = len(self.free) - self._ordered
+        if came > INSERTED_MAX:
+            self.free.sort(reverse=True)
+        elif came:
+            # One peer that comes back must not cost a walk over the rows of all others.
+            rows = self.free[self._ordered :]
+            del self.free[self._ordered :]
+            for row in rows:
+                insort(self.free, row, key=int.__neg__)
 
     def at(self, rows: Sequence[int]) -> Tensor:
         """Return the vectors (n, P) in `rows`: a view where they adjoin, else a copy."""
