@@ -161,6 +161,16 @@ class ScenarioStop(StopSettings):
     target_accuracy: float | None = Field(
         None, gt=0, le=1, description="mean accuracy; the summary tells when it was reached, the run goes on"
     )
+    target_score: float | None = Field(
+        None,
+        description="the same of any objective's score: its mean at least that, or at most where less is better",
+    )
+
+    @model_validator(mode="after")
+    def _one_target(self) -> ScenarioStop:
+        if self.target_accuracy is not None and self.target_score is not None:
+            raise ValueError("'target_accuracy' and 'target_score' exclude each other; write one of them")
+        return self
 
 
 def bounds(value: float | tuple[float, float]) -> tuple[float, float]:

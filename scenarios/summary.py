@@ -24,7 +24,10 @@ def summarise(
     honest = [peer for peer in records.peers if peer.honest]
     points = curve(records)
     score = records.scored
-    target = reached(points, scenario.stop.target_accuracy if score == ACCURACY else None)
+    stop = scenario.stop
+    target = reached(
+        points, stop.target_score if stop.target_accuracy is None else stop.target_accuracy, score=score
+    )
     scores = spread([peer.score for peer in honest if peer.score is not None])
     of_mean = None if final is None else final.score
     diverged = divergence(honest)
@@ -38,7 +41,7 @@ def summarise(
         "rounds": max((peer.rounds for peer in records.peers), default=0),
         **stopped(honest),
         "objective": score._asdict(),
-        "score": {**scores, "worst": scores["min" if score.higher_is_better else "max"]},
+        "score": {**scores, "worst": scores["min" if score.higher_is_better else "max"], **_unknown(honest)},
         "score_of_mean": of_mean,
         "accuracy": scores if score == ACCURACY else spread(()),
         "accuracy_of_mean": of_mean if score == ACCURACY else None,
@@ -66,6 +69,12 @@ def summarise(
         "verdicts": _added(counts for peer in honest for counts in peer.verdicts.values()),
         "attack": _attack(scenario, records, honest),
     }
+
+
+def _unknown(honest: Sequence[PeerOutcome]) -> dict[str, int]:
+    """Return how many honest peers finished with a score that is not finite, which no mean counts; {} for none."""
+    count = sum(peer.score is None and peer.state == "finished" and peer.rounds > 0 for peer in honest)
+    return {"unknown": count} if count else {}
 
 
 def _own(honest: Sequence[PeerOutcome], score: Score) -> dict[str, Any]:
@@ -211,12 +220,14 @@ def _bytes_by_then(entries: Sequence[Mapping[str, Any]]) -> int:
     return min(of_all) if of_all else sum(entry["bytes_sent"] for entry in entries)
 
 
-def reached(points: Sequence[Mapping[str, Any]], target: float | None) -> Mapping[str, Any]:
-    """Return the first point of a curve whose mean accuracy is at least `target`; {} where there is none."""
+def reached(
+    points: Sequence[Mapping[str, Any]], target: float | None, *, score: Score = ACCURACY
+) -> Mapping[str, Any]:
+    """Return the first point of a curve whose mean score is `target` or better; {} where there is none."""
     if target is None:
         return {}
-    there = (point for point in points if (point["accuracy_mean"] or 0.0) >= target)
-    return next(there, {})
+    scored = (point for point in points if point["score_mean"] is not None)
+    return next((point for point in scored if not score.better(target, point["score_mean"])), {})
 
 
 def _bytes(peers: Sequence[PeerOutcome]) -> dict[str, Any]:

@@ -45,6 +45,6 @@ def formula(noted: list[Run]) -> Callable[[Run, Path], Measured]:
         steps = getattr(loaded.protocol, "gossip_steps", 0)
         accuracy = 0.85 - 0.2 * abs(math.log10(loaded.local.lr / 0.1)) + 0.005 * steps + 0.001 * run.seed
         accuracy = max(0.05, accuracy)
-        return Measured(seed=run.seed, accuracy=accuracy, worst=accuracy, megabytes=1.0, seconds=0.5)
+        return Measured(seed=run.seed, score=accuracy, worst=accuracy, megabytes=1.0, seconds=0.5)
 
     return measure

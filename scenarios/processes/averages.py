@@ -50,7 +50,7 @@ def load_task(scenario: ScenarioSettings) -> Task:
     if scenario.stop.target_accuracy is not None and score != ACCURACY:
         raise SettingError(
             f"[stop] target_accuracy = {scenario.stop.target_accuracy}: the objective is scored by {score.label}; "
-            "leave it out"
+            "write target_score"
         )
     check_parts(task, scenario.protocol.load().parts(scenario.protocol), scenario.merge.load())
     task.partition(scenario.scenario.peers)

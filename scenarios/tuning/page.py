@@ -49,6 +49,7 @@ def render(study: Study) -> str:
             parameters=figures.parameters(study),
             judged=figures.judged(study),
             below=figures.below(study) if champion is not None else 0,
-            span=figures.SPAN,
+            scored=study.asked.scored,
+            too_bad=figures.too_bad(study),
         )
     )

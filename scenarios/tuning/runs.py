@@ -43,7 +43,7 @@ class Measured:
     """What is kept of it."""
 
     seed: int
-    accuracy: float | None
+    score: float | None
     """Mean of the honest peers' own models at the end."""
     worst: float | None
     megabytes: float
@@ -71,22 +71,27 @@ def measure(run: Run, elsewhere: Path) -> Measured:
     except GossipError as error:
         return Measured(
             seed=run.seed,
-            accuracy=None,
+            score=None,
             worst=None,
             megabytes=0.0,
             seconds=time.monotonic() - began,
             error=str(error),
             exit_code=int(getattr(error, "exit_code", FAILED)),
         )
-    accuracy = summary["accuracy"]["mean"]
+    score, wrong = summary["score"]["mean"], None
+    if summary["score"].get("unknown"):
+        # The others' mean would be all the better for it.
+        score, wrong = None, f"{summary['score']['unknown']} peers have no finite score: they diverged"
+    elif score is None:
+        wrong = "no peer was left to be measured"
     return Measured(
         seed=run.seed,
-        accuracy=accuracy,
-        worst=summary["accuracy"]["min"],
+        score=score,
+        worst=summary["score"]["worst"],
         megabytes=summary["bytes"]["total"] / 1e6,
         seconds=time.monotonic() - began,
-        error="no peer was left to be measured" if accuracy is None else None,
-        exit_code=FAILED if accuracy is None else 0,
+        error=wrong,
+        exit_code=0 if wrong is None else FAILED,
     )
 
 

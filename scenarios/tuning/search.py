@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gossip.errors import ExitCode, SettingError, UserError
-from gossip.learning.objectives.settings import ClassificationSettings
+from gossip.learning.objectives.score import ACCURACY
 from scenarios.errors import FAILED, RunFailed
 from scenarios.scenario import load
 from scenarios.tuning import VALIDATION
@@ -79,10 +79,6 @@ def tune(
         raise SettingError(f"--validation {validation}: must be a share, 0 or more and below 1")
     require_optuna()
     base = load(scenario, seed=seed, overrides=overrides)
-    if base.objective.kind != ClassificationSettings().kind:
-        raise SettingError(
-            f"[objective] kind = '{base.objective.kind}': tune compares accuracies, which only classification has"
-        )
     tuning, held_out = _seeds(base.seed, tuning_seeds, held_out_seeds)
     asked = Asked(
         scenario=str(scenario),
@@ -92,6 +88,7 @@ def tune(
         held_out_seeds=held_out,
         validation=validation,
         methods=tuple(methods(str(scenario), algorithms, overrides, space)),
+        scored=base.objective.load()(base.objective).score,
     )
     folder = Path(out) if out is not None else Path("runs") / f"tune-{base.scenario.name}"
     return _carry_out(asked, trials, folder, jobs, tell)
@@ -159,11 +156,14 @@ def _params(study: Study, method: Method, number: int) -> dict[str, Any]:
     if number == START:
         return dict(method.start)
     finished = []
-    for trial in study.of(method.name):
+    trials, sign = study.of(method.name), 1.0 if study.asked.scored.higher_is_better else -1.0
+    # What cannot be run is as bad as can be: of accuracies that is known.
+    worst = min((sign * trial.score for trial in trials if trial.score is not None), default=0.0) - 1.0
+    for trial in trials:
         placed = method.placed() if trial.number == START else dict(trial.params)
         if placed is not None:
-            # What cannot be run is as bad as can be.
-            finished.append((placed, 0.0 if trial.score is None else trial.score))
+            failed = 0.0 if study.asked.scored == ACCURACY else worst
+            finished.append((placed, failed if trial.score is None else sign * trial.score))
     return dict(suggest(method.space, finished, seed=study.asked.seed, method=method.name, number=number))
 
 
@@ -174,16 +174,16 @@ def _trial(
     settings: tuple[str, ...],
     measured: Sequence[Measured],
 ) -> Trial:
-    accuracies = {str(each.seed): each.accuracy for each in measured if each.accuracy is not None}
-    whole = len(accuracies) == len(measured)
+    scores = {str(each.seed): each.score for each in measured if each.score is not None}
+    whole = len(scores) == len(measured)
     worst = [each.worst for each in measured if each.worst is not None]
     return Trial(
         method=method.name,
         number=number,
         params=params,
         settings=settings,
-        score=statistics.fmean(accuracies.values()) if whole else None,
-        accuracies=accuracies,
+        score=statistics.fmean(scores.values()) if whole else None,
+        scores=scores,
         worst=statistics.fmean(worst) if whole and worst else None,
         megabytes=statistics.fmean(each.megabytes for each in measured) if whole else None,
         seconds=sum(each.seconds for each in measured),
@@ -192,12 +192,13 @@ def _trial(
 
 
 def _line(study: Study, trial: Trial) -> str:
-    from scenarios.reports.terminal import percent, short_values
+    from scenarios.reports.terminal import short_values
 
+    scored = study.asked.scored
     best = study.best(trial.method)
     what = "as it stands" if trial.number == START else short_values(trial.params)
-    came = percent(trial.score) if trial.error is None else trial.error
-    best_of = "" if best is None else f"  best {percent(best.score)} (trial {best.number})"
+    came = scored.told(trial.score) if trial.error is None else trial.error
+    best_of = "" if best is None else f"  best {scored.told(best.score)} (trial {best.number})"
     count = f"{trial.number + 1}/{study.wanted}"
     return f"{count}  {trial.method} trial {trial.number}: {what}  {came}{best_of}  {trial.seconds:.0f} s"
 
@@ -238,9 +239,9 @@ def _held_out_runs(study: Study, trial: Trial) -> list[Run]:
 
 
 def _held_out(trial: Trial, measured: Sequence[Measured]) -> HeldOut:
-    accuracies = {}
+    scores = {}
     for each in measured:
-        if each.accuracy is None:
+        if each.score is None:
             raise RunFailed(f"{trial.method}, held-out seed {each.seed}: {each.error}")
-        accuracies[str(each.seed)] = each.accuracy
-    return HeldOut(trial=trial.number, settings=trial.settings, accuracies=accuracies)
+        scores[str(each.seed)] = each.score
+    return HeldOut(trial=trial.number, settings=trial.settings, scores=scores)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gossip.errors import SettingError
+from gossip.learning.objectives.score import ACCURACY, Score
 from gossip.storage.atomic import clean, write_atomically
 from scenarios.run_folder import environment, hold
 from scenarios.tuning.methods import Method
@@ -42,11 +43,11 @@ class Trial:
     settings: tuple[str, ...]
     """What ``--set`` takes for the same run."""
     score: float | None
-    """Mean final accuracy over the tuning seeds; None where a run came to nothing."""
-    accuracies: Mapping[str, float]
-    """Seed -> mean final accuracy of the honest peers' own models."""
+    """Mean final score over the tuning seeds; None where a run came to nothing."""
+    scores: Mapping[str, float]
+    """Seed -> mean final score of the honest peers' own models."""
     worst: float | None
-    """Accuracy of the worst peer, mean of the seeds."""
+    """Score of the worst peer, mean of the seeds."""
     megabytes: float | None
     """Sent by all peers together, mean of the seeds."""
     seconds: float
@@ -61,18 +62,18 @@ class HeldOut:
 
     trial: int
     settings: tuple[str, ...]
-    accuracies: Mapping[str, float]
-    """Seed -> mean final accuracy."""
+    scores: Mapping[str, float]
+    """Seed -> mean final score."""
 
     @property
     def mean(self) -> float:
         """Mean of the seeds."""
-        return statistics.fmean(self.accuracies.values())
+        return statistics.fmean(self.scores.values())
 
     @property
     def std(self) -> float:
         """Standard deviation of the seeds."""
-        return statistics.pstdev(self.accuracies.values())
+        return statistics.pstdev(self.scores.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,10 +89,12 @@ class Asked:
     validation: float
     """Share of each class's training samples that is set aside for the scores; 0: the test samples are used."""
     methods: tuple[Method, ...]
+    scored: Score = ACCURACY
+    """What the objective scores by."""
 
     def as_table(self) -> dict[str, Any]:
         """Return it as plain values."""
-        table = asdict(self)
+        table = {**asdict(self), "scored": self.scored._asdict()}
         for method, told in zip(self.methods, table["methods"], strict=True):
             told["space"] = [parameter.as_table() for parameter in method.space]
         found: dict[str, Any] = json.loads(json.dumps(table))
@@ -111,7 +114,8 @@ class Asked:
             for told in table["methods"]
         )
         seeds = {name: tuple(table[name]) for name in ("tuning_seeds", "held_out_seeds")}
-        return cls(**{**table, **seeds, "methods": methods})
+        scored = Score(**table["scored"]) if "scored" in table else ACCURACY  # as it was before
+        return cls(**{**table, **seeds, "methods": methods, "scored": scored})
 
     def method(self, name: str) -> Method:
         """Return the method of that name."""
@@ -136,14 +140,17 @@ class Study:
         return sorted((t for t in self.trials if t.method == method), key=lambda trial: trial.number)
 
     def best(self, method: str) -> Trial | None:
-        """Return the trial with the highest score, the first of equals; None where there is none yet."""
-        scored = [trial for trial in self.of(method) if trial.score is not None]
-        return max(scored, key=lambda trial: trial.score or 0.0, default=None)
+        """Return the trial with the best score, the first of equals; None where there is none yet."""
+        return self._best(self.of(method))
 
     def champion(self) -> Trial | None:
         """Return the best of all methods by the scores; the held-out seeds choose nothing."""
-        found = [best for method in self.asked.methods if (best := self.best(method.name)) is not None]
-        return max(found, key=lambda trial: trial.score or 0.0, default=None)
+        return self._best([best for each in self.asked.methods if (best := self.best(each.name)) is not None])
+
+    def _best(self, trials: Iterable[Trial]) -> Trial | None:
+        found = [(trial.score, trial) for trial in trials if trial.score is not None]
+        chosen = max if self.asked.scored.higher_is_better else min
+        return chosen(found, key=lambda pair: pair[0])[1] if found else None
 
     def add(self, trial: Trial) -> None:
         """Keep a trial, on the disk too."""
@@ -247,13 +254,19 @@ def read_study(folder: Path) -> Study:
         lines = (folder / TRIALS).read_text(encoding="utf-8").splitlines() if _there(folder / TRIALS) else []
         for line in lines:
             found = json.loads(line)
-            study.trials.append(Trial(**{**found, "settings": tuple(found["settings"])}))
+            study.trials.append(Trial(**_read(found)))
         if _there(folder / HELD_OUT):
             for method, told in json.loads((folder / HELD_OUT).read_text(encoding="utf-8")).items():
-                study.held_out[method] = [HeldOut(**{**e, "settings": tuple(e["settings"])}) for e in told]
+                study.held_out[method] = [HeldOut(**_read(each)) for each in told]
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise SettingError(f"{folder}: cannot be read as a study: {error}") from None
     return study
+
+
+def _read(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a line; older studies called scores accuracies."""
+    known = {"scores" if key == "accuracies" else key: value for key, value in found.items()}
+    return {**known, "settings": tuple(found["settings"])}
 
 
 def _there(path: Path) -> bool:

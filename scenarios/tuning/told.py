@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gossip.learning.objectives.score import ACCURACY
 from scenarios.reports.differences import short_names
-from scenarios.reports.terminal import percent, written
+from scenarios.reports.terminal import written
 from scenarios.tuning.study import START, HeldOut, Study, Trial
 
 TRIALS_SHOWN = 30
@@ -62,20 +63,22 @@ def rows(study: Study) -> list[Row]:
 def scored_on(study: Study) -> str:
     """Say what the scores are."""
     asked = study.asked
-    seeds = named(asked.tuning_seeds)
+    seeds, label = named(asked.tuning_seeds), asked.scored.label
+    less = "" if asked.scored.higher_is_better else " (less is better)"
+    whose = "each class's training samples" if asked.scored == ACCURACY else "the training samples"
     if not asked.validation:
         return (
-            f"score: mean final accuracy over the tuning {seeds}, on the test samples: nothing was set aside, so "
+            f"score: mean final {label}{less} over the tuning {seeds}, on the test samples: nothing was set aside, so "
             "the scores and the held-out seeds have seen the same samples"
         )
     return (
-        f"score: mean final accuracy over the tuning {seeds}, on {100 * asked.validation:g} % of each class's "
-        "training samples, set aside by the seed; the test samples had no part in it"
+        f"score: mean final {label}{less} over the tuning {seeds}, on {100 * asked.validation:g} % of {whose}, "
+        "set aside by the seed; the test samples had no part in it"
     )
 
 
 def held_out_on(study: Study) -> str:
-    """Say what the held-out accuracies are."""
+    """Say what the held-out scores are."""
     return (
         f"held out: the start and the best with {named(study.asked.held_out_seeds)}, which chose nothing, with "
         "all training samples, on the test samples"
@@ -98,11 +101,14 @@ def held(study: Study, method: str, trial: Trial | None) -> HeldOut | None:
     )
 
 
-def mean_std(found: HeldOut | None) -> str:
+def mean_std(study: Study, found: HeldOut | None) -> str:
     """Return e.g. ``93.1 ± 0.4 %``, over the seeds; of one seed there is no deviation."""
-    if found is None or len(found.accuracies) == 1:
-        return percent(None if found is None else found.mean)
-    return f"{100 * found.mean:.1f} ± {100 * found.std:.1f} %"
+    scored = study.asked.scored
+    if found is None or len(found.scores) == 1:
+        return scored.told(None if found is None else found.mean)
+    if scored.percent:
+        return f"{100 * found.mean:.1f} ± {100 * found.std:.1f} %"
+    return f"{scored.told(found.mean)} ± {scored.spread(found.std)}"
 
 
 def gain(study: Study, method: str) -> str | None:
@@ -113,8 +119,11 @@ def gain(study: Study, method: str) -> str | None:
         return None
     if best.number == START:
         return "nothing found was better than the scenario as it stands"
-    points = 100 * (found.mean - start.mean)
-    return f"{points:+.1f} points on the held-out seeds"
+    scored, more = study.asked.scored, found.mean - start.mean
+    if scored.percent:
+        return f"{100 * more:+.1f} points on the held-out seeds"
+    verdict = "better" if scored.better(found.mean, start.mean) else "no better"
+    return f"{scored.label} {more:+.3g}, {verdict}, on the held-out seeds"
 
 
 def use(study: Study, trial: Trial) -> str:
@@ -137,11 +146,11 @@ def as_table(study: Study) -> dict[str, Any]:
     for method in study.asked.methods:
         best = study.best(method.name)
         methods[method.name] = {
-            "trials": [asdict(trial) for trial in study.of(method.name)],
+            "trials": [_as_table(study, trial) for trial in study.of(method.name)],
             "best": None if best is None else best.number,
             "use": None if best is None else list(best.settings),
             "held_out": [
-                {**asdict(each), "mean": each.mean, "std": each.std}
+                {**_as_table(study, each), "mean": each.mean, "std": each.std}
                 for each in study.held_out.get(method.name, ())
             ],
         }
@@ -154,6 +163,11 @@ def as_table(study: Study) -> dict[str, Any]:
         "best": None if champion is None else champion.method,
         "methods": methods,
     }
+
+
+def _as_table(study: Study, found: Trial | HeldOut) -> dict[str, Any]:
+    """Return its fields; where scores are accuracies, under that name as well."""
+    return {**asdict(found), **({"accuracies": found.scores} if study.asked.scored == ACCURACY else {})}
 
 
 def print_study(console: Console, study: Study, *, every_trial: bool, page: str) -> None:
@@ -173,10 +187,10 @@ def print_study(console: Console, study: Study, *, every_trial: bool, page: str)
         start = trials[START] if trials else None
         table.add_row(
             method.name,
-            percent(start.score if start else None),
-            percent(best.score if best else None) + (f" (trial {best.number})" if best else ""),
-            mean_std(held(study, method.name, start)),
-            mean_std(held(study, method.name, best)),
+            asked.scored.told(start.score if start else None),
+            asked.scored.told(best.score if best else None) + (f" (trial {best.number})" if best else ""),
+            mean_std(study, held(study, method.name, start)),
+            mean_std(study, held(study, method.name, best)),
             f"{sum(trial.seconds for trial in trials):.0f}",
         )
     console.print(table)
@@ -211,14 +225,14 @@ def _trials_table(study: Study) -> Table:
         "",
     ):
         table.add_column(name, justify="left" if name in ("method", "") else "right", no_wrap=bool(name))
-    for row in _shown(rows(study)):
+    for row in _shown(study, rows(study)):
         trial = row.trial
         table.add_row(
             *([trial.method] if several else []),
             str(trial.number),
             *row.cells,
-            percent(trial.score),
-            percent(trial.worst),
+            study.asked.scored.told(trial.score),
+            study.asked.scored.told(trial.worst),
             "–" if trial.megabytes is None else f"{trial.megabytes:.1f}",
             f"{trial.seconds:.0f}",
             Text(trial.error or row.mark),
@@ -226,9 +240,15 @@ def _trials_table(study: Study) -> Table:
     return table
 
 
-def _shown(found: Sequence[Row]) -> list[Row]:
-    """Return all rows, or of too many those with the highest scores and every start."""
+def _shown(study: Study, found: Sequence[Row]) -> list[Row]:
+    """Return all rows, or of too many those with the best scores and every start."""
     if len(found) <= TRIALS_SHOWN:
         return list(found)
-    ranked = sorted(found, key=lambda row: (not row.mark, -(row.trial.score or 0.0)))[:TRIALS_SHOWN]
+    sign = -1.0 if study.asked.scored.higher_is_better else 1.0
+
+    def rank(row: Row) -> tuple[bool, bool, float]:
+        score = row.trial.score
+        return not row.mark, score is None, 0.0 if score is None else sign * score
+
+    ranked = sorted(found, key=rank)[:TRIALS_SHOWN]
     return [row for row in found if row in ranked]

@@ -54,8 +54,8 @@ def test_a_wrong_step_size_is_mended_and_the_held_out_seeds_say_so(tiny, tmp_pat
     assert len(lines) == 6
     # A trial, and what is held out, is an ordinary run with the settings that are told.
     for settings_, seed, accuracy in (
-        ((*best.settings, "data.test_from_train=0.2"), 1, best.accuracies["1"]),
-        (best.settings, 3, after.accuracies["3"]),
+        ((*best.settings, "data.test_from_train=0.2"), 1, best.scores["1"]),
+        (best.settings, 3, after.scores["3"]),
     ):
         again = scenarios.run(
             tiny, seed=seed, overrides=settings_, out=tmp_path / "again", force=True, report=False
@@ -202,7 +202,7 @@ def test_a_setting_that_cannot_be_run_is_a_trial_that_came_to_nothing(tiny, tmp_
         good = formula(run, elsewhere)
         if "local.batch_size=7" in run.settings:
             return Measured(
-                seed=run.seed, accuracy=None, worst=None, megabytes=0, seconds=0, error="no", exit_code=2
+                seed=run.seed, score=None, worst=None, megabytes=0, seconds=0, error="no", exit_code=2
             )
         return good
 

@@ -134,8 +134,8 @@ def test_runs_side_by_side_come_to_what_they_come_to_one_after_another(tiny, tmp
         alone = [outcome() for outcome in begin(wanted)]
     with runs.workers(2) as begin:
         beside = [outcome() for outcome in begin(wanted)]
-    assert [(m.seed, m.accuracy, m.worst, m.megabytes, m.error) for m in beside] == [
-        (m.seed, m.accuracy, m.worst, m.megabytes, None) for m in alone
+    assert [(m.seed, m.score, m.worst, m.megabytes, m.error) for m in beside] == [
+        (m.seed, m.score, m.worst, m.megabytes, None) for m in alone
     ]
 
 

@@ -30,7 +30,7 @@ def formula(monkeypatch: pytest.MonkeyPatch) -> None:
         error = "[local] <b>no</b>" if loaded.local.batch_size == 7 else None
         return Measured(
             seed=run.seed,
-            accuracy=None if error else accuracy,
+            score=None if error else accuracy,
             worst=None if error else accuracy - 0.1,
             megabytes=2.5,
             seconds=3.0,
