@@ -1,4 +1,4 @@
-"""What a method costs on a link: its protocol, graph and frames in the virtual engine's world, with models of no content.
+"""What a method costs on a link: its protocol, graph and frames in the virtual engine's world, with empty models.
 
 Who sends what to whom is decided by the protocol itself, sizes by the frames of the real wire, and seconds by the
 engine's links. Training takes no time here, and the world runs so fast that no deadline comes true: what is measured in
@@ -38,7 +38,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """Of a round on average, and of one peer."""
+    """Of a round on average, and of one peer; what a codec sends whole to newcomers is not counted."""
 
     rounds: int
     """That it was counted over."""
@@ -86,7 +86,7 @@ def cost_of(scenario: ScenarioSettings, *, parameters: int, link: Link) -> Cost:
         make_protocol=lambda model, state: protocol.resume(
             scenario.protocol, rounds=rounds, model=model, state=state
         ),
-        learning=ScalarLearning(),
+        learning=ScalarLearning(),  # type: ignore[arg-type]
         make_network=partial(_network, network, len(names), [mbps and mbps * faster for mbps in uploads]),
         training_s=lambda peer, round: 0.0,
         frame_bytes=FrameSizes(

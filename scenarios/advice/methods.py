@@ -39,17 +39,14 @@ def methods() -> Iterator[Method]:
             )
     for protocol in PROTOCOLS.ours():
         kind = str(protocol.model_fields["kind"].default)
-        only = " (in scenarios only)" * protocol().load().scenarios_only
-        yield Method(
-            group=PROTOCOL, name=kind, values={"protocol.kind": kind}, when=first_sentence(protocol) + only
-        )
+        yield Method(group=PROTOCOL, name=kind, values={"protocol.kind": kind}, when=when(kind, protocol))
         for key, value in VARIATIONS.items():
             if key in protocol.model_fields:
                 yield Method(
                     group=PROTOCOL,
                     name=f"{kind}, {key} = {value}",
                     values={"protocol.kind": kind, f"protocol.{key}": value},
-                    when=str(protocol.model_fields[key].description),
+                    when=WHEN.get(f"{kind}.{key}") or str(protocol.model_fields[key].description),
                 )
     for key, value in SECTIONS.items():
         section, _, name = key.partition(".")
@@ -58,11 +55,11 @@ def methods() -> Iterator[Method]:
                 group=PROTOCOL,
                 name=f"{section}, {name} = {value}",
                 values={key: value, "protocol.gossip_steps": 0},
-                when=first_sentence(type(TaskSettings.model_fields[section].default)),
+                when=when(section, type(TaskSettings.model_fields[section].default)),
             )
     for codec in CODECS.ours():
         kind = str(codec.model_fields["kind"].default)
-        yield Method(group=CODEC, name=kind, values={"codec.kind": kind}, when=first_sentence(codec))
+        yield Method(group=CODEC, name=kind, values={"codec.kind": kind}, when=when(kind, codec))
 
 
 VARIATIONS: Mapping[str, Any] = {"gossip_steps": 4, "parts": 4}
@@ -70,6 +67,44 @@ VARIATIONS: Mapping[str, Any] = {"gossip_steps": 4, "parts": 4}
 
 SECTIONS: Mapping[str, Any] = {}
 """Sections of a task that replace a round's exchanges: a key, and a value that turns it on."""
+
+
+WHEN: Mapping[str, str] = {
+    "ring": "few bytes, many rounds: when the link is slow and peers are few, or their data are alike",
+    "torus": "between ring and exponential",
+    "exponential": "news of everybody in log n rounds: the default, when links bear log n models a round",
+    "one-peer-exponential": "as exponential, spread over rounds: one model a round, and peers in step",
+    "full": "exact averages: few peers, or small models",
+    "star": "the first peer bears what all the others save: a reference",
+    "hypercube": "as exponential with half the models, for a power of two",
+    "regular": "as few models as wanted, and good mixing without a structure",
+    "erdos-renyi": "for comparison: some peers have few neighbours",
+    "community": "when peers of one place have better links to each other",
+    "small-world": "for comparison: a ring with short cuts",
+    "barabasi-albert": "for comparison: a few peers have most neighbours, and most to send",
+    "random-neighbours": "good mixing with few models a round, when everybody can reach everybody",
+    "pairs": "the fewest bytes of a round: one model at most, to somebody else each time",
+    "base": "exact averages after a few rounds with at most k neighbours each: few bytes, any number of peers",
+    "rounds": "the default: peers in step, everybody learns from its neighbours in each round",
+    "rounds.gossip_steps": "closer models for as many times the bytes: unequal data, good links",
+    "rounds.parts": "a part in each step: smaller rounds, slower agreement; slow links",
+    "modest": "most peers rest in a round, and a few do all: many peers, of which some are away",
+    "fedavg": "a reference with a server, in scenarios only",
+    "push": "nobody waits for anybody: machines of different speeds, peers that come and go",
+    "push.parts": "the same with shorter pushes: slow links",
+    "float32": "when bytes cost nothing",
+    "float16": "weights of order one, at half the bytes",
+    "bfloat16": "weights of any size, at half the bytes",
+    "int8": "wherever bytes cost anything: a quarter of them, as accurate as float32",
+    "top-change": "when few numbers change between rounds, and models need not agree to the last digit",
+    "int4": "when the link is the limit: a seventh of the bytes, models agree less",
+}
+"""When to choose one; what stands not here is told by its own first sentence."""
+
+
+def when(name: str, thing: Any) -> str:
+    """Return when to choose what is called so."""
+    return WHEN.get(name) or first_sentence(thing)
 
 
 def first_sentence(thing: Any) -> str:

@@ -107,8 +107,8 @@ def advise(
     peers = base.scenario.peers
     if not 2 <= peers <= PEERS_MAX:
         raise SettingError(
-            f"--peers {peers}: valid are 2 to {PEERS_MAX}; among more, what has a constant number of neighbours costs the "
-            "same, and 'full' and 'star' grow by their peers"
+            f"--peers {peers}: valid are 2 to {PEERS_MAX}; among more, what has a constant number of neighbours costs "
+            "the same, and 'full' and 'star' grow by their peers"
         )
     if parameters is None:
         parameters = _parameters_of(base)
