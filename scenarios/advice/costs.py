@@ -7,6 +7,7 @@ it is multiplied by as much.
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,6 +16,7 @@ from gossip.protocols.base import Protocol, RoundCompleted
 from gossip.wire.messages import register_messages
 from scenarios.scenario import ScenarioSettings
 from scenarios.sections import NetworkSettings
+from scenarios.virtual.assembly import protocols_of
 from scenarios.virtual.events.frame_sizes import FrameSizes
 from scenarios.virtual.events.network import Network
 from scenarios.virtual.events.peer import VirtualPeer
@@ -78,14 +80,13 @@ def cost_of(scenario: ScenarioSettings, *, parameters: int, link: Link) -> Cost:
     network = NetworkSettings(
         latency_ms=1000 * link.latency_s / faster, bandwidth_mbps=link.mbps * faster, jitter_ms=0.0, loss=0.0
     )
-    ends = _Ends()
+    ends, topology = _Ends(), scenario.graphs()
     uploads = scenario.uploads_mbps()
     simulation = Simulation(
         names=names,
-        topology=scenario.graphs(),
-        make_protocol=lambda model, state: protocol.resume(
-            scenario.protocol, rounds=rounds, model=model, state=state
-        ),
+        topology=topology,
+        # Nobody has a score here, so nobody asks to stop early.
+        make_protocol=protocols_of(scenario, topology, better=operator.gt),
         learning=ScalarLearning(),  # type: ignore[arg-type]
         make_network=partial(_network, network, len(names), [mbps and mbps * faster for mbps in uploads]),
         training_s=lambda peer, round: 0.0,

@@ -26,6 +26,8 @@ class Method:
     name: str
     values: Mapping[str, Any]
     """SECTION.KEY -> value."""
+    rounds: int | None = None
+    """To be counted over where it is not the same in all of them; None: a few."""
     when: str
     """When to choose it, or what it is: its own first sentence."""
 
@@ -53,7 +55,8 @@ def methods() -> Iterator[Method]:
         if section in TaskSettings.model_fields:
             yield Method(
                 group=PROTOCOL,
-                name=f"{section}, {name} = {value}",
+                name=f"{section}, {name} = {value}, once in {RUN_ROUNDS} rounds",
+                rounds=RUN_ROUNDS,
                 values={key: value, "protocol.gossip_steps": 0},
                 when=when(section, type(TaskSettings.model_fields[section].default)),
             )
@@ -65,8 +68,11 @@ def methods() -> Iterator[Method]:
 VARIATIONS: Mapping[str, Any] = {"gossip_steps": 4, "parts": 4}
 """Settings of protocols by which a round's bytes are chosen, wherever a protocol has them."""
 
-SECTIONS: Mapping[str, Any] = {}
-"""Sections of a task that replace a round's exchanges: a key, and a value that turns it on."""
+SECTIONS: Mapping[str, Any] = {"final.steps": "period"}
+"""Sections of a task that replace every round's exchanges: a key, and a value that turns it on."""
+
+RUN_ROUNDS = 100
+"""Of a run whose only exchange is at its end."""
 
 
 WHEN: Mapping[str, str] = {
@@ -88,6 +94,7 @@ WHEN: Mapping[str, str] = {
     "rounds": "the default: peers in step, everybody learns from its neighbours in each round",
     "rounds.gossip_steps": "closer models for as many times the bytes: unequal data, good links",
     "rounds.parts": "a part in each step: smaller rounds, slower agreement; slow links",
+    "final": "one exact average when all have learnt: the least of all bytes, where nobody needs the model before",
     "modest": "most peers rest in a round, and a few do all: many peers, of which some are away",
     "fedavg": "a reference with a server, in scenarios only",
     "push": "nobody waits for anybody: machines of different speeds, peers that come and go",

@@ -123,6 +123,8 @@ def advise(
 
 
 def _rounds(method: Method, peers: int) -> int:
+    if method.rounds is not None:
+        return method.rounds
     dense = peers * (peers - 1) if method.values.get("topology.kind") == "full" else 8 * peers
     return max(2, min(ROUNDS, MESSAGES_MAX // dense))
 

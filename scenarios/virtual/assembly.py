@@ -57,6 +57,22 @@ def learning_of(scenario: ScenarioSettings, task: Task, poisoned: Mapping[int, S
     return learning
 
 
+def protocols_of(
+    scenario: ScenarioSettings, topology: Topology, *, better: Callable[[float, float], bool]
+) -> Callable[[Model, State], Protocol]:
+    """Return what makes a peer's protocol of a model and of what a checkpoint holds; `better` is the score's."""
+    protocol, make_protocol = scenario.protocol, scenario.protocol.load()
+    rule = stop_rule(scenario.task(), topology, better=better)
+
+    def resumed(model: Model, state: State) -> Protocol:
+        made: Protocol = make_protocol.resume(protocol, rounds=scenario.stop.rounds, model=model, state=state)
+        if rule is not None:
+            made.stop_early(rule, state)
+        return made
+
+    return resumed
+
+
 def simulation_of(
     scenario: ScenarioSettings,
     learning: BatchedLearning,
@@ -69,15 +85,7 @@ def simulation_of(
 ) -> Simulation:
     """Return the peers in their world: protocols, network, machines, and frames as the wire would have them."""
     task, names, seed = learning.task, scenario.peer_names, scenario.seed
-    protocol, make_protocol = scenario.protocol, scenario.protocol.load()
-    rule = stop_rule(scenario.task(), topology, better=task.objective.score.better)
-
-    def resumed(model: Model, state: State) -> Protocol:
-        made: Protocol = make_protocol.resume(protocol, rounds=scenario.stop.rounds, model=model, state=state)
-        if rule is not None:
-            made.stop_early(rule, state)
-        return made
-
+    resumed = protocols_of(scenario, topology, better=task.objective.score.better)
     sizes = [len(poisoned.get(peer, shard)) for peer, shard in enumerate(task.partition(len(names)))]
     make: Callable[..., Simulation] = Simulation
     if attack is not None:
