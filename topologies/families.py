@@ -13,8 +13,10 @@ from dataclasses import dataclass
 import networkx as nx
 
 from topologies.communities import blocks, community
+from topologies.directed_graphs import epidemic_pull, epidemic_push
 from topologies.errors import TopologyError
 from topologies.files import from_file
+from topologies.finite_time import base, base_period, groups, groups_period, pairs
 from topologies.fixed_graphs import (
     exponential,
     full,
@@ -32,7 +34,10 @@ from topologies.request import Request, check_edges
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One kind of graph: how to draw it, which settings it takes, and whether chance or the round matter."""
+    """One kind of graph: how to draw it, which settings it takes, and whether chance or the round matter.
+
+    A graph with directions has its edges from who sends to who hears.
+    """
 
     draw: Callable[[Request], nx.Graph[int]]
     takes: frozenset[str] = frozenset()
@@ -40,10 +45,14 @@ class Family:
     every_round: bool = False
     contacts: Callable[[int, int], tuple[int, ...]] | None = None
     """(peers, i) -> who may ever be i's neighbour where graphs vary, ascending; None: anybody."""
-    period: Callable[[int], int] | None = None
-    """peers -> after how many rounds varying graphs repeat; None: never."""
+    period: Callable[[Request], int] | None = None
+    """After how many rounds varying graphs repeat; None: never."""
     communities: Callable[[Request], tuple[range, ...]] | None = None
     """Positions of each community's peers, where the kind has communities."""
+    weighted: bool = False
+    """Its edges have weights of their own, W_ij = W_ji, as an attribute ``weight``."""
+    directed: bool = False
+    """Who sends to i need not be sent to by i; weights are uniform, and the mean of all models is not kept."""
 
 
 _DEGREE = frozenset({"degree"})
@@ -70,6 +79,11 @@ FAMILIES: dict[str, Family] = {
     "small-world": Family(small_world, _BOTH, random=True),
     "barabasi-albert": Family(barabasi_albert, _DEGREE, random=True),
     "random-neighbours": Family(random_neighbours, _DEGREE, random=True, every_round=True),
+    "pairs": Family(pairs, frozenset({"probability"}), random=True, every_round=True),
+    "base": Family(base, _DEGREE, every_round=True, period=base_period, weighted=True),
+    "groups": Family(groups, every_round=True, period=groups_period),
+    "epidemic-push": Family(epidemic_push, _DEGREE, random=True, every_round=True, directed=True),
+    "epidemic-pull": Family(epidemic_pull, _DEGREE, random=True, every_round=True, directed=True),
     "file": Family(from_file, frozenset({"path"})),
 }
 
@@ -103,7 +117,7 @@ def build(
     round: int = 0,
     names: Sequence[str] | None = None,
 ) -> nx.Graph[int]:
-    """Return the undirected graph of one round on nodes 0 … peers-1, nodes and edges in sorted order.
+    """Return the graph of one round on nodes 0 … peers-1, in sorted order; with directions for epidemic kinds.
 
     The same arguments give the same graph in every process and on every machine with the same version of
     networkx; `Topology.digest` tells whether two did. One peer alone has no edges, whatever the kind.
@@ -112,9 +126,11 @@ def build(
         kind: one of `KINDS`.
         peers: how many.
         degree: neighbours per peer (regular, erdos-renyi, small-world, random-neighbours; community: inside its own),
-            or edges that a newcomer brings (barabasi-albert); default 4, and 2 for barabasi-albert, or what few peers
-            allow.
-        probability: of an edge (erdos-renyi; community: of one inside), or of rewiring it (small-world).
+            or edges that a newcomer brings (barabasi-albert), whom a peer sends to (epidemic-push) or is sent by
+            (epidemic-pull); default 4, and 2 for barabasi-albert, or what few peers allow. At most so many (base): k,
+            default 1.
+        probability: of an edge (erdos-renyi; community: of one inside), of rewiring it (small-world), or of a pair
+            (pairs); default of the latter 1.
         communities: how many (community); default 4, or what few peers allow.
         degree_between: mean number of neighbours in other communities (community); default 1.
         probability_between: the same as a probability for each pair of peers (community).
@@ -150,7 +166,7 @@ def draw(request: Request) -> nx.Graph[int]:
     if request.peers == 1 and request.kind != "file":
         alone: nx.Graph[int] = nx.empty_graph(1)
         return alone
-    return _in_order(chosen.draw(request))
+    return _in_order(chosen.draw(request), chosen)
 
 
 def _check(request: Request, chosen: Family) -> None:
@@ -177,8 +193,17 @@ def _check(request: Request, chosen: Family) -> None:
     check_edges(request, edges)
 
 
-def _in_order(graph: nx.Graph[int]) -> nx.Graph[int]:
+def _in_order(graph: nx.Graph[int], chosen: Family) -> nx.Graph[int]:
     """Return a copy without self loops whose iteration order depends on the edges alone."""
+    if chosen.directed:
+        turned: nx.DiGraph[int] = nx.DiGraph()
+        turned.add_nodes_from(range(graph.number_of_nodes()))
+        turned.add_edges_from(sorted((i, j) for i, j in graph.edges if i != j))
+        return turned
     ordered: nx.Graph[int] = nx.empty_graph(graph.number_of_nodes())
+    if chosen.weighted:
+        edges = sorted((min(i, j), max(i, j)) for i, j in graph.edges)
+        ordered.add_weighted_edges_from((i, j, graph[i][j]["weight"]) for i, j in edges)
+        return ordered
     ordered.add_edges_from(sorted((min(i, j), max(i, j)) for i, j in graph.edges if i != j))
     return ordered

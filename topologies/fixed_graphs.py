@@ -73,8 +73,9 @@ def one_peer_contacts(peers: int, i: int) -> tuple[int, ...]:
     return tuple(sorted(reach - {i}))
 
 
-def one_peer_period(peers: int) -> int:
+def one_peer_period(request: Request) -> int:
     """Return after how many rounds each hop has had its turn, and the pairs are the same again."""
+    peers = request.peers
     count = len(hops(peers))
     return max(count, 1) if peers & (peers - 1) == 0 else count * peers
 

@@ -23,8 +23,8 @@ class SparseRows:
     """The mixing matrix without its diagonal, row after row, neighbours in ascending order."""
 
     starts: NDArray[np.int64]  # (peers + 1,)
-    neighbours: NDArray[np.int64]  # (2·edges,)
-    weights: NDArray[np.float64]  # (2·edges,)
+    neighbours: NDArray[np.int64]  # (entries,): 2·edges, with directions as many as edges
+    weights: NDArray[np.float64]  # (entries,)
 
     @property
     def degrees(self) -> NDArray[np.int64]:
@@ -56,22 +56,37 @@ def check_weights(weights: str) -> None:
 
 
 def sparse_rows(graph: nx.Graph[int], weights: str = "metropolis-hastings") -> SparseRows:
-    """Return the rows of the graph's mixing matrix; nodes must be 0 … n-1."""
+    """Return the rows of the graph's mixing matrix; nodes must be 0 … n-1.
+
+    Edges may have an attribute ``weight``, which is W_ij then. With directions, from sender to receiver, a row is
+    uniform over those that it hears, and itself.
+    """
     check_weights(weights)
     peers = graph.number_of_nodes()
     if set(graph) != set(range(peers)):
         raise TopologyError(f"a mixing matrix needs nodes 0 to {peers - 1}; relabel the graph's")
-    ends = np.array([edge for edge in graph.edges if edge[0] != edge[1]], dtype=np.int64).reshape(-1, 2)
-    source = np.concatenate([ends[:, 0], ends[:, 1]])
-    target = np.concatenate([ends[:, 1], ends[:, 0]])
+    edges = [edge for edge in graph.edges if edge[0] != edge[1]]
+    ends = np.array(edges, dtype=np.int64).reshape(-1, 2)
+    if graph.is_directed():
+        # Row i is what i hears.
+        source, target = ends[:, 1], ends[:, 0]
+    else:
+        source = np.concatenate([ends[:, 0], ends[:, 1]])
+        target = np.concatenate([ends[:, 1], ends[:, 0]])
     order = np.lexsort((target, source))
     source, target = source[order], target[order]
     degrees = np.bincount(source, minlength=peers)
     starts = np.concatenate([[0], np.cumsum(degrees)]).astype(np.int64)
-    if weights == "metropolis-hastings":
-        values = 1.0 / (1.0 + np.maximum(degrees[source], degrees[target]))
+    values: NDArray[np.float64]
+    if edges and "weight" in graph.edges[edges[0]]:
+        own = np.array([graph.edges[edge]["weight"] for edge in edges], dtype=np.float64)
+        values = np.tile(own, 2)[order]
+    elif graph.is_directed():
+        values = np.asarray(1.0 / (1.0 + degrees[source]), dtype=np.float64)
+    elif weights == "metropolis-hastings":
+        values = np.asarray(1.0 / (1.0 + np.maximum(degrees[source], degrees[target])), dtype=np.float64)
     else:
-        values = 1.0 / (1.0 + degrees[source])
+        values = np.asarray(1.0 / (1.0 + degrees[source]), dtype=np.float64)
     return SparseRows(starts, target, values)
 
 

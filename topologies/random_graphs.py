@@ -7,6 +7,7 @@ import math
 import networkx as nx
 import numpy as np
 
+from topologies.directed_graphs import drawn_others
 from topologies.errors import TopologyError
 from topologies.fixed_graphs import full
 from topologies.request import DEFAULT_DEGREE, Request, first_connected, wished_degree
@@ -79,17 +80,8 @@ def random_neighbours(request: Request) -> nx.Graph[int]:
 
     Averaging over one's own draw alone would be row- but not column-stochastic, and the network's mean would drift.
     """
-    n = request.peers
-    degree = wished_degree(request)
-    rng = np.random.Generator(np.random.PCG64(request.entropy()))
-    peers = np.arange(n)
-    # Floyd's sampling without replacement, for all peers at once: values below n-1, own position skipped.
-    drawn = np.empty((n, degree), dtype=np.int64)  # (peers, degree)
-    for column, top in enumerate(range(n - 1 - degree, n - 1)):
-        pick = rng.integers(0, top + 1, size=n)
-        taken = (drawn[:, :column] == pick[:, None]).any(axis=1)
-        drawn[:, column] = np.where(taken, top, pick)
-    drawn += drawn >= peers[:, None]
-    graph: nx.Graph[int] = nx.empty_graph(n)
-    graph.add_edges_from(zip(np.repeat(peers, degree).tolist(), drawn.ravel().tolist(), strict=True))
+    drawn = drawn_others(request)
+    graph: nx.Graph[int] = nx.empty_graph(request.peers)
+    everybody = np.repeat(np.arange(request.peers), drawn.shape[1])
+    graph.add_edges_from(zip(everybody.tolist(), drawn.ravel().tolist(), strict=True))
     return graph

@@ -72,8 +72,10 @@ def describe(topology: Topology) -> dict[str, Any]:
     """
     rounds = min(topology.period or ROUNDS_OBSERVED, 64) if topology.time_varying else 1
     graphs = [topology.graph(round) for round in range(rounds)]
-    union = nx.compose_all(graphs)
-    degrees = np.array([degree for graph in graphs for _, degree in graph.degree()])
+    union = nx.compose_all([graph.to_undirected() for graph in graphs])
+    # With directions, of those who are heard.
+    heard = [graph.in_degree() if isinstance(graph, nx.DiGraph) else graph.degree() for graph in graphs]
+    degrees = np.array([degree for each in heard for _, degree in each])
     connected = nx.is_connected(union)
     exact = topology.peers <= EXACT_PEERS_MAX
     rate, stochastic = _mean_rate(topology, rounds) if exact else _estimated_rate(topology, rounds)

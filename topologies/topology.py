@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from topologies.errors import TopologyError
 from topologies.families import FAMILIES, KINDS, draw, family
-from topologies.mixing import SparseRows, check_weights, sparse_rows
+from topologies.mixing import WEIGHTS, SparseRows, check_weights, sparse_rows
 from topologies.request import Request
 
 ROUNDS_KEPT = 8
@@ -35,7 +35,7 @@ class Topology:
         probability_between: see `topologies.build`.
         path: see `topologies.build`.
         weights: "metropolis-hastings" or "uniform".
-        time_varying: draw a random kind anew in every round; one-peer-exponential and random-neighbours always vary.
+        time_varying: draw a random kind anew in every round; some kinds always vary.
         seed: of the random kinds.
         names: the peers' names by position, for files that use them.
 
@@ -61,6 +61,9 @@ class Topology:
     ) -> None:
         check_weights(weights)
         chosen = family(kind)
+        if (chosen.weighted or chosen.directed) and weights != WEIGHTS[0]:
+            own = "its edges have weights of their own" if chosen.weighted else "its rows are uniform anyway"
+            raise TopologyError(f"'{kind}' takes no weights, {own}; leave weights out")
         if time_varying and not (chosen.random or chosen.every_round):
             varying = ", ".join(k for k in KINDS if FAMILIES[k].random or FAMILIES[k].every_round)
             raise TopologyError(
@@ -82,7 +85,11 @@ class Topology:
             names=names,
             seed=seed,
         )
+        self.directed = chosen.directed
+        """Whether whom a peer sends to, and who sends to it, are others."""
         self._kept: OrderedDict[int, SparseRows] = OrderedDict()
+        self._heard_by: dict[int, list[tuple[int, ...]]] = {}
+        self._ever: list[tuple[int, ...]] | None = None
         self.rows(0)
 
     def graph(self, round: int = 0) -> nx.Graph[int]:
@@ -99,6 +106,40 @@ class Topology:
         """Return W_ij of the round by neighbour j, without W_ii = 1 - Σ_j W_ij; O(degree)."""
         return self.rows(round).row(i)
 
+    def audience(self, i: int, round: int = 0) -> tuple[int, ...]:
+        """Return those that i sends to in the round, ascending: its neighbours, where the graph has no directions."""
+        if not self.directed:
+            return self.rows(round).of(i)
+        heard_by = self._heard_by.get(round)
+        if heard_by is None:
+            rows = self.rows(round)
+            found: list[list[int]] = [[] for _ in range(self.peers)]
+            for receiver in range(self.peers):
+                for sender in rows.of(receiver):
+                    found[sender].append(receiver)
+            if len(self._heard_by) >= ROUNDS_KEPT:
+                del self._heard_by[next(iter(self._heard_by))]
+            heard_by = self._heard_by[round] = [tuple(receivers) for receivers in found]
+        return heard_by[i]
+
+    @property
+    def kept_mean(self) -> bool:
+        """Whether every W is doubly stochastic, so that mixing keeps the mean of all models.
+
+        Uniform weights do so where neighbours have equally many; of graphs that vary the first rounds are looked at.
+        """
+        if self.directed:
+            return False
+        if family(self.kind).weighted or self.weights == WEIGHTS[0]:
+            return True
+        rounds = min(self.period or ROUNDS_KEPT, ROUNDS_KEPT)
+        for rows in map(self.rows, range(rounds)):
+            sums = np.bincount(rows.neighbours, rows.weights, minlength=self.peers)
+            lost = 1.0 - rows.degrees / (1.0 + rows.degrees)  # W_ii
+            if not np.allclose(sums + lost, 1.0, rtol=0, atol=1e-9):
+                return False
+        return True
+
     def matrix(self, round: int = 0) -> NDArray[np.float64]:
         """Return the round's W, float64 [peers, peers]."""
         return self.rows(round).dense()
@@ -110,6 +151,14 @@ class Topology:
         contacts = family(self.kind).contacts
         if contacts is not None:
             return contacts(self.peers, i)
+        if self.period is not None:
+            if self._ever is None:
+                ever: list[set[int]] = [set() for _ in range(self.peers)]
+                for round in range(self.period):
+                    for place, beside in enumerate(ever):
+                        beside.update(self.rows(round).of(place))
+                self._ever = [tuple(sorted(beside)) for beside in ever]
+            return self._ever[i]
         return tuple(j for j in range(self.peers) if j != i)
 
     def diameter(self) -> int:
@@ -134,7 +183,7 @@ class Topology:
         if not self.time_varying:
             return 1
         period = family(self.kind).period
-        return None if period is None else period(self.peers)
+        return None if period is None else period(self._request)
 
     def digest(self, round: int = 0) -> str:
         """Return 16 hex digits of the round's matrix: peers compare theirs before they start."""
@@ -142,6 +191,8 @@ class Topology:
         state = hashlib.blake2b(self.weights.encode(), digest_size=8)
         state.update(rows.starts.astype("<i8").tobytes())
         state.update(rows.neighbours.astype("<i8").tobytes())
+        if family(self.kind).weighted:
+            state.update(rows.weights.astype("<f8").tobytes())
         return state.hexdigest()
 
     def rows(self, round: int = 0) -> SparseRows:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gossip.config.codecs import check_codec, check_top_change
+from gossip.config.directions import check_directions
 from gossip.config.parts import check_turns
 from gossip.config.stopping import check_stop
 from gossip.config.task import TaskSettings
@@ -17,6 +18,7 @@ from topologies import Topology
 
 CHECKS: tuple[Callable[[TaskSettings, Topology], None], ...] = (
     check_variant,
+    check_directions,
     check_stop,
     check_top_change,
     check_upload,

@@ -11,6 +11,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 
+import networkx as nx
+
 from gossip.config.task import TaskSettings
 from gossip.errors import SettingError
 from gossip.merging.robust.settings import RobustSettings, check_models, check_subsets
@@ -185,8 +187,8 @@ def _first_rounds(topology: Topology, last_round: int) -> list[list[Row]]:
         edges += graph.number_of_edges()
         if rounds and edges > EDGES_LOOKED_AT_MAX:
             break
-        degrees = dict(graph.degree())
-        rounds.append([{j: degrees[j] for j in graph[i]} for i in range(topology.peers)])
+        degrees = dict(graph.out_degree() if isinstance(graph, nx.DiGraph) else graph.degree())
+        rounds.append([{j: degrees[j] for j in topology.row(i, round)} for i in range(topology.peers)])
     return rounds
 
 

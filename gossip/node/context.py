@@ -132,6 +132,12 @@ class NodeContext:
             self._row = (round, {self.peers[j]: weight for j, weight in weights.items()})
         return self._row[1]
 
+    def audience(self, round: int) -> Sequence[PeerId]:
+        """Return whom we send to in the round."""
+        if not self._topology.directed:
+            return tuple(self.neighbours(round))
+        return tuple(self.peers[j] for j in self._topology.audience(self._position, round))
+
     def is_up(self, peer: PeerId) -> bool:
         """Return whether there is a connection."""
         return self._table.is_up(peer)

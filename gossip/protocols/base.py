@@ -209,7 +209,10 @@ class Context(StructuralType):
         """Return the generator that belongs to this peer, this purpose and this round."""
 
     def neighbours(self, round: int) -> Mapping[PeerId, float]:
-        """Return row i of the round's mixing matrix W without W_ii: neighbour -> weight."""
+        """Return row i of the round's mixing matrix W without W_ii: neighbour -> weight. These are who is heard."""
+
+    def audience(self, round: int) -> Sequence[PeerId]:
+        """Return whom this peer sends to in the round, sorted: the neighbours, unless edges have directions."""
 
     def is_up(self, peer: PeerId) -> bool:
         """Return whether messages to `peer` can be sent now."""
@@ -285,6 +288,9 @@ class Protocol(abc.ABC):
     """Whether all other peers are contacts. Such a protocol chooses by itself whom it talks to, and needs no graph."""
     scenarios_only: ClassVar[bool] = False
     """Whether it is a baseline for experiments, that no real node runs."""
+
+    directed: ClassVar[bool] = False
+    """Whether whom it sends to may be others than those who send to it: whether it asks `Context.audience`."""
 
     agrees_to_stop: ClassVar[bool] = False
     """Whether its peers can agree to stop before all rounds are done: whether `stop_early` may be called."""

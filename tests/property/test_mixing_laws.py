@@ -201,3 +201,115 @@ def test_random_neighbours_are_drawn_without_repetition(peers: int, data: st.Dat
     degrees = [d for _, d in graph.degree()]
     assert min(degrees) >= degree
     assert sum(degrees) <= 2 * peers * degree
+
+
+# --- pairs, base-(k+1), groups ---
+
+
+@pytest.mark.parametrize("degree", [1, 2, 3, 4])
+def test_base_averages_exactly_in_one_period_whatever_the_number_of_peers(degree: int) -> None:
+    for peers in range(max(2, degree + 1), 130):
+        topology = Topology("base", peers, degree=degree)
+        digits = np.base_repr(peers, degree + 1)
+        powers = len(digits) - 1
+        first = powers + (digits[0] != "1")
+        two_or_more = digits.strip("0")[1:] != ""
+        assert topology.period == first + (1 + powers if two_or_more else 0)
+        product = np.eye(peers)
+        for round in range(topology.period):
+            W = topology.matrix(round)
+            assert (W == W.T).all()
+            assert W.min() >= 0
+            assert np.abs(W.sum(axis=0) - 1).max() < 1e-12
+            assert (np.count_nonzero(W, axis=1) <= degree + 1).all()
+            product = W @ product
+        assert np.abs(product - 1 / peers).max() < 1e-12
+    assert (topology.matrix(topology.period) == topology.matrix(0)).all()
+
+
+@pytest.mark.parametrize("peers", [2, 3, 12, 20, 30, 64])
+def test_groups_average_exactly_in_one_period(peers: int) -> None:
+    topology = Topology("groups", peers)
+    product = np.eye(peers)
+    for round in range(topology.period or 0):
+        product = topology.matrix(round) @ product
+    assert np.abs(product - 1 / peers).max() < 1e-12
+
+
+@given(st.integers(2, 60), seeds, st.none() | st.floats(0, 1))
+def test_pairs_are_a_matching_that_keeps_the_mean(peers: int, seed: int, probability: float | None) -> None:
+    topology = Topology("pairs", peers, probability=probability, seed=seed)
+    for round in range(3):
+        W = topology.matrix(round)
+        assert (W == W.T).all()
+        assert set(np.unique(W)) <= {0.0, 0.5, 1.0}
+        assert (W.sum(axis=0) == 1).all()
+        alone = int((np.diag(W) == 1).sum())
+        if probability in (None, 1.0):
+            assert alone == peers % 2
+        assert topology.kept_mean
+
+
+def test_pairs_halve_the_squared_distance_and_a_probability_keeps_so_many() -> None:
+    peers, rounds = 16, 1000
+    topology = Topology("pairs", peers)
+    mean = sum(topology.matrix(round) for round in range(rounds)) / rounds  # E[W] = E[WᵀW]
+    second = np.sort(np.linalg.eigvalsh(mean))[-2]
+    assert second == pytest.approx(1 - peers / (2 * (peers - 1)), abs=0.06)
+    few = Topology("pairs", 20, probability=0.3)
+    kept = sum(few.graph(round).number_of_edges() for round in range(rounds)) / (10 * rounds)
+    assert kept == pytest.approx(0.3, abs=0.02)
+
+
+# --- graphs with directions ---
+
+
+@pytest.mark.parametrize("kind", ["epidemic-push", "epidemic-pull"])
+@given(peers=st.integers(2, 40), seed=seeds, data=st.data())
+def test_epidemic_rows_are_uniform_over_those_heard_and_audiences_mirror_them(
+    kind: str, peers: int, seed: int, data: st.DataObject
+) -> None:
+    degree = data.draw(st.integers(1, peers - 1))
+    topology = Topology(kind, peers, degree=degree, seed=seed)
+    assert not topology.kept_mean
+    assert topology.directed
+    for round in range(2):
+        W = topology.matrix(round)
+        assert np.allclose(W.sum(axis=1), 1, atol=1e-12)
+        for i in range(peers):
+            row = topology.row(i, round)
+            assert set(row.values()) <= {1 / (1 + len(row))}
+            assert set(row) <= set(topology.contacts(i))
+            assert all(i in topology.audience(j, round) for j in row)
+            sends_to = topology.audience(i, round)
+            assert all(i in topology.row(j, round) for j in sends_to)
+            assert len(row if kind == "epidemic-pull" else sends_to) == degree
+
+
+def test_with_push_some_hear_nobody_as_often_as_the_formula_says() -> None:
+    peers, degree, rounds = 20, 2, 50
+    topology = Topology("epidemic-push", peers, degree=degree)
+    alone = sum(not topology.row(i, round) for round in range(rounds) for i in range(peers))
+    share = (1 - degree / (peers - 1)) ** (peers - 1)
+    assert abs(alone / (rounds * peers) - share) < 3 * np.sqrt(share * (1 - share) / (rounds * peers))
+    assert not spectrum(topology.matrix(0)).doubly_stochastic
+
+
+def test_an_undirected_graphs_audience_are_its_neighbours() -> None:
+    topology = Topology("random-neighbours", 12, degree=2)
+    for round in range(3):
+        assert all(topology.audience(i, round) == tuple(sorted(topology.row(i, round))) for i in range(12))
+
+
+def test_kept_mean_tells_whether_every_matrix_is_doubly_stochastic() -> None:
+    assert Topology("star", 5).kept_mean
+    assert not Topology("star", 5, weights="uniform").kept_mean
+    assert Topology("ring", 5, weights="uniform").kept_mean
+    assert Topology("pairs", 5, weights="uniform").kept_mean
+    assert Topology("base", 5).kept_mean
+
+
+@pytest.mark.parametrize("kind", ["base", "epidemic-pull"])
+def test_graphs_with_weights_of_their_own_take_none(kind: str) -> None:
+    with pytest.raises(TopologyError, match=f"'{kind}' takes no weights"):
+        Topology(kind, 6, weights="uniform")

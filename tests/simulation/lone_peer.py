@@ -38,6 +38,9 @@ class LonePeer:
     def rng(self, purpose: str, round: int = 0) -> np.random.Generator:
         return seeding.generator(7, purpose, peer=self.peer, round=round)
 
+    def audience(self, round: int) -> Sequence[str]:
+        return tuple(self.neighbours(round))
+
     def neighbours(self, round: int) -> Mapping[str, float]:
         raise AssertionError("there is no graph")
 

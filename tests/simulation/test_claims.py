@@ -115,6 +115,9 @@ def test_a_peer_that_is_behind_goes_where_an_honest_neighbour_is_and_not_where_a
 class Among(LonePeer):
     """A lone peer with equal weights for itself and its neighbours."""
 
+    def audience(self, round: int) -> Sequence[str]:
+        return tuple(self.neighbours(round))
+
     def neighbours(self, round: int) -> Mapping[str, float]:
         return {name: 1 / len(self.peers) for name in self.contacts}
 
@@ -426,6 +429,9 @@ class Varying(LonePeer):
     """A lone peer that has every other peer in turn as its only neighbour; counts how often it asks for a row."""
 
     asked = 0
+
+    def audience(self, round: int) -> Sequence[str]:
+        return (self.contacts[round % len(self.contacts)],)
 
     def neighbours(self, round: int) -> Mapping[str, float]:
         self.asked += 1

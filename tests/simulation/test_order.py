@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import networkx as nx
 import numpy as np
@@ -111,6 +111,9 @@ def test_a_peer_that_crashes_in_a_round_begins_it_again_from_its_checkpoint():
 
 class Among(LonePeer):
     """A lone peer with a third for itself and for each of two neighbours."""
+
+    def audience(self, round: int) -> Sequence[str]:
+        return tuple(self.neighbours(round))
 
     def neighbours(self, round: int) -> Mapping[str, float]:
         return dict.fromkeys(self.contacts, 1 / len(self.peers))

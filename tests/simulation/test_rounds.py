@@ -357,6 +357,9 @@ class InARing(LonePeer):
         super().__init__("b", ["a", "b", "c"])
         self.steps: list[tuple[int, int, int, bool]] = []
 
+    def audience(self, round):
+        return tuple(self.neighbours(round))
+
     def neighbours(self, round):
         return {"a": 1 / 3, "c": 1 / 3}
 

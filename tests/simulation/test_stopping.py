@@ -216,6 +216,9 @@ def test_who_was_away_while_the_others_agreed_and_stopped_stops_where_they_did()
 class Signing(LonePeer):
     """A lone peer with equal weights, that can sign: whose name stands behind the statement has signed it."""
 
+    def audience(self, round: int) -> Sequence[str]:
+        return tuple(self.neighbours(round))
+
     def neighbours(self, round: int) -> Mapping[str, float]:
         return {name: 1 / len(self.peers) for name in self.contacts}
 

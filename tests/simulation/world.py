@@ -188,6 +188,9 @@ class Ctx:
     def rng(self, purpose: str, round: int = 0) -> np.random.Generator:
         return seeding.generator(self.world.seed, purpose, peer=self.peer, round=round)
 
+    def audience(self, round: int) -> Sequence[str]:
+        return tuple(self.neighbours(round))
+
     def neighbours(self, round: int) -> Row:
         return self.world.rows(round)[self.index]
 

@@ -1,4 +1,7 @@
-"""Who may send to a peer, who of them is in the present row of W, and who of those the present step waits for."""
+"""Who may send to a peer, who of them is in the present row of W, and who of those the present step waits for.
+
+Whom it sends to are the same, unless edges have directions.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +21,25 @@ costs the whole graph of its round, milliseconds to tenths of a second: a messag
 class Neighbourhood:
     """One peer's. Who is waited for is noted with each neighbour, and how many they are here: every message asks."""
 
-    __slots__ = ("_contacts", "_contacts_given", "_rows", "_unheard", "in_row", "missing", "row", "senders")
+    __slots__ = (
+        "_contacts",
+        "_contacts_given",
+        "_rows",
+        "_unheard",
+        "audience",
+        "in_row",
+        "missing",
+        "row",
+        "senders",
+    )
 
     def __init__(self) -> None:
         self.senders: dict[PeerId, Sender] = {}
         self.row: Mapping[PeerId, float] = NO_ROW
         self.in_row: list[Sender] = []
         """Those of the row, by name: sums depend on their order, which must be the same in every world."""
+        self.audience: list[Sender] = []
+        """Whom this peer sends to; `in_row` itself where edges have no directions."""
         self.missing = 0
         """How many of them the present step waits for."""
         self._unheard = 0
@@ -72,6 +87,9 @@ class Neighbourhood:
         if row is not self.row:
             self.row = row
             self.in_row = [self.sender(peer) for peer in sorted(row)]
+            told = sorted(ctx.audience(round))
+            same = told == [known.peer for known in self.in_row]
+            self.audience = self.in_row if same else [self.sender(peer) for peer in told]
             for known in self.in_row:
                 known.weight = row[known.peer]
                 known.unheard = False
@@ -84,6 +102,10 @@ class Neighbourhood:
     def live(self, ctx: Context) -> list[Sender]:
         """Return those of the row that can be reached now."""
         return [known for known in self.in_row if ctx.is_up(known.peer)]
+
+    def sent_to(self, ctx: Context) -> list[Sender]:
+        """Return those whom it sends to and can reach now."""
+        return [known for known in self.audience if ctx.is_up(known.peer)]
 
     def varies(self, ctx: Context) -> bool:
         """Return whether others than those of the row may be neighbours in other rounds."""

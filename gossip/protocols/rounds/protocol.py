@@ -94,6 +94,7 @@ class Rounds(Protocol):
         WantsMessage,
         PieceMessage,
     )
+    directed: ClassVar[bool] = True
     agrees_to_stop: ClassVar[bool] = True
 
     def __init__(
@@ -273,7 +274,7 @@ class Rounds(Protocol):
         self._ending.tell(ctx, anew=peer)
         if self._phase is Phase.FINISHED:
             ctx.send(peer, FinishedMessage(round=self._ending.rounds))
-        elif self._own.model is not None and peer in self._near.row:
+        elif self._own.model is not None and known in self._near.audience:
             self._send_model(ctx, [known], self.tag)
 
     # --- a round ---
@@ -289,7 +290,7 @@ class Rounds(Protocol):
         self._phase = Phase.TRAINING
         self._training_began_s = ctx.now()
         if self._own.sends_first:
-            self._send_model(ctx, self._near.live(ctx), self.tag)
+            self._send_model(ctx, self._near.sent_to(ctx), self.tag)
         self._ticket = self._own.train(ctx, self._round)
 
     def _enter_step(self, ctx: Context, step: int) -> None:
@@ -304,11 +305,14 @@ class Rounds(Protocol):
         message = self._parts.message(self._round, step, self._own.model)
         near, is_up, send = self._near, ctx.is_up, ctx.send
         come = 0
+        one_way = near.audience is not near.in_row
+        if one_way:
+            self._serve(ctx, message, tag)
         for known in near.in_row:
             peer = known.peer
             if not is_up(peer):
                 continue
-            if known.served < tag:
+            if known.served < tag and not one_way:
                 known.served = tag
                 send(peer, message)
             if known.newest < tag:
@@ -419,6 +423,13 @@ class Rounds(Protocol):
             self._merged.clear()
             self._near.begin_round(ctx, round)
             self._enter_step(ctx, step)
+
+    def _serve(self, ctx: Context, message: ModelMessage, tag: Tag) -> None:
+        """Send to those who hear this peer, and whom it need not hear."""
+        for known in self._near.sent_to(ctx):
+            if known.served < tag:
+                known.served = tag
+                ctx.send(known.peer, message)
 
     def _send_model(self, ctx: Context, to: Sequence[Sender], tag: Tag, *, whole: bool = False) -> None:
         message = self._parts.message(*tag, self._own.model, whole=whole)

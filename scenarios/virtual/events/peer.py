@@ -151,6 +151,13 @@ class VirtualPeer:
         self._row = (round, weights)
         return weights
 
+    def audience(self, round: int) -> Sequence[PeerId]:
+        """Return whom this peer sends to in the round."""
+        topology = self._simulation.topology
+        if not topology.directed:
+            return tuple(self.neighbours(round))
+        return tuple(self.peers[j] for j in topology.audience(self.index, round))
+
     def is_up(self, peer: PeerId) -> bool:
         """Return whether there is a connection, as far as this peer knows."""
         return self.links.get(peer, 0) != DOWN
