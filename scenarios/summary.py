@@ -47,6 +47,7 @@ def summarise(
         "accuracy_of_mean": of_mean if score == ACCURACY else None,
         **_own(honest, score),
         "consensus_distance": None if final is None else final.consensus_distance,
+        "final_steps": final_steps(records, honest),
         "curve": points,
         "rounds_to_target": target.get("round"),
         "time_to_target": target.get("time"),
@@ -153,6 +154,26 @@ def divergence(honest: Sequence[PeerOutcome]) -> dict[str, Any] | None:
     else:
         sentence = f"{count}; {'the first' if len(peers) > 1 else 'it was so'}: {first['sentence']}"
     return {"peers": peers, "first": first, "sentence": sentence}
+
+
+def final_steps(records: Records, honest: Sequence[PeerOutcome]) -> dict[str, Any] | None:
+    """Return what the final steps of `[final]` made of the honest peers' scores; null where there were none.
+
+    `before` is their models' after the last round's own steps; `gain` is how much the mean score has changed since.
+    """
+    names = {peer.peer for peer in honest}
+    ended = {
+        entry["peer"]: entry
+        for entry in records.metrics
+        if entry.get("score_before_final") is not None and entry["peer"] in names
+    }
+    if not ended:
+        return None
+    before = spread([entry["score_before_final"] for entry in ended.values()])
+    after = spread([entry["score"] for entry in ended.values() if entry.get("score") is not None])
+    means = before["mean"], after["mean"]
+    gain = None if means[0] is None or means[1] is None else means[1] - means[0]
+    return {"before": before, "after": after, "gain": gain}
 
 
 def spread(values: Sequence[float]) -> dict[str, float | None]:

@@ -87,6 +87,9 @@ class Topology:
         )
         self.directed = chosen.directed
         """Whether whom a peer sends to, and who sends to it, are others."""
+        self.final: Topology | None = None
+        """Of the steps that follow the last round, see `end_with`."""
+        self.final_steps = 0
         self._kept: OrderedDict[int, SparseRows] = OrderedDict()
         self._heard_by: dict[int, list[tuple[int, ...]]] = {}
         self._ever: list[tuple[int, ...]] | None = None
@@ -144,8 +147,16 @@ class Topology:
         """Return the round's W, float64 [peers, peers]."""
         return self.rows(round).dense()
 
+    def end_with(self, final: Topology, *, steps: int) -> None:
+        """Let a run end with so many steps on another topology, whose rounds they are."""
+        self.final, self.final_steps = final, steps
+
     def contacts(self, i: int) -> tuple[int, ...]:
-        """Return the peers that can ever be neighbours of i, ascending."""
+        """Return the peers that can ever be neighbours of i, in final steps, too; ascending."""
+        contacts = self._contacts(i)
+        return contacts if self.final is None else tuple(sorted({*contacts, *self.final.contacts(i)}))
+
+    def _contacts(self, i: int) -> tuple[int, ...]:
         if not self.time_varying:
             return self.rows(0).of(i)
         contacts = family(self.kind).contacts

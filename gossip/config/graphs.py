@@ -11,6 +11,7 @@ import networkx as nx
 from gossip import plugins
 from gossip.config.cautions import cautions_of_numbers
 from gossip.config.compositions import check_compositions
+from gossip.config.final import end_topology
 from gossip.config.merge_sizes import check_merges
 from gossip.config.task import TaskSettings
 from gossip.errors import SettingError, nearest
@@ -46,6 +47,7 @@ def build_topology(task: TaskSettings, *, names: Sequence[str], folder: Path = P
         )
     except TopologyError as error:
         raise SettingError(f"{task.where('topology')} {error}") from None
+    end_topology(task, topology, names=names)
     check_compositions(task, topology)
     for caution in (*check_merges(task, topology, names), *cautions_of_numbers(task.protocol, len(names))):
         task.note(caution)

@@ -18,7 +18,7 @@ from gossip.merging.sanitise import SanitiseSettings
 from gossip.merging.settings import AverageSettings, Merge
 from gossip.net.settings import NetSettings
 from gossip.outgoing.settings import NoOutgoingSettings, Outgoing
-from gossip.protocols.settings import ProtocolChoice, RoundsSettings
+from gossip.protocols.settings import FinalSettings, ProtocolChoice, RoundsSettings
 from gossip.settings import Settings
 from gossip.telemetry.loggers.settings import Logger, NoLoggerSettings
 from gossip.wire.codecs.settings import Codec, Float32Settings
@@ -149,6 +149,7 @@ class TaskSettings(Settings):
     codec: Codec = Float32Settings()
     topology: TopologySettings = TopologySettings()
     stop: StopSettings = StopSettings()
+    final: FinalSettings = FinalSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     node: NodeSettings = NodeSettings()
     net: NetSettings = NetSettings()
@@ -208,6 +209,8 @@ class TaskSettings(Settings):
         common["stop"] = self.stop.compared()
         if self.outgoing == NoOutgoingSettings():
             del common["outgoing"]
+        if self.final != FinalSettings():
+            common["final"] = tables["final"]
         if self.objective != ClassificationSettings():
             common["objective"] = tables["objective"]
         # A user's model file, an extractor and a topology file lie where they lie on each machine; what they say is

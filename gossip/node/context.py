@@ -132,6 +132,11 @@ class NodeContext:
             self._row = (round, {self.peers[j]: weight for j, weight in weights.items()})
         return self._row[1]
 
+    def final_neighbours(self, step: int) -> Mapping[PeerId, float]:
+        """Return W_ij of a final step."""
+        final = self._topology.final
+        return {} if final is None else {self.peers[j]: w for j, w in final.row(self._position, step).items()}
+
     def audience(self, round: int) -> Sequence[PeerId]:
         """Return whom we send to in the round."""
         if not self._topology.directed:

@@ -202,12 +202,18 @@ class Recorder:
         }
 
         def evaluated(outcome: tuple[Evaluation, float, float | None]) -> None:
+            if before:
+                entry["score_before_final"] = finite(before[0].score)
             phases.evaluated()
             evaluation, rms, own = outcome
             self.alarm.evaluated(event.round, evaluation, rms)
             self._evaluated(entry, evaluation)
             self._on_score(event.round, own)
 
+        before: list[Evaluation] = []
+        ended: Deferred | None = event.before
+        if ended is not None:
+            thread.submit(lambda: self._setup.learner.evaluate(ended.vector), before.append)
         thread.submit(lambda: self._evaluate(event), evaluated)
 
     def _evaluate(self, event: RoundCompleted) -> tuple[Evaluation, float, float | None]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gossip import plugins
 from gossip.config import TaskSettings, load_task
+from gossip.config.final import prepare_end
 from gossip.config.graphs import build_topology
 from gossip.config.stopping import stop_rule
 from gossip.errors import SettingError
@@ -88,6 +89,7 @@ class Setup:
         register_messages(make)
         state = checkpoint.state_after(time.time()) if checkpoint else {}
         made = make.resume(settings.protocol, rounds=settings.stop.rounds, model=model, state=state)
+        prepare_end(made, settings, self.membership.topology)
         rule = stop_rule(settings, self.membership.topology, better=self.task.objective.score.better)
         if rule is not None:
             made.stop_early(rule, state)

@@ -144,6 +144,8 @@ class RoundCompleted:
     """Neighbours whose models entered every merge of the round."""
     expected: int
     """Neighbours in the mixing matrix' row."""
+    before: Model | None = None
+    """What the model was before the final steps of `[final]`, where there were any."""
     last: bool = False
     """The peers have agreed that no other follows, though there might be more by `[stop] rounds`."""
 
@@ -210,6 +212,9 @@ class Context(StructuralType):
 
     def neighbours(self, round: int) -> Mapping[PeerId, float]:
         """Return row i of the round's mixing matrix W without W_ii: neighbour -> weight. These are who is heard."""
+
+    def final_neighbours(self, step: int) -> Mapping[PeerId, float]:
+        """Return the row of a final step, from 0, as `neighbours` does; asked only after `merge_at_the_end`."""
 
     def audience(self, round: int) -> Sequence[PeerId]:
         """Return whom this peer sends to in the round, sorted: the neighbours, unless edges have directions."""
@@ -292,6 +297,9 @@ class Protocol(abc.ABC):
     directed: ClassVar[bool] = False
     """Whether whom it sends to may be others than those who send to it: whether it asks `Context.audience`."""
 
+    merges_at_the_end: ClassVar[bool] = False
+    """Whether its last round can have final steps: whether `merge_at_the_end` may be called."""
+
     agrees_to_stop: ClassVar[bool] = False
     """Whether its peers can agree to stop before all rounds are done: whether `stop_early` may be called."""
 
@@ -356,6 +364,13 @@ class Protocol(abc.ABC):
     def stop_early(self, rule: StopRule, state: Mapping[str, int | float | str]) -> None:
         """Agree with the others to stop as the rule says; before anything else is called, with `resume`'s state."""
         raise NotImplementedError(f"{type(self).__name__} does not agree to stop early")
+
+    def merge_at_the_end(self, steps: int, *, exact: bool) -> None:
+        """Take so many gossip steps more in the last round, on the rows of `Context.final_neighbours`.
+
+        Before anything else is called. `exact`: their messages are whole.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no final steps")
 
     def on_score(self, ctx: Context, round: int, score: float | None) -> None:  # noqa: B027 - most never stop early
         """Note what the own model of so many rounds scores, on own samples; told only after `stop_early`."""

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from gossip.protocols.modest.settings import FedAvgSettings, ModestSettings
 from gossip.protocols.push.settings import PushSettings
-from gossip.settings import Choice, Seam
+from gossip.settings import Choice, Seam, Settings
 
 
 class RoundsSettings(Choice):
@@ -65,6 +65,42 @@ class RoundsSettings(Choice):
         if self.deadline_floor_s > self.deadline_cap_s:
             raise ValueError(
                 f"deadline_floor_s = {self.deadline_floor_s} is above deadline_cap_s = {self.deadline_cap_s}"
+            )
+        return self
+
+
+class FinalSettings(Settings):
+    """`[final]`: gossip steps after those of the last round, on a graph of their own; nothing is trained after them."""
+
+    topology: Literal["base", "pairs", "full"] = Field(
+        "base",
+        description="base: exact averaging in a period of sparse steps, where all members are up; pairs: random ones, "
+        "where some may be missing; full: everybody with everybody, in one step",
+    )
+    degree: int = Field(
+        1, ge=1, le=16, description="topology = base: models that a peer sends in a step, at most"
+    )
+    steps: Literal["period"] | Annotated[int, Field(ge=0, le=64)] = Field(
+        0, description="period: as many as average exactly, of base and full; 0: none"
+    )
+    exact: bool = Field(
+        True,
+        description="models of these steps travel as float32, whatever [codec] says; false: coded as all others, fewer "
+        "bytes, and peers end about as far apart as the codec rounds",
+    )
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> FinalSettings:
+        if self.degree != 1 and self.topology != "base":
+            raise ValueError(f"degree = {self.degree} belongs to topology = 'base', not '{self.topology}'")
+        if self.steps == "period" and self.topology == "pairs":
+            raise ValueError(
+                "steps = 'period' means nothing with topology = 'pairs', which never repeats; about 2·log2(peers) "
+                "steps bring peers close to each other"
+            )
+        if self.steps == 0 and (self.topology, self.degree, self.exact) != ("base", 1, True):
+            raise ValueError(
+                "steps = 0 makes no final steps, and the other keys mean nothing; valid: 1 to 64, 'period'"
             )
         return self
 

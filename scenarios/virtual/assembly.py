@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from gossip.config.final import prepare_end
 from gossip.config.stopping import stop_rule
 from gossip.learning.task import Shard, Task
 from gossip.net.settings import sent_chunk_bytes
@@ -66,6 +67,7 @@ def protocols_of(
 
     def resumed(model: Model, state: State) -> Protocol:
         made: Protocol = make_protocol.resume(protocol, rounds=scenario.stop.rounds, model=model, state=state)
+        prepare_end(made, scenario, topology)
         if rule is not None:
             made.stop_early(rule, state)
         return made

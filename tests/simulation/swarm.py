@@ -43,8 +43,6 @@ KINDS = (
     "one-peer-exponential",
     "erdos-renyi",
     "random-neighbours",
-    "pairs",
-    "base",
 )
 LIES = ("ahead", "end", "mixed", "silent")
 FAULT_KINDS = ("crash", "leave", "join", "pause", "partition", "churn")

@@ -69,6 +69,7 @@ class World:
             seed,
         )
         self.contacts = contacts or [sorted(row) for row in rows(0)]
+        self.final_rows: Callable[[int], Sequence[Row]] = lambda step: []
         self.make = make
         self.peers = {name: Peer(make(name, 0)) for name in self.names}
         self.now = 0.0
@@ -79,6 +80,7 @@ class World:
         self.adopted = 0
         self.sent: Counter[str] = Counter()
         self.merges: list[tuple[str, int, float, list[Contribution]]] = []
+        self.steps: list[tuple[str, GossipStep]] = []
         self.last_arrival: dict[tuple[str, str], float] = {}
         self.says: dict[str, Callable[[str, Message], Sequence[Message]]] = {}
         """Liar -> what it sends to a receiver instead of a message."""
@@ -188,6 +190,9 @@ class Ctx:
     def rng(self, purpose: str, round: int = 0) -> np.random.Generator:
         return seeding.generator(self.world.seed, purpose, peer=self.peer, round=round)
 
+    def final_neighbours(self, step: int) -> Row:
+        return self.world.final_rows(step)[self.index]
+
     def audience(self, round: int) -> Sequence[str]:
         return tuple(self.neighbours(round))
 
@@ -245,6 +250,7 @@ class Ctx:
         assert len(set(senders)) == len(senders), "nothing is merged twice"
         assert abs(own_weight + sum(c.weight for c in received) - 1) < 1e-9, "weights sum to one"
         assert own_weight >= -1e-12
+        self.world.steps.append((self.peer, at))
         self.world.merges.append((self.peer, at.round, own_weight, list(received)))
         refusals = [None if np.isfinite(c.model).all() else Refusal(c.sender, "not-finite") for c in received]
         own_weight, received = without(own_weight, received, refusals)

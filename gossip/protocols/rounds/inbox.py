@@ -9,6 +9,7 @@ if that does not come in time either: so the data of a machine that is too slow 
 from __future__ import annotations
 
 from gossip.protocols.base import Context, Contribution, Model, ModelMessage, Part, PeerId
+from gossip.protocols.rounds.final import FinalSteps
 from gossip.protocols.rounds.neighbourhood import ROWS_LOOKED_UP, Neighbourhood
 from gossip.protocols.rounds.parts import Parts, PieceMessage
 from gossip.protocols.rounds.sender import NO_MODELS, NONE_LATE, NOTHING, Sender, Tag
@@ -27,9 +28,11 @@ class Inbox:
         rounds: T, by the settings.
         near: who sends.
         parts: which of a model each step sends.
+        final: which steps the last round has beside Q.
     """
 
     __slots__ = (
+        "_final",
         "_gossip_steps",
         "_near",
         "_parts",
@@ -40,8 +43,17 @@ class Inbox:
         "newest_round",
     )
 
-    def __init__(self, settings: RoundsSettings, *, rounds: int, near: Neighbourhood, parts: Parts) -> None:
+    def __init__(
+        self,
+        settings: RoundsSettings,
+        *,
+        rounds: int,
+        near: Neighbourhood,
+        parts: Parts,
+        final: FinalSteps,
+    ) -> None:
         self._settings = settings
+        self._final = final
         self._gossip_steps = settings.gossip_steps
         self._rounds = rounds
         self.last = rounds
@@ -56,7 +68,7 @@ class Inbox:
     def note_step_began(self, tag: Tag, now_s: float) -> None:
         """Note when a step began, to know later how late who came late is."""
         self._steps_began.append((tag, now_s))
-        if len(self._steps_began) > 2 * self._gossip_steps:
+        if len(self._steps_began) > 2 * (self._gossip_steps + self._final.count):
             del self._steps_began[0]
 
     def reason_to_refuse(
@@ -65,6 +77,9 @@ class Inbox:
         """Return why a model cannot be used in `round`, or None. Tags come from the peer and may be nonsense."""
         if sender not in self._near.contacts(ctx):
             return "not-a-neighbour"
+        if self._final.let_in(message, last=self.last):
+            row = self._near.final_row(ctx, message.step - self._gossip_steps)
+            return None if sender in row else "not-a-neighbour"
         final = message.step == 0 and message.round in (self.last, self._rounds)
         if not final and not (0 <= message.round < self._rounds and 0 <= message.step < self._gossip_steps):
             return "invalid-tag"

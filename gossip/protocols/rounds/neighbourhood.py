@@ -24,6 +24,9 @@ class Neighbourhood:
     __slots__ = (
         "_contacts",
         "_contacts_given",
+        "_expected_before",
+        "_final_rows",
+        "_heard_before",
         "_rows",
         "_unheard",
         "audience",
@@ -43,6 +46,9 @@ class Neighbourhood:
         self.missing = 0
         """How many of them the present step waits for."""
         self._unheard = 0
+        self._heard_before = self._expected_before = 0
+        """In rows that this round had before the present one."""
+        self._final_rows: dict[int, Mapping[PeerId, float]] = {}
         self._contacts: frozenset[PeerId] | None = None
         self._contacts_given: Sequence[PeerId] = ()
         self._rows: dict[int, Mapping[PeerId, float]] = {}
@@ -56,6 +62,7 @@ class Neighbourhood:
             self._contacts_given = ctx.contacts
             self._contacts = frozenset(ctx.contacts)
             self._rows.clear()
+            self._final_rows.clear()
         return self._contacts
 
     def row_of(self, ctx: Context, round: int, *, own: int) -> Mapping[PeerId, float]:
@@ -84,20 +91,37 @@ class Neighbourhood:
     def begin_round(self, ctx: Context, round: int) -> None:
         """Begin a round with its row."""
         row = self.row_of(ctx, round, own=round)
+        self._heard_before = self._expected_before = 0
         if row is not self.row:
-            self.row = row
-            self.in_row = [self.sender(peer) for peer in sorted(row)]
+            self._take_row(row)
             told = sorted(ctx.audience(round))
-            same = told == [known.peer for known in self.in_row]
-            self.audience = self.in_row if same else [self.sender(peer) for peer in told]
-            for known in self.in_row:
-                known.weight = row[known.peer]
-                known.unheard = False
-            self._unheard = 0
+            if told != [known.peer for known in self.in_row]:
+                self.audience = [self.sender(peer) for peer in told]
         elif self._unheard:
             self._unheard = 0
             for known in self.in_row:
                 known.unheard = False
+
+    def begin_final(self, ctx: Context, step: int) -> None:
+        """Begin a final step of the round, from 0, with its row."""
+        self._heard_before, self._expected_before = self.heard, self.expected
+        self._take_row(self.final_row(ctx, step))
+
+    def final_row(self, ctx: Context, step: int) -> Mapping[PeerId, float]:
+        """Return the row of a final step."""
+        self.contacts(ctx)
+        row = self._final_rows.get(step)
+        if row is None:
+            row = self._final_rows[step] = ctx.final_neighbours(step)
+        return row
+
+    def _take_row(self, row: Mapping[PeerId, float]) -> None:
+        self.row = row
+        self.audience = self.in_row = [self.sender(peer) for peer in sorted(row)]
+        for known in self.in_row:
+            known.weight = row[known.peer]
+            known.unheard = False
+        self._unheard = 0
 
     def live(self, ctx: Context) -> list[Sender]:
         """Return those of the row that can be reached now."""
@@ -118,8 +142,13 @@ class Neighbourhood:
 
     @property
     def heard(self) -> int:
-        """How many of the row were heard in all steps of the round so far."""
-        return len(self.row) - self._unheard
+        """How many of the row were heard in all steps of the round so far, and how many of those in rows before it."""
+        return self._heard_before + len(self.row) - self._unheard
+
+    @property
+    def expected(self) -> int:
+        """How many could be heard."""
+        return self._expected_before + len(self.row)
 
     def in_step(self, ctx: Context) -> bool:
         """Return whether enough of those that can be reached were heard in all steps of the round."""
@@ -130,7 +159,7 @@ class Neighbourhood:
                     return True
             return False
         live = len(self.live(ctx))
-        return live > 0 and self.heard >= enough_in_step(live)
+        return live > 0 and len(self.row) - self._unheard >= enough_in_step(live)
 
     def note_unheard(self, known: Sender) -> None:
         """Note that a step went without a model that one sent for it."""

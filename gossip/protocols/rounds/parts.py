@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from gossip.protocols.base import WHOLE, Context, Contribution, GossipStep, Message, Model, ModelMessage, Part
+from gossip.protocols.rounds.final import FinalSteps
 from gossip.protocols.settings import RoundsSettings
 
 
@@ -52,11 +53,13 @@ class Parts:
 
     Args:
         settings: S and Q.
+        final: steps of the last round that follow its Q: all of a model is sent in them.
     """
 
-    __slots__ = ("_gossip_steps", "of", "turn_rounds")
+    __slots__ = ("_final", "_gossip_steps", "of", "turn_rounds")
 
-    def __init__(self, settings: RoundsSettings) -> None:
+    def __init__(self, settings: RoundsSettings, final: FinalSteps) -> None:
+        self._final = final
         self.of = settings.parts
         self._gossip_steps = settings.gossip_steps
         self.turn_rounds = -(-self.of // max(1, settings.gossip_steps)) - 1
@@ -68,22 +71,27 @@ class Parts:
             return WHOLE
         return Part((round * self._gossip_steps + step) % self.of, self.of)
 
-    def step(self, round: int, step: int) -> GossipStep:
-        """Return a step as merge rules are told of it: the last one of its part in its round, or not."""
-        last = step + self.of >= self._gossip_steps
+    def step(self, round: int, step: int, *, steps: int) -> GossipStep:
+        """Return a step as merge rules are told of it: the last one of its part in its round of `steps`, or not."""
+        if steps > self._gossip_steps:
+            whole = self._final.exact and step >= self._gossip_steps
+            return GossipStep(round, step, step + 1 == steps, self.part(round, step), whole)
+        last = step + self.of >= steps
         return GossipStep(round, step, last, self.part(round, step))
 
     def message(self, round: int, step: int, model: Model, *, whole: bool = False) -> Message:
         """Return what a step sends; `whole`: whatever its turn."""
-        if whole or self.of == 1:
-            return ModelMessage(round=round, step=step, model=model)
+        if whole or self.of == 1 or step >= self._gossip_steps:
+            return self._final.type_of(step)(round=round, step=step, model=model)
         place = self.part(round, step).place
         return PieceMessage(round=round, step=step, part=place, parts=self.of, model=model)
 
     def fits(self, message: ModelMessage | PieceMessage) -> bool:
         """Return whether what has come of a model is what its tag says, or all of it before a round's first step."""
         if isinstance(message, ModelMessage):
-            return self.of == 1 or message.step == 0 or message.whole
+            if type(message) is not self._final.type_of(message.step):
+                return False
+            return self.of == 1 or message.step == 0 or message.step >= self._gossip_steps
         of = self.of
         return 1 < of == message.parts and Part(message.part, of) == self.part(message.round, message.step)
 

@@ -44,7 +44,7 @@ from gossip.protocols.base import (
 )
 from gossip.protocols.rounds.catching_up import LostTime, Move, find_move
 from gossip.protocols.rounds.ending import Ending
-from gossip.protocols.rounds.final import FinalMessage
+from gossip.protocols.rounds.final import FinalMessage, FinalSteps
 from gossip.protocols.rounds.inbox import Inbox
 from gossip.protocols.rounds.neighbourhood import Neighbourhood
 from gossip.protocols.rounds.order import ORDERS
@@ -71,6 +71,7 @@ class Rounds(Protocol):
 
     __slots__ = (
         "_ending",
+        "_final",
         "_gossip_steps",
         "_inbox",
         "_lost",
@@ -95,6 +96,7 @@ class Rounds(Protocol):
         PieceMessage,
     )
     directed: ClassVar[bool] = True
+    merges_at_the_end: ClassVar[bool] = True
     agrees_to_stop: ClassVar[bool] = True
 
     def __init__(
@@ -115,8 +117,9 @@ class Rounds(Protocol):
         self._phase = Phase.READY
         self._ticket: Ticket | None = None
         self._near = Neighbourhood()
-        self._parts = Parts(settings)
-        self._inbox = Inbox(settings, rounds=rounds, near=self._near, parts=self._parts)
+        self._final = FinalSteps(settings.gossip_steps)
+        self._parts = Parts(settings, self._final)
+        self._inbox = Inbox(settings, rounds=rounds, near=self._near, parts=self._parts, final=self._final)
         self._ending = Ending(settings, rounds=rounds, near=self._near, inbox=self._inbox)
         self._wait = Wait(settings, self._near)
         self._patience = self._wait.patience
@@ -183,7 +186,20 @@ class Rounds(Protocol):
 
     def stop_early(self, rule: StopRule, state: Mapping[str, int | float | str]) -> None:
         """Stop when enough peers want to."""
+        self._final.any_round = True
         self._ending.stop_early(rule, state, done=self._round)
+
+    def merge_at_the_end(self, steps: int, *, exact: bool) -> None:
+        """Give the last round so many gossip steps more."""
+        self._final.count, self._final.exact = steps, exact
+
+    def status(self) -> Mapping[str, int | str]:
+        """Tell of final steps, while they are taken."""
+        step, usual = self._step, self._gossip_steps
+        if self._phase is not Phase.GOSSIPING or step < usual:
+            return {}
+        said = f"{step - usual + 1} of {self._final.count}"
+        return {"final step": f"{said}; models end equal unless peers go or the peers file changes"}
 
     # --- upon … ---
 
@@ -226,6 +242,7 @@ class Rounds(Protocol):
                         self._close_step(ctx)
                     return
             in_round = round == self._round and sender in self._near.row and 0 <= step < self._gossip_steps
+            in_round = in_round and self._step < self._gossip_steps
             if not (in_round and fits):
                 reason = self._inbox.reason_to_refuse(ctx, sender, message, round=self._round)
                 if reason is not None:
@@ -284,8 +301,8 @@ class Rounds(Protocol):
         if self._round >= self._ending.rounds:
             self._finish(ctx)
             return
+        self._merged.clear()
         if self._gossip_steps:
-            self._merged.clear()
             self._near.begin_round(ctx, self._round)
         self._phase = Phase.TRAINING
         self._training_began_s = ctx.now()
@@ -295,9 +312,11 @@ class Rounds(Protocol):
 
     def _enter_step(self, ctx: Context, step: int) -> None:
         self._step = step
-        if step >= self._gossip_steps:
+        if step >= self._steps:
             self._complete_round(ctx)
             return
+        if step >= self._gossip_steps:
+            self._begin_final(ctx, step)
         self._phase = Phase.GOSSIPING
         tag = (self._round, step)
         now_s = ctx.now()
@@ -330,7 +349,7 @@ class Rounds(Protocol):
     def _close_step(self, ctx: Context) -> None:
         """z_i^(q+1) = Σ_j W_ij z_j^(q) over those that came; the weight of the others goes to z_i^(q)."""
         self._wait.end(ctx)
-        at = self._parts.step(self._round, self._step)
+        at = self._parts.step(self._round, self._step, steps=self._steps)
         own_weight, received = self._inbox.collect(ctx, self._wait.tag, at.part)
         # What is due once a round is due after lonely last steps too, unless all of the round was lonely.
         if received or (at.last and at.part.place in self._merged):
@@ -338,17 +357,31 @@ class Rounds(Protocol):
             self._own.model = self._parts.merge(ctx, self._own.model, own_weight, received, at=at)
         self._enter_step(ctx, self._step + 1)
 
+    @property
+    def _steps(self) -> int:
+        """How many gossip steps the present round has."""
+        return self._final.steps(self._round, rounds=self._ending.rounds)
+
+    def _begin_final(self, ctx: Context, step: int) -> None:
+        """Take the row of a final step; before the first one, all that the round has made is in the model."""
+        if step == self._gossip_steps:
+            self._own.settle(ctx)
+            self._final.before = self._own.model
+        self._near.begin_final(ctx, step - self._gossip_steps)
+
     def _complete_round(self, ctx: Context) -> None:
         self._own.settle(ctx)
         self._round += 1
         near, ending = self._near, self._ending
+        before, self._final.before = self._final.before, None
         self._lost.round_done(ctx.now(), in_step=near.in_step(ctx))
         ctx.emit(
             RoundCompleted(
                 round=self._round,
                 model=self._own.model,
                 heard=near.heard,
-                expected=len(near.row),
+                expected=near.expected,
+                before=before,
                 last=ending.early and self._round >= ending.rounds,
             )
         )
@@ -424,7 +457,7 @@ class Rounds(Protocol):
             self._near.begin_round(ctx, round)
             self._enter_step(ctx, step)
 
-    def _serve(self, ctx: Context, message: ModelMessage, tag: Tag) -> None:
+    def _serve(self, ctx: Context, message: Message, tag: Tag) -> None:
         """Send to those who hear this peer, and whom it need not hear."""
         for known in self._near.sent_to(ctx):
             if known.served < tag:

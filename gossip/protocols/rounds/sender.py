@@ -119,6 +119,6 @@ class Sender:
             return self.kept[newest]
         if self.late:
             tag, model = self.late.get(part.place, (NOTHING, None))
-            if tag is not NOTHING and round - tag[0] < far + parts.turn_rounds:
+            if tag is not NOTHING and parts.part(*tag) == part and round - tag[0] < far + parts.turn_rounds:
                 return model
         return None

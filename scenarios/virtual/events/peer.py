@@ -151,6 +151,11 @@ class VirtualPeer:
         self._row = (round, weights)
         return weights
 
+    def final_neighbours(self, step: int) -> Mapping[PeerId, float]:
+        """Return W_ij of a final step."""
+        final, names = self._simulation.topology.final, self.peers
+        return {} if final is None else {names[j]: w for j, w in final.row(self.index, step).items()}
+
     def audience(self, round: int) -> Sequence[PeerId]:
         """Return whom this peer sends to in the round."""
         topology = self._simulation.topology

@@ -31,6 +31,8 @@ class Waiting:
     model: Model
     trained: Model
     peer: int
+    before: Model | None = None
+    """What the model was before final steps."""
 
 
 @dataclass(slots=True)
@@ -125,7 +127,7 @@ class Measurements:
         entry = self._entry(peer, event, now_s, seconds)
         if self.sent_by_all is not None:
             entry["bytes_sent_by_all"] = self.sent_by_all()
-        self._waiting.append(Waiting(entry, event.model, peer.trained, peer.index))
+        self._waiting.append(Waiting(entry, event.model, peer.trained, peer.index, event.before))
         if len(self._waiting) >= max(WAITING_MIN, self._peers):
             self.flush()
         return False
@@ -157,6 +159,9 @@ class Measurements:
             self._close(number)
 
     def _measure(self, chunk: list[Waiting]) -> None:
+        ended = {place: each.before for place, each in enumerate(chunk) if each.before is not None}
+        for place, evaluation in zip(ended, self._learning.evaluate(list(ended.values())), strict=True):
+            chunk[place].entry["score_before_final"] = finite(evaluation.score)
         models = [each.model for each in chunk]
         evaluations = self._learning.evaluate(models)
         vectors = self._learning.stack(models).cpu().numpy()
