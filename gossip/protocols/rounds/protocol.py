@@ -131,7 +131,7 @@ class Rounds(Protocol):
     @staticmethod
     def usual_messages(settings: RoundsSettings, *, neighbours: int, peers: int) -> Mapping[Message, float]:
         """Return one model, or one part, for each neighbour in each of the Q gossip steps."""
-        parts = Parts(settings)
+        parts = Parts(settings, FinalSteps(settings.gossip_steps))
         return {parts.message(0, step, None): float(neighbours) for step in range(settings.gossip_steps)}
 
     @staticmethod
