@@ -6,6 +6,8 @@ gradient divided by it; one that overflows all the same is not finite, and its s
 
 ``[local] micro_batch`` lets a mini-batch through in parts, whose gradients add up to the whole one: what activations
 take is that of a part. Networks with BatchNorm, which looks across samples, are refused.
+
+``[local] compile`` has the network compiled, as long as that works: `gossip.learning.compiled`.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
+from gossip.learning.compiled import Compiled, tell
 from gossip.learning.forward import Forward
 from gossip.learning.settings import LocalSettings
 
@@ -42,21 +45,45 @@ class Passes:
         self._dtype = DTYPES[settings.precision]
         self._scale = LOSS_SCALE if self._dtype is torch.float16 else 1.0
         self._micro = settings.micro_batch
+        self._compile = settings.compile
+        self._compiled = Compiled(forward.part) if settings.compile else None
 
     @property
     def plain(self) -> bool:
-        """Whether it is one pass in float32, which stacks can do, too."""
-        return self._dtype is None and self._micro is None
+        """Whether it is one pass in float32, uncompiled, which stacks can do, too."""
+        return self._dtype is None and self._micro is None and not self._compile
 
     def backward(self, pieces: Sequence[Tensor], rest: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Add the gradient to the leaves behind `pieces`; return the mean loss () and what has become of `rest`.
 
         What they are multiplied by then is `scale`; `unscaled` takes it out.
         """
+        compiled = self._compiled
+        if compiled is None:
+            return self._backward(self._forward.logits, pieces, rest, x, y)
+        compiled.note(x)
+        try:
+            return self._backward(compiled, pieces, rest, x, y)
+        except Exception as failure:
+            compiled.undo(pieces, x)
+            # A mistake of the network's own is raised here once more, as what it is.
+            done = self._backward(self._forward.logits, pieces, rest, x, y)
+            self._compiled = None
+            tell(failure)
+            return done
+
+    def _backward(
+        self,
+        logits: Callable[[Tensor], Tensor],
+        pieces: Sequence[Tensor],
+        rest: Tensor,
+        x: Tensor,
+        y: Tensor,
+    ) -> tuple[Tensor, Tensor]:
         with torch.enable_grad(), self._forward.holding(pieces, rest, x):
             total: Tensor | None = None
             for x_part, y_part in self._parts(x, y):
-                loss = self._of(x_part, y_part)
+                loss = self._of(logits, x_part, y_part)
                 share = len(y_part) / len(y)
                 # Into `grad`, not out of `autograd.grad`: torch then sees to it that no two slots share a gradient.
                 torch.autograd.backward(loss if share * self._scale == 1 else loss * (share * self._scale))
@@ -70,9 +97,9 @@ class Passes:
         """Return a gradient that `backward` made, in its memory, without the factor of float16."""
         return gradient if self._scale == 1 else gradient.div_(self._scale)
 
-    def _of(self, x: Tensor, y: Tensor) -> Tensor:
+    def _of(self, logits: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
         with self._precision(x):
-            outputs = self._forward.logits(x)
+            outputs = logits(x)
         return self._loss(outputs if self._dtype is None else outputs.float(), y)
 
     def _precision(self, x: Tensor) -> AbstractContextManager[object]:

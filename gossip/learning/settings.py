@@ -282,12 +282,22 @@ class LocalSettings(Settings):
         ge=1,
         description="samples that go through the network at a time; the gradient is that of the whole mini-batch",
     )
+    compile: bool = Field(
+        False,
+        description="the network's passes in a local update by torch.compile, the same but for rounding, and each "
+        "peer's own affair: faster steps of large networks, for a minute of compiling at the start, by a C++ compiler. "
+        "Where that does not work, a warning says so and learning goes on without",
+    )
     clip_norm: float | None = Field(None, gt=0, description="largest L2 norm of the gradient that is applied")
     consolidate: Literal["all", "familiar"] = Field(
         "all",
         description="which outputs keep what training made of them: all, or only those of classes that the peer has "
         "samples of; its columns for the others come out as they went in",
     )
+
+    def compared(self) -> dict[str, Any]:
+        """Return what peers must have in common: not how each of them has its steps computed."""
+        return {key: value for key, value in super().compared().items() if key != "compile"}
 
     @model_validator(mode="after")
     def _only_what_acts(self) -> LocalSettings:

@@ -110,7 +110,7 @@ def task(**local: object) -> Task:
 def test_stacks_leave_both_to_each_peer(local: dict) -> None:
     device = torch.device("cpu")
     assert choose(task(**local), "auto", device=device, batch_size=8).method == "loop"
-    with pytest.raises(SettingError, match="precision and micro_batch are each peer's alone"):
+    with pytest.raises(SettingError, match="precision, micro_batch and compile are each peer's alone"):
         choose(task(**local), "linear-stack", device=device, batch_size=8)
     assert choose(task(), "auto", device=device, batch_size=8).method == "linear-stack"
 

@@ -188,10 +188,10 @@ def choose(task: Task, wanted: str, *, device: torch.device, batch_size: int) ->
     if not task.local_training(device).passes.plain:
         if wanted != "auto":
             raise SettingError(
-                f"[virtual] method = '{wanted}': [local] precision and micro_batch are each peer's alone; valid: auto, "
-                "loop"
+                f"[virtual] method = '{wanted}': [local] precision, micro_batch and compile are each peer's alone; "
+                "valid: auto, loop"
             )
-        return Choice("loop", "half precision, or mini-batches in parts")
+        return Choice("loop", "half precision, mini-batches in parts, or a compiled network")
     if wanted == "vmap":
         return Choice("vmap", "as set")
     if task.objective.plain and LinearStack.of(task.module, task.space) is not None:
