@@ -36,9 +36,7 @@ def methods() -> Iterator[Method]:
     """Yield all there are, by groups."""
     for kind, family in FAMILIES.items():
         if "path" not in family.takes:
-            yield Method(
-                group=GRAPH, name=kind, values={"topology.kind": kind}, when=first_sentence(family.draw)
-            )
+            yield Method(group=GRAPH, name=kind, values={"topology.kind": kind}, when=when(kind, family.draw))
     for protocol in PROTOCOLS.ours():
         kind = str(protocol.model_fields["kind"].default)
         yield Method(group=PROTOCOL, name=kind, values={"protocol.kind": kind}, when=when(kind, protocol))
@@ -88,7 +86,7 @@ WHEN: Mapping[str, str] = {
     "community": "when peers of one place have better links to each other",
     "small-world": "for comparison: a ring with short cuts",
     "barabasi-albert": "for comparison: a few peers have most neighbours, and most to send",
-    "random-neighbours": "good mixing with few models a round, when everybody can reach everybody",
+    "random-neighbours": "good mixing where everybody can reach everybody; degree says how many models",
     "pairs": "the fewest bytes of a round: one model at most, to somebody else each time",
     "base": "exact averages after a few rounds with at most k neighbours each: few bytes, any number of peers",
     "rounds": "the default: peers in step, everybody learns from its neighbours in each round",
@@ -102,7 +100,7 @@ WHEN: Mapping[str, str] = {
     "float32": "when bytes cost nothing",
     "float16": "weights of order one, at half the bytes",
     "bfloat16": "weights of any size, at half the bytes",
-    "int8": "wherever bytes cost anything: a quarter of them, as accurate as float32",
+    "int8": "wherever bytes cost anything: a quarter of them, and no accuracy lost in what was measured",
     "top-change": "when few numbers change between rounds, and models need not agree to the last digit",
     "int4": "when the link is the limit: a seventh of the bytes, models agree less",
 }
