@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import tomllib
 from collections import Counter, deque
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gossip.agreeing import masks
-from gossip.agreeing.exchange import Exchange
+from gossip.agreeing.exchange import BEGINNINGS_MAX, Exchange
 from gossip.agreeing.messages import HAVE, SHARE, MaskSeed, Statement
 from gossip.agreeing.sums import moments, sums
 from gossip.agreeing.tables import Have, common, own_sums, statistics
@@ -270,3 +271,111 @@ def test_a_text_in_few_rows_is_not_told() -> None:
     assert Have.of(own, count_min=2).words == {"job": ["nurse"]}
     with pytest.raises(DataError, match="no text that rows enough have"):
         common({name: Have.of(own, count_min=9).packed() for name in "abc"})
+
+
+def pair_of(world: World) -> tuple[Exchange, list[Statement]]:
+    """Return b of a, b, c, and what a tells it when they meet."""
+    world.connect("a", "b")
+    return world.exchanges["b"], [each for each in world.queues["a", "b"] if isinstance(each, Statement)]
+
+
+def told_as(origin: str, **more: object) -> Statement:
+    """Return a statement that its origin has signed."""
+    fields = {
+        "step": HAVE,
+        "began_us": 9,
+        "session": bytes(32),
+        "part": 0,
+        "parts": 1,
+        "payload": b"x",
+        **more,
+    }
+    bare = Statement(origin=origin, signature=b"", **fields)
+    return dataclasses.replace(bare, signature=origin.encode() + bare.signed("run"))
+
+
+def three(*columns: list[float | None]) -> World:
+    graph = nx.relabel_nodes(nx.complete_graph(3), dict(enumerate("abc")))
+    values = columns or ([1.0], [2.0], [3.0])
+    return World(graph, {name: owned({"x": each}) for name, each in zip("abc", values, strict=True)}, 1)
+
+
+@pytest.mark.parametrize(
+    ("statement", "reason"),
+    [
+        (told_as("d"), "statement"),
+        (told_as("a", step=7), "statement"),
+        (told_as("a", session=b"short"), "statement"),
+        (told_as("a", part=1), "statement"),
+        (told_as("a", parts=10**6), "statement"),
+        (dataclasses.replace(told_as("a"), origin="c"), "signature"),
+    ],
+    ids=lambda each: each if isinstance(each, str) else "",
+)
+def test_what_a_peer_may_not_say_is_of_no_use(statement: Statement, reason: str) -> None:
+    exchange, _ = pair_of(three())
+    assert exchange.on_message("a", statement) == reason
+
+
+def test_who_contradicts_itself_is_not_believed() -> None:
+    exchange, _ = pair_of(three())
+    assert exchange.on_message("a", told_as("c")) is None
+    assert exchange.on_message("a", told_as("c", payload=b"y")) == "contradiction"
+    assert exchange.on_message("a", told_as("c", part=1, parts=2)) == "contradiction"
+
+
+def test_who_begins_for_ever_ends_it_with_a_sentence() -> None:
+    exchange, _ = pair_of(three())
+    for count in range(2 * BEGINNINGS_MAX):
+        exchange.on_message("a", told_as("c", began_us=count))
+    assert str(exchange.failure) == "c begins again and again; start again without it"
+
+
+def test_seeds_of_an_earlier_start_mask_nothing() -> None:
+    world = three()
+    for pair in ("ab", "ac", "bc"):
+        world.connect(*pair)
+    while world.deliver():
+        pass
+    assert world.exchanges["a"].outcome is not None
+    world = three()
+    world.connect("a", "b")
+    world.connect("b", "c")
+    world.exchanges["b"].on_message("a", MaskSeed(instance=bytes(32), seed=bytes(32)))
+    while any(world.queues.values()):
+        world.queues["a", "b"] = deque(m for m in world.queues["a", "b"] if not isinstance(m, MaskSeed))
+        world.deliver()
+    assert world.exchanges["b"].missing() == ("its half of a mask", frozenset("a"))
+
+
+@pytest.mark.parametrize("told", [[-1, 0, 0], [5, 0, -(10**200)], [2, 10**180, 0], [2, 0, 10**190]], ids=str)
+def test_sums_that_no_rows_can_have_are_refused_everywhere(told: list[int]) -> None:
+    world = three()
+    liar = world.exchanges["b"]
+    others = [sums(column(own.numbers["x"].tolist())) for name, own in world.owns.items() if name != "b"]
+    lie = [want - sum(each) for want, each in zip(told, zip(*others, strict=True), strict=True)]
+    liar._share_of = lambda have: lie
+    world.run()
+    for exchange in world.exchanges.values():
+        assert "no rows have such sums; a peer tells what is not so" in str(exchange.failure)
+        assert exchange.outcome is None
+
+
+def test_nothing_is_written_where_results_differ() -> None:
+    world = three()
+    made = world.exchanges["c"]._result_of
+    world.exchanges["c"]._result_of = lambda told, numbers: made(told, numbers) + b"# mine\n"
+    world.run()
+    assert {exchange.outcome for exchange in world.exchanges.values()} == {None}
+    assert all(
+        "has made something else of the same numbers" in str(e.failure) for e in world.exchanges.values()
+    )
+
+
+@pytest.mark.parametrize(
+    "payload", [b"", b"[]", b'{"columns": 3}', b"[" * 10**5, b'{"columns": [["x", "odd"]]}']
+)
+def test_what_is_no_table_is_a_sentence(payload: bytes) -> None:
+    good = Have.of(owned({"x": [1.0]}), count_min=1).packed()
+    with pytest.raises(DataError, match="what b tells of its table is no such thing"):
+        common({"a": good, "b": payload, "c": good})
