@@ -42,6 +42,14 @@ def print_result(
         highlight=False,
     )
     console.print(f"  their average      {scored.told(summary['score_of_mean'])}", highlight=False)
+    final = summary.get("final_steps")
+    if final is not None:
+        before = final["before"]
+        console.print(
+            f"  before final steps {scored.told(before['mean'])} ± {scored.spread(before['std'])} (min "
+            f"{scored.told(before['min'])}, max {scored.told(before['max'])})",
+            highlight=False,
+        )
     if "own_score" in summary:
         own = summary["own_score"]
         console.print(

@@ -38,6 +38,7 @@ def test_both_engines_end_with_equal_models_and_have_sent_the_same(tmp_path) -> 
         assert summary["accuracy"]["std"] < 1e-9
         final = summary["final_steps"]
         assert final["gain"] == pytest.approx(summary["accuracy"]["mean"] - final["before"]["mean"])
+        assert "before the final steps" in (result.folder / "report.html").read_text()
         ended = [entry for entry in result.metrics if "score_before_final" in entry]
         assert [entry["round"] for entry in ended] == [3] * 5
     virtual, processes = (result.summary for result in results.values())
