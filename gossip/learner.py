@@ -226,15 +226,20 @@ class Learner:
         piece = source if len(source) == stop - start else source[start:stop]
         return torch.cat([base[:start], piece, base[stop:]])
 
-    def moved(self, base: Tensor, before: Tensor, after: Tensor, *, in_place: bool = False) -> Tensor:
-        """Return base + (after - before), of models [P]; the slots that never travel are those of `after`.
+    def moved(
+        self, base: Tensor, before: Tensor, after: Tensor, *, rate: float = 1.0, in_place: bool = False
+    ) -> Tensor:
+        """Return base + rate · (after - before), of models [P]; the slots that never travel are those of `after`.
 
         With `in_place` nobody needs `after` any more: the outcome lies there.
         """
         self._check(base)
         learned_size = self.task.space.learned_size
         moved = after if in_place else after.clone()
-        moved[:learned_size].sub_(before[:learned_size]).add_(base[:learned_size])
+        difference = moved[:learned_size].sub_(before[:learned_size])
+        if rate != 1:
+            difference.mul_(rate)
+        difference.add_(base[:learned_size])
         return moved
 
     def take_judged(self) -> list[RecordedVerdict]:

@@ -84,11 +84,14 @@ class Peer:
         self.rejected: list[tuple[str | None, str, str]] = []
         self.unseen: set[str] = set()
         """Whose models are not decoded."""
+        self.lost: list[str] = []
+        """Who did not get, or could not use, a model."""
         self._changed = trio.Event()
         self.table = table(
             accounting=self.accounting,
             unseen=lambda sender: UNSEEN if sender in self.unseen else None,
             on_message=lambda sender, message: self._note(self.messages, (sender, message)),
+            on_lost=lambda peer: self._note(self.lost, peer),
             on_peer=lambda peer, up: self._note(self.changes, (peer, up)),
             on_rejected=lambda peer, reason, sentence: self._note(self.rejected, (peer, reason, sentence)),
         )

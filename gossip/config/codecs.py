@@ -6,10 +6,10 @@ import importlib.util
 
 from gossip.config.task import TaskSettings
 from gossip.errors import SettingError
-from gossip.merging.settings import VarianceCorrectedSettings
+from gossip.merging.settings import AverageSettings, VarianceCorrectedSettings
 from gossip.outgoing.settings import NoOutgoingSettings
 from gossip.protocols.settings import RoundsSettings
-from gossip.wire.codecs.settings import Int4Settings, TopChangeSettings
+from gossip.wire.codecs.settings import ChocoSettings, Int4Settings, TopChangeSettings
 from topologies import Topology
 
 BY_COORDINATE = ("median", "trimmed-mean", "meamed", "geometric-median")
@@ -41,6 +41,32 @@ def check_codec(task: TaskSettings, topology: Topology) -> None:
         raise SettingError(
             f"{own} takes what is sent for the own model but for the codes, and [outgoing] kind = "
             f"'{task.outgoing.kind}' changes it before; valid: own = 'exact', or no [outgoing]"
+        )
+
+
+def check_choco(task: TaskSettings, topology: Topology) -> None:
+    """Raise `SettingError` where links do not stay, or merges do not keep the mean of what they bring."""
+    if not isinstance(task.codec, ChocoSettings):
+        return
+    codec = f"{task.where('codec')} kind = 'choco'"
+    if not isinstance(task.protocol, RoundsSettings) or task.protocol.parts > 1:
+        raise SettingError(
+            f"{codec} adds up what a link brings in every gossip step; valid: [protocol] kind = 'rounds' with parts = 1"
+        )
+    if topology.time_varying:
+        raise SettingError(
+            f"{codec} needs links that stay, and kind = '{task.topology.kind}' of [topology] draws others in every "
+            "round; valid: a graph that does not change, such as ring or exponential, or kind = 'top-change'"
+        )
+    if not isinstance(task.merge, AverageSettings):
+        raise SettingError(
+            f"{codec} keeps the mean of all models by an average, and kind = '{task.merge.kind}' of [merge] is none; "
+            "valid: average"
+        )
+    if task.outgoing != NoOutgoingSettings():
+        raise SettingError(
+            f"{codec} takes what is sent for the own model but for what is still to come, and [outgoing] kind = "
+            f"'{task.outgoing.kind}' changes it before; valid: no [outgoing]"
         )
 
 

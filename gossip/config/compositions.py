@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gossip.config.codecs import check_codec, check_top_change
+from gossip.config.codecs import check_choco, check_codec, check_top_change
 from gossip.config.directions import check_directions
 from gossip.config.parts import check_turns
 from gossip.config.stopping import check_stop
@@ -21,6 +21,7 @@ CHECKS: tuple[Callable[[TaskSettings, Topology], None], ...] = (
     check_directions,
     check_stop,
     check_top_change,
+    check_choco,
     check_upload,
     check_codec,
     check_turns,

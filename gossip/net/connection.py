@@ -19,13 +19,15 @@ from gossip.net.settings import sent_chunk_bytes
 from gossip.net.stream import EndOfStream, Stream
 from gossip.protocols.base import Message, PeerId
 from gossip.wire.agreement import Expectation
-from gossip.wire.codecs.base import part_specs
+from gossip.wire.codecs.base import Copy, Linked, anew_specs, part_specs
 from gossip.wire.codecs.float32 import EXACTLY
 from gossip.wire.documents import Document, Envelope
 from gossip.wire.frames import Cancelled, FrameReader, Received, writer
-from gossip.wire.messages import Goodbye, Heartbeat, Hello, Welcome
+from gossip.wire.messages import Goodbye, Heartbeat, Hello, ResyncMessage, Welcome
 from gossip.wire.tensors import EXACT, WireTensor
 
+RESYNC_S = 1.0
+"""So often at most a link is asked to begin anew."""
 PART_TIMEOUT_S = 1.0
 """For telling the other side why its connection ends."""
 
@@ -69,6 +71,7 @@ class Connection:
         self._peers_digest = peers_digest
         specs = local.codec.specs(local.learned_size)
         parts = part_specs(local.codec, local.learned_size)
+        anew = anew_specs(local.codec, local.learned_size)
         self._expectation = Expectation(
             local.agreement,
             local.codec.name,
@@ -76,6 +79,7 @@ class Connection:
             sender=peer,
             part_specs=parts,
             learned=local.learned_size,
+            anew=anew,
         )
         reader = FrameReader(self._expectation.accept, checksum=local.insecure, pool=local.pool)
         self._receiver = Receiver(stream, reader, local.settings)
@@ -86,11 +90,16 @@ class Connection:
             specs,
             part_specs=parts,
             learned=local.learned_size,
+            anew=anew,
             declared=local.declared,
             checksum=local.insecure,
             chunk_bytes=sent_chunk_bytes(local.settings.chunk_bytes, local.settings.upload_mbps_max),
         )
-        self._sender = Sender(local, stream, frames)
+        self._sender = Sender(local, stream, frames, on_replaced=lambda: local.on_lost(self.peer))
+        self._copy: Copy | None = None
+        """Where what comes adds up: what has come on this connection."""
+        self._asked_s = -RESYNC_S
+        self._obeyed_s = -RESYNC_S
         self.outbox = self._sender.outbox
         self._scope = trio.CancelScope()
         self._abandoned = False
@@ -239,6 +248,8 @@ class Connection:
             case Heartbeat() as heartbeat:
                 rtt_s = self._sender.note_heard(heartbeat)
                 self.rtt_s = self.rtt_s if rtt_s is None else rtt_s
+            case ResyncMessage():
+                self._begin_anew()
             case Goodbye() as goodbye:
                 raise Farewell(goodbye.reason, goodbye.sentence)
             case _:
@@ -249,17 +260,38 @@ class Connection:
         model: Any = self.local.unseen(self.peer) if tensors else None
         if tensors and model is None:
             elements = self._elements(document)
-            model = (
-                codec.read(tensors, elements)
-                if codec.instant
-                else await trio.to_thread.run_sync(codec.read, tensors, elements)
-            )
+            if isinstance(codec, Linked):
+                copy = await trio.to_thread.run_sync(codec.follow, self._copy, tensors, elements)
+                self._copy = copy or self._copy
+                model = None if copy is None else copy.vector
+            elif codec.instant:
+                model = codec.read(tensors, elements)
+            else:
+                model = await trio.to_thread.run_sync(codec.read, tensors, elements)
         # The thread was waited for, and meanwhile the table may have let go of this connection.
         if self._abandoned:
+            return
+        if tensors and model is None:
+            self._ask_anew()
             return
         if document.classes is not None:
             self.local.on_declared(self.peer, document.classes)
         self.local.on_message(self.peer, document.message(model))
+
+    def _ask_anew(self) -> None:
+        """Drop a model that does not follow the last one; one was lost, or came from a peer that was muted."""
+        self.local.accounting.reject("no-reference")
+        now_s = trio.current_time()
+        if now_s - self._asked_s >= RESYNC_S:
+            self._asked_s = now_s
+            self.outbox.put(ResyncMessage())
+
+    def _begin_anew(self) -> None:
+        """Let the next model begin anew: it takes more bytes, so not for every asking."""
+        now_s = trio.current_time()
+        if now_s - self._obeyed_s >= RESYNC_S / 2:
+            self._obeyed_s = now_s
+            self.local.on_lost(self.peer)
 
     def _elements(self, document: Document) -> int:
         """Return how many numbers have come: those of the model, or of the part that the message says."""

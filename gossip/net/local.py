@@ -42,6 +42,8 @@ class Local:
     """Own classes, which every model sent tells of where the run's merge rule wants to know."""
     on_declared: Callable[[PeerId, tuple[int, ...]], None] = lambda peer, classes: None
     """Called with the classes that came with a model, just before `on_message`."""
+    on_lost: Callable[[PeerId], None] = lambda peer: None
+    """Called when a peer did not get a model that was queued for it, or says that it could not use one."""
     pool: MemoryPool = field(default_factory=MemoryPool)
     upload: Upload | None = field(init=False)
     """What all connections may send together, as `settings` say; None: as much as they can."""

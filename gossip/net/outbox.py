@@ -9,6 +9,7 @@ A model whose value is still being computed holds up nothing but the models afte
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 import trio
 
@@ -21,10 +22,18 @@ from gossip.wire.messages import type_of
 class Outbox:
     """Filled by `put` at any time; emptied by one writer task, with `wait_for_values` running beside it."""
 
-    def __init__(self, *, queue_messages_max: int, queue_models_max: int, accounting: Accounting) -> None:
+    def __init__(
+        self,
+        *,
+        queue_messages_max: int,
+        queue_models_max: int,
+        accounting: Accounting,
+        on_replaced: Callable[[], None] = lambda: None,
+    ) -> None:
         self._queue_messages_max = queue_messages_max
         self._queue_models_max = queue_models_max
         self._accounting = accounting
+        self._on_replaced = on_replaced
         self._passing: deque[Message] = deque()
         self._in_order: deque[Message] = deque()
         self._models: deque[Message] = deque()
@@ -40,6 +49,7 @@ class Outbox:
             if len(self._models) > self._queue_models_max:
                 self._models.popleft()
                 self._accounting.drop("replaced")
+                self._on_replaced()
             self._first_changed()
             return
         registered = type_of(message.kind)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import trio
@@ -21,7 +22,9 @@ from gossip.wire.tensors import WireTensor
 class Sender:
     """Writes to a stream. `write`, `beat` and the outbox's `wait_for_values` run side by side."""
 
-    def __init__(self, local: Local, stream: Stream, frames: FrameWriter) -> None:
+    def __init__(
+        self, local: Local, stream: Stream, frames: FrameWriter, *, on_replaced: Callable[[], None]
+    ) -> None:
         self._local = local
         self._stream = stream
         self._frames = frames
@@ -29,6 +32,7 @@ class Sender:
             queue_messages_max=local.settings.queue_messages_max,
             queue_models_max=local.settings.queue_models_max,
             accounting=local.accounting,
+            on_replaced=on_replaced,
         )
         self.goodbye: Goodbye | None = None
         """Sent when all before it has been; then `write` ends."""

@@ -160,6 +160,10 @@ class NodeContext:
         """Note that there is a connection to `peer` from now on."""
         self._outgoing.came(peer)
 
+    def lost(self, peer: PeerId) -> None:
+        """Note that `peer` did not get, or could not use, a model that it was sent."""
+        self._outgoing.lost(peer)
+
     def tell_finished(self) -> None:
         """Let neighbours know of the end: whoever hears it may leave, and is not there for one that must do it again.
 
@@ -234,10 +238,10 @@ class NodeContext:
                 declared=declared,
                 spent=spent,
             )
-            # x_i + (M(x̂_i; x̂_j …) - x̂_i): where M keeps the mean of what all hold, the mean of the models is kept.
-            return (
-                merged if public is None else self._learner.moved(own.vector, public, merged, in_place=True)
-            )
+            if public is None:
+                return merged
+            # x_i + γ (M(x̂_i; x̂_j …) - x̂_i): where M keeps the mean of what all hold, the mean of the models is kept.
+            return self._learner.moved(own.vector, public, merged, rate=self._outgoing.rate, in_place=True)
 
         self._thread.submit(job, lambda vector: self._merged(merged, vector))
         return merged

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gossip.learning.pace import Pace, measure
 from gossip.net.settings import bytes_per_second, sent_chunk_bytes
 from gossip.telemetry.progress import human_bytes
-from gossip.wire.codecs.base import part_specs
+from gossip.wire.codecs.base import anew_specs, part_specs
 from gossip.wire.documents import Envelope
 from gossip.wire.frames import writer
 from gossip.wire.messages import register_messages
@@ -117,6 +117,7 @@ def _sent(setup: Setup, protocol: type[Protocol]) -> Sent | None:
         codec.specs(learned),
         part_specs=part_specs(codec, learned),
         learned=learned,
+        anew=anew_specs(codec, learned),
         declared=setup.learner.classes if setup.learner.declares_classes else None,
         checksum=setup.options.insecure,
         chunk_bytes=sent_chunk_bytes(settings.net.chunk_bytes, settings.net.upload_mbps_max),

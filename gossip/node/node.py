@@ -284,6 +284,9 @@ class Node:
                 self._context.came(peer)
             self._handle(lambda: self.protocol.on_peer(self._context, peer, up))
 
+    def _on_lost(self, peer: PeerId) -> None:
+        self._context.lost(peer)
+
     def _on_rejected(self, peer: PeerId | None, reason: str, sentence: str) -> None:
         self.recorder.rejected(peer, reason, sentence)
 
@@ -365,6 +368,7 @@ class Node:
             unseen=self._unseen,
             declared=learner.classes if learner.declares_classes else None,
             on_declared=self._on_declared,
+            on_lost=self._on_lost,
         )
         return NeighbourTable(
             local,

@@ -10,13 +10,16 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
+import torch
+
 from gossip import plugins
 from gossip.draws import Draws
 from gossip.node.handles import Deferred, Pending
 from gossip.protocols.base import GossipStep, Message, PeerId
 from gossip.stages import PeerState
+from gossip.wire.codecs.base import Linked
 from gossip.wire.codecs.float32 import EXACTLY
-from gossip.wire.wholes import Wholes
+from gossip.wire.wholes import NO_TURN, Turn, wholes_for
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,13 +35,14 @@ Tensors: TypeAlias = "tuple[WireTensor, ...]"
 class _Making:
     """The tensors of one message."""
 
-    def __init__(self, message: Message, *, number: int, whole: bool) -> None:
+    def __init__(self, message: Message, turn: Turn) -> None:
         self.message = message
-        self.number = number
-        self.whole = whole
+        self.turn = turn
         self.sent: dict[bool, Message] = {}
         """Whole or coded -> what is sent."""
         self.shaped: Tensor | None = None
+        self.following: Tensors | None = None
+        """What is added on links, once that is computed."""
 
 
 class OutgoingModels:
@@ -50,7 +54,10 @@ class OutgoingModels:
         self._thread = thread
         self._latest: _Making | None = None
         self._refers = codec.reference != "none"
-        self._wholes = Wholes()
+        self._linked = codec if isinstance(codec, Linked) else None
+        self._public = False
+        """Whether anybody holds what a link's messages add up to."""
+        self._wholes = wholes_for(codec.reference)
         self._learned_size = learner.task.space.learned_size
         self._told = PeerState({"codec": codec}, learner.task.space)
         """What the codec remembers: of this process, whose first model goes whole."""
@@ -59,16 +66,27 @@ class OutgoingModels:
         """Note that `peer` can be reached from now on."""
         self._wholes.came(peer)
 
+    def lost(self, peer: PeerId) -> None:
+        """Note that `peer` did not get, or could not use, a model that it was sent."""
+        self._wholes.lost(peer)
+
+    @property
+    def rate(self) -> float:
+        """By how much of what mixing changes of the own copy the own model moves."""
+        return self._linked.rate if self._linked is not None else 1.0
+
     def coded(self, message: Message, peer: PeerId) -> Message:
         """Return the message as it is to be sent to `peer`; one that goes to many neighbours is coded once."""
-        exact = self._codec.exact or (message.whole and not self._refers)
-        if exact and not self._learner.shapes_outgoing:
+        aside = message.whole and self._codec.reference != "own"
+        if (self._codec.exact or aside) and not self._learner.shapes_outgoing:
             return message
         making = self._latest
         if making is None or making.message is not message:
-            turn = self._wholes.turn(message)
-            making = self._latest = _Making(message, number=turn.number, whole=self._refers and turn.whole)
-        whole = message.whole or (self._refers and (self._wholes.alone(peer) or making.whole))
+            turn = NO_TURN if aside else self._wholes.turn(message)
+            making = self._latest = _Making(message, turn)
+        whole = message.whole or (
+            self._refers and (self._wholes.alone(peer, making.turn) or making.turn.whole)
+        )
         sent = making.sent.get(whole)
         return self._make(making, whole=whole) if sent is None else sent
 
@@ -93,36 +111,53 @@ class OutgoingModels:
         def job() -> Tensors:
             if making.shaped is None:
                 making.shaped = self._learner.outgoing(model.vector[: self._learned_size], draws)
-            vector = making.shaped
-            if whole and piece is None:
-                return self._whole(making, vector, draws)
-            start, stop = (0, len(vector)) if piece is None else piece.bounds(len(vector))
-            if whole:
-                return EXACTLY.encode(vector[start:stop].clone(), draws)
+            start, stop = (0, self._learned_size) if piece is None else piece.bounds(self._learned_size)
+            vector = making.shaped[start:stop]
             with plugins.blamed(self._codec, "[codec]"):
-                tensors, rows = self._codec.write(
-                    vector[start:stop], self._told.gather("codec", [0]), draws, number=making.number
-                )
-            self._told.scatter("codec", [0], rows)
-            return tensors
+                if self._linked is not None and not making.message.whole:
+                    return self._follow(self._linked, making, vector, draws, anew=whole)
+                if not whole:
+                    return self._write(making, vector, draws)
+            if self._refers and making.turn.whole:
+                self._tell_whole(vector, making.turn.number)
+            # Nobody is to train in memory that a transfer reads.
+            return EXACTLY.encode(vector.clone(), draws)
 
         return job
 
-    def _whole(self, making: _Making, vector: Tensor, draws: Draws) -> Tensors:
-        if making.whole:
-            rows = self._told.gather("codec", [0])
-            rows = self._codec.told_whole(vector[None], rows, numbers=[making.number])
-            self._told.scatter("codec", [0], rows)
-        # Nobody is to train in memory that a transfer reads.
-        return EXACTLY.encode(vector.clone(), draws)
+    def _write(self, making: _Making, vector: Tensor, draws: Draws) -> Tensors:
+        rows = self._told.gather("codec", [0])
+        tensors, rows = self._codec.write(vector, rows, draws, number=making.turn.number)
+        self._told.scatter("codec", [0], rows)
+        return tensors
+
+    def _tell_whole(self, vector: Tensor, number: int) -> None:
+        rows = self._codec.told_whole(vector[None], self._told.gather("codec", [0]), numbers=[number])
+        self._told.scatter("codec", [0], rows)
+
+    def _follow(self, codec: Linked, making: _Making, vector: Tensor, draws: Draws, *, anew: bool) -> Tensors:
+        """Return what follows the message before, or begins a link anew with what it adds up to."""
+        if making.following is None:
+            if making.turn.whole:
+                self._tell_whole(vector, making.turn.number)
+            making.following = () if making.turn.whole else self._write(making, vector, draws)
+            self._public = True
+        if not anew:
+            return making.following
+        return codec.anew(self._told.gather("codec", [0]), number=making.turn.number)
 
     def own_coded(self, own: Tensor, at: GossipStep) -> Tensor | None:
         """Return what the others hold of `own` [P], with its slots that never travel; None: merges take it as it is.
 
-        In the learning thread. It is coded again: equal models and draws give equal codes.
+        In the learning thread. It is coded again, for equal models and draws give equal codes; or it is what links add
+        up to.
         """
         if not self._codec.own_coded or at.whole:
             return None
+        if self._linked is not None:
+            if not self._public:
+                return None  # nobody holds anything of it yet
+            return torch.cat([self._told.gather("codec", [0])["public"][0], own[self._learned_size :]])
         task = self._learner.task
         start, stop = at.part.bounds(task.space.learned_size)
         draws = Draws.at(at, seed=task.seed, peer=self._learner.peer)

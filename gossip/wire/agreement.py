@@ -52,6 +52,8 @@ class Expectation:
     """Of messages that bring a part of a model; None: there are none."""
     learned: int | None = None
     """How many numbers the run's model has; None: nobody sends it in another codec."""
+    anew: tuple[TensorSpec, ...] = ()
+    """Under the codec, too: of a message by which a link begins anew; (): none does."""
     _seq: int = field(default=-1)
 
     def accept(self, document: Document) -> None:
@@ -74,7 +76,8 @@ class Expectation:
             raise PeerError("space", "a message about another model or task")
         if document.specs:
             self._check_codec(document)
-            if not admitted(document.specs, self._specs_of(document)):
+            anew = document.specs == self.anew and document.codec == self.codec
+            if not anew and not admitted(document.specs, self._specs_of(document)):
                 raise PeerError("layout", "a model whose tensors are not of the agreed shapes and types")
             self._check_classes(document.classes)
 

@@ -80,6 +80,9 @@ class FrameWriter:
     learned: int | None = None
     """How many numbers the run's model has; None: no message is whole."""
 
+    anew: tuple[TensorSpec, ...] = ()
+    """Under the codec, too: of a message by which a link begins anew; (): none does."""
+
     def __post_init__(self) -> None:
         if not 1 <= self.chunk_bytes <= CHUNK_BYTES_MAX:
             raise ProtocolMisuse(f"chunks of {self.chunk_bytes} bytes; valid: 1 to {CHUNK_BYTES_MAX}")
@@ -92,7 +95,9 @@ class FrameWriter:
         """Yield the frames of a model message; frames of other messages may be sent between them."""
         codec, agreed = self._coding_of(message)
         specs = tuple(tensor.spec for tensor in tensors)
-        if not admitted(specs, agreed) and self.learned is not None:  # as it is, a model may always go
+        if specs == self.anew and not message.whole:
+            agreed = self.anew
+        elif not admitted(specs, agreed) and self.learned is not None:  # as it is, a model may always go
             codec, agreed = EXACT, exact_specs(self.learned, message.piece)
         if not admitted(specs, agreed):
             raise ProtocolMisuse(f"the tensors are not what codec '{codec}' makes of this run's model")
@@ -115,7 +120,7 @@ class FrameWriter:
         Args:
             message: the message.
             specs: of its tensors, where they may be shorter than agreed; else the most that there are is counted.
-            whole: its model goes as it is, though the message does not say so.
+            whole: its model goes as it is, though the message does not say so, or begins a link anew.
         """
         per_frame = HEADER_BYTES + (CHECKSUM_BYTES if self.checksum else 0)
         if not message.carries_model:
@@ -131,6 +136,8 @@ class FrameWriter:
     def _coding_of(self, message: Message, *, whole: bool = False) -> tuple[str, tuple[TensorSpec, ...]]:
         if not (whole or message.whole):
             return self.codec, self._specs_of(message)
+        if self.anew and not message.whole:
+            return self.codec, self.anew
         if self.learned is None:
             raise ProtocolMisuse("this writer knows nothing of whole messages")
         return EXACT, exact_specs(self.learned, message.piece)
@@ -161,13 +168,16 @@ def writer(
     *,
     part_specs: PartSpecs | None = None,
     learned: int | None = None,
+    anew: Sequence[TensorSpec] = (),
     declared: Sequence[int] | None = None,
     checksum: bool = False,
     chunk_bytes: int = CHUNK_BYTES_MAX,
 ) -> FrameWriter:
     """Return a writer for one sender; also what counts the bytes of messages that are never sent."""
     documents = DocumentWriter(envelope, None if declared is None else tuple(declared))
-    return FrameWriter(documents, codec, tuple(specs), checksum, chunk_bytes, part_specs, learned)
+    return FrameWriter(
+        documents, codec, tuple(specs), checksum, chunk_bytes, part_specs, learned, tuple(anew)
+    )
 
 
 def _chunks(segments: Sequence[Buffer], chunk_bytes: int) -> Iterator[list[Buffer]]:

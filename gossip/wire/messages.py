@@ -76,6 +76,13 @@ class Goodbye(Message):
     sentence: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResyncMessage(Message):
+    """A model that you sent does not follow the last one that I have of you: let the next begin anew."""
+
+    kind: ClassVar[str] = "resync"
+
+
 @dataclass(frozen=True, slots=True)
 class MessageType:
     """A registered message class and the checks of its plain fields."""
@@ -247,7 +254,7 @@ def _shown(value: Any) -> str:
     return type(value).__name__
 
 
-for _transport in (Hello, Welcome, Heartbeat, Goodbye):
+for _transport in (Hello, Welcome, Heartbeat, Goodbye, ResyncMessage):
     register(_transport, transport=True)
 for _choice in PROTOCOLS.ours():
     for _message_class in _choice.model_validate({}).load().messages:

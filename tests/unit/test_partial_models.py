@@ -20,7 +20,7 @@ from gossip.merging.settings import MERGES
 from gossip.partial import Partial, completed
 from gossip.protocols.base import Contribution, GossipStep, ModelMessage
 from gossip.wire.codecs.settings import CODECS
-from gossip.wire.wholes import Turn, Wholes
+from gossip.wire.wholes import Latecomers, Turn
 from scenarios.virtual.learning.batched import BatchedLearning
 
 TASK = Task(
@@ -153,13 +153,13 @@ def test_the_virtual_engine_refuses_a_length_hidden_in_a_few_numbers_as_nodes_do
 
 
 def test_the_first_model_and_one_to_whoever_came_later_go_whole_once() -> None:
-    wholes, message = Wholes(), ModelMessage(round=0, step=0, model=None)
+    wholes, message = Latecomers(), ModelMessage(round=0, step=0, model=None)
     wholes.came("early")
     assert wholes.turn(message) == Turn(0, True)
-    assert not wholes.alone("early")
+    assert not wholes.alone("early", Turn(0, True))
     wholes.came("late")
     assert wholes.turn(message) == Turn(1, False)
-    assert [wholes.alone("late"), wholes.alone("late"), wholes.alone("early")] == [True, False, False]
+    assert [wholes.alone(peer, Turn(1, False)) for peer in ("late", "late", "early")] == [True, False, False]
 
 
 @pytest.mark.parametrize(

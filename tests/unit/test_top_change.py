@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from gossip.draws import Draws
 from gossip.errors import PeerError
 from gossip.partial import Partial, completed
+from gossip.wire.codecs.places import CHUNK, largest
 from gossip.wire.codecs.settings import CODECS
-from gossip.wire.codecs.top_change import CHUNK, TopChange, largest
+from gossip.wire.codecs.top_change import TopChange
 from gossip.wire.tensors import TensorSpec, WireTensor, from_numpy
 
 DRAWS = Draws(7, "p0", 3)
@@ -81,7 +82,7 @@ def test_a_stack_holds_to_the_bit_what_each_receiver_completes_and_senders_remem
             assert tuple(tensor.spec for tensor in tensors) == codec.specs(size)
             received = codec.read(tensors, size)
             assert isinstance(received, Partial)
-            assert len(received.values) == codec.count(size)
+            assert len(received.values) == codec.places.count(size)
             held = torch.where(coded.there[k], coded.values[k], own)
             assert torch.equal(completed(own, received), held)
             for name, row in both.items():
@@ -100,7 +101,7 @@ def test_the_largest_are_taken_and_of_equal_ones_the_lower_places(keys, k) -> No
 def test_a_model_that_stays_is_known_whole_after_one_message_for_each_share(share) -> None:
     codec = codec_of(share=share)
     vector, rows, held = torch.randn(300), rows_of(300), torch.zeros(300)
-    for number in range(1, -(-300 // codec.count(300)) + 1):
+    for number in range(1, -(-300 // codec.places.count(300)) + 1):
         tensors, rows = codec.write(vector, rows, DRAWS, number=number)
         held = completed(held, codec.read(tensors, 300))
     assert torch.equal(held, vector)
@@ -181,5 +182,5 @@ def test_random_bytes_are_a_partial_model_or_garbage(settings, size, random) -> 
 
     with contextlib.suppress(PeerError):
         received = codec.read([filled(spec) for spec in codec.specs(size)], size)
-        assert received.values.shape == received.places.shape == (codec.count(size),)
+        assert received.values.shape == received.places.shape == (codec.places.count(size),)
         assert 0 <= int(received.places.min()) <= int(received.places.max()) < size

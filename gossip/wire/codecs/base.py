@@ -27,6 +27,15 @@ class Coded(NamedTuple):
     """(n, L) bool, which numbers come; None: all."""
 
 
+class Copy(NamedTuple):
+    """What the messages on a link add up to, at its receiver."""
+
+    number: int
+    """Of the last one."""
+    vector: torch.Tensor
+    """(L,)."""
+
+
 class Codec(Stage):
     """Turns a vector of `elements` numbers into tensors and back. Both sides know how many there are, hence the specs.
 
@@ -36,8 +45,9 @@ class Codec(Stage):
 
     exact: ClassVar[bool] = False
     """``decode(encode(x))`` is x: then nothing is coded where nothing must travel."""
-    reference: ClassVar[Literal["none", "own"]] = "none"
-    """What a receiver must hold to use what comes: nothing, or a model of its own that it completes."""
+    reference: ClassVar[Literal["none", "own", "link"]] = "none"
+    """What a receiver must hold to use what comes: nothing, a model of its own that it completes, or what the messages
+    before on the same link add up to."""
     instant: ClassVar[bool] = False
     """Encoding and decoding take no time worth a worker thread."""
 
@@ -161,6 +171,50 @@ class Referring(Codec):
     @abc.abstractmethod
     def told_whole(self, vectors: torch.Tensor, rows: State, *, numbers: Sequence[int]) -> State:
         """Return what senders remember once all of `vectors` (n, L) has gone out."""
+
+
+class Linked(Referring):
+    """Both ends of a link hold what its messages add up to, or it begins anew."""
+
+    reference: ClassVar[Literal["none", "own", "link"]] = "link"
+    rate: float = 1.0
+    """By how much of what mixing changes of the own copy the own model moves."""
+
+    @abc.abstractmethod
+    def anew_specs(self, elements: int) -> tuple[TensorSpec, ...]:
+        """Return the tensors of a message by which a link begins anew."""
+
+    @abc.abstractmethod
+    def anew(self, rows: State, *, number: int) -> tuple[WireTensor, ...]:
+        """Return the tensors by which a link begins anew, as of message `number`."""
+
+    def follow(self, copy: Copy | None, tensors: Sequence[WireTensor], elements: int) -> Copy | None:
+        """Return what a link's messages add up to with this one; None: it does not follow `copy`, the last.
+
+        Raises:
+            PeerError: "garbage".
+        """
+        try:
+            return self._follow(copy, tensors, elements)
+        except PeerError:
+            raise
+        except Exception as failure:
+            raise PeerError(
+                "garbage", f"a model that cannot be decoded: {plugins.one_line(failure)}"
+            ) from failure
+
+    def received(self, tensors: Sequence[WireTensor], elements: int) -> Received:
+        """Raise: see `follow`."""
+        raise ProtocolMisuse(f"what comes by {self.name} follows what came before")
+
+    @abc.abstractmethod
+    def _follow(self, copy: Copy | None, tensors: Sequence[WireTensor], elements: int) -> Copy | None:
+        """Do what `follow` says."""
+
+
+def anew_specs(codec: Codec, elements: int) -> tuple[TensorSpec, ...]:
+    """Return the tensors of a message by which a link begins anew; (): none does."""
+    return codec.anew_specs(elements) if isinstance(codec, Linked) else ()
 
 
 def part_specs(codec: Codec, learned: int) -> PartSpecs:

@@ -104,6 +104,50 @@ class TopChangeSettings(Choice):
     )
 
 
+class ChocoSettings(Choice):
+    """What has changed against public copies that both ends of a link hold: as good as float32 at int4's bytes, where
+    graph and links stay. Protocol 'rounds', a graph that does not change, average. Memory: a model for each neighbour
+    and one's own."""
+
+    implementation = "gossip.wire.codecs.choco:Choco"
+    kind: str = "choco"
+    compress: Literal["int4", "int8", "top"] = Field(
+        "int4", description="of the changes: int4 or int8 in blocks, or the largest with their places"
+    )
+    share: float = Field(
+        0.1, ge=1 / 1024, le=1 / 2, description="compress = 'top': of each 4096 changes so many travel"
+    )
+    gamma: float | None = Field(
+        None,
+        gt=0,
+        description="γ, by how much of what mixing changes models move: at most 1, which is the default; with compress "
+        "= 'top' at most the smaller of 0.7 and 7 · share, default half of that, at which even changes that are spread "
+        "evenly come together",
+    )
+
+    @property
+    def gamma_max(self) -> float:
+        """What the compression bears."""
+        return min(0.7, 7 * self.share) if self.compress == "top" else 1.0
+
+    @property
+    def rate(self) -> float:
+        """γ."""
+        if self.gamma is not None:
+            return self.gamma
+        return self.gamma_max / 2 if self.compress == "top" else self.gamma_max
+
+    @model_validator(mode="after")
+    def _stable(self) -> ChocoSettings:
+        if self.rate > self.gamma_max:
+            raise ValueError(
+                f"gamma = {self.rate:g} diverges with compress = '{self.compress}'"
+                f"{f' and share = {self.share:g}' if self.compress == 'top' else ''}; valid: above 0, at most "
+                f"{self.gamma_max:g}"
+            )
+        return self
+
+
 CODECS = Seam(
     "codec",
     Float32Settings,
@@ -112,6 +156,7 @@ CODECS = Seam(
     Int8Settings,
     Int4Settings,
     TopChangeSettings,
+    ChocoSettings,
     group="gossip.codecs",
     base="gossip.wire.codecs.base:Codec",
 )

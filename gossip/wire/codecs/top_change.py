@@ -9,8 +9,7 @@ travel as they are in v, with their places. Every ⌈4 / share⌉-th message tak
 instead: so what was lost under way is news again some day. Receivers lay what comes over their own model when they
 merge it. What is not finite counts as the largest change, for a receiver's sanitiser to see.
 
-Tensors: for share >= 1/16 a bitmap, uint8 [⌈n/8⌉], place 8a + b being bit b of byte a; else int16 [Σ k_b], the places
-within their chunks, ascending. Then the values [Σ k_b], float32 or float16.
+Tensors: the places (`places`), then the values [Σ k_b], float32 or float16.
 """
 
 from __future__ import annotations
@@ -19,24 +18,17 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from gossip.draws import Draws
-from gossip.errors import PeerError
 from gossip.parameters import ParameterSpace
 from gossip.partial import Partial
 from gossip.stages import Rows, State
 from gossip.wire.codecs.base import Coded, Referring
 from gossip.wire.codecs.halves import to_float16
-from gossip.wire.tensors import TensorSpec, WireTensor, from_numpy, from_torch, to_torch
-
-CHUNK = 4096
-BITMAP_FROM = 1 / 16
-"""The least share at which one bit a number is shorter than 16 for each that travels."""
-BLOCK = 64 * CHUNK
-"""Numbers looked at in one go, so that they stay in the cache."""
+from gossip.wire.codecs.places import BLOCK, Places
+from gossip.wire.tensors import TensorSpec, WireTensor, from_torch, to_torch
 
 
 class TopChange(Referring):
@@ -46,7 +38,7 @@ class TopChange(Referring):
 
     def __init__(self, settings: Any) -> None:
         super().__init__(settings)
-        self._share = settings.share
+        self.places = Places(settings.share)
         self._dtype = getattr(torch, settings.values)
         self.refreshes_every = math.ceil(4 / settings.share)
         """Every so many messages, age decides."""
@@ -55,24 +47,9 @@ class TopChange(Referring):
         """Return what was told last of each number, and in which message."""
         return {"sent": Rows(space.learned_size), "told": Rows(space.learned_size)}
 
-    def kept_of(self, length: int) -> int:
-        """Return how many numbers travel of a chunk of so many."""
-        return max(1, int(self._share * length))
-
-    def count(self, elements: int) -> int:
-        """Return how many of so many numbers travel."""
-        chunks, rest = divmod(elements, CHUNK)
-        return chunks * self.kept_of(CHUNK) + (self.kept_of(rest) if rest else 0)
-
     def specs(self, elements: int) -> tuple[TensorSpec, ...]:
         """Return places and values."""
-        count = self.count(elements)
-        places = (
-            TensorSpec("uint8", (-(-elements // 8),))
-            if self._share >= BITMAP_FROM
-            else TensorSpec("int16", (count,))
-        )
-        return places, TensorSpec(self.settings.values, (count,))
+        return self.places.spec(elements), TensorSpec(self.settings.values, (self.places.count(elements),))
 
     # --- the sender ---
 
@@ -84,10 +61,7 @@ class TopChange(Referring):
         rows = self._told(vector[None], there, rows, [number])
         taken = there[0].numpy()
         values = from_torch(self._rounded(torch.from_numpy(vector.numpy()[taken])))
-        if self._share >= BITMAP_FROM:
-            return (from_numpy(np.packbits(taken, bitorder="little")), values), rows
-        places = np.flatnonzero(taken) % CHUNK
-        return (from_numpy(places.astype(np.int16)), values), rows
+        return (self.places.write(taken), values), rows
 
     def held(
         self, vectors: Tensor, rows: State, draws: Sequence[Draws], *, numbers: Sequence[int]
@@ -117,17 +91,8 @@ class TopChange(Referring):
             keys = (vectors[:, block] - rows["sent"][:, block]).abs_()
             if some:
                 keys = torch.where(aged, now - rows["told"][:, block], keys)
-            there[:, block] = self._largest(keys)
+            there[:, block] = self.places.largest(keys)
         return there
-
-    def _largest(self, keys: Tensor) -> Tensor:
-        """Return where the largest of each chunk of `keys` (n, l), none below zero, are."""
-        # Of numbers that are not negative, floats are in the order of their bits, and what is no number is last.
-        bits = keys.view(torch.int32)
-        whole = keys.shape[1] // CHUNK * CHUNK
-        pieces = [bits[:, :whole].reshape(len(bits), -1, CHUNK), bits[:, None, whole:]]
-        found = [largest(piece, self.kept_of(piece.shape[2])).flatten(1) for piece in pieces if piece.numel()]
-        return torch.cat(found, dim=1) if len(found) > 1 else found[0]
 
     def _told(self, vectors: Tensor, there: Tensor, rows: State, numbers: Sequence[int]) -> State:
         torch.where(there, vectors, rows["sent"], out=rows["sent"])
@@ -145,67 +110,8 @@ class TopChange(Referring):
         Raises:
             PeerError: "garbage", for places that no sender chooses.
         """
-        described, values = tensors
-        there = (
-            self._from_bitmap(described, elements)
-            if self._share >= BITMAP_FROM
-            else self._from_places(described, elements)
-        )
-        return Partial(to_torch(values).to(torch.float32), torch.from_numpy(there), elements)
-
-    def _from_bitmap(self, described: WireTensor, elements: int) -> np.ndarray[Any, Any]:
-        bits = np.unpackbits(np.frombuffer(described.data, dtype=np.uint8), bitorder="little")
-        if bits[elements:].any():
-            raise PeerError("garbage", "a bitmap of places that goes beyond the model")
-        there = bits[:elements].view(bool)
-        for counts, wanted in self._counts(there):
-            if (counts != wanted).any():
-                raise PeerError(
-                    "garbage", f"a bitmap that has not {wanted} places of each {CHUNK} of the model"
-                )
-        return np.flatnonzero(there)
-
-    def _counts(self, there: np.ndarray[Any, Any]) -> list[tuple[np.ndarray[Any, Any], int]]:
-        whole = len(there) // CHUNK * CHUNK
-        pieces = there[:whole].reshape(-1, CHUNK), there[None, whole:]
-        return [
-            (np.count_nonzero(piece, axis=1), self.kept_of(piece.shape[1])) for piece in pieces if piece.size
-        ]
-
-    def _from_places(self, described: WireTensor, elements: int) -> np.ndarray[Any, Any]:
-        within = np.frombuffer(described.data, dtype="<i2").astype(np.int64)
-        chunks, rest = divmod(elements, CHUNK)
-        kept = self.kept_of(CHUNK)
-        whole = within[: chunks * kept].reshape(chunks, kept)
-        last = within[chunks * kept :][None]
-        for piece, length in ((whole, CHUNK), (last, rest)):
-            if not piece.size:
-                continue
-            if (piece[:, 0] < 0).any() or (piece[:, -1] >= length).any() or (np.diff(piece) <= 0).any():
-                raise PeerError(
-                    "garbage", "places that do not ascend, or are none of their part of the model"
-                )
-        base = CHUNK * np.arange(chunks + 1)
-        return within + np.repeat(base, [kept] * chunks + [len(last[0])])
-
-
-def largest(keys: Tensor, k: int) -> Tensor:
-    """Return where the `k` largest of each row of `keys` (..., l), int32, are, as bool; ties: the lower place."""
-    length = keys.shape[-1]
-    if keys.device.type == "cpu":
-        threshold = torch.from_numpy(np.partition(keys.numpy(), length - k, axis=-1)[..., length - k, None])
-    else:
-        threshold = keys.kthvalue(length - k + 1, dim=-1, keepdim=True).values
-    there = keys >= threshold
-    counts = there.sum(dim=-1)
-    tied = counts > k
-    if bool(tied.any()):
-        # The last of those that equal the threshold are too many.
-        rows, bounds = keys[tied], threshold[tied]
-        equal = rows == bounds
-        room = k - (rows > bounds).sum(dim=-1, keepdim=True)
-        there[tied] = (rows > bounds) | (equal & (equal.cumsum(dim=-1) <= room))
-    return there
+        told, values = tensors
+        return Partial(to_torch(values).to(torch.float32), self.places.read(told, elements), elements)
 
 
 def _column(numbers: Sequence[int], like: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import TypeAlias
 
 from gossip.protocols.base import Message, PeerId
-from gossip.wire.codecs.base import Codec, part_specs
+from gossip.wire.codecs.base import Codec, anew_specs, part_specs
 from gossip.wire.documents import Envelope
 from gossip.wire.frames import FrameWriter, writer
 from gossip.wire.tensors import TensorSpec
@@ -60,6 +60,7 @@ class FrameSizes:
                 specs,
                 part_specs=part_specs(codec, learned_size),
                 learned=learned_size,
+                anew=anew_specs(codec, learned_size),
                 declared=classes,
                 chunk_bytes=chunk,
             )

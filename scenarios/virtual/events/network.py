@@ -173,6 +173,8 @@ class Network:
         self._up: dict[int, dict[Transfer, None]] = {}
         self._down: dict[int, dict[Transfer, None]] = {}
         self.replaced = 0
+        self.on_replaced: Callable[[int, int], None] = lambda sender, receiver: None
+        """Told (sender, receiver) of each model that has given way to a newer one."""
         self.ideal = self._rates is None and self.latency.constant and not self._jitter_s and not self._loss
         """Every message takes the same time, so the simulation need not ask."""
 
@@ -204,6 +206,7 @@ class Network:
         if len(models) > self._queue_models_max:
             queue.waiting.remove(models[0])
             self.replaced += 1
+            self.on_replaced(sender, receiver)
 
     def drop(self, a: int, b: int, now_s: float) -> None:
         """Forget what is under way and what waits between two peers, whose connection is gone."""

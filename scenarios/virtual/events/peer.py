@@ -25,7 +25,7 @@ from gossip.protocols.base import (
     Ticket,
     TimerKey,
 )
-from gossip.wire.wholes import Wholes
+from gossip.wire.wholes import wholes_for
 from scenarios.virtual.events.connections import DOWN
 from scenarios.virtual.events.event_log import Did
 
@@ -99,7 +99,7 @@ class VirtualPeer:
         """Contact -> the number of the connection to it, see `connections`; those that are not here have number 0."""
         self.timers: dict[TimerKey, list[float]] = {}
         """Key -> [when it rings (infinite: cancelled), when the heap will ask]."""
-        self.wholes = Wholes()
+        self.wholes = wholes_for(simulation.reference)
         """Which models go whole, of this life."""
         self.tickets = 0
         self.training = False

@@ -51,8 +51,8 @@ class Learning(StructuralType):
     codes: bool
     """Whether receivers hold anything else of a model than its sender has; else the next are not asked."""
 
-    refers: bool
-    """Whether some models must go whole, since of others only changes do."""
+    reference: str
+    """What receivers must hold to use what comes: "none", a model of their "own", or what a "link" has brought."""
 
     def shaped(self, model: Model, peer: int, message: Message) -> Model:
         """Return the handle of the model that the peer's message is about, before it is coded."""

@@ -21,7 +21,7 @@ from gossip.protocols.base import (
     Ticket,
     TimerKey,
 )
-from gossip.wire.wholes import Turn, Wholes
+from gossip.wire.wholes import NO_TURN, wholes_for
 from scenarios.virtual.events.agenda import Agenda, Entry
 from scenarios.virtual.events.connections import Connections
 from scenarios.virtual.events.contacts import AllBut
@@ -92,9 +92,12 @@ class Simulation:
         self.ring_call = self.ring
         self._arrival_s = -1.0
         self._arrivals: deque[Entry] = deque()
-        self._codes, self._refers = learning.codes, learning.codes and learning.refers
+        self._codes = learning.codes
+        self.reference = learning.reference if learning.codes else "none"
+        """What receivers must hold to use what comes."""
         self._coding = False
-        self._turn = Turn(0, False)
+        self._turn = NO_TURN
+        self._coded: Model | None = None
         self._shaped: Model = None
         """The model of `_sized` before it is coded."""
         self._ways: dict[bool, tuple[Message, int, int]] = {}
@@ -116,6 +119,7 @@ class Simulation:
         """Told of every completed round, too: where peers are to know what their models score."""
         self._over = False
         self.network = make_network(self.schedule)
+        self.network.on_replaced = self.lost
         self._same_latency_s = self.network.latency.between(0, 0) if self.network.ideal else None
         self.index_of = {name: index for index, name in enumerate(names)}
         self.peers = self._make_peers(tuple(names))
@@ -190,25 +194,36 @@ class Simulation:
 
     def _begin_coding(self, sender: VirtualPeer, message: Message) -> None:
         """Note a message that carries a model, of which receivers do not hold what the sender has."""
-        self._turn = sender.wholes.turn(message)
+        aside = message.whole and self.reference != "own"
+        self._turn = NO_TURN if aside else sender.wholes.turn(message)
         model: Model = message.model  # type: ignore[attr-defined]
         self._shaped = self.learning.shaped(model, sender.index, message)
+        self._coded = None
         self._ways.clear()
 
     def _code(self, sender: VirtualPeer, name: PeerId, message: Message) -> None:
-        """Set what arrives at `name`: what is coded, or, at who came late, all of it."""
-        refers, turn = self._refers, self._turn
-        alone = refers and sender.wholes.alone(name) and not turn.whole
+        """Set what arrives at `name`: what is coded, or, where that would be of no use, more."""
+        turn, alone = self._turn, False
+        if self.reference != "none" and turn is not NO_TURN:
+            alone = sender.wholes.alone(name, turn)
         way = self._ways.get(alone)
         if way is None:
-            coded = self._shaped if alone else self.learning.coded(self._shaped, sender.index, message, turn)
-            arriving = dataclasses.replace(message, model=coded)  # type: ignore[call-arg]
-            whole = {"whole": True} if alone or (refers and turn.whole) else {}
+            model = self._shaped
+            if not alone or self.reference == "link":
+                if self._coded is None:
+                    self._coded = self.learning.coded(self._shaped, sender.index, message, turn)
+                model = self._coded
+            arriving = dataclasses.replace(message, model=model)  # type: ignore[call-arg]
+            whole = {"whole": True} if alone or (self.reference == "own" and turn.whole) else {}
             nbytes, payload = self._frame_bytes(sender.index, message, **whole)
             way = self._ways[alone] = arriving, nbytes, self._frames.number(message.kind, nbytes, payload)
         if way[0] is not self._arriving:
             self._open = None
         self._arriving, self._nbytes, self._frame = way
+
+    def lost(self, sender: int, receiver: int) -> None:
+        """Note that a model that was queued has given way to a newer one."""
+        self.peers[sender].wholes.lost(self.peers[receiver].peer)
 
     def transmit(self, sender: VirtualPeer, name: PeerId, message: Message, connection: int) -> None:
         """Count the message and let the network say when it arrives; a dead connection swallows it."""
@@ -428,7 +443,7 @@ class Simulation:
         away = {} if peer.checkpoint is None else {"away_s": self.now - peer.saved_s}
         peer.protocol = self._make_protocol(model, {**peer.state, **away})
         if peer.life:
-            peer.wholes = Wholes()
+            peer.wholes = wholes_for(self.reference)
             self.learning.begin_anew(peer.index)
             if peer.checkpoint is not None and peer.memory is not None:
                 self.learning.restore(peer.index, peer.memory)

@@ -187,8 +187,10 @@ class BatchedLearning:
         """Whether only a model's numbers tell how many bytes it takes."""
         self.codes = self._sending.needed
         """Whether receivers hold anything else of a model than its sender has."""
-        self.refers = self._sending.refers
-        """Whether some models must go whole, since of others only changes do."""
+        self.reference = self._sending.reference
+        """What receivers must hold to use what comes: "none", "own" or "link"."""
+        self._publics: dict[int, Handle] = {}
+        """What the messages of each peer add up to, where links do."""
         rule = self._merge_class.correction(self._merge_choice, self.task.space)
         self._averages = self._merge_class.linear or rule is not None
         self._exchanges = Exchanges(
@@ -246,6 +248,7 @@ class BatchedLearning:
         self._processes.pop(peer, None)
         self._state.zero(peer)
         self._told.zero(peer)
+        self._publics.pop(peer, None)
 
     def remember(self, peer: int) -> Memory:
         """Return what the peer remembers after the local updates that it has asked for, for its checkpoint."""
@@ -272,9 +275,16 @@ class BatchedLearning:
         """Return the merged model: learned slots by the rule, the others from `own`. Contributions hold handles."""
         if not self._sending.own_coded or at.whole:
             return self._noted(peer, requests.Merge(own, own_weight, received, at))
-        public = self._public(own, peer, Draws.at(at, seed=self.task.seed, peer=self.names[peer]), at.part)
-        merged = self._noted(peer, requests.Merge(public, own_weight, received, at))
-        return self.moved(own, public, merged)
+        public: Handle | None
+        if self.reference == "link":
+            public = self._publics.get(peer)
+        else:
+            draws = Draws.at(at, seed=self.task.seed, peer=self.names[peer])
+            public = self._public(own, peer, draws, at.part)
+        merged = self._noted(peer, requests.Merge(public or own, own_weight, received, at))
+        if public is None:
+            return merged  # nobody holds anything of it yet
+        return self._noted(peer, requests.Move(own, public, merged, self._sending.rate))
 
     def adopt(self, own: Handle, received: Sequence[Contribution]) -> Handle:
         """Return another peer's model with the slots that never travel taken from `own`; see `Learner.adopt`."""
@@ -296,9 +306,11 @@ class BatchedLearning:
     def coded(self, shaped: Handle, peer: int, message: Message, turn: Turn) -> Handle:
         """Return what comes of it to those who get it coded; ask once for each message."""
         draws = Draws.of(message, seed=self.task.seed, peer=self.names[peer])
-        if self._sending.own_coded and not message.whole:
+        if self._sending.own_coded and not message.whole and self.reference == "none":
             return self._public(shaped, peer, draws, message.piece or WHOLE)
         handle = self._sending.coded(shaped, message, draws, turn, functools.partial(self._noted, peer))
+        if self.reference == "link" and handle is not shaped:
+            self._publics[peer] = handle
         if self.varies and handle is not shaped:
             self._last_sent[peer] = handle.request, handle
         return handle

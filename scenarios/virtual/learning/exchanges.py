@@ -264,6 +264,9 @@ class Exchanges:
             )
             moved = vectors.index_select(0, after)
             moved[:, :learned] -= vectors.index_select(0, before)[:, :learned]
+            rates = [handle.request.rate for handle in part]
+            if any(rate != 1 for rate in rates):
+                moved[:, :learned] *= torch.tensor(rates, device=moved.device)[:, None]
             moved[:, :learned] += vectors.index_select(0, base)[:, :learned]
             part_rows = rows[start : start + len(part)]
             self._arena.put(part_rows, moved)

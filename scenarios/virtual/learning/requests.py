@@ -76,6 +76,8 @@ class Move(NamedTuple):
     own: Handle
     before: Handle
     after: Handle
+    rate: float = 1.0
+    """How much of the difference is added."""
 
 
 class Craft(NamedTuple):

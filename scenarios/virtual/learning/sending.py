@@ -12,7 +12,7 @@ from gossip.draws import Draws
 from gossip.outgoing.base import Outgoing
 from gossip.protocols.base import WHOLE, Message, Part
 from gossip.stages import PeerState
-from gossip.wire.codecs.base import Codec
+from gossip.wire.codecs.base import Codec, Linked
 from gossip.wire.wholes import Turn
 from scenarios.virtual.learning import requests
 from scenarios.virtual.learning.arena import Arena, Handle
@@ -71,9 +71,19 @@ class Sending:
         return any(spec.shorter for spec in self._codec.specs(self._learned))
 
     @property
+    def reference(self) -> str:
+        """What receivers must hold to use what comes: "none", "own" or "link"."""
+        return self._codec.reference
+
+    @property
     def refers(self) -> bool:
-        """Whether what comes is nothing without what receivers hold, so that some models must go whole."""
+        """Whether that is anything, so that some models must go whole."""
         return self._codec.reference != "none"
+
+    @property
+    def rate(self) -> float:
+        """By how much of what mixing changes of the own copy the own model moves."""
+        return self._codec.rate if isinstance(self._codec, Linked) else 1.0
 
     @property
     def ordered(self) -> set[type]:
@@ -87,7 +97,7 @@ class Sending:
 
     def coded(self, shaped: Handle, message: Message, draws: Draws, turn: Turn, note: Note) -> Handle:
         """Return the model as receivers hold it, to be completed by them where it is partial."""
-        if self._codec.exact or (message.whole and not self.refers):
+        if self._codec.exact or (message.whole and self._codec.reference != "own"):
             return shaped
         whole = self.refers and turn.whole
         handle = note(
