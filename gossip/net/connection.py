@@ -24,7 +24,7 @@ from gossip.wire.codecs.float32 import EXACTLY
 from gossip.wire.documents import Document, Envelope
 from gossip.wire.frames import Cancelled, FrameReader, Received, writer
 from gossip.wire.messages import Goodbye, Heartbeat, Hello, ResyncMessage, Welcome
-from gossip.wire.tensors import EXACT, WireTensor
+from gossip.wire.tensors import WireTensor
 
 RESYNC_S = 1.0
 """So often at most a link is asked to begin anew."""
@@ -256,7 +256,7 @@ class Connection:
                 raise PeerError("garbage", f"a '{document.kind}' message out of place")
 
     async def _deliver(self, document: Document, tensors: tuple[WireTensor, ...]) -> None:
-        codec = EXACTLY if document.codec == EXACT else self.local.codec
+        codec = self.local.codec if document.codec == self.local.codec.name else EXACTLY
         model: Any = self.local.unseen(self.peer) if tensors else None
         if tensors and model is None:
             elements = self._elements(document)
