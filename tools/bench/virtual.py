@@ -49,9 +49,11 @@ from scenarios.virtual.learning.scalars import ScalarLearning
 from topologies import Topology
 
 NO_EVALUATION = 10**9
+CODED = ("int8", "int4")
+"""Codecs whose rounds are told beside those of float32."""
 
 
-def settings_of(workload: str, peers: int, rounds: int) -> ScenarioSettings:
+def settings_of(workload: str, peers: int, rounds: int, codec: str = "float32") -> ScenarioSettings:
     local = {"lr": 0.1, "weight_decay": 0.0, "lr_decay": 1.0, "sam_rho": 0.0, **WORKLOADS[workload]}
     values: dict[str, Any] = {f"local.{key}": value for key, value in local.items()}
     values |= {
@@ -61,6 +63,7 @@ def settings_of(workload: str, peers: int, rounds: int) -> ScenarioSettings:
         "data.train_max": train_max(peers),
         "topology.kind": "regular",
         "topology.degree": 4,
+        "codec.kind": codec,
         "stop.rounds": rounds,
         "evaluate.every": NO_EVALUATION,
     }
@@ -77,8 +80,8 @@ class Unmeasured:
 class Engine:
     """Runs as many rounds as it is asked for, one engine after the other on the same data."""
 
-    def __init__(self, workload: str, peers: int, rounds: int) -> None:
-        self._settings = settings_of(workload, peers, rounds)
+    def __init__(self, workload: str, peers: int, rounds: int, codec: str = "float32") -> None:
+        self._settings = settings_of(workload, peers, rounds, codec)
         self._task: Task = load_task(self._settings)
         self.events = 0
 
@@ -117,6 +120,28 @@ def compare(workload: str, peers: int, *, rounds: int, repetitions: int) -> dict
         "ratio": statistics.median(ratios),
         "ratio_min": min(ratios),
         "ratio_max": max(ratios),
+    }
+
+
+def compare_codecs(workload: str, peers: int, *, rounds: int, repetitions: int) -> dict[str, Any]:
+    """Measure rounds whose models are coded beside rounds whose models are not."""
+    engines = {codec: Engine(workload, peers, rounds, codec) for codec in ("float32", *CODED)}
+    seconds: dict[str, list[float]] = {codec: [] for codec in engines}
+    for repetition in range(repetitions + 1):
+        for codec, engine in engines.items():
+            go = engine.prepare()
+            began = time.perf_counter()
+            go()
+            if repetition:
+                seconds[codec].append(time.perf_counter() - began)
+    return {
+        "what": f"{peers} peers, {workload}",
+        **{
+            codec: statistics.median(
+                coded / plain for coded, plain in zip(seconds[codec], seconds["float32"], strict=True)
+            )
+            for codec in CODED
+        },
     }
 
 
@@ -221,6 +246,8 @@ class Plan:
 
     compared: Sequence[tuple[str, int, int]]
     """Workload, peers, rounds."""
+    coded: tuple[str, int, int]
+    """The same, of the comparison of codecs."""
     protocol_only: Sequence[tuple[int, int]]
     """Peers, rounds: enough that what is made once, in the first one, does not count."""
     large: Callable[[], dict[str, dict[str, float]]]
@@ -230,6 +257,7 @@ def plan_of(rounds: int, *, large: bool) -> Plan:
     """Return the usual plan."""
     return Plan(
         (("one step", 100, 10 * rounds), ("one step", 1000, rounds), ("5 steps, SAM", 100, rounds)),
+        ("one step", 1000, rounds),
         ((100, 2000), (1000, 200), (10_000, 20)),
         lambda: {job: in_fresh_process(job) for job in JOBS if large},
     )
@@ -237,6 +265,7 @@ def plan_of(rounds: int, *, large: bool) -> Plan:
 
 SMOKE = Plan(
     tuple((workload, SMOKE_PEERS, 2) for workload in WORKLOADS),
+    ("one step", SMOKE_PEERS, 2),
     ((10, 2), (20, 2)),
     lambda: {"blobs": {**large_logistic(peers=50, rounds=1), "peak_mb": peak_mb()}},
 )
@@ -266,6 +295,7 @@ def main(arguments: Sequence[str]) -> int:
             compare(workload, peers, rounds=rounds, repetitions=repetitions)
             for workload, peers, rounds in plan.compared
         ],
+        "codecs": [compare_codecs(*plan.coded[:2], rounds=plan.coded[2], repetitions=repetitions)],
         "events": [{"peers": peers, **scalar_run(peers, rounds)} for peers, rounds in plan.protocol_only],
         "large": plan.large(),
     }
@@ -283,6 +313,9 @@ def show(tables: dict[str, Any]) -> None:
             f"{row['what']:28}{row['plain_per_s']:10.0f}/s{row['engine_per_s']:10.0f}/s{row['ratio']:8.2f}"
             f"{row['ratio_min']:10.2f} to {row['ratio_max']:.2f}"
         )
+    print("\nrounds of coded models, × those of float32")
+    for row in tables["codecs"]:
+        print(f"{row['what']:28}" + "".join(f"{codec:>12} × {row[codec]:.2f}" for codec in CODED))
     print("\nprotocol only (models are numbers), µs per event")
     first = tables["events"][0]
     for row in tables["events"]:

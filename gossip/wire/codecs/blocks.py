@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -32,7 +32,7 @@ from gossip.wire.codecs.base import Codec
 from gossip.wire.codecs.compressed import compressed_spec, content_bytes, deflated, inflated
 from gossip.wire.tensors import TensorSpec, WireTensor, to_torch
 
-PIECE = 1 << 17
+PIECE = 1 << 18
 """Numbers that are coded at once: what is computed of them stays in the cache, and a call costs little beside it."""
 
 DRAWS_ULP = 2.0**-16
@@ -79,7 +79,7 @@ class Blocks(Codec):
             padded = self._padded(end - start)
             x = vector[start:end]
             x = x if len(x) == padded else scratch.padded(x[None], padded)
-            drawn = None if halves is None else scratch.drawn(halves(end - start)[None], padded)
+            drawn = None if halves is None else scratch.drawn([halves(end - start)], padded)
             first = start // self._block
             here = scales[first : first + padded // self._block]
             coded = self._quantised(x.view(-1, self._block), here, scratch, drawn)
@@ -100,8 +100,7 @@ class Blocks(Codec):
         if bool((scales < 0).any()):
             raise PeerError("garbage", "a block of numbers with a negative scale")
         self._check_end(codes, elements)
-        # numpy asks the kernel for large pages: to write 100 MB for the first time then takes a quarter of the time.
-        vector = torch.from_numpy(np.empty(elements, np.float32))
+        vector = to_torch(wire.empty(TensorSpec("float32", (elements,))))
         for start, end in self._pieces(elements):
             self._unpack(codes, start, vector[start:end])
             first, whole = start // self._block, (end - start) // self._block
@@ -123,8 +122,8 @@ class Blocks(Codec):
             rows = vectors[start : start + at_once]
             drawn = None
             if self._stochastic:
-                halves = [each.halves()(elements) for each in draws[start : start + at_once]]
-                drawn = scratch.drawn(np.stack(halves), padded)
+                halves = (each.halves()(elements) for each in draws[start : start + at_once])
+                drawn = scratch.drawn(halves, padded)
             x = scratch.padded(rows, padded).view(-1, self._block)
             scales = scratch.scales[: len(x)]
             coded = self._quantised(x, scales, scratch, drawn).mul_(scales[:, None])
@@ -165,7 +164,7 @@ class Blocks(Codec):
 
     @abc.abstractmethod
     def _pack(self, coded: Tensor, codes: Tensor, start: int) -> None:
-        """Write what was `coded` (n,), which may be changed, into all `codes`, from place `start` on."""
+        """Write what was `coded` (n,) into all `codes`, from place `start` on."""
 
     @abc.abstractmethod
     def _unpack(self, codes: Tensor, start: int, piece: Tensor) -> None:
@@ -209,8 +208,10 @@ class Int4(Blocks):
 
     def _pack(self, coded: Tensor, codes: Tensor, start: int) -> None:
         count = len(coded)
-        halves = torch.full((count + count % 2,), ZERO, dtype=torch.uint8)
-        halves[:count] = coded.add_(ZERO)
+        halves = torch.empty(count + count % 2, dtype=torch.int8)
+        halves[:count] = coded
+        halves[count:] = 0
+        halves += ZERO
         # Of a little-endian word the even place is the low byte; the high byte's half moves beside it.
         words = halves.view(torch.int16)
         codes[start // 2 : start // 2 + len(words)] = words.bitwise_right_shift(4).bitwise_or_(words)
@@ -221,7 +222,7 @@ class Int4(Blocks):
         halves = words.bitwise_left_shift(4).bitwise_or_(words).bitwise_and_(0x0F0F).view(torch.int8)
         if int(halves.amin()) == 0:
             raise PeerError("garbage", "the int4 half-byte 0, which no number has")
-        piece.copy_(halves[:count]).sub_(ZERO)
+        piece.copy_(halves.sub_(ZERO)[:count])
 
 
 class _Scratch:
@@ -231,6 +232,7 @@ class _Scratch:
         self.codes = torch.empty(numbers)
         self.scales = torch.empty(numbers)
         self._padded = torch.zeros(0)
+        self._halves = np.zeros(numbers, np.uint16)
         self._drawn = torch.empty(numbers)
 
     def padded(self, rows: Tensor, width: int) -> Tensor:
@@ -243,10 +245,10 @@ class _Scratch:
         padded[:, length:] = 0
         return padded
 
-    def drawn(self, halves: np.ndarray[Any, np.dtype[np.uint16]], width: int) -> Tensor:
-        """Return `halves` (n, l) as float32 (n, width); what is drawn for places behind the last does not matter."""
-        count, length = halves.shape
-        drawn = self._drawn[: count * width].view(count, width)
-        drawn[:, :length] = torch.from_numpy(halves)
-        drawn[:, length:] = 0
-        return drawn
+    def drawn(self, halves: Iterable[np.ndarray[Any, np.dtype[np.uint16]]], width: int) -> Tensor:
+        """Return rows of `halves` as float32 (n · width,); what stands behind the last place of a row is any number."""
+        end = 0
+        for row in halves:
+            self._halves[end : end + len(row)] = row
+            end += width
+        return self._drawn[:end].copy_(torch.from_numpy(self._halves[:end]))

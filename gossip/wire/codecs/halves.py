@@ -14,7 +14,10 @@ import torch
 
 from gossip.draws import Draws
 from gossip.wire.codecs.base import Codec
-from gossip.wire.tensors import TensorSpec, WireTensor, from_torch, to_torch
+from gossip.wire.tensors import TensorSpec, WireTensor, empty, to_torch
+
+PIECE = 1 << 22
+"""Numbers that are looked at and rounded at once: they stay in the cache meanwhile."""
 
 
 class BFloat16(Codec):
@@ -28,19 +31,25 @@ class BFloat16(Codec):
 
     def encode(self, vector: torch.Tensor, draws: Draws | None = None) -> tuple[WireTensor, ...]:
         """Return the rounded vector."""
-        return (from_torch(self._rounded(vector)),)
+        (encoded,) = (empty(spec) for spec in self.specs(len(vector)))
+        rounded = to_torch(encoded)
+        for start in range(0, len(vector), PIECE):
+            self._round(vector[start : start + PIECE], out=rounded[start : start + PIECE])
+        return (encoded,)
 
     def decode(self, tensors: Sequence[WireTensor]) -> torch.Tensor:
         """Return the vector as float32, which holds all of these numbers."""
         (tensor,) = tensors
-        return to_torch(tensor).to(torch.float32)
+        return to_torch(empty(TensorSpec("float32", tensor.shape))).copy_(to_torch(tensor))
 
     def coded(self, vectors: torch.Tensor, draws: Sequence[Draws]) -> torch.Tensor:
         """Round all at once."""
-        return self._rounded(vectors).to(torch.float32)
+        rounded = torch.empty(vectors.shape, dtype=self.dtype, device=vectors.device)
+        self._round(vectors, out=rounded)
+        return rounded.to(torch.float32)
 
-    def _rounded(self, vectors: torch.Tensor) -> torch.Tensor:
-        return vectors.to(self.dtype)
+    def _round(self, numbers: torch.Tensor, *, out: torch.Tensor) -> None:
+        out.copy_(numbers)
 
 
 class Float16(BFloat16):
@@ -48,12 +57,22 @@ class Float16(BFloat16):
 
     dtype: ClassVar[torch.dtype] = torch.float16
 
-    def _rounded(self, vectors: torch.Tensor) -> torch.Tensor:
-        return to_float16(vectors)
+    def _round(self, numbers: torch.Tensor, *, out: torch.Tensor) -> None:
+        out.copy_(_clamped(numbers))
 
 
 def to_float16(vectors: torch.Tensor) -> torch.Tensor:
     """Return the nearest that float16 has; what is finite stays so."""
+    return _clamped(vectors).to(torch.float16)
+
+
+def _clamped(numbers: torch.Tensor) -> torch.Tensor:
+    """Return `numbers` as they are, unless something finite is too large for float16."""
+    if not numbers.numel():
+        return numbers
     most = torch.finfo(torch.float16).max
-    clamped = vectors.clamp(-most, most)
-    return torch.where(vectors.isinf(), vectors, clamped).to(torch.float16)
+    least, largest = torch.aminmax(numbers)
+    # What is no number makes both of these none.
+    if bool(least >= -most) and bool(largest <= most):
+        return numbers
+    return torch.where(numbers.isinf(), numbers, numbers.clamp(-most, most))
