@@ -5,6 +5,7 @@ line of it changes a vector where it lies. Beside the model [P] there are, at mo
 
     the gradient g, one tensor per slot, as autograd made it
     v with momentum
+    AdamW's two moments
     y + δ with SAM, in the memory that first held g as one vector; it is read only while g~ is computed
 
 Adaptive SAM's |y| + η is never there as a whole: it is made anew, block by block, where it is multiplied by.
@@ -24,6 +25,8 @@ from gossip.learning.forward import Forward
 from gossip.learning.generators import NONE, Generators
 from gossip.learning.passes import Passes
 from gossip.learning.settings import LocalSettings
+from gossip.learning.updates import adamw
+from gossip.stages import State
 
 NORM_FLOOR = 1e-12
 """Added to the gradient's norm so that g = 0 gives δ = 0. Underflows in float16; vectors are float32."""
@@ -99,6 +102,14 @@ class InPlaceTraining:
             scale = torch.clamp(settings.clip_norm / (norm + NORM_FLOOR), max=1.0)
             for g in gradients:
                 g.mul_(scale)
+        self._move(gradients, lr)
+        if self._forward.updates_rest:
+            self._rest.copy_(rest)
+        return Done(loss, True)
+
+    def _move(self, gradients: list[Tensor], lr: Tensor) -> None:
+        """Do what the update makes of a gradient, by slots, whose memory is spent then."""
+        settings = self._settings
         if settings.weight_decay:
             torch._foreach_add_(gradients, self._slots, alpha=settings.weight_decay)
         if settings.momentum:
@@ -106,9 +117,6 @@ class InPlaceTraining:
                 torch.add(g, v, alpha=settings.momentum, out=v)
             gradients = self._velocities
         torch._foreach_addcmul_(self._slots, gradients, [lr] * len(gradients), value=-1)
-        if self._forward.updates_rest:
-            self._rest.copy_(rest)
-        return Done(loss, True)
 
     def _perturb(self, g: Tensor) -> None:
         """Turn g [T] into y + δ where it lies."""
@@ -143,6 +151,36 @@ class InPlaceTraining:
         if self._joined is None:
             self._joined = torch.empty_like(self._trained)
         return torch.cat([g.reshape(-1) for g in gradients], out=self._joined)
+
+
+class AdamWInPlace(InPlaceTraining):
+    """The same with AdamW for what a gradient becomes; its moments [T] and their count [1] lie where they are given.
+
+    What a step computes is there a block at a time, in the cache.
+    """
+
+    def __init__(
+        self,
+        forward: Forward,
+        settings: LocalSettings,
+        passes: Passes,
+        model: Tensor,
+        update: adamw.AdamW,
+        state: State,
+        draws: Generators = NONE,
+    ) -> None:
+        super().__init__(forward, settings, passes, model, draws=draws)
+        self._update = update
+        self._count = state["count"]
+        # Of a small model one call for all slots is worth more than the memory of its gradient.
+        self._whole = len(self._trained) <= adamw.BLOCK
+        vectors = (self._trained, state["first"][0], state["second"][0])
+        self._places = [vectors] if self._whole else list(zip(*map(forward.pieces, vectors), strict=True))
+
+    def _move(self, gradients: list[Tensor], lr: Tensor) -> None:
+        if self._whole:
+            gradients = [self._join(gradients)]
+        self._update.step_in_place(gradients, self._places, self._count, lr)
 
 
 def _leaves(slots: list[Tensor]) -> list[Tensor]:

@@ -17,7 +17,7 @@ al. 2019; Bristle, Verbraeken et al. 2021).
 The step has one definition, for one model [T] or a stack of them [n, T]; only the way to the gradient differs. A
 node takes it with autograd, which is the faster for one model (`LocalTraining.step`); simulations take the gradients of
 a whole stack with `torch.func` under `vmap`, or with a function of their own (`LocalTraining.step_stacked`). A whole
-local update of one model by heavy-ball steps takes them in the model's own memory, without a different bit
+local update of one model by heavy-ball steps or AdamW's takes them in the model's own memory, without a different bit
 (`in_place`).
 """
 
@@ -38,13 +38,14 @@ from gossip.learning import batches
 from gossip.learning.data.mapped import Samples
 from gossip.learning.forward import Forward
 from gossip.learning.generators import NONE, Generators
-from gossip.learning.in_place import NORM_FLOOR, Done, InPlaceTraining, norm_of
+from gossip.learning.in_place import NORM_FLOOR, AdamWInPlace, Done, InPlaceTraining, norm_of
 from gossip.learning.mini_batches import mini_batches
 from gossip.learning.output_layer import OutputLayer
 from gossip.learning.passes import Passes
 from gossip.learning.sam import perturbation
 from gossip.learning.schedules import learning_rate
 from gossip.learning.settings import LocalSettings
+from gossip.learning.updates.adamw import AdamW
 from gossip.learning.updates.base import LocalUpdate, UpdateContext
 from gossip.learning.updates.sgd import Sgd
 from gossip.stages import State
@@ -223,7 +224,7 @@ class LocalTraining:
         state = self.start(model, rows, rounds=[round])
         del rows
         # A subclass with a step of its own is none of those that are done where the model lies.
-        in_place_too = type(self.update).step is Sgd.step
+        in_place_too = type(self.update).step in (Sgd.step, AdamW.step)
         steps: _Steps = (_InPlace if in_place_too else _Functional)(self, model, state, round)
         seed_first = seeding.integer_seed(seed, "dropout", peer=peer, round=round) if self.draws else None
         done: list[Done] = []
@@ -269,8 +270,8 @@ class LocalTraining:
         with plugins.blamed(self.update, "[local] optimizer"):
             moved, rows = self.update.step(batch, models, state.rows, lr.reshape(-1, 1))
         applied, rest = batch.applied, batch.rest_after
-        # A stack is seldom anything but finite; where asking is cheap, that saves a pass over it.
-        if not (stacked and not moved.is_cuda and bool(applied.all())):
+        # It is seldom anything but finite; where asking is cheap, that saves a pass over it.
+        if moved.is_cuda or not bool(applied.all()):
             moved = torch.where(applied, moved, models)
             rows = {
                 name: row if row is state.rows[name] else torch.where(applied, row, state.rows[name])
@@ -363,14 +364,18 @@ class _Steps(StructuralType):
 
 
 class _InPlace:
-    """Heavy-ball steps where the model lies."""
+    """Heavy-ball steps, or AdamW's, where the model lies."""
 
     def __init__(self, training: LocalTraining, model: Tensor, state: LocalState, round: int) -> None:
         self.state = state
-        velocity = state.rows["velocity"][0] if "velocity" in state.rows else None
-        self._training = InPlaceTraining(
-            training.forward, training.settings, training.passes, model, velocity, training.draws
-        )
+        what = (training.forward, training.settings, training.passes, model)
+        update = training.update
+        self._training: InPlaceTraining
+        if isinstance(update, AdamW):
+            self._training = AdamWInPlace(*what, update, state.rows, training.draws)
+        else:
+            velocity = state.rows["velocity"][0] if "velocity" in state.rows else None
+            self._training = InPlaceTraining(*what, velocity, training.draws)
         self._lr = torch.tensor(training.lr(round), dtype=torch.float32, device=model.device)
 
     def step(self, x: Tensor, y: Tensor, seed: int | None) -> Done:

@@ -16,6 +16,7 @@ from gossip.learning.forward import Forward
 from gossip.learning.generators import NONE, Generators
 from gossip.learning.local_training import LocalTraining
 from gossip.learning.settings import LocalSettings, ModelSettings
+from gossip.learning.updates import adamw
 from gossip.parameters import ParameterSpace
 from tests.resident import MAPPED_BYTES_MIN, peak_bytes
 
@@ -27,6 +28,8 @@ VARIANTS = {
     "sam": {"sam_rho": 0.05},
     "adaptive-sam": {"sam": "adaptive", "sam_rho": 0.5},
     "clipped": {"clip_norm": 0.5},
+    "adamw": {"optimizer": {"kind": "adamw"}, "weight_decay": 0.01},
+    "adamw-of-sam": {"optimizer": {"kind": "adamw"}, "sam_rho": 0.1, "clip_norm": 0.5},
     "everything": {"momentum": 0.5, "sam_rho": 0.1, "weight_decay": 0.01, "clip_norm": 0.5},
 }
 
@@ -77,8 +80,13 @@ def update_of(
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
-@pytest.mark.parametrize("make", [lambda: mlp(33), odd], ids=["mlp", "odd"])
-def test_a_local_update_is_its_steps_one_after_the_other_bit_by_bit(make, variant) -> None:
+@pytest.mark.parametrize(
+    ("make", "block"), [(lambda: mlp(33), adamw.BLOCK), (odd, 100)], ids=["mlp", "odd, in blocks"]
+)
+def test_a_local_update_is_its_steps_one_after_the_other_bit_by_bit(
+    make, block, variant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adamw, "BLOCK", block)
     update, model = update_of(make(), draws=Generators(torch=True), batch_size=8, epochs=2, **variant)
     x, y = samples(30)
     x[7] = torch.inf  # one of each epoch's mini-batches is skipped
@@ -160,11 +168,12 @@ def test_memory_is_flat_in_the_number_of_steps(variant) -> None:
         ("sam", 2),
         ("adaptive-sam", 2),
         ("clipped", 2),
+        ("adamw", 3),
         ("everything", 3),
     ],
 )
 def test_training_in_place_takes_no_more_vectors_than_the_step_has(variant, vectors) -> None:
-    """The gradient; v; and y + δ, or the one vector whose norm clips: beside the model itself."""
+    """The gradient; v, or both moments; and y + δ, or the one vector whose norm clips: beside the model itself."""
     update, model = update_of(mlp(6000, 6000), batch_size=2, steps=2, **VARIANTS[variant])
     assert 4 * len(model) > MAPPED_BYTES_MIN
     x, y = samples(4)
