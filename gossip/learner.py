@@ -100,7 +100,7 @@ class Learner:
         )
         """Those that it has training samples of, ascending; none where the objective has none."""
         self._outgoing = outgoing or AsItIs()
-        stages = {"update": self._training.update, "outgoing": self._outgoing}
+        stages = {"update": self._training.stage, "outgoing": self._outgoing}
         self.state = PeerState(stages, task.space, device=self.device)
         """What this peer remembers between local updates."""
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from gossip.config.codecs import check_choco, check_codec, check_top_change
 from gossip.config.directions import check_directions
+from gossip.config.outer import check_outer
 from gossip.config.parts import check_turns
 from gossip.config.stopping import check_stop
 from gossip.config.task import TaskSettings
@@ -25,6 +26,7 @@ CHECKS: tuple[Callable[[TaskSettings, Topology], None], ...] = (
     check_upload,
     check_codec,
     check_turns,
+    check_outer,
 )
 
 

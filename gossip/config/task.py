@@ -13,6 +13,7 @@ from gossip import plugins
 from gossip.config.cautions import cautions, cautions_of_local
 from gossip.config.presets import DEFAULT_ALGORITHM
 from gossip.learning.objectives.settings import ClassificationSettings, Objective
+from gossip.learning.outer_settings import NO_OUTER, OuterSettings
 from gossip.learning.settings import DataSettings, LocalSettings, ModelSettings
 from gossip.merging.sanitise import SanitiseSettings
 from gossip.merging.settings import AverageSettings, Merge
@@ -142,6 +143,7 @@ class TaskSettings(Settings):
     objective: Objective = ClassificationSettings()
     model: ModelSettings = ModelSettings()
     local: LocalSettings = LocalSettings()
+    outer: OuterSettings = NO_OUTER
     protocol: ProtocolChoice = RoundsSettings()
     merge: Merge = AverageSettings()
     sanitise: SanitiseSettings = SanitiseSettings()
@@ -211,6 +213,8 @@ class TaskSettings(Settings):
             del common["outgoing"]
         if self.final != FinalSettings():
             common["final"] = tables["final"]
+        if self.outer != NO_OUTER:
+            common["outer"] = tables["outer"]
         if self.objective != ClassificationSettings():
             common["objective"] = tables["objective"]
         # A user's model file, an extractor and a topology file lie where they lie on each machine; what they say is

@@ -40,6 +40,8 @@ from gossip.learning.forward import Forward
 from gossip.learning.generators import NONE, Generators
 from gossip.learning.in_place import NORM_FLOOR, AdamWInPlace, Done, InPlaceTraining, norm_of
 from gossip.learning.mini_batches import mini_batches
+from gossip.learning.outer import OuterSteps, Remembered, apart, together
+from gossip.learning.outer_settings import NO_OUTER, OuterSettings
 from gossip.learning.output_layer import OutputLayer
 from gossip.learning.passes import Passes
 from gossip.learning.sam import perturbation
@@ -107,6 +109,7 @@ class LocalTraining:
         batch_min: smallest mini-batch that the network can train on (2 with BatchNorm).
         loss: ``loss(logits (b, classes), y (b,)) -> ()``, the mini-batch's mean.
         rounds: how many the run has, for schedules that end with it.
+        outer: how an update begins from what merging made of the last one.
     """
 
     def __init__(
@@ -118,8 +121,12 @@ class LocalTraining:
         batch_min: int = 1,
         loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
         rounds: int | None = None,
+        outer: OuterSettings = NO_OUTER,
     ) -> None:
         self.update: LocalUpdate = settings.optimizer.load()(settings.optimizer, settings)
+        self.outer = None if outer.nothing else OuterSteps(outer)
+        self.stage = Remembered(self.update, self.outer)
+        """What `run` is to be given the rows of."""
         self.rounds = rounds
         self.forward = forward
         self.settings = settings
@@ -137,8 +144,30 @@ class LocalTraining:
         """Return what `peers` remember before their first update: zeros."""
         return {
             name: torch.zeros(peers, row.length, device=device)
-            for name, row in self.update.rows(self.forward.space).items()
+            for name, row in self.stage.rows(self.forward.space).items()
         }
+
+    def depart(
+        self, model: Tensor, rows: State | None, rounds: Sequence[int]
+    ) -> tuple[Tensor, State | None, State]:
+        """Return where local updates of `model` [P] or [n, P] begin, what they remember, and what outer steps do."""
+        if self.outer is None:
+            return model, rows, {}
+        split = self.forward.space.trained_size
+        stack = model if model.dim() == 2 else model[None]
+        rows, outer = apart(self.rows(len(stack), device=model.device) if rows is None else rows)
+        begun, outer = self.outer.begin(stack[:, :split], outer, self.context(rounds, model.device))
+        begun = torch.cat([begun, stack[:, split:]], 1)
+        return begun if model.dim() == 2 else begun[0], rows, outer
+
+    def arrive(
+        self, trained: Tensor, rows: State, outer: State, rounds: Sequence[int], steps: Tensor
+    ) -> State:
+        """Return all that is remembered once `trained` (n, T) is handed on; `rows` by the update, and `outer`."""
+        if self.outer is None:
+            return rows
+        context = self.context(rounds, trained.device)
+        return together(rows, self.outer.end(trained, outer, context, steps))
 
     def start(
         self, model: Tensor, rows: State | None = None, *, rounds: Sequence[int] | None = None
@@ -150,7 +179,7 @@ class LocalTraining:
         split = self.forward.space.trained_size
         trained = model[..., :split]
         stack = trained if trained.dim() == 2 else trained[None]
-        rows = self.rows(len(stack), device=model.device) if rows is None else rows
+        rows = apart(self.rows(len(stack), device=model.device))[0] if rows is None else rows
         if rows or type(self.update).begin is not LocalUpdate.begin:
             context = self.context(rounds or [0] * len(stack), model.device)
             rows = self.update.begin(stack, rows, context)
@@ -217,6 +246,7 @@ class LocalTraining:
         (seed, peer, round, step) only. `rows`, each (1, length), are what the update remembers. With
         `in_place` the memory of both is the caller's no more: the outcome may lie there.
         """
+        model, rows, outer = self.depart(model, rows, [round])
         before = model
         if not in_place or self.layer is not None:
             model = model.clone()
@@ -246,6 +276,7 @@ class LocalTraining:
         trained = trained[0]
         if self.layer is not None:
             trained = self.consolidated(before, trained, self.layer.familiar(y))
+        kept = self.arrive(trained[None], kept, outer, [round], applied)
         if trained.data_ptr() != model.data_ptr():
             model[:split] = trained
         if state.rest.data_ptr() != model[split:].data_ptr():

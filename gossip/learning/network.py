@@ -25,6 +25,7 @@ from gossip.learning.forward import Forward, probe
 from gossip.learning.generators import Generators
 from gossip.learning.objectives.base import Objective
 from gossip.learning.objectives.settings import ClassificationSettings
+from gossip.learning.outer_settings import NO_OUTER, OuterSettings
 from gossip.learning.output_layer import OutputLayer
 from gossip.learning.settings import DataSettings, LocalSettings, ModelSettings
 from gossip.parameters import ParameterSpace, Role
@@ -44,6 +45,7 @@ class Network:
         folder: the folder that relative paths start from: the task file's.
         rounds: how many the run has, for learning rates that fall until its end.
         objective: `[objective]`; default: classification.
+        outer: `[outer]`; default: none.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Network:
         folder: Path,
         rounds: int | None = None,
         objective: Choice | None = None,
+        outer: OuterSettings = NO_OUTER,
     ) -> None:
         chosen = objective or ClassificationSettings()
         self.objective: Objective = chosen.load()(chosen)
@@ -66,6 +69,7 @@ class Network:
         self.seed = seed
         self.folder = folder
         self.rounds = rounds
+        self.outer_settings = outer
         self._shards: dict[int, list[partitions.Indices]] = {}
         self._own_tests: dict[int, list[partitions.Indices]] = {}
         self._forwards: dict[torch.device, Forward] = {}

@@ -176,6 +176,7 @@ class Task(Network):
             batch_min=self.batch_min,
             loss=self.objective.loss,
             rounds=self.rounds,
+            outer=self.outer_settings,
         )
 
     def evaluate(self, vector: Tensor, x: Samples | None = None, y: Tensor | None = None) -> Evaluation:

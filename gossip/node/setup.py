@@ -198,6 +198,7 @@ def _learner(membership: Membership) -> Learner:
         folder=membership.folder,
         rounds=settings.stop.rounds,
         objective=settings.objective,
+        outer=settings.outer,
     )
     task.check()
     check_parts(task, settings.protocol.load().parts(settings.protocol), settings.merge.load())

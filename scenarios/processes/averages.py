@@ -44,6 +44,7 @@ def load_task(scenario: ScenarioSettings) -> Task:
         folder=Path.cwd(),
         rounds=scenario.stop.rounds,
         objective=scenario.objective,
+        outer=scenario.outer,
     )
     task.check()
     score = task.objective.score

@@ -17,6 +17,7 @@ from tests.integration.homes import Running, all_ended, eventually, make_homes
 UPDATES = {
     "heavy-ball": {"local.momentum": 0.9, "local.keep_momentum": True},
     "quasi-global": {"local.momentum": 0.9, "local.optimizer.kind": "quasi-global"},
+    "outer": {"outer.kind": "heavy-ball"},
     "adamw": {"local.optimizer.kind": "adamw", "local.optimizer.keep_moments": True},
 }
 

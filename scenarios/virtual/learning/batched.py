@@ -144,10 +144,10 @@ class BatchedLearning:
         stacked: StackedTraining | None = None
         if self.method != "loop":  # those who are trained alone remember by themselves
             stacked = StackedTraining(local, self._minibatches, stack.gradient if stack else None)
-            stages["update"] = local.update
+            stages["update"] = local.stage
         self._evaluation = StackedEvaluation(task, stack, device=self.device, alone=stacked is None)
         self._state = PeerState(stages, task.space, peers=len(names), device=self.device)
-        kept = any(row.kept for row in local.update.rows(task.space).values())
+        kept = any(row.kept for row in local.stage.rows(task.space).values())
         self.remembers = kept or not self._state.empty
         """Whether peers remember anything beside their models that a checkpoint has to hold."""
         self._remembering = Remembering(self._state, None if stacked else self._learner)

@@ -86,6 +86,7 @@ class StackedTraining:
         ``peers[k]`` trains model k for ``rounds[k]``; peers are in the order of the mini-batches' `rank`. `rows`
         (n, length) are what the update remembers.
         """
+        models, rows, outer = self.training.depart(models, rows, rounds)
         state = self.training.start(models, rows, rounds=rounds)
         lr = self.training.rates(rounds, models.device)
         losses = _Losses(len(peers), models.device)
@@ -107,6 +108,7 @@ class StackedTraining:
             # Only the output layer is trained here, so there is nothing behind it but statistics.
             familiar = self.minibatches.familiar[torch.tensor(peers, device=models.device)]
             trained = self.training.consolidated(models, trained, familiar)
+        kept = self.training.arrive(trained, kept, outer, rounds, losses.applied)
         if state.rest.shape[1]:
             trained = torch.cat([trained, state.rest], 1)
         return StackedOutcome(trained, *losses.result(), kept)
