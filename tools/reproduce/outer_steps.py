@@ -1,4 +1,4 @@
-"""Outer steps beside plain averaging, for equal bytes: fifty own steps between exchanges with one other peer.
+"""Outer steps beside plain averaging, for equal bytes: fifty own steps between exchanges in random pairs.
 
     python tools/reproduce/outer_steps.py [--seeds 0-4] [--out runs/outer] [--smoke] [--json]
 
