@@ -171,7 +171,7 @@ def test_statistics_are_measured_anew_on_mapped_samples_as_on_others(
     for mapped in (True, False):
         learning = task(folder, "four.npz", mapped=mapped, model={"name": "python:mine.py:normed"})
         found.append(learning.reestimated(learning.initial(), learning.shard(0, 1).x))
-    assert torch.equal(*found)
+    assert torch.allclose(*found, rtol=1e-6, atol=1e-7), "products round as their memory is aligned"
     assert not torch.equal(found[0], learning.initial())
 
 
@@ -215,7 +215,8 @@ def test_an_attacker_poisons_mapped_samples_as_others(folder: Path) -> None:
 def test_a_node_says_whether_its_samples_are_mapped(folder: Path) -> None:
     for mapped in (True, False):
         learning = task(folder, "images.npz", mapped=mapped)
-        setup: Any = SimpleNamespace(task=learning, learner=SimpleNamespace(shard=learning.shard(0, 1)))
+        learner = SimpleNamespace(shard=learning.shard(0, 1), own_test=None)
+        setup: Any = SimpleNamespace(task=learning, learner=learner)
         assert told(setup).endswith("; mapped") == mapped
 
 
