@@ -24,6 +24,7 @@ def _load(name: str) -> Any:
     return module
 
 
+decoding = sys.modules["decoding"] = _load("decoding")
 targets, run = _load("targets"), _load("run")
 
 FOUND = {
@@ -71,3 +72,17 @@ def test_what_a_target_lets_out_is_kept_and_fails_the_run(tmp_path, monkeypatch,
     assert len(count.crashes) == 1
     assert len(count.crashes[0].read_bytes()) > 3
     capsys.readouterr()
+
+
+def test_every_codec_of_the_table_is_fuzzed_and_so_is_a_new_one(monkeypatch, capsys):
+    names = {name.partition(" ")[0] for name, _ in decoding.variants()}
+    assert names == set(decoding.CODECS.kinds())
+    assert decoding.main(["--smoke"]) == 0
+
+    class Broken(decoding.CODECS.settings_for("float32")().load()):
+        def received(self, tensors, elements):
+            raise ValueError("a bug")
+
+    monkeypatch.setattr(decoding, "variants", lambda: iter([("broken", Broken())]))
+    assert decoding.main(["--decodes", "5"]) == 1
+    assert "ValueError: a bug" in capsys.readouterr().out

@@ -16,13 +16,15 @@ from pathlib import Path
 import msgpack
 import numpy as np
 import torch
+from decoding import decode as decode_as_received
+from decoding import variants
 
 from gossip.config.loading import load_task
 from gossip.errors import CheckpointError, NetworkError, PeerError, SettingError
 from gossip.net import peers_file
 from gossip.net.identity import Identity
 from gossip.node.status import read_answer
-from gossip.protocols.base import WHOLE, FinishedMessage, ModelMessage, Part
+from gossip.protocols.base import FinishedMessage, ModelMessage
 from gossip.protocols.modest.messages import MESSAGES as MODEST
 from gossip.protocols.modest.messages import PingMessage, TrainMessage
 from gossip.protocols.push.messages import PushMessage
@@ -33,7 +35,6 @@ from gossip.storage.run_record import RunRecord, read_lines
 from gossip.wire.agreement import Agreement, Expectation
 from gossip.wire.codecs.base import Codec, part_specs
 from gossip.wire.codecs.float32 import Float32
-from gossip.wire.codecs.settings import CODECS
 from gossip.wire.documents import DocumentWriter, Envelope, read_head, read_small
 from gossip.wire.frames import CHUNK_BYTES_MAX, FrameReader, Received, writer
 from gossip.wire.messages import Goodbye, Heartbeat, Hello, Welcome
@@ -135,36 +136,24 @@ def head_document(data: bytes) -> None:
         _one_sentence(error)
 
 
-def _codecs() -> list[Codec]:
-    choices = [CODECS.settings_for(kind)() for kind in CODECS.kinds()]
-    return [choice.load()(choice) for choice in choices]
-
-
 def codecs(data: bytes) -> None:
-    """Decode what has the agreed shapes and any content, whole and in parts, with every codec."""
+    """Decode what has the agreed shapes and any content, with every codec."""
     if not data:
         return
-    for codec in _all_codecs():
-        learned = 3 + data[0] % 64
-        for part in (WHOLE, Part(data[0] % 3, 3)):
-            first, last = part.bounds(learned)
-            tensors, start = [], 1
-            for spec in part_specs(codec, learned)(part):
-                content = data[start : start + spec.nbytes].ljust(spec.nbytes, b"\xff")
-                tensors.append(WireTensor(spec.dtype, spec.shape, memoryview(bytearray(content))))
-                start += spec.nbytes
-            try:
-                vector = codec.decode_as(tensors, last - first)
-            except PeerError as error:
-                _one_sentence(error)
-                continue
-            if vector.dtype != torch.float32 or vector.shape != (last - first,):
-                raise AssertionError(f"{codec.name} decodes to {vector.dtype} {tuple(vector.shape)}")
+    elements = 1 + data[0] % 64
+    for _, codec in _all_codecs():
+        tensors, start = [], 1
+        for spec in codec.specs(elements):
+            content = data[start : start + spec.nbytes].ljust(1 if spec.shorter else spec.nbytes, b"\xff")
+            shape = (len(content),) if spec.shorter else spec.shape
+            tensors.append(WireTensor(spec.dtype, shape, memoryview(bytearray(content))))
+            start += spec.nbytes
+        decode_as_received(codec, tensors, elements)
 
 
 @functools.cache
-def _all_codecs() -> tuple[Codec, ...]:
-    return tuple(_codecs())
+def _all_codecs() -> tuple[tuple[str, Codec], ...]:
+    return tuple(variants())
 
 
 # --- files ---
@@ -266,6 +255,7 @@ def _frame_seeds() -> list[bytes]:
             codec.name,
             codec.specs(LEARNED),
             part_specs=part_specs(codec, LEARNED),
+            learned=LEARNED,
             declared=(1, 4) if mode & 4 else None,
             checksum=bool(mode & 1),
         )

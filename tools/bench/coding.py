@@ -1,6 +1,6 @@
 """What does a codec cost? Encoding and decoding a model beside one copy of it, in one run.
 
-    python tools/bench/codecs.py [--numbers 25000000] [--threads 1 2] [--repetitions 7] [--json] [--smoke]
+    python tools/bench/coding.py [--numbers 25000000] [--threads 1 2] [--repetitions 7] [--json] [--smoke]
 
 Every codec of the table, with its default settings. Both directions make new memory, so what they are held against is a
 copy of the float32 model into new memory (numpy's, on large pages), taken in turn with them: of its bandwidth they have
@@ -20,16 +20,20 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 
 from gossip.draws import Draws
-from gossip.wire.codecs.base import Codec
+from gossip.wire.codecs.base import Codec, Copy, Linked
 from gossip.wire.codecs.settings import CODECS
+from gossip.wire.tensors import WireTensor
 
 WANTED = {"float16": 0.4, "bfloat16": 0.4, "int8": 0.15, "int4": 0.12}
 """Shares of a copy's bandwidth."""
+FIRST = 1
+"""The number of the message that is coded."""
 DRAWS = Draws(0, "peer-00", 0)
 
 
@@ -39,20 +43,36 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - began_s
 
 
+def _rows(codec: Codec, elements: int) -> dict[str, torch.Tensor]:
+    """Return what a sender remembers at the beginning."""
+    space: Any = SimpleNamespace(learned_size=elements)
+    return {key: torch.zeros(1, row.length) for key, row in codec.rows(space).items()}
+
+
+def _decoded(codec: Codec, tensors: Sequence[WireTensor], copy: torch.Tensor) -> object:
+    """Decode; what refers to the messages before on a link, as if they had added up to `copy`."""
+    if isinstance(codec, Linked):
+        return codec.follow(Copy(FIRST - 1, copy), tensors, len(copy))
+    return codec.read(tensors, len(copy))
+
+
 def measure(codec: Codec, model: torch.Tensor, repetitions: int) -> dict[str, Any]:
     """Return medians of the codec's seconds, and of its shares of both copies' bandwidth."""
     there = torch.empty_like(model)
-    rows: list[tuple[float, float, float, float]] = []
+    rows = _rows(codec, len(model))
+    measured: list[tuple[float, float, float, float]] = []
     for repetition in range(repetitions + 1):
         new_s = seconds(lambda: model.numpy().copy())
         old_s = seconds(lambda: there.copy_(model))
         encoded: list[Any] = []
-        encode_s = seconds(lambda into=encoded: into.extend(codec.encode(model, DRAWS)))
-        decode_s = seconds(lambda of=encoded: codec.read(of, len(model)))
+        encode_s = seconds(lambda into=encoded: into.extend(codec.write(model, rows, DRAWS, number=FIRST)[0]))
+        decode_s = seconds(lambda of=encoded: _decoded(codec, of, there))
         if repetition:  # the first warms up
-            rows.append((encode_s, decode_s, new_s / (encode_s + decode_s), old_s / (encode_s + decode_s)))
+            measured.append(
+                (encode_s, decode_s, new_s / (encode_s + decode_s), old_s / (encode_s + decode_s))
+            )
     encode_s, decode_s, share, share_of_old = (
-        statistics.median(column) for column in zip(*rows, strict=True)
+        statistics.median(column) for column in zip(*measured, strict=True)
     )
     gigabytes = model.nbytes / 1e9
     return {
