@@ -92,6 +92,7 @@ def quiet_collector(*, aside: bool = True) -> Iterator[None]:
     before = gc.get_threshold()
     gc.set_threshold(50_000, 20, 100)
     if aside:
+        gc.collect()  # graphs are cycles, and what is put aside would stay for good
         gc.freeze()
     try:
         yield
