@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import scenarios
 from gossip.config.loading import load_task
 from gossip.draws import Draws
 from gossip.errors import SettingError
@@ -84,6 +85,26 @@ def test_where_models_travel_whole_the_own_one_is_taken_as_it_is() -> None:
     vectors = torch.randn(PEERS, TASK.space.size, generator=torch.Generator().manual_seed(3))
     whole = mixed("int4", "coded", vectors, GossipStep(7, 2, part=WHOLE, whole=True))
     torch.testing.assert_close(whole, torch.from_numpy(RING).float() @ vectors, atol=1e-6, rtol=0)
+
+
+def test_final_steps_average_exactly_whatever_the_codec_and_the_own_model(tmp_path: Path) -> None:
+    values = {
+        "scenario.peers": 4,
+        "scenario.algorithm": "dfedavg",
+        "data.train_max": 80,
+        "data.test_max": 20,
+        "model.name": "logistic",
+        "topology.kind": "ring",
+        "stop.rounds": 2,
+        "final.topology": "full",
+        "final.steps": 1,
+    }
+    for own in ("exact", "coded"):
+        coded = values | {"codec.kind": "int4", "codec.own": own}
+        result = scenarios.run(
+            "quickstart", engine="virtual", out=tmp_path / own, report=False, overrides=coded
+        )
+        assert result.summary["consensus_distance"] < 1e-6, own
 
 
 @pytest.mark.parametrize(

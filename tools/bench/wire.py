@@ -1,6 +1,6 @@
 """How fast do models travel? Tensors to tensors, acknowledged, between two processes on this machine.
 
-    python tools/bench/wire.py [--sizes-mb 1 10 100] [--repetitions 5] [--models 60] [--json] [--smoke]
+    python tools/bench/wire.py [--sizes-mb 1 10 100] [--codecs int8] [--repetitions 5] [--models 60] [--json] [--smoke]
 
 Compared, in one run and interleaved, each as fast as its own interface allows and received into preallocated memory
 where it can be:
@@ -11,7 +11,10 @@ where it can be:
     raw          a blocking TCP socket without TLS
 
 A repetition sends a number of models one after another, each acknowledged before the next; the table has medians.
-Below it: CPU time per small message outside TLS, and the bytes that a message costs beyond its tensors.
+Below it: models of float32's size that arrive per second by a codec, beside float32 in the same repetition: sent to
+one neighbour, which takes coding, transfer and decoding, one after the other; and to a further one, for a model is
+coded once, however many it goes to. Then CPU time per small message outside TLS, and the bytes that a message costs
+beyond its tensors.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import Any
@@ -38,6 +42,7 @@ import numpy as np
 import torch
 import trio
 
+from gossip.draws import Draws
 from gossip.net import peers_file
 from gossip.net.identity import Identity
 from gossip.net.local import Local
@@ -47,14 +52,46 @@ from gossip.net.tls import TlsContexts
 from gossip.protocols.base import FinishedMessage, Message, ModelMessage
 from gossip.telemetry.accounting import Accounting
 from gossip.wire.agreement import Agreement
+from gossip.wire.codecs.base import Codec
 from gossip.wire.codecs.float32 import Float32
+from gossip.wire.codecs.settings import CODECS
 from gossip.wire.documents import Envelope
 from gossip.wire.frames import FrameReader, writer
+from gossip.wire.tensors import WireTensor
 from scenarios.virtual.engine import quiet_collector
 
 BYTES_PER_REPETITION = 200_000_000
 MODELS_PER_REPETITION_MAX = 60
 ACKNOWLEDGEMENT = b"!"
+Tensors = tuple[WireTensor, ...]
+
+
+def codec_of(kind: str) -> Codec:
+    """Return a codec with its default settings."""
+    choice = CODECS.validate({"kind": kind})
+    codec: Codec = choice.load()(choice)
+    return codec
+
+
+class Coded:
+    """The handle of a model that is coded when it is sent, in a thread as a node's learning is; or was before."""
+
+    def __init__(
+        self, vector: torch.Tensor, codec: Codec, number: int, tensors: Tensors | None = None
+    ) -> None:
+        self._encode = partial(codec.encode, vector, Draws(0, "b", number))
+        self._tensors = tensors
+
+    def ready(self) -> bool:
+        """Return whether it is coded."""
+        return self._tensors is not None
+
+    async def wait(self) -> Tensors:
+        """Return its tensors."""
+        await trio.lowlevel.checkpoint()
+        if self._tensors is None:
+            self._tensors = await trio.to_thread.run_sync(self._encode)
+        return self._tensors
 
 
 class Value:
@@ -74,14 +111,20 @@ class Value:
 
 
 def make_table(
-    folder: Path, name: str, learned: int, *, on_peer: Callable[[str, bool], None], **callbacks: Any
+    folder: Path,
+    name: str,
+    learned: int,
+    *,
+    codec: Codec | None = None,
+    on_peer: Callable[[str, bool], None],
+    **callbacks: Any,
 ) -> NeighbourTable:
     """Return a table of a node as a user runs it."""
     return NeighbourTable(
         Local(
             name=name,
             agreement=Agreement(run_id="benchmark", sections=(), space_id="space"),
-            codec=Float32(),
+            codec=codec or Float32(),
             learned_size=learned,
             settings=NetSettings(),
             accounting=Accounting(),
@@ -101,7 +144,7 @@ def make_table(
 # --- ways to move a vector: each has a receiving and a sending half ---
 
 
-def gossip_receive(folder: Path, port: int, elements: int, count: int) -> None:
+def gossip_receive(folder: Path, port: int, elements: int, count: int, *, codec: str = "float32") -> None:
     """Receive models through a table of neighbours; acknowledge each with a message."""
     del port
 
@@ -121,7 +164,9 @@ def gossip_receive(folder: Path, port: int, elements: int, count: int) -> None:
             if not up:
                 done.set()
 
-        table = make_table(folder, "a", elements, on_message=on_message, on_peer=on_peer)
+        table = make_table(
+            folder, "a", elements, codec=codec_of(codec), on_message=on_message, on_peer=on_peer
+        )
         async with trio.open_nursery() as nursery:
             await nursery.start(table.run)
             await done.wait()
@@ -131,9 +176,16 @@ def gossip_receive(folder: Path, port: int, elements: int, count: int) -> None:
     trio.run(main)
 
 
-def gossip_send(folder: Path, port: int, vector: torch.Tensor, count: int) -> float:
-    """Send models through a table of neighbours; return the seconds."""
+def gossip_send(
+    folder: Path, port: int, vector: torch.Tensor, count: int, *, codec: str = "float32", again: bool = False
+) -> float:
+    """Send models through a table of neighbours; return the seconds. `again`: they were coded for another."""
     del port
+    used = codec_of(codec)
+    coded = used.encode(vector, Draws(0, "b", 0)) if again else None
+
+    def handle(number: int) -> Any:
+        return Value(vector) if used.exact else Coded(vector, used, number, coded)
 
     async def main() -> float:
         up, acknowledged = trio.Event(), trio.Event()
@@ -141,6 +193,7 @@ def gossip_send(folder: Path, port: int, vector: torch.Tensor, count: int) -> fl
             folder,
             "b",
             vector.numel(),
+            codec=used,
             on_message=lambda sender, message: acknowledged.set(),
             on_peer=lambda peer, is_up: up.set(),
         )
@@ -150,7 +203,7 @@ def gossip_send(folder: Path, port: int, vector: torch.Tensor, count: int) -> fl
             seconds = 0.0
             for number in range(count + 1):
                 start = time.perf_counter()
-                table.send("a", ModelMessage(round=number, step=0, model=Value(vector)))
+                table.send("a", ModelMessage(round=number, step=0, model=handle(number)))
                 await acknowledged.wait()
                 if number:  # the first one warms up
                     seconds += time.perf_counter() - start
@@ -264,6 +317,14 @@ WAYS: dict[str, tuple[Callable[..., None], Callable[..., float]]] = {
 }
 
 
+def way_of(name: str) -> tuple[Callable[..., None], Callable[..., float]]:
+    """Return how to receive and send: one of `WAYS`, or ``gossip CODEC``, with `` again`` where it is coded before."""
+    if name in WAYS:
+        return WAYS[name]
+    _, codec, *again = name.split()
+    return partial(gossip_receive, codec=codec), partial(gossip_send, codec=codec, again=bool(again))
+
+
 def use_core(number: int) -> None:
     """Keep this process on one core: two peers are two machines, and do not take turns on one core."""
     if hasattr(os, "sched_setaffinity"):
@@ -283,23 +344,28 @@ def receive(pipe: Pipe) -> None:
     while (order := pipe.recv()) is not None:
         way, folder, port, elements, count = order
         gc.collect()
-        WAYS[way][0](folder, port, elements, count + 1)
+        way_of(way)[0](folder, port, elements, count + 1)
 
 
-def measure(pipe: Pipe, sizes_mb: Sequence[float], repetitions: int, models_max: int) -> list[dict[str, Any]]:
-    """Return the median MB/s of every way at every size, measured in turns, to the receiver behind the pipe."""
+def measure(
+    pipe: Pipe, sizes_mb: Sequence[float], repetitions: int, models_max: int, ways: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return the median MB/s of every way at every size, measured in turns, to the receiver behind the pipe.
+
+    MB are those of float32, whatever travels.
+    """
     vectors = {size: torch.rand(int(size * 1e6) // 4) for size in sizes_mb}
-    speeds: dict[float, dict[str, list[float]]] = {s: {way: [] for way in WAYS} for s in sizes_mb}
+    speeds: dict[float, dict[str, list[float]]] = {s: {way: [] for way in ways} for s in sizes_mb}
     with tempfile.TemporaryDirectory() as temporary:
         for repetition in range(repetitions):
             for size, vector in vectors.items():
                 count = max(2, min(models_max, int(BYTES_PER_REPETITION / (size * 1e6))))
-                for way in WAYS:
-                    folder = Path(temporary) / f"{repetition}-{size}-{way}"
+                for way in ways:
+                    folder = Path(temporary) / f"{repetition}-{size}-{way.replace(' ', '-')}"
                     port = make_peers(folder)
                     gc.collect()
                     pipe.send((way, folder, port, vector.numel(), count))
-                    seconds = WAYS[way][1](folder, port, vector, count)
+                    seconds = way_of(way)[1](folder, port, vector, count)
                     speeds[size][way].append(count * vector.numel() * 4 / 1e6 / seconds)
     rows = []
     for size, by_way in speeds.items():
@@ -307,7 +373,7 @@ def measure(pipe: Pipe, sizes_mb: Sequence[float], repetitions: int, models_max:
         # The ratio of neighbours in time: a machine that slows down for a while slows both.
         ratios = {
             way: statistics.median(g / w for g, w in zip(by_way["gossip"], by_way[way], strict=True))
-            for way in WAYS
+            for way in ways
         }
         rows.append({"size_mb": size, "mb_per_s": medians, "gossip_against": ratios})
     return rows
@@ -408,6 +474,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--models", type=int, default=MODELS_PER_REPETITION_MAX, help="most models of one repetition"
     )
+    parser.add_argument("--codecs", nargs="*", default=["int8"], help="beside float32: int8, int4, …")
     parser.add_argument("--messages", type=int, default=20_000, help="for the CPU time of each")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     parser.add_argument(
@@ -422,7 +489,8 @@ def main(arguments: Sequence[str]) -> int:
         other = other_thread
     torch.set_num_threads(1)
     with quiet_collector(), other() as pipe:
-        rows = measure(pipe, options.sizes_mb, options.repetitions, options.models)
+        coded = [f"gossip {codec}{again}" for codec in options.codecs for again in ("", " again")]
+        rows = measure(pipe, options.sizes_mb, options.repetitions, options.models, [*WAYS, *coded])
     cpu, extra = cpu_per_message(options.messages), overhead(options.sizes_mb)
     if options.json:
         print(json.dumps({"throughput": rows, "cpu_us_per_message": cpu, "overhead_bytes": extra}))
@@ -441,6 +509,11 @@ def main(arguments: Sequence[str]) -> int:
             f"{row['gossip_against'][way]:>{9 + len(way)}.2f}" for way in WAYS if way != "gossip"
         )
         print(f"{row['size_mb']:>5g} MB{speeds}{ratios}")
+    if coded:
+        print("\nmodels per second, × those of float32" + "".join(f"{way:>20}" for way in coded))
+        for row in rows:
+            ratios = "".join(f"{1 / row['gossip_against'][way]:>20.2f}" for way in coded)
+            print(f"{row['size_mb']:>5g} MB{'':29}{ratios}")
     print("\nCPU outside TLS, µs per message")
     for what, microseconds in cpu.items():
         print(f"  {what:<24}{microseconds:>8.1f}")
