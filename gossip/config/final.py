@@ -26,6 +26,11 @@ def end_topology(task: TaskSettings, topology: Topology, *, names: Sequence[str]
             f"{key} steps = {settings.steps}: final steps end the last of the rounds that all peers have in common, "
             f"and protocol '{task.protocol.kind}' ends otherwise; valid: protocol 'rounds', or no [final]"
         )
+    if not settings.exact and task.codec.load().reference != "none":
+        raise SettingError(
+            f"{key} exact = false: codec '{task.codec.kind}' tells what has changed since earlier messages, and final "
+            "steps are with other neighbours; valid: exact = true, or a codec of whole models such as int8"
+        )
     degree = settings.degree if settings.topology == "base" else None
     try:
         final = Topology(settings.topology, len(names), degree=degree, seed=task.seed)

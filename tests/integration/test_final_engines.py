@@ -71,6 +71,10 @@ def test_peers_must_share_what_they_end_with_and_runs_without_it_are_as_before()
         ({"protocol.kind": "modest"}, "protocol 'modest' ends otherwise"),
         ({"final.topology": "pairs"}, "steps = 'period' means nothing with topology = 'pairs'"),
         ({"final.topology": "full", "final.degree": 2}, "degree = 2 belongs to topology = 'base'"),
+        (
+            {"final.exact": False, "codec.kind": "top-change"},
+            "codec 'top-change' tells what has changed since earlier messages",
+        ),
         ({"final.degree": 9}, "degree = 9 is too large for 5 peers"),
         ({"final.steps": 0, "final.exact": False}, "steps = 0 makes no final steps"),
         (
