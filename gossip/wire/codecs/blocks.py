@@ -65,12 +65,11 @@ class Blocks(Codec):
     def specs(self, elements: int) -> tuple[TensorSpec, ...]:
         """Return float32 scales, one per block, and the codes."""
         codes = self._codes_spec(elements)
-        scales = TensorSpec("float32", (-(-elements // self._block),))
-        return (scales, compressed_spec(codes) if self._compress else codes)
+        return (self._scales_spec(elements), compressed_spec(codes) if self._compress else codes)
 
     def encode(self, vector: Tensor, draws: Draws) -> tuple[WireTensor, ...]:
         """Return scales and codes."""
-        specs = (self.specs(len(vector))[0], self._codes_spec(len(vector)))
+        specs = (self._scales_spec(len(vector)), self._codes_spec(len(vector)))
         encoded = tuple(wire.empty(spec) for spec in specs)
         scales, codes = map(to_torch, encoded)
         halves = draws.halves() if self._stochastic else None
@@ -129,6 +128,9 @@ class Blocks(Codec):
             coded = self._quantised(x, scales, scratch, drawn).mul_(scales[:, None])
             held[start : start + at_once] = coded.view(len(rows), padded)[:, :elements]
         return held.to(vectors.device)
+
+    def _scales_spec(self, elements: int) -> TensorSpec:
+        return TensorSpec("float32", (-(-elements // self._block),))
 
     def _padded(self, elements: int) -> int:
         return -(-elements // self._block) * self._block

@@ -27,11 +27,11 @@ class BFloat16(Codec):
 
     def specs(self, elements: int) -> tuple[TensorSpec, ...]:
         """Return one tensor (elements,)."""
-        return (TensorSpec(str(self.dtype).removeprefix("torch."), (elements,)),)
+        return (self._spec(elements),)
 
     def encode(self, vector: torch.Tensor, draws: Draws | None = None) -> tuple[WireTensor, ...]:
         """Return the rounded vector."""
-        (encoded,) = (empty(spec) for spec in self.specs(len(vector)))
+        encoded = empty(self._spec(len(vector)))
         rounded = to_torch(encoded)
         for start in range(0, len(vector), PIECE):
             self._round(vector[start : start + PIECE], out=rounded[start : start + PIECE])
@@ -47,6 +47,9 @@ class BFloat16(Codec):
         rounded = torch.empty(vectors.shape, dtype=self.dtype, device=vectors.device)
         self._round(vectors, out=rounded)
         return rounded.to(torch.float32)
+
+    def _spec(self, elements: int) -> TensorSpec:
+        return TensorSpec(str(self.dtype).removeprefix("torch."), (elements,))
 
     def _round(self, numbers: torch.Tensor, *, out: torch.Tensor) -> None:
         out.copy_(numbers)
