@@ -11,9 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gossip.protocols import Contribution, Message, ModelMessage, RoundCompleted
+import numpy as np
+
+from gossip.protocols import Contribution, Message, RoundCompleted
 from gossip.protocols.rounds import Phase, Rounds
 from gossip.protocols.rounds.inbox import KEPT_PER_SENDER_MAX
+from gossip.protocols.rounds.parts import MODELS
 from scenarios.virtual.events.network import WAITING_MODELS_MAX
 from scenarios.virtual.events.peer import VirtualPeer
 from scenarios.virtual.events.simulation import Simulation
@@ -37,6 +40,8 @@ class Limits:
     detected_s: float
     faults: bool
     """Whether any fault may happen."""
+    turn_rounds: int = 0
+    """So many rounds more a part that came late may wait for its turn."""
 
 
 class Checker:
@@ -56,6 +61,11 @@ class Checker:
         """Fail with the sentence and the time, unless it holds."""
         if not holds:
             raise Violation(f"{type(self).__name__} at {self.simulation.now:.6f} s: {sentence}")
+
+
+def is_of(model: Any, contribution: Contribution) -> bool:
+    """Return whether `model` is what was received, of which a part may have been put into the own model."""
+    return model is contribution.model or model is contribution.model.came
 
 
 class TimeNeverRunsBackwards(Checker):
@@ -128,7 +138,7 @@ class MergesAreRows(Checker):
         self._merged: dict[tuple[int, int], set[tuple[str, int, int]]] = defaultdict(set)
 
     def delivered(self, receiver: VirtualPeer, sender: VirtualPeer, message: Message) -> None:
-        if isinstance(message, ModelMessage):
+        if isinstance(message, MODELS):
             key = (sender.peer, message.round, message.step)
             self._came[receiver.index, receiver.life].setdefault(key, []).append(message.model)
 
@@ -142,7 +152,7 @@ class MergesAreRows(Checker):
         standing_in = {}
         for contribution in received:
             key = (contribution.sender, *here)
-            if any(model is contribution.model for model in self._came[life].get(key, ())):
+            if any(is_of(model, contribution) for model in self._came[life].get(key, ())):
                 self.demand(key not in self._merged[life], f"{peer.peer} merges {key} twice")
                 self._merged[life].add(key)
             else:
@@ -177,6 +187,7 @@ class MergesAreRows(Checker):
     ) -> tuple[int, int] | None:
         """Return the newest tag far ahead of `here`, or a little behind it, that the model came with, or None."""
         far = self.limits.catch_up_rounds
+        late = far + self.limits.turn_rounds
         return max(
             (
                 (round, step)
@@ -185,9 +196,9 @@ class MergesAreRows(Checker):
                 and (
                     round >= here[0] + far
                     or round in (last, self.limits.rounds)
-                    or (round > here[0] - far and (round, step) < here)
+                    or (round > here[0] - late and (round, step) < here)
                 )
-                and any(model is each.model for model in models)
+                and any(is_of(model, each) for model in models)
             ),
             default=None,
         )
@@ -421,7 +432,10 @@ class ModelsStayInTheHull(Checker):
 
     def completed(self, peer: VirtualPeer, event: RoundCompleted) -> None:
         last = len(self.simulation.peers) - 1
-        self.demand(-1e-9 <= event.model.value <= last + 1e-9, f"{peer.peer} has {event.model.value}")
+        self.demand(
+            bool(np.all((event.model.value >= -1e-9) & (event.model.value <= last + 1e-9))),
+            f"{peer.peer} has {event.model.value}",
+        )
 
 
 CHECKERS: tuple[type[Checker], ...] = (

@@ -21,7 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from gossip.protocols import FinishedMessage, Message, ModelMessage
+from gossip.protocols import FinishedMessage, Message
+from gossip.protocols.rounds.final import FinalSteps
+from gossip.protocols.rounds.parts import MODELS, Parts, PieceMessage
 from gossip.protocols.settings import RoundsSettings
 from scenarios.sections import Churn, ComputeSettings, Fault, FaultSettings, NetworkSettings
 from scenarios.virtual.events.compute import ComputeTimes
@@ -240,20 +242,24 @@ def _draw_liars(rng: np.random.Generator, topology: Topology) -> dict[int, str]:
 def _lie(how: str, rng: np.random.Generator, plan: Plan) -> Callable[[Message], Message | None]:
     """Return what one liar sends instead of a message: its own model, of a round that it chooses."""
     last, steps = plan.rounds, max(1, plan.protocol.gossip_steps)
+    parts = Parts(plan.protocol, FinalSteps(plan.protocol.gossip_steps))
+
+    def tagged(message: Any, round: int, step: int) -> Message:
+        if isinstance(message, PieceMessage) and rng.random() < 0.9:
+            return parts.message(round, step, message.model, whole=step == 0 and rng.random() < 0.1)
+        return replace(message, round=round, step=step)
 
     def said(message: Message) -> Message | None:
-        if not isinstance(message, ModelMessage):
+        if not isinstance(message, MODELS):
             return FinishedMessage(round=last) if how == "end" else message
         if how == "silent" or (how == "mixed" and rng.random() < 0.2):
             return None
         if how == "mixed" and rng.random() < 0.4:
             return message
         if how == "end" or rng.random() < 0.2:
-            return replace(message, round=last, step=0)
+            return tagged(message, last, 0)
         # Senseless ones are among them.
-        return replace(
-            message, round=int(rng.integers(message.round, last + 2)), step=int(rng.integers(steps))
-        )
+        return tagged(message, int(rng.integers(message.round, last + 2)), int(rng.integers(steps)))
 
     return said
 
@@ -345,10 +351,14 @@ def _check_calm(plan: Plan, simulation: WatchedSimulation) -> None:
     if not all_heard or simulation.adopted():
         return
     expected = np.arange(float(plan.topology.peers))
+    of = plan.protocol.parts
+    if of > 1:
+        expected = np.repeat(expected[:, None], of, axis=1)  # (peers, parts)
     for round in range(plan.rounds):
         mixing = plan.topology.matrix(round)
-        for _ in range(plan.protocol.gossip_steps):
-            expected = mixing @ expected
+        for step in range(plan.protocol.gossip_steps):
+            turn = ... if of == 1 else (slice(None), (round * plan.protocol.gossip_steps + step) % of)
+            expected[turn] = mixing @ expected[turn]
     distance = float(np.abs(simulation.values() - expected).max())
     if distance > 1e-9:
         raise Violation(f"models are {distance:g} from Π W^Q x")
@@ -357,12 +367,15 @@ def _check_calm(plan: Plan, simulation: WatchedSimulation) -> None:
         raise Violation(f"the mean moved from {mean} to {simulation.values().mean()}")
 
 
-def run_seed(seed: int, order: str = "adapt-then-combine") -> Outcome:
-    """Draw and run, rounds in another order than the usual one if so wanted; a failure says how to see it again."""
+def run_seed(seed: int, order: str = "adapt-then-combine", *, parts: int = 1) -> Outcome:
+    """Draw and run, rounds in another order than the usual one, or in parts, if so wanted.
+
+    A failure says how to see it again.
+    """
     plan = draw(seed)
-    if order != plan.protocol.order:
+    if order != plan.protocol.order or parts > 1:
         steps = max(1, plan.protocol.gossip_steps)
-        protocol = plan.protocol.model_dump() | {"order": order, "gossip_steps": steps}
+        protocol = plan.protocol.model_dump() | {"order": order, "gossip_steps": steps, "parts": parts}
         plan = replace(plan, protocol=RoundsSettings.model_validate(protocol))
     try:
         return simulate(plan)
@@ -370,6 +383,7 @@ def run_seed(seed: int, order: str = "adapt-then-combine") -> Outcome:
         raise SwarmFailure(
             f"{plan}\n{type(error).__name__}: {error}\nreplay: python -m tests.simulation.swarm --seed {seed}"
             + ("" if order == "adapt-then-combine" else f" --order {order}")
+            + ("" if parts == 1 else f" --parts {parts}")
         ) from error
 
 
@@ -387,26 +401,27 @@ def main() -> int:
     which.add_argument("--seed", type=int)
     which.add_argument("--seeds", type=_seeds, help="FIRST-LAST")
     parser.add_argument("--order", default="adapt-then-combine")
+    parser.add_argument("--parts", type=int, default=1)
     options = parser.parse_args()
     if options.seed is not None:
         print(draw(options.seed))
         print(f"messages of {MODEL_BYTES} bytes")
-        outcome = run_seed(options.seed, options.order)
+        outcome = run_seed(options.seed, options.order, parts=options.parts)
         print(
             f"ended at {outcome.ended_s:.3f} s after {outcome.events} events; longest wait "
             f"{outcome.longest_wait_s:.3f} s; done to it {outcome.faults}; rejected {dict(outcome.rejected)}; "
             f"adopted {outcome.adopted}; replaced {outcome.replaced}; digest {outcome.digest[:16]}"
         )
         return 0
-    return _run_many(options.seeds, options.order)
+    return _run_many(options.seeds, options.order, options.parts)
 
 
-def _run_many(seeds: range, order: str) -> int:
+def _run_many(seeds: range, order: str, parts: int) -> int:
     failed, events, totals = [], 0, Counter[str]()
     began = time.perf_counter()
     for seed in seeds:
         try:
-            outcome = run_seed(seed, order)
+            outcome = run_seed(seed, order, parts=parts)
         except SwarmFailure as failure:
             failed.append(seed)
             print(failure, file=sys.stderr)

@@ -30,6 +30,12 @@ def test_whatever_goes_wrong_nothing_forbidden_happens_and_afterwards_all_finish
     swarm.run_seed(seed)
 
 
+@pytest.mark.parametrize("parts", [2, 3, 7])
+@pytest.mark.parametrize("seed", range(2, 2 + examples(0.2)))
+def test_models_in_parts_are_mixed_as_whole_ones_are_whatever_goes_wrong(seed, parts):
+    swarm.run_seed(seed, parts=parts)
+
+
 def test_the_same_seed_gives_the_same_digest_and_another_seed_another_one():
     seeds = (3, 4, 7, 12)
     first = [swarm.run_seed(seed).digest for seed in seeds]

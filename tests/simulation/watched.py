@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossip.protocols import Contribution, GossipStep, Message, Protocol, RoundCompleted
-from gossip.protocols.base import Context, Model, PeerId, Ticket, TimerKey
+from gossip.protocols.base import Context, Model, Part, PeerId, Ticket, TimerKey
 from gossip.protocols.rounds import Rounds
+from gossip.protocols.rounds.final import FinalSteps
+from gossip.protocols.rounds.parts import Parts
 from gossip.protocols.settings import RoundsSettings
 from gossip.protocols.stopping import StopRule
 from scenarios.sections import NetworkSettings
@@ -27,9 +29,11 @@ SMALL_BYTES = 60
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Number:
-    """A model that is one number; two are the same only if they are the same object."""
+    """A model that is one number, or one for each part; two are the same only if they are the same object."""
 
-    value: float
+    value: Any
+    came: Number | None = None
+    """What was received of it, where the rest is the own model's."""
 
 
 class Unmeasured:
@@ -91,14 +95,15 @@ class WatchedProtocol(Protocol):
 class CheckedLearning:
     """Numbers: training changes nothing, a merge is the weighted sum; merges are told of."""
 
-    def __init__(self, checkers: Callable[[], Checkers]) -> None:
+    def __init__(self, checkers: Callable[[], Checkers], *, parts: int = 1) -> None:
         self._checkers = checkers
+        self._parts = parts
         self.peers: list[VirtualPeer] = []
 
     codes = remembers = False
 
     def initial(self, peer: int) -> Number:
-        return Number(float(peer))
+        return Number(float(peer) if self._parts == 1 else np.full(self._parts, float(peer)))
 
     def train(self, model: Number, peer: int, *, round: int) -> Number:
         self._checkers().tell("train_began", self.peers[peer], round)
@@ -118,6 +123,11 @@ class CheckedLearning:
     ) -> Number:
         self._checkers().tell("merged", self.peers[peer], own_weight, received, at.round, at.step)
         return Number(own_weight * own.value + sum(each.weight * each.model.value for each in received))
+
+    def graft(self, base: Number, source: Number, part: Part) -> Number:
+        values = base.value.copy()
+        values[part.place] = source.value[part.place]
+        return Number(values, came=source)
 
     def moved(self, base: Number, before: Number, after: Number) -> Number:
         return Number(base.value + (after.value - before.value))
@@ -149,7 +159,7 @@ class WatchedSimulation(Simulation):
         self.liars = liars or {}
         """Peer -> what it sends instead of a message; None: nothing."""
         settings = protocol or RoundsSettings()
-        learning = CheckedLearning(lambda: self.checkers)
+        learning = CheckedLearning(lambda: self.checkers, parts=settings.parts)
         self.calm = False
         """No crash any more, whatever churn says."""
         self.completed: list[list[tuple[float, RoundCompleted]]] = [[] for _ in range(peers)]
@@ -188,6 +198,7 @@ class WatchedSimulation(Simulation):
                 gossip_steps=settings.gossip_steps,
                 deadline_cap_s=settings.deadline_cap_s,
                 catch_up_rounds=settings.catch_up_rounds,
+                turn_rounds=Parts(settings, FinalSteps(settings.gossip_steps)).turn_rounds,
                 training_min_s=training_min_s,
                 detected_s=detected_s,
                 faults=faults,
