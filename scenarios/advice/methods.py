@@ -105,6 +105,7 @@ WHEN: Mapping[str, str] = {
     "bfloat16": "weights of any size, at half the bytes",
     "int8": "wherever bytes cost anything: a quarter of them, and no accuracy lost in what was measured",
     "top-change": "when few numbers change between rounds, and models need not agree to the last digit",
+    "choco": "links and graph that stay: fewer bytes than int8, and as good as float32",
     "int4": "when the link is the limit: a seventh of the bytes, models agree less",
 }
 """When to choose one; what stands not here is told by its own first sentence."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,7 +12,7 @@ from gossip.draws import Draws
 from gossip.errors import ProtocolMisuse
 from gossip.wire.codecs.base import Codec
 from gossip.wire.codecs.places import BLOCK, Places
-from gossip.wire.tensors import TensorSpec, WireTensor, from_torch, to_torch
+from gossip.wire.tensors import TensorSpec, WireTensor, from_numpy, to_torch
 
 
 class Largest(Codec):
@@ -31,8 +32,14 @@ class Largest(Codec):
 
     def encode(self, vector: Tensor, draws: Draws) -> tuple[WireTensor, ...]:
         """Return the largest numbers and where they are."""
-        there = self._there(vector[None])[0].numpy()
-        return self._places.write(there), from_torch(torch.from_numpy(vector.numpy()[there]))
+        elements, mine = len(vector), vector.numpy()
+        places, values = self._places.empty(elements), np.empty(self._places.count(elements), np.float32)
+        for block, found, among in self._places.walk(
+            elements, lambda block, out: np.abs(mine[block], out=out)
+        ):
+            values[among] = mine[block][found]
+            self._places.tell(places, block, found, among)
+        return places, from_numpy(values)
 
     def decode_as(self, tensors: Sequence[WireTensor], elements: int) -> Tensor:
         """Return them among zeros."""

@@ -7,6 +7,7 @@ ascending.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gossip.errors import PeerError
-from gossip.wire.tensors import TensorSpec, WireTensor, from_numpy
+from gossip.wire.tensors import TensorSpec, WireTensor, empty
 
 CHUNK = 4096
 BITMAP_FROM = 1 / 16
@@ -63,11 +64,57 @@ class Places:
         found = [largest(piece, self.kept_of(piece.shape[2])).flatten(1) for piece in pieces if piece.numel()]
         return torch.cat(found, dim=1) if len(found) > 1 else found[0]
 
-    def write(self, there: Array) -> WireTensor:
-        """Return what tells where `there` (l,) is true."""
-        if self._bitmap:
-            return from_numpy(np.packbits(there, bitorder="little"))
-        return from_numpy((np.flatnonzero(there) % CHUNK).astype(np.int16))
+    def walk(
+        self, elements: int, keys: Callable[[slice, Array], Array]
+    ) -> Iterator[tuple[slice, Array, slice]]:
+        """Yield, block by block, (the block, the places in it of the largest of each chunk, which of all those).
+
+        For one vector on the CPU: what `largest` finds, while all that is looked at stays in the cache.
+
+        Args:
+            elements: of the vector.
+            keys: (block, float32 to be written over) -> the keys of the block, there.
+        """
+        scratch = np.empty(min(elements, BLOCK), np.float32)
+        first = 0
+        for start in range(0, elements, BLOCK):
+            block = slice(start, min(start + BLOCK, elements))
+            found = self._in_block(keys(block, scratch[: block.stop - start]).view(np.int32))
+            yield block, found, slice(first, first + len(found))
+            first += len(found)
+
+    def _in_block(self, bits: Array) -> Array:
+        whole = len(bits) // CHUNK * CHUNK
+        there = np.empty(len(bits), bool)
+        for piece, out in (
+            (bits[:whole].reshape(-1, CHUNK), there[:whole].reshape(-1, CHUNK)),
+            (bits[None, whole:], there[None, whole:]),
+        ):
+            if not piece.size:
+                continue
+            kept = self.kept_of(piece.shape[1])
+            least = piece.shape[1] - kept
+            threshold = np.partition(piece, least, axis=1)[:, least, None]
+            np.greater_equal(piece, threshold, out=out)
+            if np.count_nonzero(out) > kept * len(piece):  # ties, of which the lower places are taken
+                out[:] = largest(torch.from_numpy(piece), kept).numpy()
+        return np.flatnonzero(there)
+
+    def empty(self, elements: int) -> WireTensor:
+        """Return the tensor that tells places, to be written on by `tell`."""
+        return empty(self.spec(elements))
+
+    def tell(self, told: WireTensor, block: slice, places: Array, among: slice) -> None:
+        """Write which `places` of a block travel; they are `among` all that do."""
+        if not self._bitmap:
+            np.frombuffer(told.data, np.int16)[among] = places % CHUNK
+            return
+        there = np.zeros(-(-(block.stop - block.start) // 8) * 8, bool)
+        there[places] = True
+        first = block.start // 8
+        np.frombuffer(told.data, np.uint8)[first : first + len(there) // 8] = np.packbits(
+            there, bitorder="little"
+        )
 
     def read(self, told: WireTensor, elements: int) -> Tensor:
         """Return the places, int64 (k,), ascending.
@@ -84,9 +131,11 @@ class Places:
             raise PeerError("garbage", "a bitmap of places that goes beyond the model")
         there = bits[:elements].view(bool)
         whole = elements // CHUNK * CHUNK
-        for piece in (there[:whole].reshape(-1, CHUNK), there[None, whole:]):
-            wanted = self.kept_of(piece.shape[1])
-            if piece.size and (np.count_nonzero(piece, axis=1) != wanted).any():
+        words = np.frombuffer(told.data, np.uint8)[: whole // 8].reshape(-1, CHUNK // 8)
+        counts = np.bitwise_count(words.view(np.uint64)).sum(axis=1)
+        for piece, length in ((counts, CHUNK), (there[whole:].sum(keepdims=True), elements - whole)):
+            wanted = self.kept_of(length)
+            if length and (piece != wanted).any():
                 raise PeerError(
                     "garbage", f"a bitmap that has not {wanted} places of each {CHUNK} of the model"
                 )

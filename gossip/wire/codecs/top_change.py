@@ -18,6 +18,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,7 +28,7 @@ from gossip.partial import Partial
 from gossip.stages import Rows, State
 from gossip.wire.codecs.base import Coded, Referring
 from gossip.wire.codecs.halves import to_float16
-from gossip.wire.codecs.places import BLOCK, Places
+from gossip.wire.codecs.places import BLOCK, Array, Places
 from gossip.wire.tensors import TensorSpec, WireTensor, from_torch, to_torch
 
 
@@ -57,11 +58,27 @@ class TopChange(Referring):
         self, vector: Tensor, rows: State, draws: Draws, *, number: int
     ) -> tuple[tuple[WireTensor, ...], State]:
         """Return the tensors of message `number`, and what was told by then."""
-        there = self._chosen(vector[None], rows, [number])
-        rows = self._told(vector[None], there, rows, [number])
-        taken = there[0].numpy()
-        values = from_torch(self._rounded(torch.from_numpy(vector.numpy()[taken])))
-        return (self.places.write(taken), values), rows
+        elements = len(vector)
+        by_age = number % self.refreshes_every == 0
+        mine, sent, told = vector.numpy(), rows["sent"][0].numpy(), rows["told"][0].numpy()
+        now = np.float32(number)
+
+        def keys(block: slice, out: Array) -> Array:
+            if by_age:
+                np.subtract(now, told[block], out=out)
+            else:
+                with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is to travel
+                    np.subtract(mine[block], sent[block], out=out)
+                np.abs(out, out=out)
+            return out
+
+        places, values = self.places.empty(elements), np.empty(self.places.count(elements), np.float32)
+        for block, found, among in self.places.walk(elements, keys):
+            taken = mine[block][found]
+            values[among] = sent[block][found] = taken
+            told[block][found] = now
+            self.places.tell(places, block, found, among)
+        return (places, from_torch(self._rounded(torch.from_numpy(values)))), rows
 
     def held(
         self, vectors: Tensor, rows: State, draws: Sequence[Draws], *, numbers: Sequence[int]
