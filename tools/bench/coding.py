@@ -30,7 +30,7 @@ from gossip.wire.codecs.base import Codec, Copy, Linked
 from gossip.wire.codecs.settings import CODECS
 from gossip.wire.tensors import WireTensor
 
-WANTED = {"float16": 0.4, "bfloat16": 0.4, "int8": 0.15, "int4": 0.12}
+WANTED = {"float16": 0.4, "bfloat16": 0.4, "int8": 0.15, "int4": 0.12, "top-change": 0.05}
 """Shares of a copy's bandwidth."""
 FIRST = 1
 """The number of the message that is coded."""
