@@ -372,6 +372,9 @@ def pretrain(
         int | None, typer.Option(help="Passes over the samples; default: 30.", metavar="N", min=1)
     ] = None,
     lr: Annotated[float | None, typer.Option(help="Step size; default: 0.1.", metavar="X", min=1e-6)] = None,
+    objective: Annotated[
+        str, typer.Option(help="What targets are: a kind of \\[objective].", metavar="KIND")
+    ] = "classification",
     seed: Annotated[int, typer.Option(help="Of everything that is drawn.", metavar="N", min=0)] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -379,7 +382,15 @@ def pretrain(
     from scenarios.pretraining import make
 
     made = make(
-        path, model=model, data=data, classes=classes, features=features, epochs=epochs, lr=lr, seed=seed
+        path,
+        model=model,
+        data=data,
+        classes=classes,
+        features=features,
+        epochs=epochs,
+        lr=lr,
+        seed=seed,
+        objective=objective,
     )
     if as_json:
         print(json.dumps(made))
@@ -387,6 +398,9 @@ def pretrain(
     print(f'[model]\nname = "linear"\nextractor = "{path}"\nextractor_hash = "{made["extractor_hash"]}"')
     if made["accuracy"] is not None:
         told = f"accuracy {made['accuracy']:.3f} on test samples of the same classes"
+        print(f"{made['features']} features, trained on {made['samples']} samples; {told}", file=sys.stderr)
+    elif made["told"] is not None:
+        told = f"{made['told']} on test samples"
         print(f"{made['features']} features, trained on {made['samples']} samples; {told}", file=sys.stderr)
 
 

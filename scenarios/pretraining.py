@@ -8,6 +8,8 @@ from typing import Any
 
 from gossip.errors import SettingError
 from gossip.learning import extractor as extractors
+from gossip.learning.objectives.base import Objective
+from gossip.learning.objectives.settings import OBJECTIVES
 from gossip.learning.pretraining import pretrain, random
 from gossip.learning.settings import DataSettings, LocalSettings, ModelSettings
 from gossip.storage.atomic import write_atomically
@@ -30,6 +32,7 @@ def make(
     epochs: int | None,
     lr: float | None,
     seed: int,
+    objective: str = "classification",
 ) -> dict[str, Any]:
     """Make an extractor, write it to `path`, and return what there is to tell of it.
 
@@ -46,6 +49,7 @@ def make(
         raise SettingError(f"--lr {lr}: must be a finite number")
     subset = None if classes is None else tuple(_class_numbers(classes))
     samples = DataSettings(source=data, class_subset=subset)
+    scored = _objective(objective)
     if model == extractors.RANDOM_FEATURES:
         for option, value in (("--classes", classes), ("--epochs", epochs), ("--lr", lr)):
             if value is not None:
@@ -68,6 +72,7 @@ def make(
             ),
             seed=seed,
             folder=Path.cwd(),
+            objective=scored,
         )
     try:
         write_atomically(path, extractors.save(made.extractor))
@@ -78,8 +83,20 @@ def make(
         "extractor_hash": made.extractor.digest,
         "features": made.features,
         "samples": made.samples,
-        "accuracy": made.accuracy if made.samples else None,
+        "accuracy": made.accuracy if math.isfinite(made.accuracy) else None,
+        "objective": scored.score.name,
+        "score": made.score if math.isfinite(made.score) else None,
+        "told": f"{scored.score.label} {scored.score.told(made.score)}" if made.samples else None,
     }
+
+
+def _objective(kind: str) -> Objective:
+    try:
+        choice = OBJECTIVES.validate({"kind": kind})
+    except ValueError as error:
+        raise SettingError(f"--objective {kind}: {error}") from None
+    found: Objective = choice.load()(choice)
+    return found
 
 
 def _class_numbers(text: str) -> list[int]:

@@ -13,11 +13,11 @@ from topologies import Topology
 def check_stop(task: TaskSettings, topology: Topology) -> None:
     """Raise `SettingError` where peers cannot agree to stop as `[stop]` says; note what may be a mistake."""
     stop, peers = task.stop, topology.peers
-    if (stop.early or task.evaluate.keep_best) and not task.data.validation_per_class:
+    if (stop.early or task.evaluate.keep_best) and not task.data.validates:
         key = "[stop] patience or target" if stop.early else "[evaluate] keep_best"
         task.note(
             f"{key}: what chooses the model is its score on the test samples, so this score flatters it; set [data] "
-            "validation_per_class to choose by samples set aside"
+            "own_validation = 0.1 (or validation_per_class) to choose by samples set aside"
         )
     if not stop.early:
         return

@@ -72,6 +72,7 @@ class Network:
         self.outer_settings = outer
         self._shards: dict[int, list[partitions.Indices]] = {}
         self._own_tests: dict[int, list[partitions.Indices]] = {}
+        self._own_validations: dict[int, list[partitions.Indices]] = {}
         self._forwards: dict[torch.device, Forward] = {}
         self._forgotten = False
 

@@ -24,15 +24,17 @@ class Divided(NamedTuple):
     own_test: list[Indices]
 
 
-def divide(shards: Sequence[Indices], labels: Labels, share: float, *, seed: int) -> Divided:
+def divide(
+    shards: Sequence[Indices], labels: Labels, share: float, *, seed: int, key: str = "own_test"
+) -> Divided:
     """Take `share` of each of the peers' `shards` (indices into `labels` (n,)), at least one sample.
 
-    Without classes all labels are equal.
+    Without classes all labels are equal. `key` is the setting that says so.
 
     Raises:
         DataError: a shard has too few samples.
     """
-    order = seeding.generator(seed, "own test").permutation(len(labels))  # each sample's place in the drawing
+    order = seeding.generator(seed, key).permutation(len(labels))  # each sample's place in the drawing
     tests = [_drawn(np.unique(shard), labels, order, share) for shard in shards]
     taken = np.zeros(len(labels), dtype=np.bool_)
     for test in tests:
@@ -41,8 +43,8 @@ def divide(shards: Sequence[Indices], labels: Labels, share: float, *, seed: int
     for position, (shard, left, test) in enumerate(zip(shards, train, tests, strict=True)):
         if not len(left) or not len(test):
             raise DataError(
-                f"[data] own_test = {share}: the peer at position {position} has {len(np.unique(shard))} samples, so "
-                f"that none is left to {'train' if len(test) else 'test'} on; take own_test away, or give it more"
+                f"[data] {key} = {share}: the peer at position {position} has {len(np.unique(shard))} samples, so "
+                f"that none is left to {'train' if len(test) else 'judge'} on; take {key} away, or give it more"
             )
     return Divided(train, tests)
 

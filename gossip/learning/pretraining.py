@@ -17,13 +17,20 @@ from gossip import seeding
 from gossip.errors import SettingError
 from gossip.learning import data, models
 from gossip.learning import extractor as extractors
+from gossip.learning.data.dataset import Dataset
 from gossip.learning.data.mapped import pieces
 from gossip.learning.evaluation import BATCH
 from gossip.learning.extractor import Extractor
 from gossip.learning.forward import Forward
 from gossip.learning.local_training import LocalTraining
+from gossip.learning.objectives.base import Measured, Objective
+from gossip.learning.objectives.classification import Classification
+from gossip.learning.objectives.score import ACCURACY
 from gossip.learning.settings import DataSettings, LocalSettings, ModelSettings
 from gossip.parameters import ParameterSpace
+
+LEARNT = 0.01
+"""By such a share a loss has to fall for anything to be learnt; less may be chance."""
 
 
 class Pretrained(NamedTuple):
@@ -31,15 +38,23 @@ class Pretrained(NamedTuple):
 
     extractor: Extractor
     accuracy: float
-    """Of the whole network on their test samples."""
+    """Of the whole network on their test samples; NaN where that is not what is scored."""
     samples: int
     """Training samples."""
     features: int
     """Length of what the extractor makes of a sample."""
+    score: float = float("nan")
+    """The same as the objective scores."""
 
 
 def pretrain(
-    samples: DataSettings, model: ModelSettings, local: LocalSettings, *, seed: int, folder: Path
+    samples: DataSettings,
+    model: ModelSettings,
+    local: LocalSettings,
+    *,
+    seed: int,
+    folder: Path,
+    objective: Objective | None = None,
 ) -> Pretrained:
     """Train a network on `samples`, drop its output layer and freeze the rest.
 
@@ -47,15 +62,20 @@ def pretrain(
         SettingError: the network is not one of the registry that ends in a linear layer, or has learnt nothing.
         DataError: the data cannot be used.
     """
-    dataset = data.load(samples, seed=seed, folder=folder).for_layers()
+    objective = objective or Classification()
+    dataset = data.load(samples, seed=seed, folder=folder, objective=objective).for_layers()
     if model.name not in models.MODELS or model.extractor is not None:
         raise SettingError(f"--model {model.name}: valid: random-features, {', '.join(models.MODELS)}")
     network = models.build(
         model, dataset.input_shape, dataset.classes, seed=seeding.integer_seed(seed, "init"), folder=folder
     )
     layers = extractors.without_output_layer(network)
+    before = _outputs(network, dataset)
+    wrong = objective.check_outputs(before, dataset.y_test, dataset.classes)
+    if wrong is not None:
+        raise SettingError(f"--model {model.name}: {wrong}")
     space = ParameterSpace.of(network)
-    update = LocalTraining(Forward(network, space), local)
+    update = LocalTraining(Forward(network, space), local, loss=objective.loss)
     trained = update.run(
         space.flatten_module(network), dataset.x_train, dataset.y_train, seed=seed, peer="", round=0
     )
@@ -66,26 +86,53 @@ def pretrain(
         "input_shape": list(dataset.input_shape),
         "classes": dataset.classes,
     }
-    predicted, finite = [], bool(trained.model.isfinite().all())
+    finite = bool(trained.model.isfinite().all())
     with torch.no_grad():
         for x in pieces(dataset.x_test, BATCH):
-            predicted.append(network.eval()(x).argmax(1))
             finite = finite and bool(layers.eval()(x).isfinite().all())
-    hits = torch.cat(predicted) == dataset.y_test
+    outputs = _outputs(network, dataset)
+    measured = objective.measured(objective.sums(outputs, dataset.y_test))
     advice = f"nothing is written; try another --lr than {local.lr:g}, or more --epochs than {local.epochs}"
     if not finite:
         raise SettingError(f"the training diverged: not all weights and features are finite; {advice}")
-    if (recall := _mean_recall(hits, dataset.y_test)) <= (chance := chance_level(dataset.y_test)):
+    if objective.classifies:
+        _refuse_guessing(outputs.argmax(1) == dataset.y_test, dataset.y_test, advice)
+    else:
+        _refuse_unlearnt(objective, before, measured, dataset, advice)
+    return Pretrained(
+        extractor=extractors.frozen(layers, description),
+        accuracy=measured.score if objective.score == ACCURACY else float("nan"),
+        samples=len(dataset.y_train),
+        features=_features(layers, dataset.x_test[:1].shape[1:]),
+        score=measured.score,
+    )
+
+
+def _outputs(network: nn.Module, dataset: Dataset) -> Tensor:
+    """Return what the network gives for the test samples (m, …)."""
+    with torch.no_grad():
+        return torch.cat([network.eval()(x) for x in pieces(dataset.x_test, BATCH)])
+
+
+def _refuse_unlearnt(
+    objective: Objective, before: Tensor, measured: Measured, dataset: Dataset, advice: str
+) -> None:
+    """Raise `SettingError` where the loss on test samples is hardly below that of the untrained network."""
+    loss = objective.measured(objective.sums(before, dataset.y_test)).loss
+    if not measured.loss < (1 - LEARNT) * loss:
+        raise SettingError(
+            f"the loss on test samples is {measured.loss:.4g}, and {loss:.4g} before training: it has learnt nothing; "
+            f"{advice}"
+        )
+
+
+def _refuse_guessing(hits: Tensor, labels: Tensor, advice: str) -> None:
+    """Raise `SettingError` where a network does no better than who guesses."""
+    if (recall := _mean_recall(hits, labels)) <= (chance := chance_level(labels)):
         raise SettingError(
             f"the network recognises {100 * recall:.1f} % of the test samples of a class in the mean, and guessing up "
             f"to {100 * chance:.1f} %: it has learnt nothing; {advice}"
         )
-    return Pretrained(
-        extractor=extractors.frozen(layers, description),
-        accuracy=float(hits.float().mean()),
-        samples=len(dataset.y_train),
-        features=_features(layers, dataset.x_test[:1].shape[1:]),
-    )
 
 
 def random(samples: DataSettings, features: int, *, seed: int, folder: Path) -> Pretrained:

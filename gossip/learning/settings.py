@@ -121,6 +121,13 @@ class DataSettings(SourceSettings):
         description="share of each peer's own training samples, classes as it has them, that it keeps to be tested on "
         "beside the common test samples; nobody trains on them, and their score is told apart",
     )
+    own_validation: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="share of each peer's own training samples by which it chooses: its own score for [stop] patience "
+        "and target, and the best model; nobody trains on them, and no score that is told is theirs",
+    )
     validation_per_class: int = Field(
         0,
         ge=0,
@@ -128,13 +135,27 @@ class DataSettings(SourceSettings):
         "samples before these are divided, so nobody trains on them",
     )
 
+    @model_validator(mode="after")
+    def _one_validation(self) -> DataSettings:
+        if self.own_validation is not None and self.validation_per_class:
+            raise ValueError(
+                "'own_validation' and 'validation_per_class' exclude each other; write one of them"
+            )
+        return self
+
+    @property
+    def validates(self) -> bool:
+        """Whether peers keep samples by which they choose."""
+        return self.own_validation is not None or self.validation_per_class > 0
+
     def agreed(self) -> dict[str, Any]:
         """Return what peers must have in common of how samples are read: key -> plain value, of those that are set."""
         found = super().agreed()
         if self.test_fraction is not None and self.partition.kind != "own":
             found["test_fraction"] = self.test_fraction  # or one peer would train on another's test samples
-        if self.own_test is not None and self.partition.kind != "own":
-            found["own_test"] = self.own_test  # likewise
+        for key in ("own_test", "own_validation"):
+            if getattr(self, key) is not None and self.partition.kind != "own":
+                found[key] = getattr(self, key)  # likewise
         return found
 
 

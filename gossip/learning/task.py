@@ -81,14 +81,13 @@ class Task(Network):
                 self.dataset.y_train.numpy()[train], peers, choice, seeding.generator(self.seed, "partition")
             )
             self._shards[peers] = [train[part] for part in divided]
-            if self.data_settings.own_test is not None:
-                labels = self.dataset.y_train.numpy()
-                self._shards[peers], self._own_tests[peers] = own_tests.divide(
-                    self._shards[peers],
-                    labels if self.objective.classifies else np.zeros(len(labels), dtype=np.int64),
-                    self.data_settings.own_test,
-                    seed=self.seed,
-                )
+            labels = self.dataset.y_train.numpy()
+            for key, kept in (("own_test", self._own_tests), ("own_validation", self._own_validations)):
+                share = getattr(self.data_settings, key)
+                if share is not None:
+                    alike = labels if self.objective.classifies else np.zeros(len(labels), dtype=np.int64)
+                    found = own_tests.divide(self._shards[peers], alike, share, seed=self.seed, key=key)
+                    self._shards[peers], kept[peers] = found
         return self._shards[peers]
 
     def own_test(self, position: int, peers: int) -> Shard | None:
@@ -136,10 +135,14 @@ class Task(Network):
     def validation(self, position: int, peers: int) -> Shard | None:
         """Return the samples by which the peer at `position` judges received models; `None` where it keeps none.
 
-        `[data] validation_per_class` of each class that it trains on; no training sample of anybody is among them, nor
-        one of the test set.
+        `[data] own_validation` of its own, or `validation_per_class` of each class that it trains on; no training
+        sample of anybody is among them, nor one of the test set.
         """
         per_class = self.data_settings.validation_per_class
+        if self.data_settings.own_validation is not None:
+            self.partition(peers)
+            own = self._taken(torch.from_numpy(self._own_validations[peers][position]))
+            return Shard(own.x[:], own.y)
         if not per_class:
             return None
         labels = self.dataset.y_train.numpy()
@@ -155,7 +158,8 @@ class Task(Network):
         per_class = self.data_settings.validation_per_class
         if per_class and not self.objective.classifies:
             raise SettingError(
-                f"[data] validation_per_class = {per_class}: the objective has no classes; leave it out"
+                f"[data] validation_per_class = {per_class}: the objective has no classes; own_validation = 0.1 is for "
+                "every objective"
             )
         return splits.split(self.dataset.y_train.numpy(), per_class, seed=self.seed)
 

@@ -1,7 +1,8 @@
-"""Tuning and targets compare whatever the objective scores by, in its own direction."""
+"""Tuning, targets and early stopping compare whatever the objective scores by, in its own direction."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,39 @@ def test_a_target_is_reached_in_the_direction_of_the_score(tmp_path: Path, kind:
         point["round"] for point in curve if better(point["score_mean"], target) == point["score_mean"]
     ]
     assert again["rounds_to_target"] == reached[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "engine"),
+    [("regression", "processes"), ("python:own.py:Quantile", "virtual"), ("sequence", "virtual")],
+)
+def test_patience_stops_where_own_validation_scores_are_no_better_in_their_direction(
+    tmp_path: Path, kind: str, engine: str
+) -> None:
+    path = scenario(tmp_path, kind, stop="rounds = 9\npatience = 2\nmin_delta = 1e6", evaluate="every = 1")
+    summary = scenarios.run(
+        path, engine=engine, out=tmp_path / "run", report=False, overrides=["data.own_validation=0.2"]
+    ).summary
+    assert summary["stopped"] == "patience"
+    assert summary["stopped_round"]["max"] < 9
+    assert not [said for said in summary["warnings"] if "flatters" in said]
+    learns = scenarios.run(
+        path, out=tmp_path / "on", report=False, overrides=["stop.min_delta=0", "data.own_validation=0.2"]
+    ).summary
+    assert learns["stopped_round"]["max"] > summary["stopped_round"]["max"]
+
+
+@pytest.mark.parametrize("kind", ["regression", "multi-label"])
+def test_an_extractor_is_pretrained_for_what_is_no_class(
+    tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenario(tmp_path, kind)
+    monkeypatch.chdir(tmp_path)
+    asked = ["pretrain", "e.safetensors", "--data", f"python:own.py:{TASKS[kind][0]}", "--objective", kind]
+    assert cli.call([*asked, "--lr", "0.01", "--epochs", "5", "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert made["accuracy"] is None
+    assert made["objective"] == SCORES[kind]
+    assert made["score"] > 0.3
+    assert cli.call([*asked, "--lr", "1e-6", "--epochs", "1"]) == 2
+    assert "it has learnt nothing" in capsys.readouterr().err
