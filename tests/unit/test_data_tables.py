@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from gossip.errors import DataError, ExitCode
 from gossip.learning.data import Dataset, Preparation, load, prepare
+from gossip.learning.objectives.settings import OBJECTIVES
 from gossip.learning.settings import DataSettings
 from tests.laws import tried
 
@@ -302,7 +303,7 @@ def test_a_test_file_that_differs_is_named(tmp_path: Path) -> None:
         (b"", "not a readable table"),
         (b"a,b\n1,2\n1,2,3\n", "not a readable table: .*Row #3"),
         (b"a,a\n1,2\n", "two columns are called 'a'"),
-        (b"a,b\n\xff\xfe,2\n3,4\n", "column 'a' holds binary"),
+        (b"a,b\n\xff\xfe,2\n3,4\n", "column 'a' holds text that is not in UTF-8"),
     ],
 )
 def test_a_file_that_is_no_table_is_one_sentence(tmp_path: Path, content: bytes, word: str) -> None:
@@ -365,3 +366,45 @@ def test_what_the_inputs_mean_is_told_for_peers_to_compare(tmp_path: Path) -> No
     }
     assert of(tmp_path, target="kind", columns=["colour", "age"]).preparation.meaning != one
     assert load(DataSettings(), seed=0, folder=tmp_path).preparation.meaning == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"a;b;kind\n1,5;2;0\n", "one column only, 'a;b;kind'"),
+        (b"a|b|kind\n1|2|0\n", "one column only, 'a|b|kind'"),
+        ("größe,kind\n1,0\n".encode("latin-1"), "the names of the columns are not in UTF-8"),
+        ("a,kind\nweiß,0\n".encode("latin-1"), "column 'a' holds text that is not in UTF-8"),
+        ("a,kind\n1,0\n".encode("utf-16"), "is text in UTF-16; save it as UTF-8"),
+        (b"a,kind\n50%,0\n7%,1\n", "column 'a' holds numbers as text, such as '50%' in row 1"),
+        (b'a,kind\n"1,200",0\n"3,400",1\n', "column 'a' holds numbers as text, such as '1,200' in row 1"),
+    ],
+)
+def test_a_table_that_is_written_otherwise_is_told_how(tmp_path: Path, content: bytes, sentence: str) -> None:
+    (tmp_path / "data.csv").write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        load(DataSettings(source="data.csv", target="kind"), seed=0, folder=tmp_path)
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_whole_numbers_that_are_measured_are_set_aside_as_measurements(tmp_path: Path) -> None:
+    choice = OBJECTIVES.validate({"kind": "regression"})
+    source = written(tmp_path, {"a": list(range(40)), "price": [1000 + 7 * i for i in range(40)]})
+    found = load(
+        DataSettings(source=source, target="price"),
+        seed=0,
+        folder=tmp_path,
+        objective=choice.load()(choice),
+    )
+    assert (len(found.y_train), len(found.y_test)) == (32, 8)
+
+
+def test_texts_that_rather_name_the_rows_and_numbers_that_rather_name_classes_are_told(
+    tmp_path: Path,
+) -> None:
+    rows = {"who": [f"p{i}" for i in range(40)], "a": list(range(40)), "kind": [10, 20] * 20}
+    found = of(tmp_path, rows, target="kind")
+    assert "column 'who' is text with 40 values in 40 rows" in found.doubts[0]
+    assert "the class numbers are 10, 20, and the network gets an output for every number" in found.doubts[1]
+    assert len(of(tmp_path, rows, target="kind", classes=21).doubts) == 1

@@ -20,6 +20,13 @@ from gossip.parameters import COUNT_MAX
 CATEGORIES_MAX = 1000
 """A vocabulary that is taken from a file and is larger than this is one of names, of dates, of free text."""
 
+DRESS = str.maketrans("", "", "%€$£,' \u00a0")
+"""What is beside numbers where people read them."""
+
+NAMES_MIN = 10
+NAMES_SHARE = 0.5
+"""Of a column of text: so many different values, and as large a share of the rows, may be names of rows."""
+
 NUMBERS_SHARE = 0.5
 """Of a column of text: more numbers than this, and what is none is a mistake."""
 
@@ -121,6 +128,13 @@ def _refuse_odd_numbers(table: Any, name: str, source: str) -> None:
     """A column of numbers with one `?` is text to who reads it, and a vocabulary of them no help to anybody."""
     words = texts(table, name)
     odd = [(row, word) for row, word in enumerate(words, start=1) if word is not None and not _parses(word)]
+    dressed = [(row, word) for row, word in odd if _parses(word.translate(DRESS))]
+    if len(dressed) > NUMBERS_SHARE * sum(word is not None for word in words):
+        row, word = dressed[0]
+        raise DataError(
+            f"{source}: column '{name}' holds numbers as text, such as '{word}' in row {row}; write them with a point "
+            "and nothing else, or write [data.categories] if these are names"
+        )
     numbers = sum(word is not None for word in words) - len(odd)
     if odd and numbers > max(1, NUMBERS_SHARE * (numbers + len(odd))):
         row, word = odd[0]
@@ -298,6 +312,12 @@ def doubts(table: Any, columns: Sequence[Column], source: str) -> Iterator[str]:
     pa = extras.arrow(source)
     for column in columns:
         values = table.column(column.name)
+        count = len(column.vocabulary or ())
+        if count > max(NAMES_MIN, NAMES_SHARE * table.num_rows):
+            yield (
+                f"{source}: column '{column.name}' is text with {count} values in {table.num_rows} rows, each an "
+                f"input of its own; if they name the rows, leave them out: [data] drop = {toml([column.name])}"
+            )
         if column.vocabulary is not None or not pa.types.is_integer(values.type):
             continue
         span = pa.compute.min_max(values).as_py()

@@ -95,11 +95,12 @@ def load(settings: DataSettings, *, seed: int, folder: Path, objective: Objectiv
     Raises:
         DataError: one sentence naming the source and the key.
     """
-    found = _found(settings, seed=seed, folder=folder)
-    return _dataset(found, settings, objective or Classification(), seed=seed)
+    objective = objective or Classification()
+    found = _found(settings, seed=seed, folder=folder, classifies=objective.classifies)
+    return _dataset(found, settings, objective, seed=seed)
 
 
-def _found(settings: DataSettings, *, seed: int, folder: Path) -> Found:
+def _found(settings: DataSettings, *, seed: int, folder: Path, classifies: bool) -> Found:
     """Return what the source holds."""
     source = settings.source
     if source == DIGITS:
@@ -116,15 +117,15 @@ def _found(settings: DataSettings, *, seed: int, folder: Path) -> Found:
         return _tested(Found.of(found, mapped=settings.mapped), settings)
     if source.lower().endswith(TABLES) and not path.is_dir():
         keys.refuse_others(settings, "test", "test_fraction", *TABLE_KEYS)
-        return tables.read_tables(settings, path, test, seed=seed)
+        return tables.read_tables(settings, path, test, seed=seed, classifies=classifies)
     if path.is_dir() and is_of_arrays(path):
         keys.refuse_others(settings, "test_fraction", "mapped")
         return _tested(Found.of(read_npy(path), mapped=settings.mapped), settings)
     if path.is_dir():
         if hugging_face.is_saved(path):
-            return hugging_face.read_saved(settings, path, seed=seed)
+            return hugging_face.read_saved(settings, path, seed=seed, classifies=classifies)
         if hugging_face.parquet_files(path):
-            return hugging_face.read_parquet(settings, path, seed=seed)
+            return hugging_face.read_parquet(settings, path, seed=seed, classifies=classifies)
         keys.refuse_others(settings, "test", "test_fraction", "mapped", *IMAGE_KEYS)
         return images.read_folders(settings, path, test)
     if len(Path(source).parts) > 1 and not path.exists():
@@ -150,7 +151,9 @@ def _dataset(found: Found, settings: DataSettings, objective: Objective, *, seed
         raise DataError("[data] class_subset is for objectives that tell classes apart")
     doubted = [*found.doubts, *doubts_of_samples(x_train.shape[1:], source=source)]
     if objective.classifies:
-        doubted += doubts_of_labels(y_train, y_test, source=source, named=bool(names))
+        doubted += doubts_of_labels(
+            y_train, y_test, source=source, named=bool(names), counted=settings.classes is not None
+        )
     if settings.class_subset is not None:
         x_train, y_train = only(x_train, y_train, settings.class_subset, classes, source=source)
         x_test, y_test = only(x_test, y_test, settings.class_subset, classes, source=source)

@@ -12,6 +12,10 @@ MEASURED = 20
 MEASURED_SHARE = 0.2
 """So many different labels at least, and a fifth as many as samples, with gaps between them, look like measurements."""
 
+GAPS_SHARE = 0.25
+"""Where fewer of the class numbers up to the largest have a sample, they may be names."""
+GAPS_SHOWN = 5
+
 
 def doubts_of_samples(shape: tuple[int, ...], *, source: str) -> Iterator[str]:
     """Yield what the user should look at again in samples of this shape each."""
@@ -22,10 +26,12 @@ def doubts_of_samples(shape: tuple[int, ...], *, source: str) -> Iterator[str]:
         )
 
 
-def doubts_of_labels(y_train: Array, y_test: Array, *, source: str, named: bool = False) -> Iterator[str]:
+def doubts_of_labels(
+    y_train: Array, y_test: Array, *, source: str, named: bool = False, counted: bool = False
+) -> Iterator[str]:
     """Yield what the user should look at again in numbers of classes (n,) and (m,).
 
-    Classes that are `named` are meant, whichever of them are there.
+    Classes that are `named` are meant, whichever of them are there; so are gaps where it is said how many there are.
     """
     different = np.unique(y_train)
     if len(different) == 1:
@@ -37,6 +43,14 @@ def doubts_of_labels(y_train: Array, y_test: Array, *, source: str, named: bool 
             f"{source}: 'y_train' holds {len(different)} different values among {len(y_train)}, up to "
             f"{int(different[-1])}; they look like measurements, and are learnt as numbers of classes; "
             '[objective] kind = "regression" learns measurements'
+        )
+    elif not counted and len(different) < GAPS_SHARE * (int(different[-1]) + 1):
+        few = ", ".join(map(str, different[:GAPS_SHOWN].tolist())) + (
+            ", …" if len(different) > GAPS_SHOWN else ""
+        )
+        yield (
+            f"{source}: the class numbers are {few}, and the network gets an output for every number up "
+            f"to {int(different[-1])}; [data] class_names takes names; classes = N tells how many there are"
         )
     smallest = int(min(y_train.min(), y_test.min()))
     if smallest == 1 and len(different) > 1:

@@ -16,6 +16,10 @@ BLOCK_BYTES_MAX = 2**31 - 1
 
 COLUMNS_SHOWN = 20
 
+DELIMITERS = ";\t|,"
+LINE_BYTES_MAX = 1 << 20
+LINE_SHOWN = 60
+
 
 def read(path: Path, *, texts: Collection[str] = ()) -> Any:
     """Return the table of a .csv, .tsv, .parquet or .arrow file; `texts` are columns of .csv that stay text.
@@ -40,17 +44,38 @@ def read(path: Path, *, texts: Collection[str] = ()) -> Any:
 
 def _read_text(pa: Any, path: Path, texts: Collection[str]) -> Any:
     size = path.stat().st_size
+    tabs = path.suffix.lower() == ".tsv"
+    _refuse_odd_text(path, "\t" if tabs else ",")
     return pa.csv.read_csv(
         path,
         # One block, so that a column's sort is told by all of it; in one thread, so that a mistake's row is told.
         read_options=pa.csv.ReadOptions(use_threads=False, block_size=min(size + 1, BLOCK_BYTES_MAX)),
-        parse_options=pa.csv.ParseOptions(delimiter="\t" if path.suffix.lower() == ".tsv" else ","),
+        parse_options=pa.csv.ParseOptions(delimiter="\t" if tabs else ","),
         convert_options=pa.csv.ConvertOptions(
             strings_can_be_null=True,
             quoted_strings_can_be_null=False,
             column_types=dict.fromkeys(texts, pa.string()),
         ),
     )
+
+
+def _refuse_odd_text(path: Path, delimiter: str) -> None:
+    """Say what a file is that is no table of UTF-8 with that delimiter, as far as its first line tells."""
+    with path.open("rb") as file:
+        first = file.readline(LINE_BYTES_MAX)
+        if first.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise DataError(f"{path}: is text in UTF-16; save it as UTF-8")
+        try:
+            # A character may be cut at the end.
+            line = first.decode("utf-8-sig", errors="strict" if first.endswith(b"\n") else "ignore")
+        except UnicodeDecodeError:
+            raise DataError(f"{path}: the names of the columns are not in UTF-8; save it as UTF-8") from None
+    line = line.strip("\r\n")
+    if delimiter not in line and any(mark in line for mark in DELIMITERS):
+        raise DataError(
+            f"{path}: one column only, '{line[:LINE_SHOWN]}'; .csv files are separated by commas, .tsv files by tabs, "
+            "and numbers have a point"
+        )
 
 
 def _read_arrow(pa: Any, path: Path) -> Any:
@@ -67,12 +92,12 @@ def _checked(table: Any, path: Path) -> Any:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise DataError(f"{path}: two columns are called '{twice}'")
+    fields = zip(names, table.schema, strict=True)
+    bad = next((name for name, field in fields if extras.arrow(path).types.is_binary(field.type)), None)
+    if bad is not None and path.suffix.lower() in (".csv", ".tsv"):
+        raise DataError(f"{path}: column '{bad}' holds text that is not in UTF-8; save it as UTF-8")
     if not table.num_rows:
         raise DataError(f"{path}: no rows below the names of the columns")
-    if len(names) == 1 and any(mark in names[0] for mark in ";\t"):
-        raise DataError(
-            f"{path}: one column only, '{names[0]}'; .csv files are separated by commas, .tsv files by tabs"
-        )
     return table
 
 

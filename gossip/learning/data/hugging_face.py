@@ -42,7 +42,7 @@ def parquet_files(folder: Path) -> list[Path]:
     ]
 
 
-def read_parquet(settings: DataSettings, folder: Path, *, seed: int) -> Found:
+def read_parquet(settings: DataSettings, folder: Path, *, seed: int, classifies: bool = True) -> Found:
     """Return the samples of a folder of parquet files; their names say what they are for: train-…, test-….
 
     Raises:
@@ -58,6 +58,7 @@ def read_parquet(settings: DataSettings, folder: Path, *, seed: int) -> Found:
         },
         settings,
         seed=seed,
+        classifies=classifies,
     )
 
 
@@ -69,7 +70,7 @@ def _split_of(path: Path, folder: Path) -> str:
     return "train"
 
 
-def read_saved(settings: DataSettings, folder: Path, *, seed: int) -> Found:
+def read_saved(settings: DataSettings, folder: Path, *, seed: int, classifies: bool = True) -> Found:
     """Return the samples of a folder that `save_to_disk` wrote: of one dataset, or of several by their splits.
 
     Raises:
@@ -77,11 +78,13 @@ def read_saved(settings: DataSettings, folder: Path, *, seed: int) -> Found:
     """
     listed = folder / "dataset_dict.json"
     if not listed.is_file():
-        return _of_splits({"train": _saved(folder)}, settings, seed=seed)
+        return _of_splits({"train": _saved(folder)}, settings, seed=seed, classifies=classifies)
     splits = _json(listed).get("splits")
     if not isinstance(splits, list) or not all(isinstance(split, str) for split in splits):
         raise DataError(f"{listed}: no list of splits")
-    return _of_splits({split: _saved(folder / split) for split in splits}, settings, seed=seed)
+    return _of_splits(
+        {split: _saved(folder / split) for split in splits}, settings, seed=seed, classifies=classifies
+    )
 
 
 def _saved(folder: Path) -> Any:
@@ -105,7 +108,7 @@ def _json(path: Path) -> dict[str, Any]:
     return found
 
 
-def _of_splits(splits: Tables, settings: DataSettings, *, seed: int) -> Found:
+def _of_splits(splits: Tables, settings: DataSettings, *, seed: int, classifies: bool = True) -> Found:
     source = settings.source
     if not splits:
         raise DataError(f"{source}: there is no file of data in it")
@@ -122,7 +125,9 @@ def _of_splits(splits: Tables, settings: DataSettings, *, seed: int) -> Found:
     if column is None:
         keys.refuse_others(settings, "test_fraction", *TABLE_KEYS)
         names = class_names(train, settings.target or LABEL)
-        found = tables.of_tables(train, test, settings, seed=seed, target=LABEL, names=names)
+        found = tables.of_tables(
+            train, test, settings, seed=seed, classifies=classifies, target=LABEL, names=names
+        )
     else:
         keys.refuse_others(settings, "test_fraction", "target", *IMAGE_KEYS)
         found = _of_images(column, [each for each in (train, test) if each is not None], settings)

@@ -63,7 +63,9 @@ def own_table(settings: DataSettings, *, folder: Path, seed: int, classifies: bo
     target = tables.target_of(train, settings)
     columns = inputs.chosen(train, settings, target, () if test is None else (test,))
     part = tables.part_of(train, columns, target, settings, settings.source)
-    learnt = part.x if test is not None else part.x[~set_aside(part.y, settings, seed=seed)]
+    learnt = (
+        part.x if test is not None else part.x[~set_aside(part.y, settings, seed=seed, classifies=classifies)]
+    )
     numbers = {
         column.name: learnt[:, place.start]
         for column, place in zip(columns, inputs.places(columns), strict=True)

@@ -52,12 +52,15 @@ def aside(
     return aside
 
 
-def set_aside(y: Array, settings: DataSettings, *, seed: int) -> npt.NDArray[np.bool_]:
+def set_aside(
+    y: Array, settings: DataSettings, *, seed: int, classifies: bool = True
+) -> npt.NDArray[np.bool_]:
     """Return which samples of a source without test samples are drawn to be these, from its targets `y` (n,).
 
-    The share of each class where the targets are names or whole numbers, of all samples where they are measurements.
+    The share of each class where targets are classes, names or whole numbers; of all samples where they are
+    measurements, whole ones too.
     """
-    measurements = y.dtype.kind == "f" and not np.array_equal(y, np.floor(y))
+    measurements = not classifies or (y.dtype.kind == "f" and not np.array_equal(y, np.floor(y)))
     return aside(
         np.zeros(len(y), dtype=np.int64) if measurements else y,
         TEST_FRACTION if settings.test_fraction is None else settings.test_fraction,

@@ -33,7 +33,9 @@ class Part:
     """Rows that lacked a value."""
 
 
-def read_tables(settings: DataSettings, path: Path, test: Path | None, *, seed: int) -> Found:
+def read_tables(
+    settings: DataSettings, path: Path, test: Path | None, *, seed: int, classifies: bool = True
+) -> Found:
     """Return the rows of a file.
 
     Raises:
@@ -45,7 +47,11 @@ def read_tables(settings: DataSettings, path: Path, test: Path | None, *, seed: 
         )
     table = frames.read(path, texts=settings.categories)
     return of_tables(
-        table, None if test is None else frames.read(test, texts=settings.categories), settings, seed=seed
+        table,
+        None if test is None else frames.read(test, texts=settings.categories),
+        settings,
+        seed=seed,
+        classifies=classifies,
     )
 
 
@@ -55,6 +61,7 @@ def of_tables(
     settings: DataSettings,
     *,
     seed: int,
+    classifies: bool = True,
     target: str | None = None,
     names: tuple[str, ...] | None = None,
 ) -> Found:
@@ -65,6 +72,7 @@ def of_tables(
         test: the table of test samples, with the same columns.
         settings: `[data]`.
         seed: of the draw.
+        classifies: whether labels are classes.
         target: the column of labels, where `[data] target` does not say.
         names: of the classes whose numbers are in that column.
 
@@ -78,7 +86,7 @@ def of_tables(
     learnt = part_of(train, columns, target, settings, source)
     y_train = _named(learnt.y, names, source, target)
     if test is None:
-        tested = set_aside(y_train, settings, seed=seed)
+        tested = set_aside(y_train, settings, seed=seed, classifies=classifies)
         columns = inputs.measured(learnt.x[~tested], columns, settings)
         rest: dict[str, Array] = {"tested": tested}
         left_out = learnt.left_out
