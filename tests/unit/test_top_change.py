@@ -24,7 +24,7 @@ SIZES = (1, 2, 7, 8, 9, 1000, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 5)
 SETTINGS = [
     {"share": share, "values": values}
     for share in (1 / 1024, 1 / 17, 1 / 4, 1 / 2)
-    for values in ("float32", "float16")
+    for values in ("float32", "float16", "int8")
 ]
 
 

@@ -99,8 +99,8 @@ class TopChangeSettings(Choice):
     share: float = Field(
         0.25, ge=1 / 1024, le=1 / 2, description="of each 4096 numbers so many travel; smaller: later news"
     )
-    values: Literal["float32", "float16"] = Field(
-        "float32", description="what travels of each: 4 bytes or 2, beside a bit for its place"
+    values: Literal["float32", "float16", "int8"] = Field(
+        "float32", description="what travels of each: 4 bytes, 2 or 1, beside a bit for its place"
     )
 
 

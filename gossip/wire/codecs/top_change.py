@@ -9,7 +9,8 @@ travel as they are in v, with their places. Every ⌈4 / share⌉-th message tak
 instead: so what was lost under way is news again some day. Receivers lay what comes over their own model when they
 merge it. What is not finite counts as the largest change, for a receiver's sanitiser to see.
 
-Tensors: the places (`places`), then the values [Σ k_b], float32 or float16.
+Tensors: the places (`places`), then the values [Σ k_b], coded by float32, float16, or int8 with
+a scale for each 256 of them.
 """
 
 from __future__ import annotations
@@ -25,11 +26,22 @@ from torch import Tensor
 from gossip.draws import Draws
 from gossip.parameters import ParameterSpace
 from gossip.partial import Partial
+from gossip.settings import Choice
 from gossip.stages import Rows, State
-from gossip.wire.codecs.base import Coded, Referring
-from gossip.wire.codecs.halves import to_float16
+from gossip.wire.codecs.base import Codec, Coded, Referring
+from gossip.wire.codecs.blocks import Int8
+from gossip.wire.codecs.float32 import Float32
+from gossip.wire.codecs.halves import Float16
 from gossip.wire.codecs.places import BLOCK, Array, Places
-from gossip.wire.tensors import TensorSpec, WireTensor, from_torch, to_torch
+from gossip.wire.codecs.settings import Float16Settings, Float32Settings, Int8Settings
+from gossip.wire.tensors import TensorSpec, WireTensor
+
+VALUES: Mapping[str, tuple[type[Codec], Choice]] = {
+    "float32": (Float32, Float32Settings()),
+    "float16": (Float16, Float16Settings()),
+    "int8": (Int8, Int8Settings()),
+}
+"""What codes the values that travel, with what settings."""
 
 
 class TopChange(Referring):
@@ -40,7 +52,8 @@ class TopChange(Referring):
     def __init__(self, settings: Any) -> None:
         super().__init__(settings)
         self.places = Places(settings.share)
-        self._dtype = getattr(torch, settings.values)
+        kind, given = VALUES[settings.values]
+        self._values: Codec = kind(given)
         self.refreshes_every = math.ceil(4 / settings.share)
         """Every so many messages, age decides."""
 
@@ -50,7 +63,7 @@ class TopChange(Referring):
 
     def specs(self, elements: int) -> tuple[TensorSpec, ...]:
         """Return places and values."""
-        return self.places.spec(elements), TensorSpec(self.settings.values, (self.places.count(elements),))
+        return self.places.spec(elements), *self._values.specs(self.places.count(elements))
 
     # --- the sender ---
 
@@ -78,7 +91,7 @@ class TopChange(Referring):
             values[among] = sent[block][found] = taken
             told[block][found] = now
             self.places.tell(places, block, found, among)
-        return (places, from_torch(self._rounded(torch.from_numpy(values)))), rows
+        return (places, *self._values.encode(torch.from_numpy(values), draws)), rows
 
     def held(
         self, vectors: Tensor, rows: State, draws: Sequence[Draws], *, numbers: Sequence[int]
@@ -86,8 +99,11 @@ class TopChange(Referring):
         """Return what receivers get of each message, zeros elsewhere."""
         there = self._chosen(vectors, rows, numbers)
         rows = self._told(vectors, there, rows, numbers)
-        rounded = self._rounded(vectors).to(torch.float32)
-        return Coded(torch.where(there, rounded, 0.0), there), rows
+        held = torch.where(there, vectors, 0.0)
+        if not self._values.exact:
+            values = vectors[there].view(len(vectors), self.places.count(vectors.shape[1]))
+            held[there] = self._values.coded(values, draws).view(-1)
+        return Coded(held, there), rows
 
     def told_whole(self, vectors: Tensor, rows: State, *, numbers: Sequence[int]) -> State:
         """Return what was told once all of `vectors` (n, L) has gone out."""
@@ -116,9 +132,6 @@ class TopChange(Referring):
         torch.where(there, _column(numbers, vectors), rows["told"], out=rows["told"])
         return rows
 
-    def _rounded(self, values: Tensor) -> Tensor:
-        return to_float16(values) if self._dtype is torch.float16 else values
-
     # --- the receiver ---
 
     def received(self, tensors: Sequence[WireTensor], elements: int) -> Partial:
@@ -127,8 +140,9 @@ class TopChange(Referring):
         Raises:
             PeerError: "garbage", for places that no sender chooses.
         """
-        told, values = tensors
-        return Partial(to_torch(values).to(torch.float32), self.places.read(told, elements), elements)
+        told, *rest = tensors
+        values = self._values.decode_as(rest, self.places.count(elements))
+        return Partial(values, self.places.read(told, elements), elements)
 
 
 def _column(numbers: Sequence[int], like: Tensor) -> Tensor:
