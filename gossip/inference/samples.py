@@ -54,13 +54,15 @@ def read(source: str, model: LoadedModel, *, folder: Path, target: str | None = 
         found = of_function(settings, seed=seeding.integer_seed(0, "data"), folder=folder)
         x, y = (found.x_train, found.y_train) if found.x_test is None else (found.x_test, found.y_test)
         return _of(x, y, model, source, found.class_names)
+    if not path.exists():
+        raise DataError(f"--data {source}: there is no such file or folder")
     if source.lower().endswith(".npz"):
         return _arrays(read_npz(path), model, source)
     if source.lower().endswith(TABLES):
         return _table(path, model, target or model.target)
     if path.is_dir():
         return _images(path, model)
-    raise DataError(f"--data {source}: there is no such file or folder")
+    raise DataError(f"--data {source}: is no table ({', '.join(TABLES)}), no .npz and no folder of images")
 
 
 def _arrays(found: Mapping[str, Array], model: LoadedModel, source: str) -> Samples:

@@ -55,7 +55,10 @@ def taken_up(home: Path, setup: Setup) -> str | None:
     if before.get("samples") == now["samples"]:
         return f"the {now['samples']} own samples are other ones than at the last start; they are learnt from now on"
     had = before.get("samples")
-    return f"{now['samples']} own samples, {had} at the last start; all of them are learnt from now on"
+    return (
+        f"{now['samples']} own samples, {had} at the last start; all of them are learnt from now on. Where samples to "
+        "test on are drawn from one's own, they were drawn anew, and the model may have learnt some of them already"
+    )
 
 
 def note_source(home: Path, setup: Setup) -> None:

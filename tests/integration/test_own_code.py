@@ -250,7 +250,9 @@ def test_data_that_have_grown_since_the_last_start_are_taken_up_and_told(tmp_pat
 
     assert start(300, resumes=False) is None
     assert start(300) is None
-    assert start(350) == "350 own samples, 300 at the last start; all of them are learnt from now on"
+    grown = str(start(350))
+    assert grown.startswith("350 own samples, 300 at the last start; all of them are learnt from now on")
+    assert "drawn anew, and the model may have learnt some of them" in grown
     assert start(350) is None
     assert "are other ones than at the last start" in str(start(350, 1.0))
     assert start(20, resumes=False) is None, "another run"

@@ -343,3 +343,12 @@ def test_files_with_different_columns_and_splits_without_train_are_refused(tmp_p
     assert "the files have different columns" in refused(tmp_path)
     as_parquet(tmp_path / "tested", test=rows())
     assert "no split called train, only test" in refused(tmp_path, source="tested")
+
+
+def test_pictures_and_classes_that_are_left_out_are_told(tmp_path: Path) -> None:
+    folders(tmp_path / "data", classes=("dog", "cat"))
+    colour(1).save(tmp_path / "data" / "loose.png")
+    (tmp_path / "data" / "bird").mkdir()
+    loose, empty = of(tmp_path).doubts
+    assert "1 images lie in no sub-folder" in loose
+    assert "no images in bird, so there is no such class" in empty

@@ -21,6 +21,7 @@ from gossip import cli
 from gossip.errors import DataError, SettingError
 from gossip.inference import exporting
 from gossip.inference.description import described
+from gossip.inference.samples import read
 from gossip.learning.data.preparation import Preparation
 from gossip.learning.objectives.settings import OBJECTIVES
 from gossip.learning.settings import DataSettings, LocalSettings, ModelSettings, OwnPartition
@@ -440,3 +441,13 @@ def test_a_model_that_has_diverged_says_nothing(tmp_path: Path) -> None:
     safetensors.torch.save_file(state, tmp_path / "model.safetensors", metadata=about)
     with pytest.raises(SettingError, match=r"'1\.weight' is not finite: the model has diverged"):
         gossip.load(tmp_path)
+
+
+def test_data_that_are_not_there_or_nothing_are_called_so(tmp_path: Path) -> None:
+    finished(task_of(tmp_path), tmp_path / "model.safetensors")
+    loaded = gossip.load(tmp_path)
+    for source in ("none.csv", "none.npz", "none"):
+        with pytest.raises(DataError, match=f"--data {source}: there is no such file or folder"):
+            read(source, loaded, folder=tmp_path)
+    with pytest.raises(DataError, match=r"--data net\.py: is no table"):
+        read("net.py", loaded, folder=tmp_path)

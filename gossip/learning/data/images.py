@@ -131,6 +131,18 @@ def _listed(folder: Path, doubts: list[str]) -> list[tuple[str, Path]]:
                 found.append((each.name, path))
             else:
                 others.append(path)
+    loose = [each for each in folder.iterdir() if each.is_file() and each.suffix.lower() in known]
+    loose = [each for each in loose if not each.name.startswith(".")]
+    if loose:
+        doubts.append(
+            f"{folder}: {len(loose)} images lie in no sub-folder, so that nothing says their class, and are not used"
+        )
+    there = {name for name, _ in found}
+    empty = [each.name for each in subfolders(folder) if each.name not in there]
+    if found and empty:
+        doubts.append(
+            f"{folder}: no images in {', '.join(empty)}, so there is no such class, unless class_names has it"
+        )
     if others:
         some = ", ".join(str(path) for path in others[:SOME]) + ", …" * (len(others) > SOME)
         doubts.append(f"{folder}: {len(others)} files are no images by their names, and not used: {some}")
