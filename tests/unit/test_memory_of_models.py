@@ -6,6 +6,7 @@ import json
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -161,7 +162,8 @@ class World:
             everybody=False,
             learner=self.learner,
             thread=self.thread,
-            **dict.fromkeys(("outgoing", "table", "nursery", "identity")),
+            outgoing=SimpleNamespace(own_coded=lambda own, at: None),
+            **dict.fromkeys(("table", "nursery", "identity")),
             upcalls=Upcalls(*5 * [lambda *_: None])._replace(
                 on_trained=lambda ticket, model, outcome: (
                     self.trained.append(model),

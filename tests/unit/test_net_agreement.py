@@ -39,6 +39,8 @@ COMMON = {
     "topology": {"topology": {"kind": "ring"}},
     "objective": {"objective": {"kind": "regression"}},
     "stop": {"stop": {"rounds": 51}},
+    "outer": {"outer": {"kind": "nesterov"}},
+    "final": {"final": {"steps": 3}},
 }
 """A section that all peers of a run share, and settings that differ from the defaults there and nowhere else."""
 

@@ -101,6 +101,7 @@ def test_the_summary_of_known_numbers(settings: ScenarioSettings, records: Recor
         "honest_peers": 3,
         "rounds": 2,
         "stopped": None,
+        "final_steps": None,
         "stopped_round": None,
         "accuracy": {
             "mean": pytest.approx(0.8),

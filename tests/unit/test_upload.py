@@ -171,7 +171,7 @@ def sender_of(settings: NetSettings, log: Log, local: Any) -> Sender:
         Float32().specs(elements),
         chunk_bytes=sent_chunk_bytes(settings.chunk_bytes, settings.upload_mbps_max),
     )
-    return Sender(local, Wire(local.upload, log, "wire"), frames)
+    return Sender(local, Wire(local.upload, log, "wire"), frames, on_replaced=lambda: None)
 
 
 def test_heartbeats_go_out_in_time_while_a_hundred_megabytes_are_sent_at_one_megabit() -> None:

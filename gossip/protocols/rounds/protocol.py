@@ -136,8 +136,8 @@ class Rounds(Protocol):
 
     @staticmethod
     def parts(settings: RoundsSettings) -> int:
-        """Return S."""
-        return settings.parts
+        """Return S; a protocol of one's own that says nothing of parts has whole models."""
+        return settings.parts if isinstance(settings, RoundsSettings) else 1
 
     @classmethod
     def resume(
