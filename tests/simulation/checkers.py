@@ -505,4 +505,4 @@ def rounds_of(peer: VirtualPeer) -> Rounds:
 def patience_s(peer: VirtualPeer) -> float:
     """Return how long the present step may last, as far as is known now."""
     protocol = rounds_of(peer)
-    return protocol._wait.deadline_s() if protocol.waiting_for else protocol._settings.deadline_floor_s
+    return protocol._wait.deadline_s() if protocol.waiting_for else protocol._wait._settings.deadline_floor_s

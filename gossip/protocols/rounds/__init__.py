@@ -1,9 +1,10 @@
 """Synchronous neighbourhood rounds: local update, then Q gossip steps with the neighbours.
 
 `protocol` the state machine · `neighbourhood` who is waited for · `sender` what is known of one of them · `inbox`
-which models are kept · `waiting` the wait of a step · `patience` how long it may be, and for whom · `catching_up` who
-may move a peer, and how far · `order` what is sent and mixed · `parts` which part of it · `ending` the last
-round · `stopping` agreeing upon an earlier one.
+which models are kept · `exchange` what a step sends, and whom it waits for · `waiting` that wait · `patience` how long
+it may be, and for whom · `catching_up` who may move a peer, and how far · `moves` when that is asked · `order` what is
+sent and mixed · `parts` which part of it · `final` steps after the last round's own · `ending` the last round ·
+`stopping` agreeing upon an earlier one.
 
 Where a peer stands is its phase and its tag (t, q): t rounds are done, and q gossip steps of the present one. There are
 T rounds of Q steps each, fewer where peers agree to stop early (`stopping`); "far ahead" is `catch_up_rounds` or more.
@@ -37,6 +38,19 @@ any        a model of no neighbour, of no     reject it                         
 With `parts` above 1, (t, q) says which part of z^(q) is sent and merged.
 
 With ``order = "combine-then-adapt"`` x^t is sent before it is trained, and what training changed is added to z^(Q).
+
+What the papers leave open, and what is done here:
+
+* A neighbour's model that does not come: its weight goes to the own model. Rows of W still sum to one, and
+  where both sides miss each other columns do too, so the mean of all models is kept. Renormalising the row
+  would not keep it.
+* The newest model of a neighbour far ahead, and one that comes after its step has ended, stand in for the one that is
+  missing (`inbox`). They do not count as heard.
+* Neighbours are late, silent, or come and go, on purpose or not: how long a step waits, and for whom, see `patience`.
+* A peer far behind goes where most of its live neighbours have been at least (`catching_up`).
+* Nobody is finished by what others say, unless enough have signed that they want to stop (`stopping`). The last round
+  begins with an own local update, and those who have finished answer slower neighbours with their final model, which
+  stands in for theirs.
 """
 
 from gossip.protocols.rounds.phase import Phase

@@ -9,6 +9,7 @@ peer to what a server would have had: "A Single Merging Suffices" (arXiv 2507.06
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -50,6 +51,13 @@ class FinalSteps:
     def steps(self, round: int, *, rounds: int) -> int:
         """Return how many gossip steps `round` of `rounds` has."""
         return self.usual + self.count if round + 1 >= rounds else self.usual
+
+    def told(self, step: int) -> Mapping[str, int | str]:
+        """Return what the status says while a gossip step is one of them."""
+        if step < self.usual:
+            return {}
+        said = f"{step - self.usual + 1} of {self.count}"
+        return {"final step": f"{said}; models end equal unless peers go or the peers file changes"}
 
     def type_of(self, step: int) -> type[ModelMessage]:
         """Return which message carries the models of a step."""

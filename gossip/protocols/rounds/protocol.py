@@ -7,25 +7,12 @@ In round t every peer i trains its model x_i^t and takes Q gossip steps
 from z_i^(0), what was trained, to x_i^{t+1} = z_i^(Q); or from x_i^t, and adds its own update to z_i^(Q) (`order`).
 There is one mixing matrix W for the whole round (DFedSAM, arXiv 2302.04083, Algorithm 1; Q > 1 is DFedSAM-MGS), and no
 global clock: a step ends when every neighbour that can answer has answered, or at its deadline. Messages are tagged
-(t, q), because mixing models of different steps would silently change W.
-
-What the papers leave open, and what is done here:
-
-* A neighbour's model that does not come: its weight goes to the own model. Rows of W still sum to one, and
-  where both sides miss each other columns do too, so the mean of all models is kept. Renormalising the row
-  would not keep it.
-* The newest model of a neighbour far ahead, and one that comes after its step has ended, stand in for the one that is
-  missing (`inbox`). They do not count as heard.
-* Neighbours are late, silent, or come and go, on purpose or not: how long a step waits, and for whom, see `patience`.
-* A peer far behind goes where most of its live neighbours have been at least (`catching_up`).
-* Nobody is finished by what others say, unless enough have signed that they want to stop (`stopping`). The last round
-  begins with an own local update, and those who have finished answer slower neighbours with their final model, which
-  stands in for theirs.
+(t, q), because mixing models of different steps would silently change W. What the papers leave open: see the package.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import ClassVar, Self
 
 from gossip.protocols.base import (
@@ -42,15 +29,17 @@ from gossip.protocols.base import (
     TimerKey,
     Waiting,
 )
-from gossip.protocols.rounds.catching_up import LostTime, Move, find_move
+from gossip.protocols.rounds.catching_up import LostTime, Move
 from gossip.protocols.rounds.ending import Ending
+from gossip.protocols.rounds.exchange import Exchange
 from gossip.protocols.rounds.final import FinalMessage, FinalSteps
 from gossip.protocols.rounds.inbox import Inbox
+from gossip.protocols.rounds.moves import Moves
 from gossip.protocols.rounds.neighbourhood import Neighbourhood
 from gossip.protocols.rounds.order import ORDERS
 from gossip.protocols.rounds.parts import MODELS, Parts, PieceMessage
 from gossip.protocols.rounds.phase import Phase
-from gossip.protocols.rounds.sender import NOTHING, Sender, Tag
+from gossip.protocols.rounds.sender import NOTHING, Tag
 from gossip.protocols.rounds.stopping import WantsMessage
 from gossip.protocols.rounds.waiting import DEADLINE, Wait
 from gossip.protocols.settings import RoundsSettings
@@ -71,18 +60,19 @@ class Rounds(Protocol):
 
     __slots__ = (
         "_ending",
+        "_exchange",
         "_final",
         "_gossip_steps",
         "_inbox",
         "_lost",
         "_merged",
+        "_moves",
         "_near",
         "_own",
         "_parts",
         "_patience",
         "_phase",
         "_round",
-        "_settings",
         "_step",
         "_ticket",
         "_training_began_s",
@@ -109,7 +99,6 @@ class Rounds(Protocol):
         pace_s: float | None = None,
         away_s: float = 0.0,
     ) -> None:
-        self._settings = settings
         self._gossip_steps = settings.gossip_steps
         self._own = ORDERS[settings.order](model)
         self._round = start_round
@@ -127,6 +116,10 @@ class Rounds(Protocol):
         """The parts of which something was merged in this round."""
         self._training_began_s = 0.0
         self._lost = LostTime(pace_s=pace_s, away_s=away_s)
+        self._moves = Moves(
+            settings, near=self._near, inbox=self._inbox, ending=self._ending, lost=self._lost
+        )
+        self._exchange = Exchange(self._own, self._near, self._parts)
 
     @staticmethod
     def usual_messages(settings: RoundsSettings, *, neighbours: int, peers: int) -> Mapping[Message, float]:
@@ -195,11 +188,7 @@ class Rounds(Protocol):
 
     def status(self) -> Mapping[str, int | str]:
         """Tell of final steps, while they are taken."""
-        step, usual = self._step, self._gossip_steps
-        if self._phase is not Phase.GOSSIPING or step < usual:
-            return {}
-        said = f"{step - usual + 1} of {self._final.count}"
-        return {"final step": f"{said}; models end equal unless peers go or the peers file changes"}
+        return self._final.told(self._step) if self._phase is Phase.GOSSIPING else {}
 
     # --- upon … ---
 
@@ -228,17 +217,9 @@ class Rounds(Protocol):
             fits = self._parts.fits(message)
             if round == self._round and step == self._step and fits:
                 # By far the most frequent case: a model that this step waits for.
-                near, patience = self._near, self._patience
-                known = near.senders.get(sender)
+                known = self._near.senders.get(sender)
                 if known is not None and known.missing:
-                    known.missing = False
-                    known.awaited = message.model
-                    known.newest = here = self._wait.tag
-                    now_s = ctx.now()
-                    known.observe(here, now_s - patience.began_s)
-                    near.missing -= 1
-                    most_have_come = patience.come(now_s)
-                    if not near.missing or (most_have_come and self._wait.spare(ctx)):
+                    if self._wait.come(ctx, known, message.model):
                         self._close_step(ctx)
                     return
             in_round = round == self._round and sender in self._near.row and 0 <= step < self._gossip_steps
@@ -252,7 +233,7 @@ class Rounds(Protocol):
                 known = self._near.sender(sender)
                 tag = self._ending.answer_to((round, step), served=known.served)
                 if tag is not None:
-                    self._send_model(ctx, [known], tag, whole=tag != (round, step))
+                    self._exchange.send(ctx, [known], tag, whole=tag != (round, step))
             else:
                 self._receive(ctx, sender, (round, step), message)
         elif isinstance(message, FinishedMessage):
@@ -278,10 +259,8 @@ class Rounds(Protocol):
             return
         known = self._near.sender(peer)
         if not up:
-            if known.missing:
-                known.suspect = True
-                if self._wait.go_on_without(ctx, known):
-                    self._close_step(ctx)
+            if self._wait.gone(ctx, known):
+                self._close_step(ctx)
             return
         # Nobody begins to be waited for in the middle of a step, so that coming and going costs no time; and a suspect
         # is one until it delivers something.
@@ -292,7 +271,7 @@ class Rounds(Protocol):
         if self._phase is Phase.FINISHED:
             ctx.send(peer, FinishedMessage(round=self._ending.rounds))
         elif self._own.model is not None and known in self._near.audience:
-            self._send_model(ctx, [known], self.tag)
+            self._exchange.send(ctx, [known], self.tag)
 
     # --- a round ---
 
@@ -307,7 +286,7 @@ class Rounds(Protocol):
         self._phase = Phase.TRAINING
         self._training_began_s = ctx.now()
         if self._own.sends_first:
-            self._send_model(ctx, self._near.sent_to(ctx), self.tag)
+            self._exchange.send(ctx, self._near.sent_to(ctx), self.tag)
         self._ticket = self._own.train(ctx, self._round)
 
     def _enter_step(self, ctx: Context, step: int) -> None:
@@ -316,33 +295,16 @@ class Rounds(Protocol):
             self._complete_round(ctx)
             return
         if step >= self._gossip_steps:
-            self._begin_final(ctx, step)
+            if step == self._gossip_steps:
+                # All that the round has made is in the model before the first final step.
+                self._own.settle(ctx)
+                self._final.before = self._own.model
+            self._near.begin_final(ctx, step - self._gossip_steps)
         self._phase = Phase.GOSSIPING
         tag = (self._round, step)
         now_s = ctx.now()
         self._inbox.note_step_began(tag, now_s)
-        message = self._parts.message(self._round, step, self._own.model)
-        near, is_up, send = self._near, ctx.is_up, ctx.send
-        come = 0
-        one_way = near.audience is not near.in_row
-        if one_way:
-            self._serve(ctx, message, tag)
-        for known in near.in_row:
-            peer = known.peer
-            if not is_up(peer):
-                continue
-            if known.served < tag and not one_way:
-                known.served = tag
-                send(peer, message)
-            if known.newest < tag:
-                if not known.suspect:
-                    near.wait_for(known)
-            else:
-                # Who is ahead has come, too: if it did not count, waiting for those who are behind would be no extra.
-                come += 1
-                if tag in known.kept:
-                    # Otherwise it has sent later models only, and will not send this one any more.
-                    known.observe(tag, 0.0)
+        come = self._exchange.begin(ctx, tag)
         if self._wait.begin(ctx, tag, now_s=now_s, come=come):
             self._close_step(ctx)
 
@@ -361,13 +323,6 @@ class Rounds(Protocol):
     def _steps(self) -> int:
         """How many gossip steps the present round has."""
         return self._final.steps(self._round, rounds=self._ending.rounds)
-
-    def _begin_final(self, ctx: Context, step: int) -> None:
-        """Take the row of a final step; before the first one, all that the round has made is in the model."""
-        if step == self._gossip_steps:
-            self._own.settle(ctx)
-            self._final.before = self._own.model
-        self._near.begin_final(ctx, step - self._gossip_steps)
 
     def _complete_round(self, ctx: Context) -> None:
         self._own.settle(ctx)
@@ -391,10 +346,7 @@ class Rounds(Protocol):
         self._phase = Phase.FINISHED
         self._near.wait_for_nobody()
         self._inbox.clear()
-        message = FinishedMessage(round=self._ending.rounds)
-        for peer in sorted(self._near.contacts(ctx)):
-            if ctx.is_up(peer):
-                ctx.send(peer, message)
+        self._exchange.say_finished(ctx, self._ending.rounds)
         ctx.finish(self._own.model)
 
     # --- messages ---
@@ -421,18 +373,7 @@ class Rounds(Protocol):
 
     def _catch_up(self, ctx: Context) -> bool:
         """Go where most live neighbours have been, if that is far ahead; return whether that was done."""
-        if self._inbox.newest_round < self._round + self._settings.catch_up_rounds:
-            return False
-        # Only a neighbour of this very round can have gone on without us: in a graph that varies, others may be
-        # rounds ahead in ordinary operation. One that has left has no voice any more.
-        move = find_move(
-            (self._round, self._step),
-            self._near.live(ctx),
-            catch_up_rounds=self._settings.catch_up_rounds,
-            last_round=self._ending.rounds - 1,
-            credit_rounds=self._lost.credit_rounds(ctx.now()),
-            contacts=(lambda: self._near.newest_of_contacts(ctx)) if self._near.varies(ctx) else None,
-        )
+        move = self._moves.due(ctx, (self._round, self._step))
         if move is None:
             return False
         self._go(ctx, move)
@@ -456,16 +397,3 @@ class Rounds(Protocol):
             self._merged.clear()
             self._near.begin_round(ctx, round)
             self._enter_step(ctx, step)
-
-    def _serve(self, ctx: Context, message: Message, tag: Tag) -> None:
-        """Send to those who hear this peer, and whom it need not hear."""
-        for known in self._near.sent_to(ctx):
-            if known.served < tag:
-                known.served = tag
-                ctx.send(known.peer, message)
-
-    def _send_model(self, ctx: Context, to: Sequence[Sender], tag: Tag, *, whole: bool = False) -> None:
-        message = self._parts.message(*tag, self._own.model, whole=whole)
-        for known in to:
-            known.served = tag
-            ctx.send(known.peer, message)

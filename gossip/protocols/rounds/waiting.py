@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gossip.protocols.base import Context, Waiting
+from gossip.protocols.base import Context, Model, Waiting
 from gossip.protocols.rounds.neighbourhood import Neighbourhood
 from gossip.protocols.rounds.patience import Patience
 from gossip.protocols.rounds.sender import NOTHING, Sender, Tag
@@ -43,6 +43,18 @@ class Wait:
         self._ring_in(ctx, self._settings.deadline_floor_s)
         return self.patience.most_have_come and self.spare(ctx)
 
+    def come(self, ctx: Context, known: Sender, model: Model) -> bool:
+        """Take a model that the step waits for."""
+        near, patience = self._near, self.patience
+        known.missing = False
+        known.awaited = model
+        known.newest = here = self.tag
+        now_s = ctx.now()
+        known.observe(here, now_s - patience.began_s)
+        near.missing -= 1
+        most_have_come = patience.come(now_s)
+        return not near.missing or (most_have_come and self.spare(ctx))
+
     def spare(self, ctx: Context) -> bool:
         """Most have come: wait no more for whom the account cannot pay, and for the others no longer than it can."""
         for known in self._near.in_row:
@@ -61,6 +73,13 @@ class Wait:
         if self._near.waits_no_more(known):
             return True
         return bool(self._near.missing) and self.patience.lost(ctx.now()) and self.spare(ctx)
+
+    def gone(self, ctx: Context, known: Sender) -> bool:
+        """One has gone: it is a suspect, if the step waits for it."""
+        if not known.missing:
+            return False
+        known.suspect = True
+        return self.go_on_without(ctx, known)
 
     def rang(self, ctx: Context) -> bool:
         """The timer has rung: wait on, if the deadline is later by now, or suspect those who did not answer."""
