@@ -33,6 +33,21 @@ from tests.laws import tried
 L = 400
 ROOT = math.sqrt(L)
 
+
+class Alone(Average):
+    """The average, as if it were no linear rule: it is computed peer by peer."""
+
+    linear = False
+
+
+class AloneSettings(AverageSettings):
+    """Of that one."""
+
+    def load(self) -> type[Alone]:
+        """Return it."""
+        return Alone
+
+
 norms = st.floats(min_value=0, max_value=1e30, allow_nan=False)
 
 
@@ -257,9 +272,7 @@ def bad(model: torch.Tensor, kind: str) -> torch.Tensor:
 def test_node_and_virtual_engine_refuse_the_same_models_and_merge_the_same(
     kinds: list[tuple[str, str, str]], again: tuple[bool, bool, bool], method: str
 ) -> None:
-    learning = BatchedLearning(TASK, NAMES, AverageSettings())
-    if method == "alone":
-        learning._merge_class = type("Unlinear", (Average,), {"linear": False})
+    learning = BatchedLearning(TASK, NAMES, AverageSettings() if method == "product" else AloneSettings())
     told: list[tuple[int, str, str]] = []
     learning.on_judged = lambda peer, judged: told.append(
         (judged.round, judged.verdict.sender, judged.verdict.reason)

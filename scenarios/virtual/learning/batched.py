@@ -10,13 +10,11 @@ something, and networks that do not gain from batches (`BatchedLearning.method`)
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from gossip.draws import Draws
 from gossip.errors import ProtocolMisuse
 from gossip.learner import Learner, RecordedVerdict, check_merge
 from gossip.learning.divergence import rms_of
@@ -27,7 +25,7 @@ from gossip.merging.base import Merge
 from gossip.merging.sanitise import SanitiseSettings
 from gossip.outgoing.base import Outgoing
 from gossip.outgoing.settings import NoOutgoingSettings
-from gossip.protocols.base import WHOLE, Contribution, GossipStep, Message, Part, PeerId
+from gossip.protocols.base import Contribution, GossipStep, Message, Part, PeerId
 from gossip.settings import Choice
 from gossip.stages import PeerState, Stage
 from gossip.wire.codecs.settings import Float32Settings
@@ -36,6 +34,7 @@ from gossip.wire.wholes import Turn
 from scenarios.virtual.learning import requests, training
 from scenarios.virtual.learning.arena import Arena, Handle
 from scenarios.virtual.learning.corrections import Corrections
+from scenarios.virtual.learning.deferred import Deferred
 from scenarios.virtual.learning.devices import chunk_peers, usable_device
 from scenarios.virtual.learning.divergence import Watches
 from scenarios.virtual.learning.evaluation import StackedEvaluation
@@ -44,14 +43,11 @@ from scenarios.virtual.learning.linear_stack import LinearStack
 from scenarios.virtual.learning.local_updates import LocalUpdates
 from scenarios.virtual.learning.minibatches import MiniBatches
 from scenarios.virtual.learning.processes import Processes
+from scenarios.virtual.learning.publics import Publics
 from scenarios.virtual.learning.remembering import Memory, Remembering
 from scenarios.virtual.learning.screening import Screen
 from scenarios.virtual.learning.sending import Sending
 from scenarios.virtual.learning.training import StackedTraining
-
-PENDING_PER_PEER_MAX = 4
-PENDING_MIN = 256
-"""So many requests wait at most: two rounds of training and averaging, enough to fill the stacks."""
 
 
 class BatchedLearning:
@@ -109,13 +105,11 @@ class BatchedLearning:
         if self.declares:
             self.declared = {name: self._familiar(position) for position, name in enumerate(names)}
         self._arena = Arena(task.space.size, rows=2 * len(names) + 8, device=self.device)
-        self._free = self._arena.free
         self._chunk = chunk_peers(4 * task.space.size, self.device)
-        self._pending: list[Handle] = []
-        self._pending_max = max(PENDING_MIN, PENDING_PER_PEER_MAX * len(names))
         self._trainings = [0] * len(names)
         self._set_up_training(method, max(sizes), outgoing or NoOutgoingSettings())
         self._set_up_exchanges(codec or Float32Settings(), attackers)
+        self._deferred = self._defer()
 
     def _set_up_training(self, method: str, samples_max: int, outgoing: Choice) -> None:
         """Choose how local updates and evaluations are computed, and make the table of what they remember."""
@@ -145,7 +139,9 @@ class BatchedLearning:
         if self.method != "loop":  # those who are trained alone remember by themselves
             stacked = StackedTraining(local, self._minibatches, stack.gradient if stack else None)
             stages["update"] = local.stage
-        self._evaluation = StackedEvaluation(task, stack, device=self.device, alone=stacked is None)
+        self._evaluation = StackedEvaluation(
+            task, self._arena, stack, learner_of=self._learner, chunk=self._chunk, alone=stacked is None
+        )
         self._state = PeerState(stages, task.space, peers=len(names), device=self.device)
         kept = any(row.kept for row in local.stage.rows(task.space).values())
         self.remembers = kept or not self._state.empty
@@ -181,16 +177,13 @@ class BatchedLearning:
             learned=learned,
             chunk=self._chunk,
         )
-        self._last_sent: dict[int, tuple[requests.Send, Handle]] = {}
-        """Of each peer, where its merges need it, or what counts its bytes."""
+        self._publics = Publics(self._sending, self._noted, self.names, seed=self.task.seed)
         self.varies = self._sending.varies
         """Whether only a model's numbers tell how many bytes it takes."""
         self.codes = self._sending.needed
         """Whether receivers hold anything else of a model than its sender has."""
         self.reference = self._sending.reference
         """What receivers must hold to use what comes: "none", "own" or "link"."""
-        self._publics: dict[int, Handle] = {}
-        """What the messages of each peer add up to, where links do."""
         rule = self._merge_class.correction(self._merge_choice, self.task.space)
         self._averages = self._merge_class.linear or rule is not None
         self._exchanges = Exchanges(
@@ -230,7 +223,7 @@ class BatchedLearning:
             raise ProtocolMisuse(
                 f"a vector of shape {tuple(vector.shape)}; expected ({self.task.space.size},)"
             )
-        handle = Handle(peer, None, self._free)
+        handle = Handle(peer, None, self._arena.free)
         rows = self._arena.take(1)
         self._arena.put(rows, vector.to(self.device)[None])
         handle.place(rows[0])
@@ -243,18 +236,16 @@ class BatchedLearning:
 
     def begin_anew(self, peer: int) -> None:
         """Forget all that the peer has beside models, for its process has ended: momentum, rule, muted senders."""
-        if any(handle.peer == peer for handle in self._pending):
+        if self._deferred.waits_for(peer):
             self.flush()  # what it asked for before still sees all that
         self._processes.pop(peer, None)
         self._state.zero(peer)
         self._told.zero(peer)
-        self._publics.pop(peer, None)
+        self._publics.begin_anew(peer)
 
     def remember(self, peer: int) -> Memory:
         """Return what the peer remembers after the local updates that it has asked for, for its checkpoint."""
-        pending = any(
-            handle.peer == peer and type(handle.request) is requests.Train for handle in self._pending
-        )
+        pending = self._deferred.waits_for(peer, requests.Train)
         return self._remembering.remember(peer, self._trainings[peer], pending=pending)
 
     def restore(self, peer: int, memory: Memory) -> None:
@@ -275,12 +266,7 @@ class BatchedLearning:
         """Return the merged model: learned slots by the rule, the others from `own`. Contributions hold handles."""
         if not self._sending.own_coded or at.whole:
             return self._noted(peer, requests.Merge(own, own_weight, received, at))
-        public: Handle | None
-        if self.reference == "link":
-            public = self._publics.get(peer)
-        else:
-            draws = Draws.at(at, seed=self.task.seed, peer=self.names[peer])
-            public = self._public(own, peer, draws, at.part)
+        public = self._publics.mixed(own, peer, at)
         merged = self._noted(peer, requests.Merge(public or own, own_weight, received, at))
         if public is None:
             return merged  # nobody holds anything of it yet
@@ -300,37 +286,20 @@ class BatchedLearning:
 
     def shaped(self, model: Handle, peer: int, message: Message) -> Handle:
         """Return the model that `peer`'s message is about, as it is before it is coded; ask once for each message."""
-        draws = Draws.of(message, seed=self.task.seed, peer=self.names[peer])
-        return self._sending.shaped(model, draws, functools.partial(self._noted, peer))
+        return self._publics.shaped(model, peer, message)
 
     def coded(self, shaped: Handle, peer: int, message: Message, turn: Turn) -> Handle:
         """Return what comes of it to those who get it coded; ask once for each message."""
-        draws = Draws.of(message, seed=self.task.seed, peer=self.names[peer])
-        if self._sending.own_coded and not message.whole and self.reference == "none":
-            return self._public(shaped, peer, draws, message.piece or WHOLE)
-        handle = self._sending.coded(shaped, message, draws, turn, functools.partial(self._noted, peer))
-        if self.reference == "link" and handle is not shaped:
-            self._publics[peer] = handle
-        if self.varies and handle is not shaped:
-            self._last_sent[peer] = handle.request, handle
-        return handle
+        return self._publics.coded(shaped, peer, message, turn)
 
     def specs_sent(self, peer: int) -> tuple[TensorSpec, ...]:
         """Return the tensors of the model that the peer sent last; what is outstanding is computed."""
         self.flush()
-        return self._last_sent[peer][1].specs
+        return self._publics.sent_last(peer).specs
 
     def sent(self, model: Handle, peer: int, message: Message) -> Handle:
         """Return the model as the receivers of `peer`'s message hold it, where none has to go whole."""
         return self.coded(self.shaped(model, peer, message), peer, message, Turn(0, False))
-
-    def _public(self, model: Handle, peer: int, draws: Draws, part: Part) -> Handle:
-        """Return what others hold of a peer's model: asked for when it is sent, and when it is merged with theirs."""
-        request = requests.Send(model, draws, part)
-        last = self._last_sent.get(peer)
-        if last is None or last[0] != request:
-            last = self._last_sent[peer] = request, self._noted(peer, request)
-        return last[1]
 
     def moved(self, base: Handle, before: Handle, after: Handle) -> Handle:
         """Return `base` moved as an update has moved `before` to `after`; see `Learner.moved`."""
@@ -339,11 +308,6 @@ class BatchedLearning:
     def craft(self, own: Handle, inputs: Sequence[Handle], function: Callable[[Tensor], Tensor]) -> Handle:
         """Return ``function(learned slots of the inputs (n, L)) -> [L]``, with all other slots of `own`."""
         return self._noted(own.peer, requests.Craft(own, inputs, function))
-
-    @property
-    def skipped(self) -> int:
-        """Mini-batches of all peers whose gradient was not finite, so far."""
-        return sum(self.watches.skipped)
 
     def samples(self, peer: int) -> int:
         """Return how many samples a local update of `peer` sees, repetitions counted."""
@@ -372,26 +336,12 @@ class BatchedLearning:
     def evaluate(self, handles: Sequence[Handle]) -> list[Evaluation]:
         """Return loss and score of each model on the common test set, as `Learner.evaluate` does."""
         self.flush()
-        evaluations: list[Evaluation] = []
-        for start in range(0, len(handles), self._chunk):
-            part = handles[start : start + self._chunk]
-            models = self._arena.at([handle.row for handle in part])
-            if self.task.model_settings.batch_norm == "reestimate":
-                models = torch.stack(
-                    [
-                        self._learner(handle.peer).evaluated(model)
-                        for handle, model in zip(part, models, strict=True)
-                    ]
-                ).to(self.device)
-            evaluations += self._evaluation.run(models)
-        return evaluations
+        return self._evaluation.run(handles)
 
     def evaluate_on(self, handle: Handle, samples: Shard) -> Evaluation:
         """Return loss and score of a model on a peer's own samples, as `Learner.own_score` does."""
-        model = self.vector(handle)
-        if self.task.model_settings.batch_norm == "reestimate":
-            model = self._learner(handle.peer).evaluated(model)
-        return self.task.evaluate(model, samples.x, samples.y)
+        self.flush()
+        return self._evaluation.on(handle, samples)
 
     @property
     def rows_used(self) -> int:
@@ -402,41 +352,36 @@ class BatchedLearning:
 
     def flush(self) -> None:
         """Compute everything that was asked for."""
-        pending, self._pending = self._pending, []
-        # What remembers something: rules that are not linear, and a momentum that is kept.
-        ordered: set[type] = {requests.Merge} if not self._merge_class.linear else set()
-        if self._state.keeps("update"):
-            ordered.add(requests.Train)
-        ordered |= self._sending.ordered
-        levels = requests.levels(pending, ordered=ordered)
-        del pending  # what nobody holds any more is to be freed on the way
-        levels.reverse()
-        while levels:
-            level = levels.pop()
-            for kind, compute in self._computations():
-                if kind in level:
-                    compute(level.pop(kind))
+        self._deferred.flush()
 
     def _noted(self, peer: int, request: requests.Request) -> Handle:
-        handle = Handle(peer, request, self._free)
-        self._pending.append(handle)
-        if len(self._pending) >= self._pending_max:
-            self.flush()
-        return handle
+        return self._deferred.note(peer, request)
 
-    def _computations(self) -> list[tuple[type, Callable[[list[Handle]], None]]]:
-        exchanges = self._exchanges
-        return [
-            (requests.Train, self._updates.run),
-            (requests.Merge, exchanges.average if self._averages else exchanges.merge_alone),
-            (requests.Adopt, exchanges.adopt),
-            (requests.Agree, exchanges.agree),
-            (requests.Graft, exchanges.graft),
-            (requests.Shape, self._sending.shape),
-            (requests.Send, self._sending.run),
-            (requests.Move, exchanges.move),
-            (requests.Craft, exchanges.craft),
-        ]
+    def _defer(self) -> Deferred:
+        """Return what takes requests, and knows who computes those of each kind, in which order within a level."""
+        exchanges, linear = self._exchanges, self._merge_class.linear
+        # What remembers something: rules that are not linear, and a momentum that is kept.
+        ordered = self._sending.ordered
+        if not linear:
+            ordered.add(requests.Merge)
+        if self._state.keeps("update"):
+            ordered.add(requests.Train)
+        return Deferred(
+            {
+                requests.Train: self._updates.run,
+                requests.Merge: exchanges.average if self._averages else exchanges.merge_alone,
+                requests.Adopt: exchanges.adopt,
+                requests.Agree: exchanges.agree,
+                requests.Graft: exchanges.graft,
+                requests.Shape: self._sending.shape,
+                requests.Send: self._sending.run,
+                requests.Move: exchanges.move,
+                requests.Craft: exchanges.craft,
+            },
+            ordered=ordered,
+            peers=len(self.names),
+            free=self._arena.free,
+        )
 
     def _learner(self, peer: int) -> Learner:
         process = self._processes[peer]

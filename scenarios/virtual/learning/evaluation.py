@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from gossip.learner import Learner
 from gossip.learning.data.mapped import pieces
 from gossip.learning.evaluation import Evaluation
-from gossip.learning.task import Task
+from gossip.learning.task import Shard, Task
+from scenarios.virtual.learning.arena import Arena, Handle
 from scenarios.virtual.learning.linear_stack import LinearStack
 
 ACTIVATION_BYTES = 16 * 2**20
@@ -24,23 +27,59 @@ class StackedEvaluation:
 
     Args:
         task: network and test samples.
+        arena: where the models lie.
         stack: logits of a stack where they are not `vmap`'s.
-        device: where the models lie.
+        learner_of: a peer's own learner, which re-estimates statistics of batch normalisation.
+        chunk: how many models make a stack.
         alone: one model after another, where the network does not gain from batches.
     """
 
     def __init__(
-        self, task: Task, stack: LinearStack | None, *, device: torch.device, alone: bool = False
+        self,
+        task: Task,
+        arena: Arena,
+        stack: LinearStack | None,
+        *,
+        learner_of: Callable[[int], Learner],
+        chunk: int,
+        alone: bool,
     ) -> None:
         self._task = task
+        self._arena = arena
         self._stack = stack
+        self._learner_of = learner_of
+        self._chunk = chunk
+        self._reestimates = task.model_settings.batch_norm == "reestimate"
+        device = arena.vectors.device
         # What is measured of stacks is cross-entropy and hits.
         self._alone = alone or not task.objective.plain
         self._x, self._y = task.x_test.to(device), task.dataset.y_test.to(device)
         self._forward = task.forward_on(device)
         self._by_vmap = torch.func.vmap(self._forward, in_dims=(0, 0, None))
 
-    def run(self, models: Tensor) -> list[Evaluation]:
+    def run(self, handles: Sequence[Handle]) -> list[Evaluation]:
+        """Return the evaluations of computed models, as `Learner.evaluate` does."""
+        evaluations: list[Evaluation] = []
+        for start in range(0, len(handles), self._chunk):
+            part = handles[start : start + self._chunk]
+            models = self._arena.at([handle.row for handle in part])
+            if self._reestimates:
+                evaluated = [
+                    self._learner_of(handle.peer).evaluated(model)
+                    for handle, model in zip(part, models, strict=True)
+                ]
+                models = torch.stack(evaluated).to(models.device)
+            evaluations += self._of(models)
+        return evaluations
+
+    def on(self, handle: Handle, samples: Shard) -> Evaluation:
+        """Return the evaluation of a computed model on a peer's own samples, as `Learner.own_score` does."""
+        model = self._arena.vectors[handle.row].cpu()
+        if self._reestimates:
+            model = self._learner_of(handle.peer).evaluated(model)
+        return self._task.evaluate(model, samples.x, samples.y)
+
+    def _of(self, models: Tensor) -> list[Evaluation]:
         """Return the evaluations of `models` (n, P)."""
         if self._alone:
             return [self._task.evaluate(model, self._x, self._y) for model in models]
