@@ -103,7 +103,7 @@ def cost_of(scenario: ScenarioSettings, *, parameters: int, link: Link) -> Cost:
     )
     simulation.start()
     simulation.run()
-    sent, received = list(simulation.sent_bytes), list(simulation.received_bytes)
+    sent, received = list(simulation.traffic.sent_bytes), list(simulation.traffic.received_bytes)
     busiest = max(max(sent), max(received)) / rounds
     period_s = protocol.update_period_s(scenario.protocol)
     if period_s is None:

@@ -161,7 +161,7 @@ class VirtualRun:
         )
         self._scales, self._warnings = look_at_inputs(task)
         if protocol.everybody:
-            self.measurements.sent_by_all = self.simulation.bytes_sent
+            self.measurements.sent_by_all = self.simulation.traffic.bytes_sent
         faults = scenario.faults.with_more(trace.faults())
         FaultPlan(faults, self.simulation, detected_s=scenario.net.heartbeat_timeout_s)
         if measure is None and isinstance(self.measurements, TimedMeasurements):
@@ -226,7 +226,7 @@ class VirtualRun:
             score_mean=sum(scores) / len(scores) if scores else None,
             score_worst=scored.worst(scores),
             score_of_mean=averages[max(averages)].score if averages else None,
-            bytes_sent=self.simulation.bytes_sent(),
+            bytes_sent=self.simulation.traffic.bytes_sent(),
         )
 
     def records(self) -> Records:

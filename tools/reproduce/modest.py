@@ -122,7 +122,7 @@ def virtual(wanted: Wanted) -> dict[str, Any]:
         "participations": [getattr(peer.protocol, "participations", 0) for peer in run.simulation.peers],
         "alive": [peer.alive and not peer.paused for peer in run.simulation.peers],
         "joined": came,
-        "bytes_of_peers": list(run.simulation.sent_bytes),
+        "bytes_of_peers": list(run.simulation.traffic.sent_bytes),
         "agreement": {purpose: agreement(drawn, purpose) for purpose in ("aggregators", "participants")},
         "seconds": time.monotonic() - began,
     }

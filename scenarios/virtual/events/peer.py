@@ -121,12 +121,12 @@ class VirtualPeer:
     @property
     def bytes_sent(self) -> int:
         """What this peer has sent so far."""
-        return self._simulation.sent_bytes[self.index]
+        return self._simulation.traffic.sent_bytes[self.index]
 
     @property
     def bytes_received(self) -> int:
         """What this peer has received so far."""
-        return self._simulation.received_bytes[self.index]
+        return self._simulation.traffic.received_bytes[self.index]
 
     def now(self) -> float:
         """Return virtual seconds since the start."""
@@ -190,13 +190,33 @@ class VirtualPeer:
             return
         else:
             timer[0] = timer[1] = rings_s
-        simulation.schedule(rings_s, simulation.ring, self, key, rings_s, self.life)
+        simulation.schedule(rings_s, self._ring, key, rings_s, self.life)
 
     def cancel_timer(self, key: TimerKey) -> None:
         """Make the timer never ring."""
         timer = self.timers.get(key)
         if timer is not None:
             timer[0] = float("inf")
+
+    def _ring(self, key: TimerKey, asked_s: float, life: int) -> None:
+        """A heap entry of a timer is due: ring, or look again when the timer is due now."""
+        timer = self.timers.get(key)
+        if self.life != life or timer is None or timer[1] != asked_s:
+            return
+        simulation = self._simulation
+        if timer[0] > asked_s:
+            if timer[0] == float("inf"):
+                del self.timers[key]
+            else:
+                timer[1] = timer[0]
+                simulation.schedule(timer[0], self._ring, key, timer[0], life)
+            return
+        if self.paused:
+            self.resume_queue.append((self._ring, key, asked_s, life))
+            return
+        del self.timers[key]
+        simulation.log.add(simulation.now, Did.TIMER, self.index)
+        self.protocol.on_timer(self, key)
 
     def train(self, model: Model, *, round: int) -> Ticket:
         """Begin a local update; its value is computed with many others, later."""

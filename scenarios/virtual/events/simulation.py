@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
-
-import numpy as np
 
 from gossip.protocols.base import (
     Message,
@@ -19,17 +15,17 @@ from gossip.protocols.base import (
     Protocol,
     RoundCompleted,
     Ticket,
-    TimerKey,
 )
-from gossip.wire.wholes import NO_TURN, wholes_for
+from gossip.wire.wholes import wholes_for
 from scenarios.virtual.events.agenda import Agenda, Entry
 from scenarios.virtual.events.connections import Connections
 from scenarios.virtual.events.contacts import AllBut
-from scenarios.virtual.events.event_log import FLUSH_NUMBERS, Did, Entries, EventLog
+from scenarios.virtual.events.event_log import FLUSH_NUMBERS, Did, EventLog
 from scenarios.virtual.events.network import Network
+from scenarios.virtual.events.outgoing import Outgoing, Way
 from scenarios.virtual.events.peer import VirtualPeer
 from scenarios.virtual.events.seams import Learning, Measure, State
-from scenarios.virtual.events.tally import Counts, Frames, Tally
+from scenarios.virtual.events.tally import Counts, Traffic
 from topologies import Topology
 
 _SEND, _DELIVER = int(Did.SEND), int(Did.DELIVER)
@@ -74,13 +70,8 @@ class Simulation:
         self.learning = learning
         self.seed = seed
         self.now = 0.0
-        self._frames = Frames()
-        self._sent = Tally(len(names), self._frames)
-        self._received = Tally(len(names), self._frames)
-        self.sent_bytes = array("q", bytes(8 * len(names)))
-        """What each peer has sent so far."""
-        self.received_bytes = array("q", bytes(8 * len(names)))
-        self.log = EventLog(self._count)
+        self.traffic = Traffic(len(names))
+        self.log = EventLog(self.traffic.count)
         self._log_numbers = self.log.numbers
         self.notes: list[dict[str, Any]] = []
         """Lines of events.jsonl."""
@@ -89,31 +80,17 @@ class Simulation:
         self._agenda = Agenda()
         # Bound once: a method looked up per message would be another object in memory per message.
         self._deliver_call = self._deliver
-        self.ring_call = self.ring
         self._arrival_s = -1.0
         self._arrivals: deque[Entry] = deque()
-        self._codes = learning.codes
         self.reference = learning.reference if learning.codes else "none"
         """What receivers must hold to use what comes."""
-        self._coding = False
-        self._turn = NO_TURN
-        self._coded: Model | None = None
-        self._shaped: Model = None
-        """The model of `_sized` before it is coded."""
-        self._ways: dict[bool, tuple[Message, int, int]] = {}
-        """How it goes to those who came late, and to all others: the message, its bytes and its kind of frame."""
-        self._sized: Message | None = None
-        self._arriving: Any = None
-        """The message `_sized` as its receivers will read it."""
-        self._sized_for: VirtualPeer | None = None
-        self._nbytes = 0
-        self._frame = 0
+        self._outgoing = Outgoing(learning, self.traffic.frames, frame_bytes, reference=self.reference)
+        self._way: Way | None = None
         self._open: Entry | None = None
         """The latest delivery, where the same message may still go to others at the same moment."""
         self._stepping = False  # the caller looks at every single event
         self._make_protocol = make_protocol
         self._training_s = training_s
-        self._frame_bytes = frame_bytes
         self._measure = measure
         self.on_round: Callable[[VirtualPeer, RoundCompleted], None] | None = None
         """Told of every completed round, too: where peers are to know what their models score."""
@@ -192,35 +169,6 @@ class Simulation:
 
     # --- what peers ask for ---
 
-    def _begin_coding(self, sender: VirtualPeer, message: Message) -> None:
-        """Note a message that carries a model, of which receivers do not hold what the sender has."""
-        aside = message.whole and self.reference != "own"
-        self._turn = NO_TURN if aside else sender.wholes.turn(message)
-        model: Model = message.model  # type: ignore[attr-defined]
-        self._shaped = self.learning.shaped(model, sender.index, message)
-        self._coded = None
-        self._ways.clear()
-
-    def _code(self, sender: VirtualPeer, name: PeerId, message: Message) -> None:
-        """Set what arrives at `name`: what is coded, or, where that would be of no use, more."""
-        turn, alone = self._turn, False
-        if self.reference != "none" and turn is not NO_TURN:
-            alone = sender.wholes.alone(name, turn)
-        way = self._ways.get(alone)
-        if way is None:
-            model = self._shaped
-            if not alone or self.reference == "link":
-                if self._coded is None:
-                    self._coded = self.learning.coded(self._shaped, sender.index, message, turn)
-                model = self._coded
-            arriving = dataclasses.replace(message, model=model)  # type: ignore[call-arg]
-            whole = {"whole": True} if alone or (self.reference == "own" and turn.whole) else {}
-            nbytes, payload = self._frame_bytes(sender.index, message, **whole)
-            way = self._ways[alone] = arriving, nbytes, self._frames.number(message.kind, nbytes, payload)
-        if way[0] is not self._arriving:
-            self._open = None
-        self._arriving, self._nbytes, self._frame = way
-
     def lost(self, sender: int, receiver: int) -> None:
         """Note that a model that was queued has given way to a newer one."""
         self.peers[sender].wholes.lost(self.peers[receiver].peer)
@@ -228,22 +176,13 @@ class Simulation:
     def transmit(self, sender: VirtualPeer, name: PeerId, message: Message, connection: int) -> None:
         """Count the message and let the network say when it arrives; a dead connection swallows it."""
         receiver = self.by_name[name]
-        if message is not self._sized or sender is not self._sized_for:
-            # The same message goes to all neighbours, one after the other.
-            self._sized, self._sized_for, self._open = message, sender, None
-            self._coding = self._codes and message.carries_model
-            if self._coding:
-                self._begin_coding(sender, message)
-            else:
-                self._arriving = message
-                self._nbytes, payload = self._frame_bytes(sender.index, message)
-                self._frame = self._frames.number(message.kind, self._nbytes, payload)
-        if self._coding:
-            self._code(sender, name, message)
-        nbytes = self._nbytes
-        self.sent_bytes[sender.index] += nbytes
+        way = self._outgoing.to(name, sender, message)
+        if way is not self._way:
+            self._way, self._open = way, None
+        arriving, nbytes, frame = way
+        self.traffic.sent_bytes[sender.index] += nbytes
         numbers = self._log_numbers
-        numbers += (self.now, _SEND, sender.index, receiver.index, nbytes, self._frame)
+        numbers += (self.now, _SEND, sender.index, receiver.index, nbytes, frame)
         if connection < 0:
             return
         if self._same_latency_s is not None:
@@ -259,11 +198,11 @@ class Simulation:
                 return
             self._open = entry = (
                 self._deliver_call,
-                (sender, self._arriving, self._frame, [1, receiver, connection]),
+                (sender, arriving, frame, [1, receiver, connection]),
             )
             arrivals.append(entry)
         else:
-            delivery = (sender, self._arriving, self._frame, [1, receiver, connection])
+            delivery = (sender, arriving, frame, [1, receiver, connection])
             self.network.send(
                 sender.index,
                 receiver.index,
@@ -275,7 +214,8 @@ class Simulation:
 
     def _deliver(self, sender: VirtualPeer, message: Message, frame: int, to: Delivery) -> None:
         """Hand a message to its receivers, each of which is an event by itself."""
-        name, nbytes, numbers = sender.peer, self._frames.sizes[frame][1], self._log_numbers
+        name, nbytes, numbers = sender.peer, self.traffic.frames.sizes[frame][1], self._log_numbers
+        received_bytes = self.traffic.received_bytes
         self.processed -= 1
         index, end = to[0], len(to)
         while index < end:
@@ -289,7 +229,7 @@ class Simulation:
                 one = [1, receiver, connection]
                 receiver.resume_queue.append((self._deliver, sender, message, frame, one))
                 continue
-            self.received_bytes[receiver.index] += nbytes
+            received_bytes[receiver.index] += nbytes
             numbers += (self.now, _DELIVER, receiver.index, sender.index, 0, frame)
             receiver.protocol.on_message(receiver, name, message)
             if index < end and (self._stepping or self._over):
@@ -300,27 +240,6 @@ class Simulation:
             end = len(to)
         if len(numbers) >= FLUSH_NUMBERS:
             self.log.flush()
-
-    def ring(self, peer: VirtualPeer, key: TimerKey, asked_s: float, life: int) -> None:
-        """A heap entry of a timer is due: ring, or look again when the timer is due now."""
-        if peer.life != life:
-            return
-        timer = peer.timers.get(key)
-        if timer is None or timer[1] != asked_s:
-            return
-        if timer[0] > asked_s:
-            if timer[0] == float("inf"):
-                del peer.timers[key]
-            else:
-                timer[1] = timer[0]
-                self.schedule(timer[0], self.ring, peer, key, timer[0], life)
-            return
-        if peer.paused:
-            peer.resume_queue.append((self.ring, peer, key, asked_s, life))
-            return
-        del peer.timers[key]
-        self.log.add(self.now, Did.TIMER, peer.index)
-        peer.protocol.on_timer(peer, key)
 
     def train(self, peer: VirtualPeer, ticket: Ticket, model: Model, round: int) -> None:
         """Defer the value, and tell the protocol when its virtual time has passed."""
@@ -370,20 +289,10 @@ class Simulation:
         """Log that a peer is told its score."""
         self.log.add(self.now, Did.SCORE, peer.index, -1, round)
 
-    def bytes_sent(self) -> int:
-        """Return what all peers together have sent so far."""
-        return sum(self.sent_bytes)
-
-    def _count(self, entries: Entries) -> None:
-        for did, tally in ((_SEND, self._sent), (_DELIVER, self._received)):
-            mine = entries[entries[:, 1] == did]
-            if len(mine):
-                tally.add(mine[:, 2].astype(np.int64), mine[:, 5].astype(np.int64))
-
     def traffic_of(self, peer: int) -> tuple[Counts, Counts]:
         """Return what a peer has sent and received so far."""
         self.log.flush()
-        return self._sent.of(peer), self._received.of(peer)
+        return self.traffic.counted(peer)
 
     def rejected(self, peer: VirtualPeer, event: MessageRejected) -> None:
         """Log that a message was not used."""

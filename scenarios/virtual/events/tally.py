@@ -6,11 +6,16 @@ processor's caches when its next message comes; the log is written in order.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from scenarios.virtual.events.event_log import Did, Entries
+
+_SEND, _DELIVER = int(Did.SEND), int(Did.DELIVER)
 
 Counts: TypeAlias = Mapping[str, tuple[int, int, int]]
 """Type of message -> (messages, bytes, of them bytes of tensors)."""
@@ -70,6 +75,33 @@ class Frames:
             number = self._known[key] = len(self.sizes)
             self.sizes.append((self.kinds.index(kind), nbytes, payload))
         return number
+
+
+class Traffic:
+    """What all peers of a run have sent and received so far."""
+
+    def __init__(self, peers: int) -> None:
+        self.frames = Frames()
+        self.sent_bytes = array("q", bytes(8 * peers))
+        """By peer. Whoever sends or delivers a message adds to it, and writes the log's entry."""
+        self.received_bytes = array("q", bytes(8 * peers))
+        self._sent = Tally(peers, self.frames)
+        self._received = Tally(peers, self.frames)
+
+    def bytes_sent(self) -> int:
+        """Return what all peers together have sent so far."""
+        return sum(self.sent_bytes)
+
+    def count(self, entries: Entries) -> None:
+        """Count those of the log's entries that tell of messages."""
+        for did, tally in ((_SEND, self._sent), (_DELIVER, self._received)):
+            mine = entries[entries[:, 1] == did]
+            if len(mine):
+                tally.add(mine[:, 2].astype(np.int64), mine[:, 5].astype(np.int64))
+
+    def counted(self, peer: int) -> tuple[Counts, Counts]:
+        """Return what of a peer's sent and received messages has been counted: all, once the log is flushed."""
+        return self._sent.of(peer), self._received.of(peer)
 
 
 def traffic(counts: Counts) -> dict[str, Any]:
