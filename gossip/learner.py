@@ -17,9 +17,9 @@ from gossip.learning import devices
 from gossip.learning.data.mapped import Samples
 from gossip.learning.devices import Transfers
 from gossip.learning.evaluation import Evaluation
-from gossip.learning.local_training import Trained
 from gossip.learning.scales import Scales, scales_of
 from gossip.learning.task import Shard, Task
+from gossip.learning.trained import Trained
 from gossip.merging import sanitise
 from gossip.merging.agreement import agreed
 from gossip.merging.base import Merge, MergeContext, Verdict

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from gossip.learning.local_training import Trained
 from gossip.learning.settings import DataSettings, LocalSettings, ModelSettings
 from gossip.learning.task import Task
+from gossip.learning.trained import Trained
 
 OWN = {"partition": {"kind": "own"}}
 RNG = np.random.default_rng(0)

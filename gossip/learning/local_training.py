@@ -25,9 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeAlias
-from typing import Protocol as StructuralType
 
 import torch
 from torch import Tensor
@@ -47,6 +45,7 @@ from gossip.learning.passes import Passes
 from gossip.learning.sam import perturbation
 from gossip.learning.schedules import learning_rate
 from gossip.learning.settings import LocalSettings
+from gossip.learning.trained import Trained, summary
 from gossip.learning.updates.adamw import AdamW
 from gossip.learning.updates.base import LocalUpdate, UpdateContext
 from gossip.learning.updates.sgd import Sgd
@@ -74,29 +73,6 @@ class StepResult(NamedTuple):
     state: LocalState
     loss: Tensor  # () or (n,) mean over the mini-batch at y; may be NaN where skipped
     applied: Tensor  # () or (n,) bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trained:
-    """The outcome of one local update."""
-
-    model: Tensor  # (P,)
-    round: int
-    loss: float
-    """Mean over the samples of the applied mini-batches; NaN where every one was skipped."""
-    first_loss: float
-    """Of the first mini-batch, and so of the model that the update began with."""
-    samples: int
-    """Samples seen, repetitions counted, skipped mini-batches not."""
-    steps: int
-    skipped: int
-    """Mini-batches whose gradient was not finite: the model stayed as it was."""
-    rows: State = field(default_factory=dict)
-    """What the update remembers at the end, each (1, length)."""
-
-    def figures(self) -> Trained:
-        """Return the same without the vectors, which are large: the model is empty."""
-        return replace(self, model=torch.empty(0), rows={})
 
 
 class LocalTraining:
@@ -255,7 +231,7 @@ class LocalTraining:
         del rows
         # A subclass with a step of its own is none of those that are done where the model lies.
         in_place_too = type(self.update).step in (Sgd.step, AdamW.step)
-        steps: _Steps = (_InPlace if in_place_too else _Functional)(self, model, state, round)
+        steps: _InPlace | _Functional = (_InPlace if in_place_too else _Functional)(self, model, state, round)
         seed_first = seeding.integer_seed(seed, "dropout", peer=peer, round=round) if self.draws else None
         done: list[Done] = []
         sizes: list[int] = []
@@ -281,7 +257,7 @@ class LocalTraining:
             model[:split] = trained
         if state.rest.data_ptr() != model[split:].data_ptr():
             model[split:] = state.rest
-        return _summary(model, done, sizes, round=round, rows=kept)
+        return summary(model, done, sizes, round=round, rows=kept)
 
     def consolidated(self, before: Tensor, trained: Tensor, familiar: Tensor) -> Tensor:
         """Return the trained slots (…, T) with the columns of foreign classes as in the models `before` (…, P).
@@ -385,15 +361,6 @@ class _Batch:
         return g if self._stacked else g[None]
 
 
-class _Steps(StructuralType):
-    """The steps of one local update of one model."""
-
-    state: LocalState
-
-    def step(self, x: Tensor, y: Tensor, seed: int | None) -> Done:
-        """Do one step on one mini-batch."""
-
-
 class _InPlace:
     """Heavy-ball steps, or AdamW's, where the model lies."""
 
@@ -427,20 +394,3 @@ class _Functional:
         result = self._training.step(self.state, x, y, self._lr, seed=seed)
         self.state = result.state
         return Done(float(result.loss), bool(result.applied))
-
-
-def _summary(model: Tensor, done: list[Done], sizes: list[int], *, round: int, rows: State) -> Trained:
-    applied = torch.tensor([step.applied for step in done])
-    losses = torch.tensor([step.loss for step in done], dtype=torch.float64).where(applied, 0.0)
-    weights = torch.tensor(sizes) * applied
-    samples = int(weights.sum())
-    return Trained(
-        model=model,
-        round=round,
-        loss=float((losses * weights).sum()) / samples if samples else float("nan"),
-        first_loss=done[0].loss,
-        samples=samples,
-        steps=len(sizes),
-        skipped=len(sizes) - int(applied.sum()),
-        rows=rows,
-    )

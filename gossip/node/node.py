@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from gossip.merging.sanitise import MUTED, Refusal
 from gossip.net.local import Local
 from gossip.net.neighbours import NeighbourTable
 from gossip.node.context import NodeContext, Upcalls
+from gossip.node.handlers import Handlers
 from gossip.node.handles import Deferred
 from gossip.node.learning_thread import LearningThread
 from gossip.node.lingering import Lingering
@@ -80,8 +80,7 @@ class Node:
         self.recorder = Recorder(setup, self.accounting, self.contained, self._thread)
         self._offences = OffenceLog(logger, time.monotonic)
         self._activity = trio.Event()
-        self._handling = False
-        self._pending: deque[Callable[[], None]] = deque()
+        self._handle = Handlers(lambda: self._activity.set())
         self._spoken_to = False
         self._interrupted: str | None = None
         self._living = trio.CancelScope()
@@ -248,19 +247,6 @@ class Node:
         self.recorder.event("peers_read_again", peers=len(found.peers))
 
     # --- events for the protocol ---
-
-    def _handle(self, handler: Callable[[], None]) -> None:
-        """Call a handler of the protocol; one that is caused by another one waits until that has returned."""
-        self._pending.append(handler)
-        if self._handling:
-            return
-        self._handling = True
-        try:
-            while self._pending:
-                self._pending.popleft()()
-        finally:
-            self._handling = False
-            self._activity.set()
 
     def _on_declared(self, sender: PeerId, classes: tuple[int, ...]) -> None:
         self._context.declared[sender] = frozenset(classes)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +18,12 @@ import trio
 
 from gossip import plugins
 from gossip.errors import SettingError
-from gossip.inference.card import CARD, card
-from gossip.inference.description import described, hash_of
 from gossip.learning.divergence import EVENT, is_told, rms_of
 from gossip.node.alarm import Alarm
 from gossip.node.best import Best
 from gossip.node.handles import Pending
 from gossip.node.held import Held, Measured
+from gossip.node.model_files import ModelFiles
 from gossip.node.report import counts, finite
 from gossip.node.saver import Due, Saver
 from gossip.node.scribe import Scribe
@@ -32,7 +31,7 @@ from gossip.protocols.base import ModelAdopted, RoundCompleted
 from gossip.protocols.stopping import ROUNDS
 from gossip.storage.atomic import write_atomically
 from gossip.storage.checkpoints import Checkpoint, CheckpointStore
-from gossip.storage.models import BEST, MODEL, model_pieces, snapshot_pieces
+from gossip.storage.models import BEST, MODEL, snapshot_pieces
 from gossip.storage.run_record import RunRecord, clean_home
 from gossip.telemetry.accounting import Accounting
 from gossip.telemetry.containment import Containment, said_of, tell
@@ -41,15 +40,12 @@ from gossip.telemetry.rejections import Rejections
 from gossip.telemetry.verdicts import Verdicts
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from gossip.learner import Evaluation, Trained
     from gossip.node.handles import Deferred
     from gossip.node.learning_thread import LearningThread
     from gossip.node.phases import Phases
     from gossip.node.setup import Setup
     from gossip.protocols.base import Protocol
-    from gossip.storage.atomic import Piece
 
 logger = logging.getLogger("gossip.node")
 
@@ -95,9 +91,10 @@ class Recorder:
         self._events = 0
         self._adopted = 0
         self._model_written = False
+        self._models = ModelFiles(setup, self._contained)
         self._best: Best | None = None
         if self._settings.stop.early or self._settings.evaluate.keep_best:
-            self._best = Best(self._home / BEST, self._score, self._write_best)
+            self._best = Best(self._home / BEST, self._score, self._models.write_best)
         self._protocol: Protocol | None = None
         self._on_score: Callable[[int, float | None], None] = lambda round, score: None
         self._round = round
@@ -237,13 +234,6 @@ class Recorder:
                 self._best.offer(vector, round=event.round, score=own)
         return evaluation, rms_of(vector[: self._setup.task.space.learned_size]), own
 
-    def _write_best(self, path: Path, vector: torch.Tensor, round: int, score: float) -> None:
-        about = described(
-            self._setup.task, provenance={**self._provenance(), "rounds": round, "score": score}
-        )
-        # Not waited for by the disk: the learning thread writes it.
-        write_atomically(path, self._pieces(vector, about), durable=False)
-
     def _evaluated(self, entry: dict[str, Any], evaluation: Evaluation) -> None:
         entry |= {**self._score.recorded(evaluation.score), "test_loss": finite(evaluation.loss)}
         entry |= self._score.recorded_own(evaluation.own)
@@ -323,16 +313,8 @@ class Recorder:
             self._model_written = True
 
     def _write_model(self, vector: torch.Tensor) -> None:
-        task = self._setup.task
-        about = described(task, provenance=self._provenance())
-        write_atomically(self._home / MODEL, self._pieces(vector, about))
-        with self._contained("MODEL.md not written"):
-            text = card(about, self._summary("finished"), parameters=task.space.size)
-            write_atomically(self._home / CARD, text.encode(), durable=False)
-
-    def _pieces(self, vector: torch.Tensor, about: Mapping[str, str]) -> Iterator[Piece]:
-        task = self._setup.task
-        return model_pieces(task.space, vector, frozen=task.frozen, peer=self._name, about=about)
+        rounds = self._settings.stop.rounds if self._stopped == ROUNDS else self._round
+        self._models.write(vector, rounds=rounds, summary=partial(self._summary, "finished"))
 
     @property
     def _stopped(self) -> str:
@@ -340,18 +322,6 @@ class Recorder:
         if self._protocol is None:
             return self._setup.stopped or ROUNDS
         return self._protocol.why_stopped()
-
-    def _provenance(self) -> dict[str, Any]:
-        membership, shard = self._setup.membership, self._setup.learner.shard
-        return {
-            "peer": self._name,
-            "peers": list(membership.peers.names),
-            "algorithm": self._settings.algorithm,
-            "rounds": self._settings.stop.rounds if self._stopped == ROUNDS else self._round,
-            "run_id": self._settings.run_id(),
-            "samples": len(shard),
-            "data": hash_of(shard.x, shard.y),
-        }
 
     async def flush(self) -> None:
         """Wait until all lines are written, and what the user is shown is shown; and end the logger."""

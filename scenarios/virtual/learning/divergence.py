@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from gossip.learning.divergence import Sign, Watch
-from gossip.learning.local_training import Trained
+from gossip.learning.trained import Trained
 from scenarios.virtual.learning.training import StackedOutcome
 
 

@@ -1,0 +1,32 @@
+"""The protocol's handlers, one at a time: one that is caused by another one waits until that has returned."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+
+class Handlers:
+    """Called with a handler, calls it, now or after the present one.
+
+    Args:
+        done: called whenever no handler is left.
+    """
+
+    def __init__(self, done: Callable[[], None]) -> None:
+        self._done = done
+        self._handling = False
+        self._pending: deque[Callable[[], None]] = deque()
+
+    def __call__(self, handler: Callable[[], None]) -> None:
+        """Call a handler."""
+        self._pending.append(handler)
+        if self._handling:
+            return
+        self._handling = True
+        try:
+            while self._pending:
+                self._pending.popleft()()
+        finally:
+            self._handling = False
+            self._done()
