@@ -97,6 +97,8 @@ class Records:
     """What was said at the start of what may be a mistake."""
     scored: Score = ACCURACY
     """What the score is."""
+    shards: Mapping[str, Any] | None = None
+    """Whose data, see `scenarios.shards`."""
     event_digest: str | None = None
     model_digest: str | None = None
 

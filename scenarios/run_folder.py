@@ -26,6 +26,8 @@ from scenarios.scenario import ScenarioSettings
 SUMMARY = "summary.json"
 SCENARIO = "scenario.toml"
 METRICS = "metrics.jsonl"
+EVENTS = "events.jsonl"
+SHARDS = "shards.json"
 REPORT = "report.html"
 _LOCK = ".lock"
 
@@ -89,7 +91,9 @@ class RunFolder:
     def finish(self, records: Records, summary: Mapping[str, Any]) -> None:
         """Write the measurements, and last the summary, which marks the run as finished."""
         _write_lines(self.path / METRICS, records.metrics)
-        _write_lines(self.path / "events.jsonl", records.events)
+        _write_lines(self.path / EVENTS, records.events)
+        if records.shards is not None:
+            _write_json(self.path / SHARDS, records.shards)
         _write_json(self.path / "peers.json", [told_peer(peer, records.scored) for peer in records.peers])
         _write_json(self.path / SUMMARY, summary)
 

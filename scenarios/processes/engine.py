@@ -23,6 +23,7 @@ from scenarios.processes.watch import Watch, finite, read_all
 from scenarios.progress import Progress, State
 from scenarios.records import Average, PeerOutcome, Records, Traffic, own_of
 from scenarios.scenario import ScenarioSettings
+from scenarios.shards import told_shards
 
 if TYPE_CHECKING:
     from scenarios.processes.averages import Averages
@@ -242,6 +243,7 @@ class _Processes:
         for event in events:
             event["time"] = round(event["time"] - self._began, 3)
         events += [dict(death.event) for death in self._deaths.all]
+        events += [{**done, "time": round(done["time"] - self._began, 3)} for done in self._faults.done]
         final, digest = averages.final()
         return Records(
             peers=[self._outcome(name) for name in self._homes],
@@ -255,6 +257,7 @@ class _Processes:
             attack=self._success(averages),
             warnings=warnings,
             scored=averages.task.objective.score,
+            shards=told_shards(averages.task, len(self._homes)),
             model_digest=digest,
             faults={**self._faults.counts, "died": len(self._deaths.all)},
         )

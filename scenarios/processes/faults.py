@@ -7,8 +7,10 @@ starting processes takes a while that a virtual run does not know.
 from __future__ import annotations
 
 import signal
+import time
 from collections import Counter, deque
 from collections.abc import Callable
+from typing import Any
 
 from gossip.errors import SettingError
 from scenarios.processes.launcher import Launcher
@@ -45,6 +47,8 @@ class ProcessFaults:
         self.down: set[str] = set()
         """Peers whose process was ended on purpose; its exit is no failure."""
         self.counts: Counter[str] = Counter()
+        self.done: list[dict[str, Any]] = []
+        """An event for each, at seconds of the wall clock."""
         trace = scenario.trace()
         linked = scenario.processes.links == "namespaces"
         for column in ("seconds_per_sample",) if linked else ("up", "down", "seconds_per_sample"):
@@ -91,17 +95,21 @@ class ProcessFaults:
             case "crash" | "leave" if running:
                 self.down.add(name)
                 self._launcher.signal([name], signal.SIGKILL if what == "crash" else signal.SIGTERM)
-                self.counts["crashed" if what == "crash" else "left"] += 1
+                self._note("crashed" if what == "crash" else "left", name)
             case "restart" | "join" if not running:
-                self.counts["joined" if name in self.absent else "restarted"] += 1
+                self._note("joined" if name in self.absent else "restarted", name)
                 self.absent.discard(name)
                 self.down.discard(name)
                 self._start(name, False)
             case "pause" if running:
                 self._paused.add(name)
                 self._launcher.signal([name], signal.SIGSTOP)
-                self.counts["paused"] += 1
+                self._note("paused", name)
             case "resume" if running:
                 self._paused.discard(name)
                 self._launcher.signal([name], signal.SIGCONT)
-                self.counts["resumed"] += 1
+                self._note("resumed", name)
+
+    def _note(self, event: str, name: str) -> None:
+        self.counts[event] += 1
+        self.done.append({"time": time.time(), "peer": name, "event": event})

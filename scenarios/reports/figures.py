@@ -7,7 +7,6 @@ import io
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
@@ -22,10 +21,7 @@ from numpy.typing import NDArray
 
 from gossip.learning.objectives.score import Score
 from gossip.telemetry.progress import human_bytes
-
-ACCENT = "#0b6e99"
-COLOURS = (ACCENT, "#c8553d", "#5b8c5a", "#8d6a9f", "#d19a2e", "#3d5a80", "#7a7a7a", "#b5838d")
-"""First the accent; told apart also in grey and by the colour-blind, because line styles change after them."""
+from scenarios.reports.series import ACCENT, COLOURS, Series
 
 INK, FAINT = "#22272e", "#d9dee3"
 
@@ -63,16 +59,6 @@ STYLE: dict[Any, Any] = {
     "xtick.color": "#56606a",
     "ytick.color": "#56606a",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """One run's curve, or one experiment's: what the figures need of it. The page has the legend of several."""
-
-    label: str
-    curve: Sequence[Mapping[str, Any]]
-    colour: str = ACCENT
-    dash: str = "-"
 
 
 def scores(runs: Sequence[Series], score: Score) -> str:

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scenarios.reports.differences import FIRST, NOBODY, Experiment, Said, experiments, labels
-from scenarios.reports.figures import COLOURS, Series
 from scenarios.reports.repetitions import Summary, by_seed, pooled_curve
+from scenarios.reports.series import COLOURS, Series
 
 ALONE_MAX = 6
 """More runs than these are pooled over their seeds."""

@@ -9,7 +9,7 @@ import numpy as np
 
 Summary = Mapping[str, Any]
 
-MEANS = ("score_mean", "score_of_mean", "consensus_distance", "bytes")
+MEANS = ("score_mean", "score_of_mean", "consensus_distance", "time", "bytes")
 
 
 def by_seed(summaries: Sequence[Summary], measure: Callable[[Summary], float | None]) -> list[float]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
@@ -12,7 +10,9 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from gossip.learning.objectives.score import Score
-from scenarios.reports.figures import ACCENT, COLOURS, INK, address, drawing
+from scenarios.reports.document.attacks import VerdictsByPeer
+from scenarios.reports.figures import INK, address, drawing
+from scenarios.reports.series import ACCENT, COLOURS
 
 ATTACKER = COLOURS[1]
 
@@ -24,18 +24,6 @@ CELLS_NAMED_MAX = 200
 
 LETTER_INCHES = 0.085
 """Width of a letter of the names, on average."""
-
-VerdictsByPeer = Mapping[tuple[str, int], Sequence[tuple[float, str]]]
-"""(sender, round) -> weight and reason at each honest peer that judged it."""
-
-
-def told_by(metrics: Sequence[Mapping[str, Any]]) -> VerdictsByPeer:
-    """Gather the verdicts of all honest peers."""
-    told: dict[tuple[str, int], list[tuple[float, str]]] = defaultdict(list)
-    for entry in metrics:
-        for sender, (weight, reason) in entry.get("verdicts", {}).items():
-            told[sender, int(entry["round"])].append((float(weight), str(reason)))
-    return told
 
 
 def weights(told: VerdictsByPeer, attackers: Sequence[str]) -> str | None:

@@ -34,6 +34,7 @@ from scenarios.progress import Progress, State
 from scenarios.records import Average, PeerOutcome, Records, Traffic, own_of
 from scenarios.reports.divergences import Divergences, look_at_inputs
 from scenarios.scenario import ScenarioSettings
+from scenarios.shards import told_shards
 from scenarios.virtual import assembly
 from scenarios.virtual.events.faults import FaultPlan
 from scenarios.virtual.events.peer import VirtualPeer
@@ -246,6 +247,7 @@ class VirtualRun:
             attack=self._success(honest),
             warnings=self._warnings,
             scored=self.task.objective.score,
+            shards=told_shards(self.task, len(peers)),
             event_digest=self.simulation.log.hexdigest(),
             model_digest=digest,
         )

@@ -8,7 +8,6 @@ import io
 import itertools
 import json
 import tomllib
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,16 +21,19 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 import scenarios
+from gossip.learning.objectives.score import ACCURACY, Score
 from gossip.telemetry import verdicts
 from scenarios.reports import page as report
 from scenarios.reports import terminal as tables
 from scenarios.reports import verdict_figures
 from scenarios.reports.comparison import compare
 from scenarios.reports.differences import NOBODY, experiments, labels
+from scenarios.reports.document import of_runs
+from scenarios.reports.document.attacks import told_by
 from scenarios.reports.overview import overview
 from scenarios.reports.repetitions import pooled_curve
 from scenarios.run_folder import REPORT
-from tests.unit.test_run_folder import Page, images
+from tests.unit.test_run_folder import Page
 
 TEXT = """
 [scenario]
@@ -66,15 +68,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_page_of_an_attacked_run_shows_who_attacked_and_what_became_of_it(folder: Path) -> None:
-    page = Page((folder / REPORT).read_text(encoding="utf-8"))
-    assert "6 peers, 2 of them attack (mixed)" in page.shown
-    assert "Weight of each peer" in page.shown
-    assert "Verdict on each peer" in page.shown
+    shown = Page((folder / REPORT).read_text(encoding="utf-8")).document
+    assert "6 peers, 2 of them attack (mixed)" in shown["lead"]
+    attack = shown["attack"]
+    assert attack["attackers"] == ["peer-04", "peer-05"]
     # Four honest peers: three models are looked at, the others of the six rounds are muted.
-    assert "peer-04 attacks240muted 12, non-finite 12" in page.shown
-    assert "peer-05 attacks240far 24" in page.shown
-    drawn = [image for image in images(page) if "left it out" in image or "an attacker each" in image]
-    assert len(drawn) == 2
+    first, second = attack["senders"][:2]
+    assert first == {
+        "sender": "peer-04",
+        "attacks": True,
+        "models": 24,
+        "accepted": 0,
+        "reasons": "muted 12, non-finite 12",
+    }
+    assert (second["sender"], second["reasons"]) == ("peer-05", "far 24")
+    judged = attack["verdicts"]
+    assert judged["senders"][-2:] == ["peer-04", "peer-05"]
+    assert judged["attacks"][-2:] == [True, True]
+    assert set(judged["left_out"][-1]) == {1}
+    assert set(judged["weight"][-1]) == {0}
 
 
 def test_models_of_more_senders_than_a_peer_keeps_apart_are_shown_together(
@@ -89,8 +101,9 @@ def test_models_of_more_senders_than_a_peer_keeps_apart_are_shown_together(
     assert plain["unnamed_models"] == {}
     assert sum(attack["unnamed_models"].values()) > 0
     assert together == sum((Counter(plain[name]) for name in names), Counter())
-    assert "further senders" in Page((result.folder / REPORT).read_text(encoding="utf-8")).shown
-    assert "further senders" not in Page((folder / REPORT).read_text(encoding="utf-8")).shown
+    few = Page((result.folder / REPORT).read_text(encoding="utf-8")).document["attack"]
+    assert few["others"]["models"] == sum(attack["unnamed_models"].values())
+    assert Page((folder / REPORT).read_text(encoding="utf-8")).document["attack"]["others"] is None
     console = Console(file=io.StringIO(), width=120)
     tables.print_result(console, result.summary, result.peers, report="r")
     assert "further models" in console.file.getvalue()  # type: ignore[attr-defined]
@@ -98,10 +111,9 @@ def test_models_of_more_senders_than_a_peer_keeps_apart_are_shown_together(
 
 def test_bytes_of_honest_peers_are_not_called_those_of_all(folder: Path) -> None:
     run = report.read_run(folder)
-    attacked = images(Page(report.render([run])))
-    assert any("sent by the honest peers together" in image for image in attacked)
+    assert report.document([run])["senders"] == "the honest peers"
     calm = replace(run, peers=[{**peer, "honest": True} for peer in run.peers])
-    assert not any("honest peers together" in image for image in images(Page(report.render([calm]))))
+    assert report.document([calm])["senders"] == "all peers"
 
 
 def test_without_attackers_or_verdicts_the_page_has_no_such_sections(folder: Path, tmp_path: Path) -> None:
@@ -110,9 +122,10 @@ def test_without_attackers_or_verdicts_the_page_has_no_such_sections(folder: Pat
         overrides={"attack.kind": "none", "merge.kind": "average", "stop.rounds": 2},
         out=tmp_path / "clean",
     ).folder
-    shown = Page((clean / REPORT).read_text(encoding="utf-8")).shown
-    for heading in ("Weight of each peer", "Verdict on each peer", "What became of each", "them attack"):
-        assert heading not in shown
+    shown = Page((clean / REPORT).read_text(encoding="utf-8")).document
+    assert shown["attack"] is None
+    assert "attack" not in shown["lead"]
+    assert not any(shown["peers"]["attacks"])
 
 
 def summary(
@@ -291,14 +304,12 @@ def test_many_runs_are_one_matrix(folder: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     report.write_report([folder, other] * 13, page)
     text = page.read_text(encoding="utf-8")
-    shown = Page(text)
-    assert "Which rule stands which attack" in shown.shown
-    assert "mixed × 2" in shown.shown
-    assert "ipm × 2" in shown.shown
-    # A run that is given many times is one row: of the runs, two below the headings; of the matrix, one.
-    assert text.count("<tr>") == 3 + 2
-    # The matrix, accuracy, cost and traffic; on a full graph Krum leaves no distance to draw.
-    assert len(images(shown)) == 4
+    shown = Page(text).document
+    assert shown["comparison"]["attacks"] == ["mixed × 2", "ipm × 2"]
+    assert shown["comparison"]["rules"] == ["krum"]
+    # A run that is given many times is one row: of the runs, and of the matrix.
+    assert len(shown["rows"]) == 2
+    assert shown["comparison"]["runs"] == [[1, 1]]
 
 
 def runs_like(folder: Path, **values: Sequence[Any]) -> list[report.Run]:
@@ -325,34 +336,23 @@ def test_the_page_of_a_sweep_has_one_short_row_and_one_curve_for_each_experiment
         local__lr=[0.1, 0.2],
         scenario__seed=[0, 1],
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # "constrained_layout not applied", when legends leave no room
-        text = report.render(runs)
-    shown = Page(text).shown
-    for word in ("merge rule", "attack", "lr", "seeds", "multi-krum, lr = 0.2"):
-        assert word in shown
-    assert "merge.kind=" not in shown
+    shown = report.document(runs)
+    assert shown["headings"] == ["merge rule", "attack", "lr"]
+    assert [row["label"] for row in shown["rows"]][:1] == ["krum · ipm × 2 · lr = 0.1"]
+    assert "multi-krum, lr = 0.2" in shown["comparison"]["rules"]
+    assert shown["pooled"]
+    assert shown["seeds"]
     seen = overview([(run.summary, tomllib.loads(run.settings)) for run in runs], [folder] * len(runs))
     assert seen.headings == ("merge rule", "attack", "lr")
     assert len(seen.rows) == 12
     assert {row.seeds for row in seen.rows} == {2}
     assert len({(row.series.colour, row.series.dash) for row in seen.rows}) == 12
     assert seen.rows[0].label == "krum · ipm × 2 · lr = 0.1"
-    # One legend for all charts: the images hold none.
-    matrix, *charts = images(Page(text))
-    assert "krum" in matrix
-    assert charts
-    assert not any("krum" in chart for chart in charts)
 
 
-def test_where_there_are_more_rows_than_curves_rules_against_attacks_come_first(folder: Path) -> None:
-    steps = [0.1 * step for step in range(1, 14)]
-    runs = runs_like(folder, merge__kind=["krum", "nna"], local__lr=steps)
-    shown = Page(report.render(runs)).shown
-    assert shown.index("Which rule stands which attack") < shown.index("average model")
-    assert "More than 24 curves could not be told apart" in shown
-    few = Page(report.render(runs[:24])).shown
-    assert few.index("average model") < few.index("Which rule stands which attack")
+def test_ranks_follow_the_objective_and_equal_scores_share_one() -> None:
+    assert of_runs.ranks([0.9, 0.7, None, 0.9], ACCURACY) == [1, 3, None, 1]
+    assert of_runs.ranks([0.9, 0.7, 0.8], Score("loss", higher_is_better=False)) == [3, 1, 2]
 
 
 def test_a_pooled_curve_is_the_mean_of_its_seeds_and_its_band_their_range() -> None:
@@ -377,7 +377,7 @@ def test_weights_and_verdicts_of_one_sender_are_means_over_the_honest() -> None:
         {"peer": "b", "round": 1, "verdicts": {"x": [0.1, ""]}},
         {"peer": "c", "round": 1},
     ]
-    told = verdict_figures.told_by(metrics)
+    told = told_by(metrics)
     assert told == {("x", 1): [(0.5, ""), (0.1, "")], ("y", 1): [(0.0, "far")]}
     drawn = verdict_figures.weights(told, ["y"])
     assert drawn is not None

@@ -1,0 +1,244 @@
+/* Peers on a plane, peers by rounds, and whose data. */
+
+/* Whether a peer was away at a column of the matrix. */
+function away(row, column) {
+  const point = Page.shown.points[column];
+  return Page.shown.down[row].some(([first, last]) => first <= point && point <= last);
+}
+
+/* A peer's last score at a column or before; at the last one, its score at the end. */
+function scoreAt(row, column) {
+  const { matrix, points, peers } = Page.shown;
+  if (column === points.length - 1 && peers.score[row] !== null) return peers.score[row];
+  for (let place = column; place >= 0; place -= 1) if (matrix[row][place] !== null) return matrix[row][place];
+  return null;
+}
+
+const last = () => Page.shown.points.length - 1;
+let shownColumn = null; // of the network's slider; null: the last
+
+function networkChart(host) {
+  const { network, peers } = Page.shown;
+  const count = peers.name.length;
+  const links = Charts.source({ x: [], y: [], width: [], alpha: [], tint: [] });
+  const dots = Charts.source({ x: [], y: [], fill: [], hatch: [], edge: [], alpha: [], name: [], ink: [], weight: [] });
+  const plot = Charts.figure({ height: 300, bare: true });
+  plot.x_range = new Bokeh.Range1d(bounds(network.x));
+  plot.y_range = new Bokeh.Range1d(bounds(network.y));
+  const size = count <= 40 ? 25 : Math.max(5, 180 / Math.sqrt(count));
+  plot.segment(field("x0"), field("y0"), field("x1"), field("y1"), { source: links, line_color: field("tint"), line_width: field("width"), line_alpha: field("alpha") });
+  plot.scatter(field("x"), field("y"), {
+    source: dots, size, fill_color: field("fill"), fill_alpha: field("alpha"), line_color: field("edge"), line_width: field("weight"), line_alpha: field("alpha"),
+    hatch_pattern: field("hatch"), hatch_color: color("away"), hatch_alpha: 0.9, hatch_scale: 6, hatch_weight: 1.2,
+  });
+  if (count <= 40) {
+    plot.text(field("x"), field("y"), field("name"), { source: dots, text_color: field("ink"), text_alpha: field("alpha"), text_font: FONT, text_font_size: "11px", text_font_style: "bold", text_align: "center", text_baseline: "middle" });
+  }
+  const follow = () => {
+    const shades = Charts.shades();
+    const span = Charts.span();
+    const column = Math.min(shownColumn ?? last(), last());
+    const chosen = Page.followed;
+    const near = new Set(chosen === null ? [] : network.links.filter((link) => link.includes(chosen)).flat());
+    const seen = (row) => chosen === null || row === chosen || near.has(row);
+    const gone = peers.name.map((_, row) => (Page.shown.points.length ? away(row, column) : !peers.up[row]));
+    const parts = peers.name.map((_, row) => {
+      const value = scoreAt(row, column);
+      return value === null || gone[row] ? null : Charts.part(value, span);
+    });
+    dots.data = {
+      x: network.x, y: network.y, name: peers.name.map(shortName),
+      fill: parts.map((part, row) => (part === null ? (peers.attacks[row] ? color("warm") : color("card")) : shades[Math.round(99 * part)])),
+      hatch: gone.map((is) => (is ? "right_diagonal_line" : " ")),
+      edge: parts.map((part, row) => (row === chosen ? color("warm") : part === null ? color("away") : color("accent"))),
+      weight: parts.map((_, row) => (row === chosen ? 3 : 1)),
+      alpha: parts.map((_, row) => (seen(row) ? 1 : 0.3)),
+      ink: parts.map((part, row) => (part === null ? (peers.attacks[row] ? color("card") : color("dim")) : part > 0.42 === !Theme.dark() ? "#ffffff" : part > 0.5 ? "#0c1116" : Theme.dark() ? "#e6edf3" : "#17212b")),
+    };
+    const most = Math.max(...network.traffic, 1);
+    const thick = count <= 60 ? 2.6 : 1.1;
+    const mine = ([a, b]) => a === chosen || b === chosen;
+    links.data = {
+      x0: network.links.map(([a]) => network.x[a]), y0: network.links.map(([a]) => network.y[a]),
+      x1: network.links.map(([, b]) => network.x[b]), y1: network.links.map(([, b]) => network.y[b]),
+      width: network.links.map((link, place) => (mine(link) ? 2.4 : 0.4 + (thick * network.traffic[place]) / most)),
+      tint: network.links.map((link) => (mine(link) ? color("warm") : color("heat-2"))),
+      alpha: network.links.map((link) => (gone[link[0]] || gone[link[1]] ? 0.15 : mine(link) ? 1 : chosen === null ? (count <= 60 ? 0.65 : 0.3) : 0.12)),
+    };
+  };
+  const closest = (x, y) => {
+    let [best, distance] = [null, Infinity];
+    const [width, tall] = [plot.x_range.end - plot.x_range.start, plot.y_range.end - plot.y_range.start];
+    network.x.forEach((_, row) => {
+      const found = ((network.x[row] - x) / width) ** 2 + ((network.y[row] - y) / tall) ** 2;
+      if (found < distance) [best, distance] = [row, found];
+    });
+    return distance < 0.0035 ? best : null;
+  };
+  plot.on_event("tap", (event) => {
+    const row = closest(event.x, event.y);
+    if (row !== null) Page.follow(row);
+  });
+  Charts.tip(plot, (x, y) => {
+    const row = closest(x, y);
+    if (row === null) return null;
+    const column = Math.min(shownColumn ?? last(), last());
+    const degree = network.links.filter((link) => link.includes(row)).length;
+    return `${peers.name[row]}${peers.attacks[row] ? ", attacks" : ""}\n${scoreLabel()} ${scoreText(scoreAt(row, column))}\n${degree} neighbours`;
+  }, { over: () => host });
+  const words = `Who talks to whom: ${count} peers, ${network.links.length} links; the table of peers has the same scores`;
+  return { plot, fill: follow, follow, words, fixed: true };
+}
+
+function bounds(values) {
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  const room = 0.09 * (high - low || 2);
+  return { start: low - room, end: high + room };
+}
+
+function networkFrame() {
+  const { network, points, curve } = Page.shown;
+  const card = reveal("network", `Colour: a peer’s ${scoreLabel()}; width of a line: what its ends have sent, shared over their neighbours. ${network.note} Tap a peer to follow it.`);
+  if (!card.querySelector(".drawing")) {
+    const told = make("output", { text: "" });
+    const slider = make("input", { type: "range", min: 0, step: 1, "aria-label": "round that the network shows" });
+    slider.addEventListener("input", () => {
+      shownColumn = Number(slider.value) === last() ? null : Number(slider.value);
+      tell();
+      Charts.drawn.get("network")?.follow();
+    });
+    const tell = () => {
+      slider.max = last();
+      slider.value = shownColumn ?? last();
+      told.textContent = `round ${Page.shown.curve.round[Page.shown.points[Number(slider.value)]]}`;
+      slider.setAttribute("aria-valuetext", told.textContent);
+    };
+    if (points.length > 1 && curve.round.length) tell();
+    card.replaceChildren(make("div", { class: "drawing" }), Charts.ramp(), points.length > 1 ? make("label", { class: "slide" }, slider, told) : "");
+  }
+  return card.querySelector(".drawing");
+}
+
+Charts.add("network", { wanted: () => single() && Page.shown.network !== null, host: networkFrame, build: networkChart });
+
+/* --- peers by rounds --- */
+
+function heatChart(host) {
+  const { matrix, points, curve, peers } = Page.shown;
+  const [rows, columns] = [matrix.length, points.length];
+  const outline = Charts.source({ left: [], right: [], top: [], bottom: [] });
+  const height = Math.min(460, Math.max(180, 60 + 9 * rows));
+  const plot = Charts.figure({ height, xLabel: "round", bare: false });
+  plot.x_range = new Bokeh.Range1d({ start: 0, end: columns });
+  plot.y_range = new Bokeh.Range1d({ start: rows, end: 0 });
+  const span = Charts.span();
+  const cells = new Float64Array(rows * columns);
+  matrix.forEach((line, row) => line.forEach((value, column) => {
+    cells[row * columns + column] = value === null ? NaN : Charts.part(value, span);
+  }));
+  const image = Charts.source({ image: [Charts.grid(cells, rows, columns)] });
+  const mapper = new Bokeh.LinearColorMapper({ palette: Charts.shades(), low: 0, high: 1, nan_color: color("well") });
+  // Row 0 is at y = 0, and the axis points down.
+  plot.image({ image: field("image"), x: 0, y: 0, dw: columns, dh: rows, source: image, color_mapper: mapper });
+  const gone = { left: [], right: [], top: [], bottom: [] };
+  for (let row = 0; row < rows; row += 1) {
+    for (const [first, end] of Page.shown.down[row]) {
+      const inside = points.map((point, column) => [point, column]).filter(([point]) => first <= point && point <= end);
+      if (!inside.length) continue;
+      gone.left.push(inside[0][1]);
+      gone.right.push(inside.at(-1)[1] + 1);
+      gone.top.push(row);
+      gone.bottom.push(row + 1);
+    }
+  }
+  plot.quad(field("left"), field("right"), field("bottom"), field("top"), { source: Charts.source(gone), fill_color: color("well"), line_color: null, hatch_pattern: "right_diagonal_line", hatch_color: color("away"), hatch_scale: 6, hatch_weight: 1.2 });
+  plot.quad(field("left"), field("right"), field("bottom"), field("top"), { source: outline, fill_color: null, line_color: color("warm"), line_width: 2 });
+  const step = Math.max(1, Math.ceil(columns / 9));
+  const ticks = points.map((_, column) => column).filter((column) => column % step === 0 || columns === 1);
+  plot.below[0].ticker = new Bokeh.FixedTicker({ ticks: ticks.map((column) => column + 0.5) });
+  plot.below[0].major_label_overrides = new Map(ticks.map((column) => [column + 0.5, String(curve.round[points[column]])]));
+  const jump = Math.max(1, Math.ceil((rows * 14) / (height - 60)));
+  const names = peers.name.map((_, row) => row).filter((row) => row % jump === 0);
+  plot.left[0].ticker = new Bokeh.FixedTicker({ ticks: names.map((row) => row + 0.5) });
+  plot.left[0].major_label_overrides = new Map(names.map((row) => [row + 0.5, peers.name[row]]));
+  for (const grid of plot.center) grid.grid_line_color = null;
+  const follow = () => {
+    const row = Page.followed;
+    outline.data = row === null ? { left: [], right: [], top: [], bottom: [] } : { left: [0], right: [columns], top: [row], bottom: [row + 1] };
+  };
+  plot.on_event("tap", (event) => {
+    const row = Math.floor(event.y);
+    if (row >= 0 && row < rows) Page.follow(row);
+  });
+  Charts.tip(plot, (x, y) => {
+    const [row, column] = [Math.floor(y), Math.floor(x)];
+    if (!(row >= 0 && row < rows && column >= 0 && column < columns)) return null;
+    const value = away(row, column) ? "away" : matrix[row][column] === null ? "not measured" : scoreText(matrix[row][column]);
+    return `${peers.name[row]}, round ${curve.round[points[column]]}\n${value}`;
+  }, { over: () => host });
+  const words = `${capital(scoreLabel())} of each peer in each round; the table of peers has the same numbers, and its CSV`;
+  return { plot, fill: () => {}, follow, words, fixed: true };
+}
+
+/* A field of numbers as the library wants them. */
+Charts.grid = (cells, rows, columns) => Bokeh.require("core/util/ndarray").ndarray(cells, { dtype: "float64", shape: [rows, columns] });
+
+function heatFrame() {
+  const { sampled } = Page.shown;
+  const card = sampled ? reveal("heat", `${sampled.shown} of ${sampled.of} peers, evenly spaced by their final ${scoreLabel()}.`) : reveal("heat");
+  if (!card.querySelector(".drawing")) card.replaceChildren(make("div", { class: "drawing" }), Charts.ramp());
+  return card.querySelector(".drawing");
+}
+
+Charts.add("heat", { wanted: () => single() && Page.shown.matrix.length > 1 && Page.shown.points.length > 1, host: heatFrame, build: heatChart });
+
+/* --- whose data --- */
+
+const CLASS_HUES = 10;
+function classColor(place, count) {
+  const [hue, turn] = [(205 + (360 * place) / Math.max(count, CLASS_HUES)) % 360, place % 2];
+  return Theme.dark() ? `hsl(${hue}, ${turn ? 48 : 58}%, ${turn ? 66 : 50}%)` : `hsl(${hue}, ${turn ? 42 : 52}%, ${turn ? 62 : 42}%)`;
+}
+
+function dataChart(host) {
+  const { data, peers } = Page.shown;
+  const count = peers.name.length;
+  const classes = data.counts.length ? data.classes : [""];
+  const counts = data.counts.length ? data.counts : data.samples.map((samples) => [samples]);
+  const plot = Charts.figure({ height: 230, xLabel: count <= 60 ? null : "peers" });
+  plot.x_range = new Bokeh.Range1d({ start: -0.6, end: count - 0.4 });
+  const bottoms = new Array(count).fill(0);
+  const sources = classes.map((name, place) => {
+    const bottom = [...bottoms];
+    const top = bottoms.map((value, row) => (bottoms[row] = value + counts[row][place]));
+    const source = Charts.source({ x: peers.name.map((_, row) => row), bottom, top, alpha: peers.name.map(() => 1) });
+    const tint = data.counts.length ? classColor(place, classes.length) : color("accent");
+    plot.vbar(field("x"), 0.84, field("top"), field("bottom"), { source, fill_color: tint, line_color: null, fill_alpha: field("alpha") });
+    return source;
+  });
+  plot.y_range = new Bokeh.Range1d({ start: 0, end: 1.04 * Math.max(...bottoms, 1) });
+  const step = Math.max(1, Math.ceil(count / 12));
+  const ticks = peers.name.map((_, row) => row).filter((row) => row % step === 0);
+  plot.below[0].ticker = new Bokeh.FixedTicker({ ticks });
+  plot.below[0].major_label_overrides = new Map(ticks.map((row) => [row, shortName(peers.name[row])]));
+  const legend = data.counts.length && classes.length <= 20 ? classes.map((name, place) => make("span", {}, make("i", { class: "swatch", style: { background: classColor(place, classes.length) } }), name)) : [];
+  byId("data-legend").replaceChildren(...legend);
+  byId("data-note").textContent = `Training samples of each ${data.counts.length ? "class at each " : ""}peer${data.how ? `, ${data.how}` : ""}.`;
+  const follow = () => sources.forEach((source) => {
+    source.data = { ...source.data, alpha: peers.name.map((_, row) => (Page.followed === null || row === Page.followed ? 1 : 0.28)) };
+  });
+  plot.on_event("tap", (event) => {
+    const row = Math.round(event.x);
+    if (row >= 0 && row < count && event.y >= 0) Page.follow(row);
+  });
+  Charts.tip(plot, (x) => {
+    const row = Math.round(x);
+    if (!(row >= 0 && row < count)) return null;
+    const parts = data.counts.length ? counts[row].map((samples, place) => [classes[place], samples]).filter(([, samples]) => samples) : [];
+    return [`${peers.name[row]}: ${data.samples[row]} samples`, ...parts.slice(0, 12).map(([name, samples]) => `${name}: ${samples}`)].join("\n");
+  }, { over: () => host });
+  const words = `Training samples of each peer, from ${Math.min(...data.samples)} to ${Math.max(...data.samples)}`;
+  return { plot, fill: () => {}, follow, words, fixed: true };
+}
+
+Charts.add("data", { wanted: () => single() && Page.shown.data !== null, build: dataChart });
