@@ -15,7 +15,8 @@ from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter
 
 from gossip.learning.objectives.score import Score
 from scenarios.reports.differences import short_names
-from scenarios.reports.figures import COLOURS, INK, STYLE, address, drawing
+from scenarios.reports.figures import INK, STYLE, address, drawing
+from scenarios.reports.series import COLOURS
 from scenarios.reports.terminal import written
 from scenarios.tuning.space import Parameter
 from scenarios.tuning.study import START, Study, Trial
