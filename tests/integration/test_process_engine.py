@@ -305,7 +305,7 @@ def test_an_unplanned_death_is_recorded_shown_and_survived(blobs: Path, tmp_path
     assert result.summary["accuracy"]["min"] is not None
     assert dead["accuracy"] is None, "the dead have no model at the end"
     page = (result.folder / "report.html").read_text()
-    assert "died</b> ended by signal 9" in page
+    assert '"died: ended by signal 9' in page
     shown = io.StringIO()
     print_result(Console(file=shown, width=100), result.summary, result.peers, report="r")
     assert "peer-01 (died)" in shown.getvalue()
