@@ -13,6 +13,7 @@ import typer
 from gossip import __version__
 from gossip.errors import ExitCode, UserError
 from gossip.telemetry import standard_output
+from scenarios.advice.commands import advise
 from scenarios.errors import FAILED, Interrupted, RunFailed, interrupt
 from scenarios.tuning import commands
 
@@ -304,53 +305,7 @@ def trace(
         print(f"{peers} peers: {', '.join(made['columns'])}", file=sys.stderr)
 
 
-@app.command()
-def advise(
-    scenario: Annotated[
-        str | None,
-        typer.Argument(
-            help="A name from 'list', or a .toml file, that methods are laid over; default: a ring, whole models.",
-            metavar="[SCENARIO]",
-        ),
-    ] = None,
-    parameters: Annotated[
-        int | None,
-        typer.Option(help="Numbers of the model that travel; default: the scenario's.", metavar="N", min=1),
-    ] = None,
-    mbps: Annotated[
-        float, typer.Option(help="Of each peer, up and down each.", metavar="X", min=1e-6)
-    ] = 10.0,
-    latency_ms: Annotated[float, typer.Option(help="One way.", metavar="X", min=0)] = 20.0,
-    peers: Annotated[
-        int | None, typer.Option(help="Default: the scenario's, or 8.", metavar="N", min=2)
-    ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            help="A setting of all methods, e.g. topology.kind=pairs; may be repeated.",
-            metavar="SECTION.KEY=VALUE",
-        ),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show what each method sends per round and how long it takes on a link, and when to choose it."""
-    from rich.console import Console
-
-    from scenarios.advice import table
-    from scenarios.advice.costs import Link
-
-    advice = table.advise(
-        scenario,
-        parameters=parameters,
-        peers=peers,
-        link=Link(mbps=mbps, latency_s=latency_ms / 1000),
-        overrides=overrides or (),
-    )
-    if as_json:
-        print(json.dumps(advice.as_dict()))
-    else:
-        table.print_advice(Console(), advice)
+app.command()(advise)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,22 +42,12 @@ def make(
     Raises:
         SettingError, DataError: with one sentence.
     """
-    if path.suffix != ".safetensors":
-        raise SettingError(f"{path}: the name of an extractor's file must end in .safetensors")
-    if features is not None and features > FEATURES_MAX:
-        raise SettingError(f"--features {features}: more than anybody can hold; valid: 1 to {FEATURES_MAX}")
-    if lr is not None and not math.isfinite(lr):
-        raise SettingError(f"--lr {lr}: must be a finite number")
+    _check(path, features, lr)
     subset = None if classes is None else tuple(_class_numbers(classes))
     samples = DataSettings(source=data, class_subset=subset)
     scored = _objective(objective)
     if model == extractors.RANDOM_FEATURES:
-        for option, value in (("--classes", classes), ("--epochs", epochs), ("--lr", lr)):
-            if value is not None:
-                raise SettingError(
-                    f"{option} {value}: random features are not trained on anything; leave it out, or take another "
-                    "--model"
-                )
+        _refuse_given({"--classes": classes, "--epochs": epochs, "--lr": lr})
         made = random(samples, features or extractors.FEATURES_DEFAULT, seed=seed, folder=Path.cwd())
     else:
         if features is not None and model != "mlp":
@@ -88,6 +79,23 @@ def make(
         "score": made.score if math.isfinite(made.score) else None,
         "told": f"{scored.score.label} {scored.score.told(made.score)}" if made.samples else None,
     }
+
+
+def _check(path: Path, features: int | None, lr: float | None) -> None:
+    if path.suffix != ".safetensors":
+        raise SettingError(f"{path}: the name of an extractor's file must end in .safetensors")
+    if features is not None and features > FEATURES_MAX:
+        raise SettingError(f"--features {features}: more than anybody can hold; valid: 1 to {FEATURES_MAX}")
+    if lr is not None and not math.isfinite(lr):
+        raise SettingError(f"--lr {lr}: must be a finite number")
+
+
+def _refuse_given(options: Mapping[str, object]) -> None:
+    for option, value in options.items():
+        if value is not None:
+            raise SettingError(
+                f"{option} {value}: random features are not trained on anything; leave it out, or take another --model"
+            )
 
 
 def _objective(kind: str) -> Objective:

@@ -9,7 +9,7 @@ Each column of each peer has its own draws, so that a longer trace begins with a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,12 @@ def make(
     }
     if online_s is not None and offline_s is not None:
         said |= {"online-s": online_s, "offline-s": offline_s, "until-s": until_s}
+    _write(path, columns, said)
+    return {"path": str(path), "peers": peers, "columns": list(columns)}
+
+
+def _write(path: Path, columns: Mapping[str, Sequence[str]], said: Mapping[str, float]) -> None:
+    """Write the columns under the command that makes them again."""
     options = (f"--{key} {value:.12g}" for key, value in said.items())
     made_by = " ".join([MADE_BY, path.name, *options])
     rows = (",".join(cells) for cells in zip(*columns.values(), strict=True))
@@ -93,7 +99,6 @@ def make(
     if path.exists() and not path.read_bytes().startswith(MADE_BY.encode()):
         raise SettingError(f"{path}: is there already, and no trace that was made so; give another name")
     write_atomically(path, ("\n".join(lines) + "\n").encode(), durable=False)
-    return {"path": str(path), "peers": peers, "columns": list(columns)}
 
 
 def _check(path: Path, peers: int, online_s: float | None, offline_s: float | None, until_s: float) -> None:

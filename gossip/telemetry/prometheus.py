@@ -22,6 +22,31 @@ OTHER = "other"
 STATES = ("starting", "waiting", "running", "lingering", "unsaved", "leaving", "finished")
 
 
+GAUGES = (
+    ("gossip_round_in_progress", "The round that is being done", "round_in_progress"),
+    ("gossip_rounds_target", "Rounds after which the node is done", "rounds"),
+    (
+        "gossip_training_loss",
+        "Mean loss of the local update of the newest evaluated round",
+        "training_loss",
+    ),
+    ("gossip_test_loss", "Mean loss of the own model on the common test set", "test_loss"),
+    ("gossip_test_accuracy_ratio", "Accuracy of the own model on the common test set", "accuracy"),
+    (
+        "gossip_test_score",
+        "What the objective scores the own model by, on the common test set",
+        "score",
+    ),
+    ("gossip_own_test_loss", "Mean loss of the own model on own test samples", "own_test_loss"),
+    (
+        "gossip_own_test_score",
+        "What the objective scores the own model by, on own test samples",
+        "own_score",
+    ),
+)
+"""(name, what it is, key of the status); left out while there is none."""
+
+
 class StatusCollector(Collector):
     """Metrics of the newest status (`gossip.node.report`), made when somebody asks, in the asker's thread."""
 
@@ -57,28 +82,7 @@ class StatusCollector(Collector):
         yield CounterMetricFamily(
             "gossip_rounds", "Rounds done whose checkpoint is on the disk", value=status["round"]
         )
-        for name, about, key in (
-            ("gossip_round_in_progress", "The round that is being done", "round_in_progress"),
-            ("gossip_rounds_target", "Rounds after which the node is done", "rounds"),
-            (
-                "gossip_training_loss",
-                "Mean loss of the local update of the newest evaluated round",
-                "training_loss",
-            ),
-            ("gossip_test_loss", "Mean loss of the own model on the common test set", "test_loss"),
-            ("gossip_test_accuracy_ratio", "Accuracy of the own model on the common test set", "accuracy"),
-            (
-                "gossip_test_score",
-                "What the objective scores the own model by, on the common test set",
-                "score",
-            ),
-            ("gossip_own_test_loss", "Mean loss of the own model on own test samples", "own_test_loss"),
-            (
-                "gossip_own_test_score",
-                "What the objective scores the own model by, on own test samples",
-                "own_score",
-            ),
-        ):
+        for name, about, key in GAUGES:
             if status.get(key) is not None:
                 yield GaugeMetricFamily(name, about, value=status[key])
         yield from _neighbours(status["neighbours"])
