@@ -28,7 +28,7 @@ from gossip.learning.settings import (
 )
 from gossip.learning.task import Task
 from gossip.merging.base import Merge
-from gossip.merging.settings import AverageSettings, VarianceCorrectedSettings
+from gossip.merging.settings import MERGES, AverageSettings, VarianceCorrectedSettings
 from gossip.parameters import ParameterSpace
 from gossip.protocols.base import Contribution, GossipStep, Part
 from gossip.settings import Choice
@@ -771,6 +771,18 @@ def test_multiplications_of_convolutions_are_counted(folder):
 def test_a_method_that_cannot_be_is_refused(folder, model, method):
     with pytest.raises(SettingError, match=f"method = '{method}'"):
         batched(task_of(folder, model), method)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no card here")
+@pytest.mark.parametrize("kind", ["average", "variance-corrected", "median", "ubar"])
+def test_peers_on_a_card_learn_what_they_learn_on_the_cpu(folder, kind):
+    merge = MERGES.validate({"kind": kind, **({"f": 1} if kind == "median" else {})})
+    found = []
+    for device in ("cpu", "cuda"):
+        learning = BatchedLearning(task_of(folder), names_of(), merge, device=device)
+        models = deferred_round(learning, [learning.initial(peer) for peer in range(PEERS)], 0)
+        found.append(learning.stack(deferred_round(learning, models, 1)).cpu())
+    assert_close(*found)
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "abacus"])

@@ -171,14 +171,10 @@ class Exchanges:
         vectors = self._arena.vectors
         for handle, row in zip(handles, rows, strict=True):
             own, own_weight, received, at = handle.request
-            contributions = [each._replace(model=self._received(each.model)) for each in received]
-            mine = vectors[own.row]
-            if self._retains:  # and rows are written again
-                contributions = [
-                    each if isinstance(each.model, Partial) else each._replace(model=each.model.clone())
-                    for each in contributions
-                ]
-                mine = mine.clone()
+            contributions = [
+                each._replace(model=self._handed(self._received(each.model))) for each in received
+            ]
+            mine = self._own_to_keep(vectors[own.row])
             learner = self._learner_of(handle.peer)
             vectors[row] = learner.merge(
                 mine,
@@ -190,6 +186,16 @@ class Exchanges:
             for judged in learner.take_judged():
                 self._tell(handle.peer, judged)
             handle.place(row)
+
+    def _handed(self, received: Received) -> Received:
+        """Return what came as a peer's own instance of the rule may have it."""
+        if isinstance(received, Partial):
+            return received._replace(values=received.values.cpu(), places=received.places.cpu())
+        return self._own_to_keep(received)
+
+    def _own_to_keep(self, vector: Tensor) -> Tensor:
+        """Return a row on the CPU, where rules compute; a copy where they keep it, for it is written again."""
+        return vector.clone() if self._retains and vector.device.type == "cpu" else vector.cpu()
 
     def _norms(self, handles: list[Handle]) -> Norms:
         """Return the norms of everything that merges read, by row."""
