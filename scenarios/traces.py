@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from gossip.errors import SettingError, nearest
+from gossip.text_files import numbered_lines, readable
 from scenarios.sections import TRACE_COLUMNS, Fault, PeersSettings
 
 FILE_BYTES_MAX = 256 << 20
@@ -102,18 +103,11 @@ def read(settings: PeersSettings, *, peers: int) -> Trace:
 
 def _lines(path: Path) -> list[tuple[int, list[str]]]:
     """Return the cells of each line that is no comment, with its number."""
-    try:
+    with readable(path):
         if path.stat().st_size > FILE_BYTES_MAX:
             raise SettingError(f"{path}: larger than {FILE_BYTES_MAX >> 20} MiB, this is no trace")
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise SettingError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise SettingError(f"{path}: not UTF-8 text (byte {error.start})") from None
     found = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
+    for number, line in numbered_lines(path):
         try:
             (cells,) = csv.reader([line], strict=True)
         except (csv.Error, ValueError):

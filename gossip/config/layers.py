@@ -13,6 +13,7 @@ from typing import Any, Final
 from gossip import plugins
 from gossip.errors import SettingError
 from gossip.learning.sources import DIGITS, IMAGE_KEYS, TABLE_KEYS, TABLES
+from gossip.text_files import readable
 
 FILE_BYTES_MAX = 1 << 20
 """A settings file is written by hand; a megabyte is a wrong path."""
@@ -130,14 +131,11 @@ class Layer:
 def read_file(path: Path) -> Layer:
     """Read a TOML file."""
     try:
-        if path.stat().st_size > FILE_BYTES_MAX:
-            raise SettingError(f"{path}: larger than {FILE_BYTES_MAX} bytes, this is no settings file")
-        text = path.read_text(encoding="utf-8")
-        return Layer(plugins.at(path.resolve().parent, tomllib.loads(text)), str(path), text)
-    except OSError as error:
-        raise SettingError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise SettingError(f"{path}: not UTF-8 text (byte {error.start})") from None
+        with readable(path):
+            if path.stat().st_size > FILE_BYTES_MAX:
+                raise SettingError(f"{path}: larger than {FILE_BYTES_MAX} bytes, this is no settings file")
+            text = path.read_text(encoding="utf-8")
+            return Layer(plugins.at(path.resolve().parent, tomllib.loads(text)), str(path), text)
     except tomllib.TOMLDecodeError as error:
         raise SettingError(f"{path}: not valid TOML: {error}") from None
     except RecursionError:

@@ -80,11 +80,6 @@ class Outbox:
             return message
         return self._in_order.popleft() if self._in_order else None
 
-    @property
-    def unsent(self) -> int:
-        """How many messages wait."""
-        return len(self._passing) + len(self._in_order) + len(self._models)
-
     def wake(self) -> None:
         """Make `wait` return, though there is nothing new."""
         self._work.set()

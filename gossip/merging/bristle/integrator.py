@@ -26,8 +26,6 @@ SCORE_MIN = -100.0
 TEMPERATURE = 100.0
 SIGMOID_GAIN = 10.0
 SIGMOID_OFFSET = 4.0
-WEIGHT_SUP = SIGMOID_GAIN - SIGMOID_OFFSET
-"""What no weight reaches, times the certainty."""
 
 
 def f1_scores(predicted: Tensor, y: Tensor, classes: Tensor, *, of: int) -> Tensor:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -34,6 +35,19 @@ class Copy(NamedTuple):
     """Of the last one."""
     vector: torch.Tensor
     """(L,)."""
+
+
+@contextmanager
+def _blamed_on_the_sender() -> Iterator[None]:
+    """Make a peer's offence of whatever a codec does with bytes that no encoder wrote."""
+    try:
+        yield
+    except PeerError:
+        raise
+    except Exception as failure:
+        raise PeerError(
+            "garbage", f"a model that cannot be decoded: {plugins.one_line(failure)}"
+        ) from failure
 
 
 class Codec(Stage):
@@ -92,14 +106,8 @@ class Codec(Stage):
         Raises:
             PeerError: "garbage". Whatever a codec does with bytes that no encoder wrote, it is the sender's fault.
         """
-        try:
+        with _blamed_on_the_sender():
             received = self.received(tensors, elements)
-        except PeerError:
-            raise
-        except Exception as failure:
-            raise PeerError(
-                "garbage", f"a model that cannot be decoded: {plugins.one_line(failure)}"
-            ) from failure
         if isinstance(received, Partial):
             return received
         if (
@@ -194,14 +202,8 @@ class Linked(Referring):
         Raises:
             PeerError: "garbage".
         """
-        try:
+        with _blamed_on_the_sender():
             return self._follow(copy, tensors, elements)
-        except PeerError:
-            raise
-        except Exception as failure:
-            raise PeerError(
-                "garbage", f"a model that cannot be decoded: {plugins.one_line(failure)}"
-            ) from failure
 
     def received(self, tensors: Sequence[WireTensor], elements: int) -> Received:
         """Raise: see `follow`."""

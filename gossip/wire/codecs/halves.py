@@ -64,11 +64,6 @@ class Float16(BFloat16):
         out.copy_(_clamped(numbers))
 
 
-def to_float16(vectors: torch.Tensor) -> torch.Tensor:
-    """Return the nearest that float16 has; what is finite stays so."""
-    return _clamped(vectors).to(torch.float16)
-
-
 def _clamped(numbers: torch.Tensor) -> torch.Tensor:
     """Return `numbers` as they are, unless something finite is too large for float16."""
     if not numbers.numel():

@@ -11,6 +11,7 @@ import numpy as np
 
 from gossip import seeding
 from gossip.errors import SettingError
+from gossip.text_files import numbered_lines
 from scenarios.sections import Churn, Fault, FaultSettings
 from scenarios.virtual.events.peer import VirtualPeer
 from scenarios.virtual.events.simulation import Simulation
@@ -174,15 +175,7 @@ def chosen_positions(fault: Fault, number: int, peers: int, seed: int) -> list[i
 def read_trace(path: Path, peers: int) -> dict[int, list[tuple[float, float]]]:
     """Read CSV lines 'peer,online_from_s,online_to_s'; a peer without a line is always online."""
     sessions: dict[int, list[tuple[float, float]]] = {}
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise SettingError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise SettingError(f"{path}: not UTF-8 text (byte {error.start})") from None
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
+    for number, line in numbered_lines(path):
         try:
             peer, start, end = line.split(",")
             index, start_s, end_s = int(peer), float(start), float(end)

@@ -23,6 +23,7 @@ from gossip import seeding
 from gossip.errors import SettingError
 from gossip.net.settings import NetSettings, bytes_per_second
 from gossip.protocols.base import Message
+from gossip.text_files import numbered_lines
 from gossip.wire.messages import type_of
 from scenarios.sections import NetworkSettings, bounds
 from scenarios.traces import Trace
@@ -65,17 +66,9 @@ class Latency:
 
 
 def _read_cities(path: Path) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise SettingError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise SettingError(f"{path}: not UTF-8 text (byte {error.start})") from None
     names: dict[str, int] = {}
     entries: list[tuple[int, int, float]] = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
+    for number, line in numbered_lines(path):
         try:
             (start, end, milliseconds), *_ = csv.reader([line])
             value = float(milliseconds)
