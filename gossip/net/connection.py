@@ -258,13 +258,15 @@ class Connection:
     async def _deliver(self, document: Document, tensors: tuple[WireTensor, ...]) -> None:
         codec = self.local.codec if document.codec == self.local.codec.name else EXACTLY
         model: Any = self.local.unseen(self.peer) if tensors else None
-        if tensors and model is None:
-            elements = self._elements(document)
-            if isinstance(codec, Linked):
-                copy = await trio.to_thread.run_sync(codec.follow, self._copy, tensors, elements)
-                self._copy = copy or self._copy
+        if tensors and isinstance(codec, Linked):
+            # Added up even where it is not looked at: the next one follows it.
+            copy = await trio.to_thread.run_sync(codec.follow, self._copy, tensors, self._elements(document))
+            self._copy = copy or self._copy
+            if copy is None or model is None:
                 model = None if copy is None else copy.vector
-            elif codec.instant:
+        elif tensors and model is None:
+            elements = self._elements(document)
+            if codec.instant:
                 model = codec.read(tensors, elements)
             else:
                 model = await trio.to_thread.run_sync(codec.read, tensors, elements)
@@ -279,7 +281,7 @@ class Connection:
         self.local.on_message(self.peer, document.message(model))
 
     def _ask_anew(self) -> None:
-        """Drop a model that does not follow the last one; one was lost, or came from a peer that was muted."""
+        """Drop a model that does not follow the last one."""
         self.local.accounting.reject("no-reference")
         now_s = trio.current_time()
         if now_s - self._asked_s >= RESYNC_S:

@@ -138,6 +138,12 @@ class NeighbourTable:
         else:
             connection.outbox.put(message)
 
+    def make_room(self, peer: PeerId) -> None:
+        """Have models that wait for `peer` give way to one that is to come, if there are too many of them."""
+        connection = self._connection(peer)
+        if connection is not None:
+            connection.outbox.make_room()
+
     def note_rejected(self, peer: PeerId) -> None:
         """Note that a message of `peer` was of no use to the protocol; one that sends many of them is cut off."""
         connection = self._connection(peer)

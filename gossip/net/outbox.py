@@ -61,6 +61,16 @@ class Outbox:
             (self._in_order if registered.in_order else self._passing).append(message)
         self._work.set()
 
+    def make_room(self) -> None:
+        """Let all models that wait give way, where one more would make one of them do so."""
+        if len(self._models) < self._queue_models_max:
+            return
+        for _ in self._models:
+            self._accounting.drop("replaced")
+        self._models.clear()
+        self._on_replaced()
+        self._first_changed()
+
     def take_passing(self) -> Message | None:
         """Return the next message that may pass a model under way, if there is one."""
         if self._overflown:

@@ -152,6 +152,9 @@ class NodeContext:
         if self._finished is not None and isinstance(message, FinishedMessage):
             self._finished.append((peer, message))
         elif message.carries_model and self._table.is_up(peer):  # what nobody gets is not told to anybody
+            if self._outgoing.follows(message):
+                # What waits behind one that gives way would follow nothing, and this one begins the link anew.
+                self._table.make_room(peer)
             self._table.send(peer, self._outgoing.coded(message, peer))
         else:
             self._table.send(peer, message)

@@ -75,6 +75,10 @@ class OutgoingModels:
         """By how much of what mixing changes of the own copy the own model moves."""
         return self._linked.rate if self._linked is not None else 1.0
 
+    def follows(self, message: Message) -> bool:
+        """Return whether what is sent of its model is added to what the link has brought."""
+        return self._linked is not None and not message.whole
+
     def coded(self, message: Message, peer: PeerId) -> Message:
         """Return the message as it is to be sent to `peer`; one that goes to many neighbours is coded once."""
         aside = message.whole and self._codec.reference != "own"

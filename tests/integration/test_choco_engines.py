@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,8 +12,11 @@ import trio
 
 import scenarios
 from gossip.draws import Draws
+from gossip.node.context import NodeContext
+from gossip.node.outgoing_models import OutgoingModels
+from gossip.parameters import ParameterSpace
 from gossip.wire.codecs.settings import CODECS
-from tests.network import Net, Value, model
+from tests.network import UNSEEN, Net, Value, model
 
 SMALL = {
     "scenario.peers": 4,
@@ -64,37 +68,126 @@ def test_the_links_of_a_peer_that_was_killed_begin_anew_and_nothing_else_is_lost
     assert result.summary["accuracy"]["min"] > 0.4
 
 
-def test_a_receiver_that_missed_a_message_asks_and_the_next_begins_anew(tmp_path: Path) -> None:
-    net = Net(tmp_path, "bob", "zoe")
-    choice = CODECS.validate({"kind": "choco", "compress": "int8"})
-    codec, rows = choice.load()(choice), {"public": torch.zeros(1, 16)}
-    vectors = torch.randn(4, 16, generator=torch.Generator().manual_seed(0))
+VECTORS = torch.randn(5, 16, generator=torch.Generator().manual_seed(0))
 
+
+class Link:
+    """Bob sends to Zoe, by a codec whose messages follow each other."""
+
+    def __init__(self, folder: Path) -> None:
+        net, choice = Net(folder, "bob", "zoe"), CODECS.validate({"kind": "choco", "compress": "int8"})
+        self.codec = choice.load()(choice)
+        self.rows = self.codec.told_whole(VECTORS[:1], {"public": torch.zeros(1, 16)}, numbers=[0])
+        self.bob, self.zoe = (net.peer(name, codec=self.codec) for name in ("bob", "zoe"))
+
+    async def up(self, nursery: trio.Nursery) -> None:
+        for peer in (self.bob, self.zoe):
+            await nursery.start(peer.table.run)
+        await self.bob.until_up("zoe")
+        await self.zoe.until_up("bob")
+
+    def send(self, number: int, *, anew: bool = False, lost: bool = False, late: bool = False) -> Value:
+        """Send the message of a number, that it begins the link anew or not; one that is `late` has no value yet."""
+        tensors = ()
+        if number and number == self.sent + 1:
+            tensors, self.rows = self.codec.write(
+                VECTORS[number], self.rows, Draws(0, "bob", number), number=number
+            )
+        self.sent = number
+        value = Value(self.codec.anew(self.rows, number=number) if anew else tensors)
+        if not lost:
+            self.bob.table.send("zoe", model(number, Value() if late else value))
+        return value
+
+    sent = -1
+
+    def agree(self) -> bool:
+        """Whether what Zoe was given last is what Bob has for his public copy."""
+        return torch.equal(self.zoe.messages[-1][1].model, self.rows["public"][0])
+
+
+def talk(link: Link, steps: Any) -> None:
     async def main() -> None:
-        bob, zoe = net.peer("bob", codec=codec), net.peer("zoe", codec=codec)
         async with trio.open_nursery() as nursery:
-            for peer in (bob, zoe):
-                await nursery.start(peer.table.run)
-            await bob.until_up("zoe")
-            await zoe.until_up("bob")
-            nonlocal rows
-            rows = codec.told_whole(vectors[:1], rows, numbers=[0])
-            sent = [codec.anew(rows, number=0)]
-            for number in (1, 2):
-                tensors, rows = codec.write(vectors[number], rows, Draws(0, "bob", number), number=number)
-                sent.append(tensors)
-            bob.table.send("zoe", model(0, Value(sent[0])))
-            await zoe.until(lambda: len(zoe.messages) == 1)
-            zoe.unseen.add("bob")
-            bob.table.send("zoe", model(1, Value(sent[1])))
-            await zoe.until(lambda: len(zoe.messages) == 2)
-            zoe.unseen.clear()
-            bob.table.send("zoe", model(2, Value(sent[2])))
-            await bob.until(lambda: bob.lost == ["zoe"])
-            assert len(zoe.messages) == 2
-            bob.table.send("zoe", model(2, Value(codec.anew(rows, number=2))))
-            await zoe.until(lambda: len(zoe.messages) == 3)
-            assert torch.equal(zoe.messages[2][1].model, rows["public"][0])
+            await link.up(nursery)
+            await steps()
             nursery.cancel_scope.cancel()
 
     trio.run(main)
+
+
+def test_a_receiver_that_missed_a_message_asks_and_the_next_begins_anew(tmp_path: Path) -> None:
+    link = Link(tmp_path)
+
+    async def steps() -> None:
+        link.send(0, anew=True)
+        link.send(1, lost=True)
+        link.send(2)
+        await link.bob.until(lambda: link.bob.lost == ["zoe"])
+        assert len(link.zoe.messages) == 1
+        link.send(2, anew=True)
+        await link.zoe.until(lambda: len(link.zoe.messages) == 2)
+        assert link.agree()
+
+    talk(link, steps)
+
+
+def test_what_a_muted_peer_sends_is_added_up_and_what_follows_it_is_used(tmp_path: Path) -> None:
+    link = Link(tmp_path)
+
+    async def steps() -> None:
+        link.send(0, anew=True)
+        await link.zoe.until(lambda: len(link.zoe.messages) == 1)
+        link.zoe.unseen.add("bob")
+        link.send(1)
+        await link.zoe.until(lambda: len(link.zoe.messages) == 2)
+        assert link.zoe.messages[-1][1].model is UNSEEN
+        link.zoe.unseen.clear()
+        link.send(2)
+        await link.zoe.until(lambda: len(link.zoe.messages) == 3)
+        assert link.agree()
+        assert link.bob.lost == []
+
+    talk(link, steps)
+
+
+def test_all_that_waits_gives_way_to_what_begins_the_link_anew(tmp_path: Path) -> None:
+    link = Link(tmp_path)
+
+    async def steps() -> None:
+        link.send(0, anew=True)
+        await link.zoe.until(lambda: len(link.zoe.messages) == 1)
+        link.send(1, late=True)
+        link.bob.table.make_room("zoe")
+        link.send(2, late=True)
+        assert link.bob.lost == []
+        link.bob.table.make_room("zoe")
+        assert link.bob.lost == ["zoe"]
+        link.send(3, anew=True)
+        await link.zoe.until(lambda: len(link.zoe.messages) == 2)
+        assert link.agree()
+        assert link.bob.accounting.as_dict()["dropped_messages"] == {"replaced": 2}
+        assert link.zoe.accounting.as_dict()["rejected_messages"] == {}
+
+    talk(link, steps)
+
+
+@pytest.mark.parametrize(("kind", "begins"), [("choco", True), ("top-change", False), ("int8", False)])
+def test_a_node_makes_room_before_it_is_settled_whether_a_link_begins_anew(kind: str, begins: bool) -> None:
+    choice = CODECS.validate({"kind": kind})
+    learner: Any = SimpleNamespace(
+        task=SimpleNamespace(space=ParameterSpace.of(torch.nn.Linear(3, 1)), seed=0), shapes_outgoing=False, peer="bob"
+    )
+    thread: Any = SimpleNamespace(submit=lambda job, done: None)
+    outgoing = OutgoingModels(codec=choice.load()(choice), learner=learner, thread=thread)
+    sent: list[Any] = []
+    table = SimpleNamespace(
+        is_up=lambda peer: True,
+        make_room=lambda peer: outgoing.lost(peer),
+        send=lambda peer, message: sent.append(outgoing._latest.sent),
+    )
+    context = NodeContext.__new__(NodeContext)
+    context._finished, context._table, context._outgoing = None, table, outgoing  # type: ignore[assignment]
+    for number in range(3):
+        context.send("zoe", model(number, Value()))
+    assert [list(each) for each in sent[1:]] == [[begins]] * 2

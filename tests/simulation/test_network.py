@@ -361,3 +361,14 @@ def test_messages_have_the_size_that_the_wire_really_gives_them(
         )
         farewell = FinishedMessage(round=round)
         assert frame_bytes(position, farewell) == (sum(len(part) for part in real.small(farewell, seq)), 0)
+
+
+def test_all_models_that_wait_give_way_where_none_is_of_use_without_the_one_before():
+    wires = Wires(latency_ms=0, bandwidth_mbps=8)
+    numbers = [wires.send(0, 1, 10**6, at_s=0.1 * index) for index in range(2)]
+    wires.at(0.15, wires.network.make_room, 0, 1)
+    numbers += [wires.send(0, 1, 10**6, at_s=0.2)]
+    wires.at(0.25, wires.network.make_room, 0, 1)
+    numbers += [wires.send(0, 1, 10**6, at_s=0.3)]
+    assert sorted(wires.run()) == [numbers[0], numbers[3]]
+    assert wires.network.replaced == 2

@@ -201,6 +201,19 @@ class Network:
             self.replaced += 1
             self.on_replaced(sender, receiver)
 
+    def make_room(self, sender: int, receiver: int) -> None:
+        """Let all models that wait give way, where one more would make one of them do so."""
+        queue = self._queues.get((sender, receiver))
+        if queue is None:
+            return
+        models = [waiting for waiting in queue.waiting if waiting.message.carries_model]
+        if len(models) < self._queue_models_max:
+            return
+        for each in models:
+            queue.waiting.remove(each)
+        self.replaced += len(models)
+        self.on_replaced(sender, receiver)
+
     def drop(self, a: int, b: int, now_s: float) -> None:
         """Forget what is under way and what waits between two peers, whose connection is gone."""
         for pair in ((a, b), (b, a)):

@@ -24,6 +24,7 @@ class Outgoing:
         frames: classes of frames.
         frame_bytes: (peer, message) -> (bytes on the wire, of them tensors), see `Simulation`.
         reference: what receivers must hold to use what comes, see `Learning`.
+        make_room: (peer, name) of a link, on which a model is to come, see `Network`.
     """
 
     def __init__(
@@ -33,11 +34,13 @@ class Outgoing:
         frame_bytes: Callable[..., tuple[int, int]],
         *,
         reference: str,
+        make_room: Callable[[VirtualPeer, PeerId], None],
     ) -> None:
         self._learning = learning
         self._frames = frames
         self._frame_bytes = frame_bytes
         self._reference = reference
+        self._make_room = make_room
         self._codes = learning.codes
         self._message: Message | None = None
         self._sender: VirtualPeer | None = None
@@ -73,6 +76,9 @@ class Outgoing:
     def _code(self, name: PeerId, sender: VirtualPeer, message: Message) -> Way:
         """Return what is coded, or, where that would be of no use to `name`, more."""
         turn, alone = self._turn, False
+        if self._reference == "link" and turn is not NO_TURN:
+            # What waits behind one that gives way would follow nothing, and this one begins the link anew.
+            self._make_room(sender, name)
         if self._reference != "none" and turn is not NO_TURN:
             alone = sender.wholes.alone(name, turn)
         way = self._ways.get(alone)

@@ -84,7 +84,13 @@ class Simulation:
         self._arrivals: deque[Entry] = deque()
         self.reference = learning.reference if learning.codes else "none"
         """What receivers must hold to use what comes."""
-        self._outgoing = Outgoing(learning, self.traffic.frames, frame_bytes, reference=self.reference)
+        self._outgoing = Outgoing(
+            learning,
+            self.traffic.frames,
+            frame_bytes,
+            reference=self.reference,
+            make_room=lambda peer, name: self.network.make_room(peer.index, self.index_of[name]),
+        )
         self._way: Way | None = None
         self._open: Entry | None = None
         """The latest delivery, where the same message may still go to others at the same moment."""
