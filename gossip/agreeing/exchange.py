@@ -86,6 +86,7 @@ class Exchange:
         self._share_of, self._result_of = share, result
         self._run_id, self._began_us = run_id, began_us
         self._send, self._sign, self._verify = send, sign, verify
+        self._draw = draw
         self._instance = draw(NAME_BYTES)
         self._own_seeds = {peer: draw(masks.SEED_BYTES) for peer in self._neighbours}
         self._seeds: dict[PeerId, tuple[bytes, bytes]] = {}
@@ -100,6 +101,7 @@ class Exchange:
         """Why nothing can come of it."""
         self.content: set[PeerId] = set()
         """Neighbours that need nothing more."""
+        self._have = have
         self._say(HAVE, self._instance, have)
 
     # --- what happens ---
@@ -159,12 +161,11 @@ class Exchange:
             return "statement"
         known = self._said[told.step].get(told.origin)
         key = (told.began_us, told.session)
-        if told.step == HAVE:
-            stale = told.origin == self._me or (known is not None and key < known.key)
-        else:
-            stale = told.session != self._session
-        if stale:
+        if told.step == HAVE and told.origin == self._me:
+            self._outdo(told)
             return None
+        if known is not None and key < known.key if told.step == HAVE else told.session != self._session:
+            return None  # stale
         if known is not None and known.key == key and told.part in known.parts:
             return None if known.parts[told.part] == told else "contradiction"
         if not self._verify(told.origin, told.signed(self._run_id), told.signature):
@@ -186,11 +187,28 @@ class Exchange:
             count = self._beginnings[told.origin] = self._beginnings.get(told.origin, 0) + 1
             if count > BEGINNINGS_MAX:
                 self._fail(DataError(f"{told.origin} begins again and again; start again without it"))
-            self._session, self._made = None, None
-            self._said[SHARE].clear()
-            self._said[RESULT].clear()
+            self._void()
         said = self._said[told.step][told.origin] = Said(key)
         return said
+
+    def _outdo(self, told: Statement) -> None:
+        """Begin later than an earlier start of this peer did, whose word would count: the clock has gone back."""
+        if told.began_us < self._began_us or told.session == self._instance:
+            return
+        if self._verify(self._me, told.signed(self._run_id), told.signature):
+            self._began_us = told.began_us + 1
+            self._instance = self._draw(NAME_BYTES)
+            self._void()
+            for peer in self._neighbours:
+                self._send(peer, MaskSeed(instance=self._instance, seed=self._own_seeds[peer]))
+            self._say(HAVE, self._instance, self._have)
+            self._advance()
+
+    def _void(self) -> None:
+        """Let go of what came of an earlier set of HAVEs."""
+        self._session, self._made = None, None
+        self._said[SHARE].clear()
+        self._said[RESULT].clear()
 
     def _say(self, step: int, session: bytes, payload: bytes) -> None:
         pieces = [payload[at : at + PART_BYTES] for at in range(0, len(payload), PART_BYTES)] or [b""]

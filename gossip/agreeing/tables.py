@@ -25,6 +25,8 @@ _PAIR = re.compile(r"\[\n    ([-+.\de]+),\n    ([-+.\de]+),\n\]")
 CLASSES_MAX = 100_000
 COLUMNS_MAX = 10_000
 NAME_CHARACTERS_MAX = 1000
+SHOWN_CHARACTERS_MAX = 80
+"""Of a name in a sentence."""
 
 Name = Annotated[str, Field(max_length=NAME_CHARACTERS_MAX)]
 Names = Annotated[list[Name], Field(max_length=CLASSES_MAX)]
@@ -88,7 +90,7 @@ def common(told: Mapping[PeerId, bytes]) -> Schema:
                 sorts[name] = (peer, sort)
             elif sort not in ("empty", known):
                 raise DataError(
-                    f"column '{name}' holds {_told(known)} at {before} and {_told(sort)} at {peer}; say "
+                    f"column '{_shown(name)}' holds {_told(known)} at {before} and {_told(sort)} at {peer}; say "
                     "[data.categories] if these are names, or make them alike"
                 )
     texts = [name for name in order if sorts[name][1] == "text"]
@@ -96,8 +98,9 @@ def common(told: Mapping[PeerId, bytes]) -> Schema:
     for name, words in categories.items():
         if not 0 < len(words) <= CATEGORIES_MAX:
             many = f"{len(words)} different texts" if words else "no text that rows enough have"
+            column = _shown(name)
             raise DataError(
-                f"column '{name}' holds {many} at all peers together; leave it out, [data] drop = [\"{name}\"]"
+                f"column '{column}' holds {many} at all peers together; leave it out, [data] drop = [\"{column}\"]"
             )
     named = [peer for peer, have in haves.items() if have.class_names is not None]
     numbered = [peer for peer, have in haves.items() if have.label_max is not None]
@@ -105,13 +108,18 @@ def common(told: Mapping[PeerId, bytes]) -> Schema:
         raise DataError(f"labels are names at {named[0]} and numbers at {numbered[0]}; make them alike")
     names = _union(*(have.class_names or [] for have in haves.values())) if named else None
     if names is not None and len(names) < 2:
-        raise DataError(f"all labels of all peers are '{names[0]}'; there is nothing to tell apart")
+        raise DataError(f"all labels of all peers are '{_shown(names[0])}'; there is nothing to tell apart")
     return Schema(
         numbers=tuple(name for name in order if sorts[name][1] != "text"),
         categories=categories,
         class_names=names,
         classes=max(haves[peer].label_max or 0 for peer in numbered) + 1 if numbered else None,
     )
+
+
+def _shown(name: str) -> str:
+    """Return a name that a peer tells as terminals and logs may have it."""
+    return "".join(character if character.isprintable() else "?" for character in name[:SHOWN_CHARACTERS_MAX])
 
 
 def _told(sort: Sort) -> str:
@@ -138,10 +146,12 @@ def _refuse_other_columns(first: PeerId, order: list[str], peer: PeerId, names: 
     if names == order:
         return
     for one, other, has, lacks in ((first, peer, order, names), (peer, first, names, order)):
-        lacking = next((name for name in has if name not in lacks), None)
+        there = frozenset(lacks)
+        lacking = next((name for name in has if name not in there), None)
         if lacking is not None:
             raise DataError(
-                f"{other} has no column '{lacking}', which {one} has; say the same on all, [data] columns or drop"
+                f"{other} has no column '{_shown(lacking)}', which {one} has; say the same on all, [data] columns or "
+                "drop"
             )
     raise DataError(
         f"{first} and {peer} have the same columns in another order; say one on all, [data] columns = […]"
@@ -173,14 +183,15 @@ def statistics(schema: Schema, numbers: Sequence[int]) -> bytes:
     for place, name in enumerate(schema.numbers):
         count, first, second = numbers[NUMBERS * place : NUMBERS * (place + 1)]
         if count == 0:
+            column = _shown(name)
             raise DataError(
-                f"column '{name}' has no value in any peer's rows; leave it out, [data] drop = [\"{name}\"]"
+                f"column '{column}' has no value in any peer's rows; leave it out, [data] drop = [\"{column}\"]"
             )
         try:
             pairs[name] = list(moments(count, first, second))
         except ValueError as error:
             raise DataError(
-                f"column '{name}': {error}; a peer tells what is not so, or its masks are not the same"
+                f"column '{_shown(name)}': {error}; a peer tells what is not so, or its masks are not the same"
             ) from None
     tables: dict[str, object] = {}
     if schema.class_names is not None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import trio
+from safetensors.torch import load_file
 
 import scenarios
 from gossip.draws import Draws
@@ -176,7 +177,9 @@ def test_all_that_waits_gives_way_to_what_begins_the_link_anew(tmp_path: Path) -
 def test_a_node_makes_room_before_it_is_settled_whether_a_link_begins_anew(kind: str, begins: bool) -> None:
     choice = CODECS.validate({"kind": kind})
     learner: Any = SimpleNamespace(
-        task=SimpleNamespace(space=ParameterSpace.of(torch.nn.Linear(3, 1)), seed=0), shapes_outgoing=False, peer="bob"
+        task=SimpleNamespace(space=ParameterSpace.of(torch.nn.Linear(3, 1)), seed=0),
+        shapes_outgoing=False,
+        peer="bob",
     )
     thread: Any = SimpleNamespace(submit=lambda job, done: None)
     outgoing = OutgoingModels(codec=choice.load()(choice), learner=learner, thread=thread)
@@ -191,3 +194,49 @@ def test_a_node_makes_room_before_it_is_settled_whether_a_link_begins_anew(kind:
     for number in range(3):
         context.send("zoe", model(number, Value()))
     assert [list(each) for each in sent[1:]] == [[begins]] * 2
+
+
+ONCE = """
+import gossip
+import torch
+
+class Once(gossip.LocalUpdate):
+    def rows(self, space):
+        return {"done": gossip.Rows(1)}
+
+    def step(self, gradient, models, state, lr):
+        return models - 20 * lr * gradient(models) * (1 - state["done"]), {"done": torch.ones_like(state["done"])}
+"""
+
+
+def mean_after(folder: Path, engine: str, rounds: int, **more: Any) -> tuple[torch.Tensor, float]:
+    """Return the mean of the models of peers that have learnt in the first round alone, and how far apart they are."""
+    folder.mkdir(exist_ok=True)
+    (folder / "once.py").write_text(ONCE)
+    optimizer = {"kind": f"python:{folder / 'once.py'}:Once"}
+    more = {"local.optimizer": optimizer, "scenario.peers": 12, "evaluate.every": 1000, **more}
+    result = run(folder, engine, **more, **{"stop.rounds": rounds})
+    models = [
+        torch.cat([tensor.double().reshape(-1) for _, tensor in sorted(load_file(path).items())])
+        for path in sorted(result.folder.glob("peers/*/model.safetensors"))
+    ]
+    assert len(models) == more["scenario.peers"]
+    assert result.summary["faults"]["restarted"] == len(more.get("faults.list", ())) // 2
+    mean = torch.stack(models).mean(dim=0)
+    return mean, float((torch.stack(models) - mean).abs().max())
+
+
+@pytest.mark.parametrize("codec", ["float32", "choco"])
+def test_the_mean_of_all_models_stays_once_a_peer_that_was_killed_is_back(tmp_path: Path, codec: str) -> None:
+    faults = [{"at": 0.5, "do": "crash", "peers": [2]}, {"at": 1.0, "do": "restart", "peers": [2]}]
+    more = {"codec.kind": codec, "compute.seconds_per_sample": 0.002}
+    never, _ = mean_after(tmp_path, "virtual", 20, **more)
+    more["faults.list"] = faults
+    (before, apart), (after, together) = (
+        mean_after(tmp_path / str(rounds), "virtual", rounds, **more) for rounds in (20, 60)
+    )
+    assert apart > 0.01
+    assert together < apart / 5
+    assert float((after - before).abs().max()) < 1e-6
+    # What was under way when it died was merged on one side only, as with every codec.
+    assert float((before - never).abs().max()) < 0.02

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import time
 import tomllib
 from collections import Counter, deque
 
@@ -315,6 +316,45 @@ def three(*columns: list[float | None]) -> World:
 def test_what_a_peer_may_not_say_is_of_no_use(statement: Statement, reason: str) -> None:
     exchange, _ = pair_of(three())
     assert exchange.on_message("a", statement) == reason
+
+
+def test_who_is_no_neighbour_is_not_heard_though_it_is_of_the_file() -> None:
+    graph = nx.relabel_nodes(nx.path_graph(3), dict(enumerate("abc")))
+    exchange = World(graph, {name: owned({"x": [1.0]}) for name in "abc"}, 1).exchanges["a"]
+    assert exchange.on_message("c", told_as("b")) == "no neighbour"
+    assert exchange.on_message("c", MaskSeed(instance=bytes(32), seed=bytes(32))) == "no neighbour"
+
+
+def test_a_clock_that_has_gone_back_keeps_nobody_from_agreeing() -> None:
+    world = three()
+    world.clock = 1000
+    world.begin("c")
+    world.connect("a", "c")
+    while world.deliver():
+        pass  # a has heard of it, and lacks b's shares
+    world.clock = 5
+    world.begin("c")
+    world.run()
+    assert len({exchange.outcome for exchange in world.exchanges.values()}) == 1
+    assert world.exchanges["a"].outcome is not None
+
+
+def test_names_of_peers_are_shown_without_what_moves_a_terminal_and_compared_at_once() -> None:
+    good, evil = (
+        Have.of(owned({name: [1.0]}), count_min=1).packed() for name in ("x", "\x1b[2J\n\r" + "y" * 900)
+    )
+    with pytest.raises(DataError) as caught:
+        common({"a": evil, "b": good, "c": good})
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 250
+    names = [f"{number:04d}" for number in range(10_000)]
+    one, two = (
+        Have.of(owned({name: [] for name in each}), count_min=1).packed() for each in (names, names[::-1])
+    )
+    began_s = time.process_time()
+    with pytest.raises(DataError, match="in another order"):
+        common({"a": one, "b": two, "c": two})
+    assert time.process_time() - began_s < 2.0  # a hundred million comparisons take more
 
 
 def test_who_contradicts_itself_is_not_believed() -> None:

@@ -24,7 +24,7 @@ from gossip.wire.codecs.base import Copy
 from gossip.wire.codecs.choco import Choco
 from gossip.wire.codecs.settings import CODECS
 from gossip.wire.tensors import TensorSpec, WireTensor
-from gossip.wire.wholes import Chains
+from gossip.wire.wholes import Chains, Latecomers, Turn
 from scenarios.virtual.learning.batched import BatchedLearning
 from tests.laws import tried
 
@@ -178,6 +178,40 @@ def test_random_bytes_are_a_copy_or_garbage_or_follow_nothing(way, random, anew)
         copy = codec.follow(before, [filled(spec) for spec in specs], SIZE)
         assert copy is None or copy.vector.shape == (SIZE,)
     assert torch.equal(before.vector, torch.ones(SIZE))
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_only_the_message_after_the_last_is_added_and_a_number_below_none_is_garbage(way) -> None:
+    codec, rows = codec_of(**way), {"public": torch.zeros(1, SIZE)}
+    copy = codec.follow(None, codec.anew(rows, number=4), SIZE)
+    for number in (-(2**63), -1):
+        with pytest.raises(PeerError, match=f"numbered {number}"):
+            codec.follow(copy, codec.anew(rows, number=number), SIZE)
+    for number in (0, 3, 4, 6, 2**63 - 1):
+        tensors, _ = codec.write(torch.ones(SIZE), rows, Draws(0, "p", number), number=number)
+        assert codec.follow(copy, tensors, SIZE) is None
+        assert codec.follow(None, tensors, SIZE) is None
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 3e38])
+def test_a_sender_that_has_diverged_once_is_heard_again_and_both_ends_agree(way, bad) -> None:
+    codec, rows = codec_of(**way), {"public": torch.zeros(1, SIZE)}
+    copy = codec.follow(None, codec.anew(rows, number=0), SIZE)
+    for number, first in enumerate((bad, -bad, 1.0, 1.0), start=1):
+        vector = torch.ones(SIZE)
+        vector[3] = first
+        tensors, rows = codec.write(vector, rows, Draws(0, "p", number), number=number)
+        copy = codec.follow(copy, tensors, SIZE)
+        assert copy is not None
+        assert torch.equal(copy.vector.view(torch.int32), rows["public"][0].view(torch.int32))
+    assert bool(torch.isfinite(copy.vector).all())
+
+
+def test_a_process_begins_with_a_model_that_goes_whole_to_everybody() -> None:
+    for wholes in (Chains(), Latecomers()):
+        turns = [wholes.turn(MESSAGE) for _ in range(3)]
+        assert turns == [Turn(0, True), Turn(1, False), Turn(2, False)]
 
 
 NAMES = ["p0", "p1", "p2", "p3"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from gossip.protocols import ModelMessage, Rounds
 from gossip.protocols.rounds.final import FinalMessage
 from gossip.protocols.settings import RoundsSettings
-from tests.simulation.world import Links, Row, World
+from tests.simulation.world import Links, Peer, Row, World
 from topologies import Topology
 
 
@@ -132,20 +133,55 @@ def test_a_peer_that_comes_back_in_the_final_steps_does_the_last_round_again() -
     assert [done.round for done in again].count(3) == 1
 
 
-@given(st.integers(0, 10), st.integers(-1, 12), st.booleans(), st.integers(0, 5))
-def test_no_message_of_a_step_that_there_is_not_gets_in(
-    round: int, step: int, whole: bool, sender: int
-) -> None:
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("kind", [FinalMessage, ModelMessage])
+def test_no_message_of_a_step_that_there_is_not_gets_in(kind: type[ModelMessage], exact: bool) -> None:
     final = Topology("base", 6)
-    world = world_of(6, trickle=Topology("ring", 6), final=final, steps=2, rounds=5)
+    world = world_of(6, trickle=Topology("ring", 6), final=final, steps=2, exact=exact, rounds=5)
+    for round, step, sender in itertools.product([-9, *range(-1, 12)], [*range(-1, 5), 63], range(1, 6)):
+        world.rejected.clear()
+        world.peers["p000"] = Peer(world.make("p000", 0))
+        world._start("p000")
+        world._deliver(f"p{sender:03d}", "p000", 0, kind(round=round, step=step, model=1.0))
+        last = round == 4 and step in (1, 2) and sender in final.row(0, step - 1)
+        fits = last and (kind is FinalMessage) == exact
+        if kind is ModelMessage:
+            fits = fits or (step == 0 and 0 <= round < 5 and (sender in (1, 5) or round > 4))
+            fits = fits or (step == 0 and round == 5)
+        assert (not world.rejected) == fits, (round, step, sender)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_model_of_the_other_kind_is_not_what_a_final_step_waits_for(exact: bool) -> None:
+    final, other = Topology("base", 6), ModelMessage if exact else FinalMessage
+    world = world_of(
+        6,
+        trickle=Topology("pairs", 6),
+        final=final,
+        steps=final.period or 0,
+        exact=exact,
+        rounds=1,
+        links=Links(delay_s=lambda rng: 0.4),
+    )
+    tag = {"round": 0, "step": 1}  # Training takes a second, and a step 0.4.
+    (sender,) = final.row(0, 0)
+    world.at(1.5, lambda: world._deliver(f"p{sender:03d}", "p000", 0, other(**tag, model=1e9)))
+    models = ended(world)
+    assert world.rejected == {"invalid-tag": 1}
+    assert max(models) < 10
+
+
+def test_rows_of_final_steps_are_those_of_the_peers_file_that_was_read_last() -> None:
+    before, after = Topology("base", 6), Topology("full", 6)
+    world = world_of(6, trickle=Topology("pairs", 6), final=before, steps=2, rounds=2)
     world._start("p000")
-    kind = FinalMessage if whole else ModelMessage
-    world._deliver(f"p{sender:03d}", "p000", 0, kind(round=round, step=step, model=1.0))
-    if whole:
-        fits = round == 4 and 1 <= step <= 2 and sender in final.row(0, step - 1)
-    else:
-        fits = (step == 0 and 0 <= round < 5 and sender in (1, 5)) or (
-            step == 0 and round == 5 and sender > 0
-        )
-        fits = fits or (step == 0 and abs(round) > 4 and round <= 5 and sender > 0)
-    assert (not world.rejected) == fits
+    step, far = (
+        {"round": 1, "step": 1, "model": 1.0},
+        next(j for j in range(1, 6) if j not in before.row(0, 0)),
+    )
+    world._deliver(f"p{far:03d}", "p000", 0, FinalMessage(**step))
+    assert world.rejected == {"not-a-neighbour": 1}
+    world.final_rows = lambda step: rows_of(after, 0)
+    world.contacts = [list(each) for each in world.contacts]  # another sequence is another file
+    world._deliver(f"p{far:03d}", "p000", 0, FinalMessage(**step))
+    assert world.rejected == {"not-a-neighbour": 1}

@@ -9,7 +9,7 @@ import heapq
 import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -204,6 +204,11 @@ class Ctx:
 
     def send(self, peer: str, message: Message) -> None:
         assert peer != self.peer
+        if message.piece is not None:
+            # Whoever takes anything else of it than the part will show it.
+            alone = np.full_like(message.model, 1e9)  # type: ignore[attr-defined]
+            alone[message.piece.place] = message.model[message.piece.place]  # type: ignore[attr-defined]
+            message = replace(message, model=alone)  # type: ignore[call-arg]
         if self.is_up(peer):
             self.world.transmit(self.peer, peer, message)
 
