@@ -60,7 +60,7 @@ def test_a_broken_promise_is_told_and_counted(tool, capsys):
 
 def test_methods_that_meet_in_one_file_run_or_are_refused_in_one_sentence(tool, tmp_path):
     tried = tool("combinations")
-    rows = tried.combinations(seed=1, every=200, extra=30)
+    rows = tried.combinations(seed=1, every=300, extra=8)
     found = [(row, *tried.tried(row, tmp_path / "run")) for row in rows]
     assert [each for each in found if each[1] == "broken"] == []
     assert {what for _, what, _ in found} == {"ran", "refused"}
