@@ -16,7 +16,9 @@ from gossip.draws import Draws
 from gossip.node.context import NodeContext
 from gossip.node.outgoing_models import OutgoingModels
 from gossip.parameters import ParameterSpace
+from gossip.protocols.base import FinishedMessage
 from gossip.wire.codecs.settings import CODECS
+from gossip.wire.messages import ResyncMessage
 from tests.network import UNSEEN, Net, Value, model
 
 SMALL = {
@@ -129,6 +131,27 @@ def test_a_receiver_that_missed_a_message_asks_and_the_next_begins_anew(tmp_path
         link.send(2, anew=True)
         await link.zoe.until(lambda: len(link.zoe.messages) == 2)
         assert link.agree()
+
+    talk(link, steps)
+
+
+def test_however_much_follows_nothing_a_link_is_asked_for_seldom_and_obeys_seldom(tmp_path: Path) -> None:
+    link = Link(tmp_path)
+
+    async def steps() -> None:
+        link.send(0, anew=True)
+        for number in range(2, 32, 2):
+            tensors, _ = link.codec.write(VECTORS[1], link.rows, Draws(0, "bob", number), number=number)
+            link.bob.table.send("zoe", model(number, Value(tensors)))
+            while link.zoe.accounting.rejected_messages["no-reference"] < number // 2:
+                await trio.sleep(0.001)
+        for _ in range(30):
+            link.zoe.table.send("bob", ResyncMessage())
+        link.zoe.table.send("bob", FinishedMessage(round=1))
+        await link.bob.until(lambda: bool(link.bob.messages))
+        asked = link.zoe.accounting.as_dict()["messages"]["by_type"]["resync"] - 30
+        assert 1 <= asked <= 5, "once a second"
+        assert 1 <= len(link.bob.lost) <= 10, "twice a second"
 
     talk(link, steps)
 

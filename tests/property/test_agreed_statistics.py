@@ -401,6 +401,41 @@ def test_sums_that_no_rows_can_have_are_refused_everywhere(told: list[int]) -> N
         assert exchange.outcome is None
 
 
+@pytest.mark.parametrize("count", [0, 2, 4, 3000])
+def test_who_tells_other_numbers_than_are_asked_for_is_named(count: int) -> None:
+    world = three()
+    world.exchanges["b"]._share_of = lambda have: [1] * count
+    world.run()
+    for name in "ac":
+        assert str(world.exchanges[name].failure).startswith("b tells other numbers than are asked for")
+
+
+def test_all_that_a_statement_says_and_the_run_it_is_of_are_signed() -> None:
+    statement = told_as("a")
+    changes = {
+        "origin": "b",
+        "step": SHARE,
+        "began_us": 10,
+        "session": bytes(31) + b"1",
+        "part": 1,
+        "parts": 2,
+        "payload": b"y",
+    }
+    assert {*changes, "signature"} == {field.name for field in dataclasses.fields(Statement)}
+    others = [
+        dataclasses.replace(statement, **{name: value}).signed("run") for name, value in changes.items()
+    ]
+    signed = [statement.signed("run"), statement.signed("other run"), *others]
+    assert len(set(signed)) == len(signed)
+
+
+def test_two_columns_of_one_name_are_refused() -> None:
+    good = Have.of(owned({"x": [1.0]}), count_min=1).packed()
+    twice = good.replace(b'["x","number"]', b'["x","number"],["x","number"]')
+    with pytest.raises(DataError, match="b tells of two columns with one name"):
+        common({"a": good, "b": twice, "c": good})
+
+
 def test_nothing_is_written_where_results_differ() -> None:
     world = three()
     made = world.exchanges["c"]._result_of

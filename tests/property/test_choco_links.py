@@ -194,6 +194,14 @@ def test_only_the_message_after_the_last_is_added_and_a_number_below_none_is_gar
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
+def test_a_part_is_added_to_no_copy(way) -> None:
+    codec, rows = codec_of(**way), {"public": torch.zeros(1, 1)}
+    tensors, _ = codec.write(torch.ones(1), rows, Draws(0, "p", 5), number=5)
+    with pytest.raises(PeerError, match="a part of a model"):
+        codec.follow(Copy(4, torch.ones(SIZE)), tensors, 1)
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), 3e38])
 def test_a_sender_that_has_diverged_once_is_heard_again_and_both_ends_agree(way, bad) -> None:
     codec, rows = codec_of(**way), {"public": torch.zeros(1, SIZE)}

@@ -101,6 +101,8 @@ class Choco(Linked):
             raise PeerError("garbage", f"a message numbered {number}")
         if tuple(tensor.spec for tensor in tensors) == self.anew_specs(elements):
             return Copy(number, to_torch(rest[0]))
+        if copy is not None and len(copy.vector) != elements:
+            raise PeerError("garbage", "a part of a model, of which a link brings all or nothing")
         if copy is None or number != copy.number + 1:
             return None
         return Copy(number, _finite(copy.vector).add_(self._compress.decode_as(rest, elements)))
