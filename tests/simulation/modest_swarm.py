@@ -224,15 +224,7 @@ def draw(seed: int, *, liars: bool = False) -> tuple[ModestWorld, float, float, 
         shortest_s=0.0,
     )
     heal_s = float(rng.uniform(5, 100))
-    faults: list[Fault] = []
-    for _ in range(int(rng.integers(0, 6))):
-        kind = str(rng.choice(["crash", "leave", "pause", "partition"]))
-        share = float(rng.choice([0.2, 0.5, 0.8]))
-        faults.append(Fault(at=float(rng.uniform(0, heal_s)), do=kind, peers=share))  # type: ignore[arg-type]
-    if faults and rng.random() < 0.3:
-        faults.append(Fault(at=float(rng.uniform(0, heal_s)), do="join", peers=0.3))
-    kinds: tuple[Any, ...] = ("heal", "resume", "restart")
-    faults += [Fault(at=heal_s + number, do=kind) for number, kind in enumerate(kinds)]
+    faults = _draw_faults(rng, heal_s)
     FaultPlan(FaultSettings(list=tuple(faults)), world, detected_s=5.0)
     round_s = slowest_s + 10 + settings.aggregate_timeout_s + 4 * settings.ping_timeout_s
     end_s = heal_s + 4 * settings.stall_s + rounds * round_s + 60
@@ -242,6 +234,19 @@ def draw(seed: int, *, liars: bool = False) -> tuple[ModestWorld, float, float, 
         f"{[(f.do, round(f.at, 1), f.peers) for f in faults]}"
     )
     return world, heal_s, end_s, words
+
+
+def _draw_faults(rng: np.random.Generator, heal_s: float) -> list[Fault]:
+    """Draw faults before `heal_s`, and end them all then."""
+    faults: list[Fault] = []
+    for _ in range(int(rng.integers(0, 6))):
+        kind = str(rng.choice(["crash", "leave", "pause", "partition"]))
+        share = float(rng.choice([0.2, 0.5, 0.8]))
+        faults.append(Fault(at=float(rng.uniform(0, heal_s)), do=kind, peers=share))  # type: ignore[arg-type]
+    if faults and rng.random() < 0.3:
+        faults.append(Fault(at=float(rng.uniform(0, heal_s)), do="join", peers=0.3))
+    kinds: tuple[Any, ...] = ("heal", "resume", "restart")
+    return faults + [Fault(at=heal_s + number, do=kind) for number, kind in enumerate(kinds)]
 
 
 def run(seed: int, *, liars: bool = False) -> ModestWorld:

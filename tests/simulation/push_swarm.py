@@ -339,34 +339,8 @@ class PushWorld(Simulation):
 def draw(seed: int) -> tuple[PushWorld, float, float, str]:
     """Draw a run: the world with its faults, when they end, until when it must be over, and words for it."""
     rng = np.random.default_rng([seed, 0x50])
-    settings = PushSettings(
-        period_s=float(rng.choice([0.5, 2.0])),
-        jitter=float(rng.choice([0.0, 0.2, 0.8])),
-        fanout=int(rng.integers(0, 4)),
-        order=rng.choice(["update-then-merge", "merge-then-update"]).item(),
-        merge_when=rng.choice(["wake-up", "received", "full"]).item(),
-        buffer_rounds=int(rng.integers(1, 3)),
-        weighting=rng.choice(["age", "uniform"]).item(),
-        self_weight=None if rng.random() < 0.5 else float(rng.random()),
-        age_limit=int(rng.choice([0, 2, 10, 1000])),
-        witnesses=int(rng.integers(1, 4)),
-        parts=int(rng.choice([1, 1, 3])),
-        tokens=rng.choice(["proactive", "simple", "generalised", "randomised"]).item(),
-        token_reach=2,
-        token_capacity=int(rng.integers(2, 6)),
-    )
     hostile = np.random.default_rng([seed, 0x51])
-    if hostile.random() < 0.4:
-        settings = settings.model_copy(
-            update={"memory": min(settings.age_limit, int(hostile.integers(1, 12)))}
-        )
-    if seed >= WALKS_FROM:
-        # Nothing that only merges know.
-        settings = PushSettings(
-            variant="update-merge" if seed % 2 else "random-walk",
-            weighting=settings.weighting if seed % 2 else "age",
-            **{key: getattr(settings, key) for key in KNOWN_TO_WALKS},
-        )
+    settings = _draw_settings(rng, hostile, seed)
     topology = _draw_topology(rng, seed)
     rounds = int(rng.integers(2, 25))
     network = NetworkSettings(
@@ -402,6 +376,37 @@ def draw(seed: int) -> tuple[PushWorld, float, float, str]:
         f"{[(f.do, round(f.at, 1), f.peers) for f in faults]}"
     )
     return world, heal_s, end_s, words
+
+
+def _draw_settings(rng: np.random.Generator, hostile: np.random.Generator, seed: int) -> PushSettings:
+    settings = PushSettings(
+        period_s=float(rng.choice([0.5, 2.0])),
+        jitter=float(rng.choice([0.0, 0.2, 0.8])),
+        fanout=int(rng.integers(0, 4)),
+        order=rng.choice(["update-then-merge", "merge-then-update"]).item(),
+        merge_when=rng.choice(["wake-up", "received", "full"]).item(),
+        buffer_rounds=int(rng.integers(1, 3)),
+        weighting=rng.choice(["age", "uniform"]).item(),
+        self_weight=None if rng.random() < 0.5 else float(rng.random()),
+        age_limit=int(rng.choice([0, 2, 10, 1000])),
+        witnesses=int(rng.integers(1, 4)),
+        parts=int(rng.choice([1, 1, 3])),
+        tokens=rng.choice(["proactive", "simple", "generalised", "randomised"]).item(),
+        token_reach=2,
+        token_capacity=int(rng.integers(2, 6)),
+    )
+    if hostile.random() < 0.4:
+        settings = settings.model_copy(
+            update={"memory": min(settings.age_limit, int(hostile.integers(1, 12)))}
+        )
+    if seed >= WALKS_FROM:
+        # Nothing that only merges know.
+        return PushSettings(
+            variant="update-merge" if seed % 2 else "random-walk",
+            weighting=settings.weighting if seed % 2 else "age",
+            **{key: getattr(settings, key) for key in KNOWN_TO_WALKS},
+        )
+    return settings
 
 
 def _draw_topology(rng: np.random.Generator, seed: int) -> Topology:
