@@ -147,6 +147,23 @@ def test_a_machine_that_is_always_late_is_heard_at_the_next_turn_of_each_part():
     np.testing.assert_array_less(0.1, world.final()[1])
 
 
+@pytest.mark.parametrize("parts", [2, 3])
+def test_a_late_part_stands_in_for_no_whole_model_of_a_final_step(parts):
+    start = np.array([[1.0] * parts, *([[0.0] * parts] * 3)])
+    settings = RoundsSettings(parts=parts, deadline_floor_s=0.05, deadline_cap_s=0.4, deadline_share=0.0)
+    links = Links(delay_s=lambda rng: 0.3)
+    world = world_of(nx.complete_graph(4), start, settings, rounds=2 * parts + 1, links=links)
+    rows = metropolis_rows(nx.complete_graph(4))
+    world.final_rows = lambda step: rows
+    for peer in world.peers.values():
+        peer.protocol.merge_at_the_end(2, exact=True)
+    world.late_s["p000"] = 0.2  # its part of the last round's own step comes in the first final one
+    world.start()
+    world.run()
+    assert any(each.sender == "p000" for _, _, _, received in world.merges for each in received)
+    assert (world.final() <= 1.0).all()
+
+
 # --- alone ---
 
 
