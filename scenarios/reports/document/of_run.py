@@ -111,7 +111,7 @@ def progress(summary: Mapping[str, Any], tables: Mapping[str, Any]) -> dict[str,
     done = summary["rounds"]
     engine = "virtual seconds" if summary["engine"] == "virtual" else "s"
     wall = summary.get("wall_seconds")
-    took = f"{short(summary['time'])} {engine}" + (f", {short(wall)} s on the wall" if wall else "")
+    took = f"{summary['time']:.4g} {engine}" + (f", {wall:.3g} s with all around it" if wall else "")
     why = summary.get("stopped")
     early = f" (ended by {why})" if why not in (None, "rounds") else ""
     whole = done if early or not isinstance(planned, int) else max(planned, done)

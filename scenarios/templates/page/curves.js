@@ -43,7 +43,7 @@ function scoreLegend() {
 }
 
 function scoreChart(host) {
-  const source = Charts.source({ x: [], mean: [], min: [], max: [], low: [], high: [], of_mean: [], own: [] });
+  const source = Charts.source({ x: [], mean: [], min: [], max: [], low: [], high: [], of_mean: [], own: [], alone: [] });
   const mine = Charts.source({ x: [], y: [] });
   const [accent, ink] = [color("accent"), color("ink")];
   const { curve, alone } = Page.shown;
@@ -52,7 +52,7 @@ function scoreChart(host) {
   if (curve.min.length) plot.varea(field("x"), field("min"), field("max"), { source, fill_color: accent, fill_alpha: 0.13 });
   if (curve.low) plot.varea(field("x"), field("low"), field("high"), { source, fill_color: accent, fill_alpha: 0.22 });
   faultLines(plot);
-  if (alone) plot.add_layout(new Bokeh.Span({ location: Charts.scale() * alone.mean, dimension: "width", line_color: color("away"), line_dash: [7, 4], line_width: 1.8 }));
+  if (alone) plot.line(field("x"), field("alone"), { source, line_color: color("away"), line_width: 2, line_dash: [7, 4] });
   if (curve.own.length) plot.line(field("x"), field("own"), { source, line_color: color("c2"), line_width: 2 });
   plot.line(field("x"), field("mean"), { source, line_color: accent, line_width: 2.4 });
   if (curve.mean.length < 3) plot.scatter(field("x"), field("mean"), { source, fill_color: accent, line_color: null, size: 7 });
@@ -62,7 +62,7 @@ function scoreChart(host) {
   const fill = () => {
     const { curve: found } = Page.shown;
     const some = (values) => (values?.length ? Charts.scaled(values) : found.round.map(() => NaN));
-    source.data = { x: across().values, ...Object.fromEntries(["mean", "min", "max", "low", "high", "of_mean", "own"].map((key) => [key, some(found[key])])) };
+    source.data = { x: across().values, ...Object.fromEntries(["mean", "min", "max", "low", "high", "of_mean", "own"].map((key) => [key, some(found[key])])), alone: found.round.map(() => (alone ? Charts.scale() * alone.mean : NaN)) };
     byId("score-title").textContent = capital(scoreLabel());
     byId("score-note").textContent = "On the common test set, after each round’s last merge.";
   };

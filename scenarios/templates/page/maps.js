@@ -127,7 +127,7 @@ function heatChart(host) {
   const { matrix, points, curve, peers } = Page.shown;
   const [rows, columns] = [matrix.length, points.length];
   const outline = Charts.source({ left: [], right: [], top: [], bottom: [] });
-  const height = Math.min(460, Math.max(180, 60 + 9 * rows));
+  const height = Math.min(460, Math.max(255, 60 + 9 * rows));
   const plot = Charts.figure({ height, xLabel: "round", bare: false });
   plot.x_range = new Bokeh.Range1d({ start: 0, end: columns });
   plot.y_range = new Bokeh.Range1d({ start: rows, end: 0 });

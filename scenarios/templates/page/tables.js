@@ -3,7 +3,7 @@
 /* columns: [{ head, word, value(row), cell(row) }]; rows are indices. */
 function sortable({ caption, columns, rows, pick, first = 0 }) {
   const body = make("tbody");
-  const heads = columns.map((column) => make("th", { scope: "col", class: column.word ? "word" : null }));
+  const heads = columns.map((column) => make("th", { scope: "col", class: kinds(column) }));
   const table = make("table", {}, make("caption", { class: "sr", text: caption }), make("thead", {}, make("tr", {}, ...heads)), body);
   const lines = new Map(rows.map((row) => [row, rowOf(row, columns, pick)]));
   let sorted = { column: first, down: false };
@@ -38,10 +38,12 @@ function sortable({ caption, columns, rows, pick, first = 0 }) {
   return { element: scrolled(table, caption), lines };
 }
 
+const kinds = ({ word, long, wide }) => [word && "word", long && "long", wide && "wide"].filter(Boolean).join(" ") || null;
+
 function rowOf(row, columns, pick) {
   const cells = columns.map((column, place) => {
     const tag = place === 0 ? "th" : "td";
-    const cell = make(tag, { class: [column.word && "word", column.long && "long"].filter(Boolean).join(" ") || null, scope: place === 0 ? "row" : null });
+    const cell = make(tag, { class: kinds(column), scope: place === 0 ? "row" : null });
     cell.append(...[column.cell(row)].flat().filter((part) => part !== null && part !== undefined));
     return cell;
   });
@@ -99,16 +101,16 @@ function peersTable() {
     ], { word: true }),
     column("score", scoreLabel(), (value) => [scoreText(value), meter(value)]),
     { head: "over time", cell: (row) => spark(matrix[row]) ?? "" },
-    column("before_final", "before the final steps", scoreText),
-    column("own_score", `${scoreLabel()} on own tests`, scoreText),
-    column("test_loss", "test loss", numberText),
-    column("samples", "samples", (value) => value ?? NONE),
+    column("before_final", "before the final steps", scoreText, { wide: true }),
+    column("own_score", `${scoreLabel()} on own tests`, scoreText, { wide: true }),
+    column("test_loss", "test loss", numberText, { wide: true }),
+    column("samples", "samples", (value) => value ?? NONE, { wide: true }),
     column("sent", "sent", bytesText),
-    column("received", "received", bytesText),
-    column("heard", "heard", (value) => value ?? NONE),
-    column("rejected", "refused", (value) => value),
-    column("rounds", "rounds", (value) => value),
-    column("state", "ended", (value) => value, { long: true }),
+    column("received", "received", bytesText, { wide: true }),
+    column("heard", "heard", (value) => value ?? NONE, { wide: true }),
+    column("rejected", "refused", (value) => value, { wide: true }),
+    column("rounds", "rounds", (value) => value, { wide: true }),
+    column("state", "ended", (value) => value, { long: true, wide: true }),
   ].filter(Boolean);
   const made = sortable({ caption: "Peers", columns, rows, pick: Page.follow });
   peerLines = made.lines;
