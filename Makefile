@@ -14,7 +14,7 @@ help:
 	@echo "make torture kills, enemies, floods, full disks: everything that a node promises to bear (an hour)"
 
 demo: $(VENV)/.installed
-	$(BIN)/gossip-scenario run quickstart --engine processes --force
+	$(BIN)/gossip-scenario run quickstart --engine processes --force --set scenario.alone=true
 
 # Where nothing compiled may be kept, each worker and each process of a test compiles all it imports.
 test: $(VENV)/.installed-test

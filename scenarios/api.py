@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scenarios.alone import alone_settings, measured_alone
 from scenarios.engines import load_engine
 from scenarios.progress import Progress, Quiet
 from scenarios.records import told_peer
@@ -65,17 +66,18 @@ def run(
     strings = () if overrides is None or isinstance(overrides, Mapping) else tuple(overrides)
     values = overrides if isinstance(overrides, Mapping) else None
     settings = load(scenario, seed=seed, overrides=strings, values=values)
+    alone = alone_settings(settings) if settings.scenario.alone else None
     default = Path("runs") / f"{settings.scenario.name}-{settings.seed}-{engine}"
     folder = RunFolder(Path(out) if out is not None else default, force=force)
     try:
         folder.begin(settings)
         records = start(settings, folder.path, progress or Quiet())
         summary = summarise(settings, records, engine=engine, wall_seconds=time.monotonic() - began)
+        if alone is not None:
+            summary["alone"] = measured_alone(settings, alone)
         folder.finish(records, summary)
         if report:
-            from scenarios.reports.page import (
-                write_report,  # matplotlib: a second that checks need not wait for
-            )
+            from scenarios.reports.page import write_report  # what it needs, checks need not wait for
 
             try:
                 write_report([folder.path], folder.path / REPORT)

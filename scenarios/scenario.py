@@ -43,6 +43,11 @@ class ScenarioTable(Settings):
     seed: int = Field(0, ge=0, lt=2**63, description="of everything that is drawn")
     peers: int = Field(8, ge=1, le=PEERS_MAX)
     algorithm: str = Field(DEFAULT_ALGORITHM, description="a preset; written keys override it")
+    alone: bool = Field(
+        False,
+        description="measure at the end, too, what each peer reaches that learns from its own data only: a baseline for "
+        "the report, at the cost of a run without messages",
+    )
     strict: bool = Field(
         False,
         description="a process that ends though no fault of the scenario wanted it ends the run; otherwise the run "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import tomli_w
 from pydantic import BaseModel
 
 from gossip.config.layers import Layer
@@ -57,6 +58,8 @@ def written(value: object) -> str:
         return "–"
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return " ".join(tomli_w.dumps({"list": list(value)}).partition("=")[2].split())
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

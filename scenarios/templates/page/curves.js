@@ -88,11 +88,23 @@ function scoreChart(host) {
   return { plot, fill, follow, words };
 }
 
+/* What a logarithmic axis numbers: within a decade or two, powers of ten alone would leave it bare. */
+function logTicks(values) {
+  const known = values.filter((value) => value > 0);
+  const [low, high] = [known.reduce((a, b) => Math.min(a, b), Infinity), known.reduce((a, b) => Math.max(a, b), 0)];
+  const steps = high / low < 4 ? [1, 1.5, 2, 3, 4, 5, 7] : high / low < 300 ? [1, 2, 5] : [1];
+  const ticks = [];
+  for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power += 1) {
+    ticks.push(...steps.map((step) => Number((step * 10 ** power).toPrecision(3))));
+  }
+  const grid = ticks.filter((tick) => low / 1.3 < tick && tick < high * 1.3);
+  return new Bokeh.FixedTicker({ ticks: grid });
+}
+
 function agreementChart(host) {
   const source = Charts.source({ x: [], after: [], before: [] });
   const { curve } = Page.shown;
   const plot = Charts.figure({ height: 290, xLabel: across().label, log: true, integers: Page.axis === "round", yFormat: new Bokeh.BasicTickFormatter({ use_scientific: false }) });
-  plot.left[0].ticker = new Bokeh.LogTicker({ mantissas: [1, 2, 5], num_minor_ticks: 0, desired_num_ticks: 7 });
   faultLines(plot);
   plot.line(field("x"), field("before"), { source, line_color: color("away"), line_width: 1.8 });
   plot.line(field("x"), field("after"), { source, line_color: color("accent"), line_width: 2.3 });
@@ -100,6 +112,7 @@ function agreementChart(host) {
     const { curve: found } = Page.shown;
     // At distance zero there is no logarithm.
     const some = (values) => (values.length ? values.map((value) => (value > 0 ? value : NaN)) : found.round.map(() => NaN));
+    plot.left[0].ticker = logTicks([...found.consensus, ...found.before]);
     source.data = { x: across().values, after: some(found.consensus), before: some(found.before) };
     const entries = [make("span", {}, stroke(color("accent")), "after merging")];
     if (found.before.length) entries.push(make("span", {}, stroke(color("away")), "before"));

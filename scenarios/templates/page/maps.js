@@ -184,8 +184,10 @@ function heatChart(host) {
 Charts.grid = (cells, rows, columns) => Bokeh.require("core/util/ndarray").ndarray(cells, { dtype: "float64", shape: [rows, columns] });
 
 function heatFrame() {
-  const { sampled } = Page.shown;
-  const card = sampled ? reveal("heat", `${sampled.shown} of ${sampled.of} peers, evenly spaced by their final ${scoreLabel()}.`) : reveal("heat");
+  const { sampled, matrix, down } = Page.shown;
+  const some = sampled ? `${sampled.shown} of ${sampled.of} peers, evenly spaced by their final ${scoreLabel()}. ` : "";
+  const blank = matrix.some((line, row) => !down[row].length && line.includes(null)) ? " Blank: not measured then." : "";
+  const card = reveal("heat", `${some}A row that stays behind is a peer whose data differ, or whose neighbours are gone.${blank}`);
   if (!card.querySelector(".drawing")) card.replaceChildren(make("div", { class: "drawing" }), Charts.ramp());
   return card.querySelector(".drawing");
 }

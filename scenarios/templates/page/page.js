@@ -55,7 +55,7 @@ function manyChart(host) {
 function manyAgreement() {
   const { rows } = Page.shown;
   const plot = Charts.figure({ height: 250, xLabel: "round", log: true, yFormat: new Bokeh.BasicTickFormatter({ use_scientific: false }) });
-  plot.left[0].ticker = new Bokeh.LogTicker({ mantissas: [1, 2, 5], num_minor_ticks: 0, desired_num_ticks: 7 });
+  plot.left[0].ticker = logTicks(rows.flatMap((row) => row.curve.consensus ?? []));
   const lines = rows.slice(0, Page.shown.curves_max).map(({ curve, colour, dash }) => {
     const known = (curve.consensus ?? []).map((value, place) => [curve.round[place], value]).filter(([, value]) => value > 0);
     const source = Charts.source({ x: known.map(([round]) => round), y: known.map(([, value]) => value) });

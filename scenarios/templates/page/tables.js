@@ -68,14 +68,15 @@ function mark(lines) {
 
 /* What is wider than the page scrolls by itself, by keyboard, too. */
 function scrolled(table, caption) {
-  return make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption }, table);
+  const tall = table.rows.length > 45;
+  return make("div", { class: tall ? "scroll tall" : "scroll", tabindex: "0", role: "region", "aria-label": caption }, table);
 }
 
 function plainTable(caption, heads, rows) {
   const head = make("tr", {}, ...heads.map((text, place) => make("th", { scope: "col", text, class: place ? null : "word" })));
   const body = rows.map((cells) => make("tr", {}, ...cells.map((cell, place) => {
     const tag = place === 0 ? "th" : "td";
-    return cell instanceof Node ? make(tag, { scope: place ? null : "row" }, cell) : make(tag, { scope: place ? null : "row", text: cell });
+    return cell instanceof Node ? make(tag, { scope: place ? null : "row" }, cell) : make(tag, { scope: place ? null : "row", class: String(cell).length > 40 ? "long" : null, text: cell });
   })));
   return scrolled(make("table", {}, make("caption", { class: "sr", text: caption }), make("thead", {}, head), make("tbody", {}, ...body)), caption);
 }
