@@ -206,3 +206,15 @@ def test_words_are_the_objectives(run: Run, tmp_path: Path) -> None:
         "accuracy"
         not in json.dumps(shown, ensure_ascii=False).replace(tomli_w.dumps({}), "").partition('"settings"')[0]
     )
+
+
+def test_learning_alone_is_measured_where_it_is_asked_for(run: Run, tmp_path: Path) -> None:
+    asked = scenarios.run("quickstart", overrides={**OVERRIDES, "scenario.alone": True}, out=tmp_path / "run")
+    found = asked.summary["alone"]
+    local = {**OVERRIDES, "protocol.gossip_steps": 0}
+    by_itself = scenarios.run("quickstart", overrides=local, out=tmp_path / "local", report=False).summary
+    assert found["mean"] == by_itself["score"]["mean"]
+    assert found["worst"] == by_itself["score"]["worst"]
+    # The run itself is what it would have been.
+    assert asked.summary["model_digest"] == run.summary["model_digest"]
+    assert "alone" not in run.summary

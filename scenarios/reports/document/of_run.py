@@ -9,7 +9,7 @@ from typing import Any
 
 from gossip.learning.objectives.score import Score, score_in
 from scenarios.reports.document import attacks, happenings, machines, networks, peers, settings
-from scenarios.reports.document.numbers import short, shorts
+from scenarios.reports.document.numbers import shorts
 from scenarios.reports.runs import Run
 
 FORMAT = 1

@@ -11,6 +11,7 @@ import numpy as np
 from gossip.errors import SettingError
 from gossip.learning.objectives.score import Score, score_in
 from scenarios.reports.comparison import Comparison, compare
+from scenarios.reports.differences import NOBODY
 from scenarios.reports.document import machines, settings
 from scenarios.reports.document.numbers import short, shorts
 from scenarios.reports.document.of_run import CURVE, FORMAT, honest_bytes, told_score
@@ -41,6 +42,7 @@ def document(runs: Sequence[Run]) -> dict[str, Any]:
     said = [(run.summary, tomllib.loads(run.settings)) for run in runs]
     seen = overview(said, [run.folder for run in runs])
     comparison = compare(said)
+    attacked = not all(attack.startswith(NOBODY) for attack in comparison.attacks)
     placed = ranks([row.score.mean for row in seen.rows], score)
     return {
         "format": FORMAT,
@@ -57,7 +59,7 @@ def document(runs: Sequence[Run]) -> dict[str, Any]:
         "rows": [_row(row, rank) for row, rank in zip(seen.rows, placed, strict=True)],
         "legend": _legend(seen),
         "curves_max": CURVES_MAX,
-        "comparison": _comparison(comparison, score) if comparison.worth_showing else None,
+        "comparison": _comparison(comparison, score) if attacked and comparison.worth_showing else None,
         "settings": [
             {"label": row.label, "text": runs[row.runs[0]].settings, "first": len(row.runs) > 1}
             for row in seen.rows[:CURVES_MAX]

@@ -59,7 +59,11 @@ def written(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (list, tuple)):
-        return " ".join(tomli_w.dumps({"list": list(value)}).partition("=")[2].split())
+        return (
+            " ".join(tomli_w.dumps({"list": list(value)}).partition("=")[2].split())
+            .replace("[ ", "[")
+            .replace(", ]", "]")
+        )
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

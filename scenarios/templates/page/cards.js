@@ -108,7 +108,8 @@ Page.on("document", () => {
   head();
   if (Page.shown.kind !== "run") return;
   facts();
-  peersTable();
+  // Of a thousand peers it is most of the page; the figures above it come first.
+  requestAnimationFrame(() => setTimeout(peersTable));
   story();
   traffic();
   settings();

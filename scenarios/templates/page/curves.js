@@ -89,7 +89,7 @@ function scoreChart(host) {
 }
 
 /* What a logarithmic axis numbers: within a decade or two, powers of ten alone would leave it bare. */
-function logTicks(values) {
+function numberLog(plot, values) {
   const known = values.filter((value) => value > 0);
   const [low, high] = [known.reduce((a, b) => Math.min(a, b), Infinity), known.reduce((a, b) => Math.max(a, b), 0)];
   const steps = high / low < 4 ? [1, 1.5, 2, 3, 4, 5, 7] : high / low < 300 ? [1, 2, 5] : [1];
@@ -98,13 +98,14 @@ function logTicks(values) {
     ticks.push(...steps.map((step) => Number((step * 10 ** power).toPrecision(3))));
   }
   const grid = ticks.filter((tick) => low / 1.3 < tick && tick < high * 1.3);
-  return new Bokeh.FixedTicker({ ticks: grid });
+  plot.left[0].ticker = new Bokeh.FixedTicker({ ticks: grid });
+  plot.left[0].major_label_overrides = new Map(grid.map((tick) => [tick, String(tick)]));
 }
 
 function agreementChart(host) {
   const source = Charts.source({ x: [], after: [], before: [] });
   const { curve } = Page.shown;
-  const plot = Charts.figure({ height: 290, xLabel: across().label, log: true, integers: Page.axis === "round", yFormat: new Bokeh.BasicTickFormatter({ use_scientific: false }) });
+  const plot = Charts.figure({ height: Math.max(290, heatHeight(Page.shown.matrix.length) + 20), xLabel: across().label, log: true, integers: Page.axis === "round", yFormat: new Bokeh.BasicTickFormatter({ use_scientific: false }) });
   faultLines(plot);
   plot.line(field("x"), field("before"), { source, line_color: color("away"), line_width: 1.8 });
   plot.line(field("x"), field("after"), { source, line_color: color("accent"), line_width: 2.3 });
@@ -112,7 +113,7 @@ function agreementChart(host) {
     const { curve: found } = Page.shown;
     // At distance zero there is no logarithm.
     const some = (values) => (values.length ? values.map((value) => (value > 0 ? value : NaN)) : found.round.map(() => NaN));
-    plot.left[0].ticker = logTicks([...found.consensus, ...found.before]);
+    numberLog(plot, [...found.consensus, ...found.before]);
     source.data = { x: across().values, after: some(found.consensus), before: some(found.before) };
     const entries = [make("span", {}, stroke(color("accent")), "after merging")];
     if (found.before.length) entries.push(make("span", {}, stroke(color("away")), "before"));

@@ -123,11 +123,13 @@ Charts.add("network", { wanted: () => single() && Page.shown.network !== null, h
 
 /* --- peers by rounds --- */
 
+const heatHeight = (rows) => Math.min(460, Math.max(255, 60 + 9 * rows));
+
 function heatChart(host) {
   const { matrix, points, curve, peers } = Page.shown;
   const [rows, columns] = [matrix.length, points.length];
   const outline = Charts.source({ left: [], right: [], top: [], bottom: [] });
-  const height = Math.min(460, Math.max(255, 60 + 9 * rows));
+  const height = heatHeight(rows);
   const plot = Charts.figure({ height, xLabel: "round", bare: false });
   plot.x_range = new Bokeh.Range1d({ start: 0, end: columns });
   plot.y_range = new Bokeh.Range1d({ start: rows, end: 0 });
@@ -157,7 +159,7 @@ function heatChart(host) {
   const ticks = points.map((_, column) => column).filter((column) => column % step === 0 || columns === 1);
   plot.below[0].ticker = new Bokeh.FixedTicker({ ticks: ticks.map((column) => column + 0.5) });
   plot.below[0].major_label_overrides = new Map(ticks.map((column) => [column + 0.5, String(curve.round[points[column]])]));
-  const jump = Math.max(1, Math.ceil((rows * 14) / (height - 60)));
+  const jump = Math.max(1, Math.ceil((rows * 17) / (height - 60)));
   const names = peers.name.map((_, row) => row).filter((row) => row % jump === 0);
   plot.left[0].ticker = new Bokeh.FixedTicker({ ticks: names.map((row) => row + 0.5) });
   plot.left[0].major_label_overrides = new Map(names.map((row) => [row + 0.5, peers.name[row]]));

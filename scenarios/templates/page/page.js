@@ -54,8 +54,8 @@ function manyChart(host) {
 
 function manyAgreement() {
   const { rows } = Page.shown;
-  const plot = Charts.figure({ height: 250, xLabel: "round", log: true, yFormat: new Bokeh.BasicTickFormatter({ use_scientific: false }) });
-  plot.left[0].ticker = logTicks(rows.flatMap((row) => row.curve.consensus ?? []));
+  const plot = Charts.figure({ height: 330, xLabel: "round", log: true, yFormat: new Bokeh.BasicTickFormatter({ use_scientific: false }) });
+  numberLog(plot, rows.flatMap((row) => row.curve.consensus ?? []));
   const lines = rows.slice(0, Page.shown.curves_max).map(({ curve, colour, dash }) => {
     const known = (curve.consensus ?? []).map((value, place) => [curve.round[place], value]).filter(([, value]) => value > 0);
     const source = Charts.source({ x: known.map(([round]) => round), y: known.map(([, value]) => value) });
@@ -68,10 +68,12 @@ function manyAgreement() {
 
 function manyTraffic() {
   const { rows } = Page.shown;
-  const kinds = [...new Set(rows.flatMap((row) => Object.keys(row.traffic)))];
-  if (rows.length > 6 || !kinds.length) return;
-  const entries = rows.map((row) => make("div", {}, make("h3", { text: row.label }), bars(Object.entries(row.traffic).sort((a, b) => b[1] - a[1]), bytesText)));
-  reveal("traffic").replaceChildren(...entries);
+  const totals = new Map();
+  for (const row of rows) for (const [kind, count] of Object.entries(row.traffic)) totals.set(kind, (totals.get(kind) ?? 0) + count);
+  const kinds = [...totals].sort((a, b) => b[1] - a[1]).map(([kind]) => kind).slice(0, 8);
+  if (!kinds.length || rows.length > Page.shown.curves_max) return;
+  const table = plainTable("Bytes by kind of message", ["", ...kinds], rows.map((row) => [row.label, ...kinds.map((kind) => bytesText(row.traffic[kind]))]));
+  reveal("traffic").replaceChildren(table);
 }
 
 const many = () => Page.shown.kind === "runs";

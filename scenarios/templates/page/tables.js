@@ -69,7 +69,7 @@ function mark(lines) {
 /* What is wider than the page scrolls by itself, by keyboard, too. */
 function scrolled(table, caption) {
   const tall = table.rows.length > 45;
-  return make("div", { class: tall ? "scroll tall" : "scroll", tabindex: "0", role: "region", "aria-label": caption }, table);
+  return make("div", { class: tall ? "scroll tall" : "scroll", tabindex: "0", role: "group", "aria-label": caption }, table);
 }
 
 function plainTable(caption, heads, rows) {

@@ -1,0 +1,110 @@
+"""The report in a real browser: it draws everything with the network off, and keyboard, themes and phones work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import scenarios
+from scenarios.reports.page import write_report
+from tests.integration.browser import CHROMIUM, DRIVER, MISSING, Browser, browser
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None or DRIVER is None, reason=MISSING)
+
+OVERRIDES = {
+    "scenario.peers": 6,
+    "scenario.description": "</script><script>document.title = 'taken'</script>",
+    "stop.rounds": 4,
+    "data.train_max": 300,
+    "model.name": "logistic",
+    "topology.kind": "full",
+}
+ATTACKED = {**OVERRIDES, "attack.kind": "sign-flip", "attack.count": 1, "merge.kind": "krum", "merge.f": 1}
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pages")
+    for name, overrides in (("calm", OVERRIDES), ("attacked", ATTACKED)):
+        scenarios.run("quickstart", overrides=overrides, out=folder / name)
+    write_report([folder / "calm", folder / "attacked"], folder / "both.html")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with browser(tmp_path_factory.mktemp("browser")) as found:
+        yield found
+
+
+@pytest.mark.parametrize(
+    ("page", "width", "dark"),
+    [
+        ("calm/report.html", 1360, False),
+        ("calm/report.html", 390, True),
+        ("attacked/report.html", 390, False),
+        ("both.html", 1360, True),
+        ("both.html", 390, False),
+    ],
+)
+def test_every_page_draws_without_a_complaint_and_fits(
+    window: Browser, pages: Path, page: str, width: int, dark: bool
+) -> None:
+    window.look(width=width, dark=dark)
+    window.open(pages / page)
+    assert window.complaints() == []
+    assert window.run("return document.documentElement.scrollWidth") <= width
+    assert window.run("return document.documentElement.dataset.theme") == ("dark" if dark else "light")
+    # Every card that is there has something in it.
+    empty = "return [...document.querySelectorAll('.card:not([hidden])')].filter((c) => !c.querySelector('.body').childElementCount).map((c) => c.id)"
+    assert window.run(empty) == []
+    assert window.run("return document.querySelectorAll('[role=img]').length") >= 1
+    assert window.run("return document.title") != "taken"
+
+
+def shown(window: Browser, card: str) -> bool:
+    return not window.run("return document.getElementById(arguments[0]).hidden", card)
+
+
+def test_sections_about_attacks_are_there_where_somebody_attacks(window: Browser, pages: Path) -> None:
+    window.open(pages / "calm" / "report.html")
+    assert [shown(window, card) for card in ("weights", "verdicts", "senders")] == [False] * 3
+    window.open(pages / "attacked" / "report.html")
+    assert [shown(window, card) for card in ("weights", "verdicts", "senders")] == [True] * 3
+
+
+def test_a_peer_is_followed_by_keyboard_and_let_go_by_escape(window: Browser, pages: Path) -> None:
+    window.look(width=1360, dark=False)
+    window.open(pages / "calm" / "report.html")
+    window.run("document.querySelectorAll('#peers tbody button')[2].focus()")
+    window.press("\ue007")  # Enter
+    assert window.run("return document.getElementById('followed-name').textContent") == "peer-02"
+    assert window.run("return document.querySelectorAll('#peers tr.chosen').length") == 1
+    assert "peer-02" in window.run("return document.getElementById('score-legend').textContent")
+    window.press("\ue00c")  # Escape
+    assert window.run("return document.getElementById('followed').hidden")
+
+
+def test_headings_sort_and_switches_switch(window: Browser, pages: Path) -> None:
+    window.open(pages / "calm" / "report.html")
+    names = "return [...document.querySelectorAll('#peers tbody th button')].map((b) => b.textContent)"
+    before = window.run(names)
+    window.run("document.querySelector('#peers thead button').click()")
+    assert window.run(names) == before[::-1]
+    assert window.run("return document.querySelector('#peers thead th').ariaSort") == "descending"
+    window.run("document.querySelector('[data-axis=bytes]').click()")
+    assert "bytes" in window.run("return document.querySelector('#score-body').ariaLabel")
+    window.run("document.getElementById('theme').click()")
+    assert window.run("return document.getElementById('theme').ariaPressed") in ("true", "false")
+    assert window.complaints() == []
+
+
+def test_the_filter_of_many_runs_leaves_the_rows_that_match(window: Browser, pages: Path) -> None:
+    window.open(pages / "both.html")
+    rows = "return [...document.querySelectorAll('#runs tbody tr')].filter((r) => !r.hidden).length"
+    assert window.run(rows) == 2
+    window.run("const f = document.getElementById('runs-filter'); f.value = 'krum'; f.oninput()")
+    assert window.run(rows) == 1
+    assert window.complaints() == []
