@@ -45,8 +45,8 @@ class ScenarioTable(Settings):
     algorithm: str = Field(DEFAULT_ALGORITHM, description="a preset; written keys override it")
     alone: bool = Field(
         False,
-        description="measure at the end, too, what each peer reaches that learns from its own data only: a baseline for "
-        "the report, at the cost of a run without messages",
+        description="measure at the end, too, what each peer reaches that learns from its own data only: a baseline "
+        "for the report, at the cost of a run without messages",
     )
     strict: bool = Field(
         False,

@@ -58,8 +58,10 @@ def test_every_page_draws_without_a_complaint_and_fits(
     assert window.run("return document.documentElement.scrollWidth") <= width
     assert window.run("return document.documentElement.dataset.theme") == ("dark" if dark else "light")
     # Every card that is there has something in it.
-    empty = "return [...document.querySelectorAll('.card:not([hidden])')].filter((c) => !c.querySelector('.body').childElementCount).map((c) => c.id)"
-    assert window.run(empty) == []
+    cards = (
+        "return [...document.querySelectorAll('.card:not([hidden]) .body')].map((b) => b.childElementCount)"
+    )
+    assert min(window.run(cards)) > 0
     assert window.run("return document.querySelectorAll('[role=img]').length") >= 1
     assert window.run("return document.title") != "taken"
 
