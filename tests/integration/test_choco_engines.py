@@ -16,7 +16,7 @@ from gossip.draws import Draws
 from gossip.node.context import NodeContext
 from gossip.node.outgoing_models import OutgoingModels
 from gossip.parameters import ParameterSpace
-from gossip.protocols.base import FinishedMessage
+from gossip.protocols.base import FinishedMessage, GossipStep, ModelMessage
 from gossip.wire.codecs.settings import CODECS
 from gossip.wire.messages import ResyncMessage
 from tests.network import UNSEEN, Net, Value, model
@@ -263,3 +263,27 @@ def test_the_mean_of_all_models_stays_once_a_peer_that_was_killed_is_back(tmp_pa
     assert float((after - before).abs().max()) < 1e-6
     # What was under way when it died was merged on one side only, as with every codec.
     assert float((before - never).abs().max()) < 0.02
+
+
+def test_a_node_merges_its_own_model_where_nobody_holds_another_of_it_and_where_models_go_as_they_are() -> (
+    None
+):
+    learner: Any = SimpleNamespace(
+        task=SimpleNamespace(space=ParameterSpace.of(torch.nn.Linear(3, 1)), seed=0),
+        shapes_outgoing=False,
+        peer="bob",
+        outgoing=lambda vector, draws: vector,
+    )
+    own, sent = torch.linspace(-1, 1, 4), []
+    thread: Any = SimpleNamespace(submit=lambda job, done: done(job()))
+    for kind in ({"kind": "choco"}, {"kind": "int4", "own": "coded"}):
+        choice = CODECS.validate(kind)
+        outgoing = OutgoingModels(codec=choice.load()(choice), learner=learner, thread=thread)
+        assert outgoing.own_coded(own, GossipStep(4, 1, whole=True)) is None
+        told = outgoing.own_coded(own, GossipStep(0))
+        assert (told is None) == (kind["kind"] == "choco"), "it has sent nothing yet"
+        sent.append(outgoing.coded(ModelMessage(round=0, step=0, model=SimpleNamespace(vector=own)), "zoe"))
+        told = outgoing.own_coded(own, GossipStep(0))
+        assert told is not None
+        assert float((told - own).abs().max()) < 1 / 7 + 1e-6
+        assert outgoing.own_coded(own, GossipStep(4, 1, whole=True)) is None
