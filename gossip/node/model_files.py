@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from gossip.inference.card import CARD, card
@@ -28,18 +28,21 @@ class ModelFiles:
         self._settings = setup.membership.settings
         self._home = setup.options.home
         self._contained = contained
+        self._about: Mapping[str, str] = {}
 
-    def write(self, vector: Tensor, *, rounds: int, summary: Callable[[], Mapping[str, Any]]) -> None:
-        """Write the finished model [P] of so many rounds, and the page about it, which tells the run's summary.
+    def write(self, vector: Tensor, *, rounds: int) -> None:
+        """Write the finished model [P] of so many rounds.
 
         Raises:
-            OSError: the model could not be written.
+            OSError: it could not be written.
         """
-        task = self._setup.task
-        about = described(task, provenance=self._provenance(rounds))
-        write_atomically(self._home / MODEL, self._pieces(vector, about))
+        self._about = described(self._setup.task, provenance=self._provenance(rounds))
+        write_atomically(self._home / MODEL, self._pieces(vector, self._about))
+
+    def write_card(self, summary: Mapping[str, Any]) -> None:
+        """Write the page about the model that has been written, with the run's summary of its last round."""
         with self._contained("MODEL.md not written"):
-            text = card(about, summary(), parameters=task.space.size)
+            text = card(self._about, summary, parameters=self._setup.task.space.size)
             write_atomically(self._home / CARD, text.encode(), durable=False)
 
     def write_best(self, path: Path, vector: Tensor, round: int, score: float) -> None:

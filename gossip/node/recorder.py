@@ -291,6 +291,10 @@ class Recorder:
         if await self.saver.settle() and self._model_written and not self.finished:
             self.finished = True
             self.event("finished")
+            with self._contained("MODEL.md not written"):
+                # Only now is the last round's measurement the newest that may be told.
+                page = partial(self._models.write_card, self._summary("finished"))
+                self._disk.put("MODEL.md not written", page)
             tell(logging.INFO, self._told_at_the_end())
         return self.finished
 
@@ -314,7 +318,7 @@ class Recorder:
 
     def _write_model(self, vector: torch.Tensor) -> None:
         rounds = self._settings.stop.rounds if self._stopped == ROUNDS else self._round
-        self._models.write(vector, rounds=rounds, summary=partial(self._summary, "finished"))
+        self._models.write(vector, rounds=rounds)
 
     @property
     def _stopped(self) -> str:
@@ -376,6 +380,8 @@ class Recorder:
         try:
             self._write_model(vector)
             self.last = Measured({"round": checkpoint.round}, self._setup.learner.evaluate(vector))
-            self._record.summary(self._summary("finished"))
+            summary = self._summary("finished")
+            self._models.write_card(summary)
+            self._record.summary(summary)
         except OSError as error:
             raise SettingError(f"--home {self._home}: cannot be written: {said_of(error)}") from None

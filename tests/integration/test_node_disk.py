@@ -28,6 +28,7 @@ from gossip.errors import CheckpointError, ExitCode, NetworkError, SettingError
 from gossip.learner import Evaluation, Learner
 from gossip.net.neighbours import NeighbourTable
 from gossip.node import home as homes
+from gossip.node import model_files
 from gossip.node import saver as saving
 from gossip.node.node import Node
 from gossip.node.options import NodeOptions
@@ -39,6 +40,7 @@ from gossip.node.status import ask_status, serve_status
 from gossip.storage import atomic
 from gossip.storage.checkpoints import CheckpointStore
 from gossip.storage.run_record import RunRecord, read_lines
+from gossip.telemetry.accounting import Accounting
 from gossip.telemetry.containment import Containment
 from gossip.telemetry.logs import set_up_logging
 from gossip.telemetry.progress import Progress
@@ -75,6 +77,33 @@ def run(options: NodeOptions, *more: str, make: Callable[[Any], Node] = Node) ->
 
 def rounds_told(home: Path) -> list[int]:
     return [entry["round"] for entry in read_lines(home / "metrics.jsonl")]
+
+
+def test_the_page_about_the_model_tells_of_its_last_round_on_a_slow_disk_and_after_a_kill(
+    options: NodeOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, seen = CheckpointStore.save, []
+
+    def slow(*given: Any) -> None:
+        time.sleep(0.1)
+        save(*given)
+
+    monkeypatch.setattr(CheckpointStore, "save", slow)
+    monkeypatch.setattr(model_files, "card", lambda about, summary, **_: seen.append(dict(summary)) or "")
+    assert run(options, "stop.rounds=5", "model.hidden=[16]", "local.steps=5") == ExitCode.DONE
+    summary = json.loads((options.home / "summary.json").read_text())
+    assert [(each["rounds"], each["test_loss"]) for each in seen] == [(5, summary["test_loss"])]
+
+    # One that was killed after its last checkpoint is only completed.
+    for name in ("model.safetensors", "summary.json"):
+        (options.home / name).unlink()
+    overrides = (*options.overrides, "stop.rounds=5", "model.hidden=[16]", "local.steps=5")
+    setup = load_learning(
+        replace(options, overrides=overrides), find_membership(replace(options, overrides=overrides))
+    )
+    assert setup.checkpoint is not None
+    Recorder(setup, Accounting()).complete(setup.checkpoint)
+    assert seen[1]["test_loss"] == pytest.approx(summary["test_loss"])
 
 
 @pytest.mark.parametrize(
