@@ -36,6 +36,12 @@ logger = logging.getLogger("gossip.net.neighbours")
 OFFENCES_TOLD_S = 10.0
 """How often counted offences are looked through for lines that are due."""
 
+NETWORK = "network"
+"""Why a connection ended that nobody did anything wrong to."""
+
+UP_AT_ONCE = 4
+"""Lines that a peer is up without waiting: whoever has started one again looks for it in the others' logs."""
+
 FAREWELLS = frozenset({"leaving", "finished", "removed", "refused"})
 """Reasons of a goodbye that are told apart in the log; they are what the other side says."""
 
@@ -334,8 +340,13 @@ class NeighbourTable:
             old.abandon()
             self._detach(neighbour)
         neighbour.attach(connection)
-        sentence = f"{neighbour.name} is up ({connection.address}){self._insecurity()}"
-        self._offences.note(logging.INFO, neighbour.name, "up", sentence)
+        name = neighbour.name
+        failures = self._offences.untold(name, NETWORK)
+        after = f", after {failures} more failure{'s' * (failures > 1)}" if failures else ""
+        sentence = f"{name} is up ({connection.address}){after}{self._insecurity()}"
+        if self._offences.note(logging.INFO, name, "up", sentence, at_once=UP_AT_ONCE):
+            # They would be told later, as if they came later.
+            self._offences.drop(name, NETWORK)
         if self._closing:
             connection.leave("leaving", within_s=self._settings.close_timeout_s)
         self._on_peer(neighbour.name, True)
@@ -350,7 +361,7 @@ class NeighbourTable:
     def _note_failure(self, peer: PeerId | None, address: str, error: Exception) -> None:
         """Count what a peer did wrong, and log every failure, as far as a line about it is due."""
         sentence = str(error) or "closed the connection"
-        level, why = logging.INFO, "network"
+        level, why = logging.INFO, NETWORK
         if isinstance(error, PeerError):
             level, why = logging.WARNING, error.reason
             self._accounting.reject(error.reason)

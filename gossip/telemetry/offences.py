@@ -3,6 +3,7 @@
 A line belongs to who did it and why (a short stable word, never a sentence: that may hold a port, or what the other
 side chose to say). The first is told at once. Those that follow are counted, and told as "… and 41 more like it in the
 last minute"; while it goes on, twice as long passes from line to line, up to an hour. Every one is told or counted.
+News that somebody waits for, such as that a peer is up again, may have a few lines at once before that begins.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ class _Told:
     last_s: float = 0.0
     """When the last one came that is not told yet."""
     interval_s: float = INTERVAL_MIN_S
+    spare: int = 0
+    """Lines that may follow at once."""
     untold: int = 0
     level: int = logging.DEBUG
     sentence: str = ""
@@ -57,8 +60,9 @@ class OffenceLog:
         *,
         crowd: str | None = None,
         error: BaseException | None = None,
-    ) -> None:
-        """Log `sentence`, or count it where a line about `who` and `why` is not long ago.
+        at_once: int = 1,
+    ) -> bool:
+        """Log `sentence`, or count it where a line about `who` and `why` is not long ago; return whether it is told.
 
         Args:
             level: of the logging module.
@@ -67,25 +71,45 @@ class OffenceLog:
             sentence: names who it is, as the reader of the log wants it.
             crowd: where `who` is one of arbitrarily many that anybody can make up: the name of them all.
             error: whose traceback goes with the first line, where it is a bug of ours.
+            at_once: so many are told without waiting, after a minute without any again.
         """
         now_s = self._clock()
         key, told = self._find(who, why, crowd, now_s)
         if told is None:
-            self._told[key] = _Told(now_s, crowd)
+            self._told[key] = _Told(now_s, crowd, spare=at_once - 1)
             if crowd is not None:
                 self._crowds[crowd] += 1
             self._logger.log(level, "%s", sentence, exc_info=error)
-            return
+            return True
+        if now_s - max(told.at_s, told.last_s) >= INTERVAL_MIN_S:
+            told.spare = at_once - 1
+        if told.spare and not told.untold:
+            told.spare, told.last_s = told.spare - 1, now_s
+            self._logger.log(level, "%s", sentence)
+            return True
         told.untold += 1
         told.last_s = now_s
         told.level, told.sentence = max(level, told.level), sentence
-        if now_s - told.at_s >= told.interval_s:
+        due = now_s - told.at_s >= told.interval_s
+        if due:
             self._tell(told, now_s)
+        return due
+
+    def untold(self, who: str, why: str) -> int:
+        """Return how many have been counted that no line tells yet."""
+        told = self._told.get((who, why))
+        return 0 if told is None else told.untold
+
+    def drop(self, who: str, why: str) -> None:
+        """Take those as told that have been counted: a line about something else has."""
+        told = self._told.get((who, why))
+        if told is not None:
+            told.untold, told.level = 0, logging.DEBUG
 
     def tell(self, *, all: bool = False) -> None:
         """Log what has been counted and is due (or, with `all`, whatever has been counted). Call it now and then."""
         now_s = self._clock()
-        for told in self._told.values():
+        for told in sorted(self._told.values(), key=lambda told: told.last_s):
             if told.untold and (all or now_s - told.at_s >= told.interval_s):
                 self._tell(told, now_s)
 

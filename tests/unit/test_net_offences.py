@@ -85,6 +85,35 @@ def test_187_offences_in_a_minute_are_two_lines() -> None:
         ]
 
 
+def test_news_has_a_few_lines_at_once_and_then_one_a_minute() -> None:
+    with Lines() as heard:
+        told = []
+        for number in range(20):
+            heard.now_s = number * 2.0
+            told.append(heard.log.note(logging.INFO, "bob", "up", f"bob: up {number}", at_once=4))
+        assert told == [True] * 4 + [False] * 16
+        heard.now_s = 61.0
+        heard.log.tell()
+        assert heard.lines[-1][1] == "bob: up 19 … and 15 more like it in the last minute (23 s ago)"
+        heard.now_s = 200.0
+        assert all(heard.log.note(logging.INFO, "bob", "up", "bob: again", at_once=4) for _ in range(4))
+        assert not heard.log.note(logging.INFO, "bob", "up", "bob: again", at_once=4)
+
+
+def test_at_the_end_what_was_counted_is_told_in_its_order_and_what_another_line_told_is_not() -> None:
+    with Lines() as heard:
+        for who in ("bob", "eve", "bob"):
+            heard.log.note(logging.INFO, who, "network", f"{who}: refused")
+        for who in ("eve", "bob", "carol", "carol"):
+            heard.now_s += 1
+            heard.log.note(logging.INFO, who, "network", f"{who}: refused")
+        assert (heard.log.untold("bob", "network"), heard.log.untold("dan", "network")) == (2, 0)
+        heard.log.drop("carol", "network")
+        before = len(heard.lines)
+        heard.log.tell(all=True)
+        assert [line.partition(":")[0] for _, line in heard.lines[before:]] == ["eve", "bob"]
+
+
 def test_what_goes_on_for_a_week_is_told_once_an_hour() -> None:
     with Lines() as heard:
         for minute in range(7 * 24 * 60):
