@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from gossip.inference.description import KEY
 from gossip.learning.objectives.score import score_in
+from gossip.plugins import PREFIX
 
 CARD = "MODEL.md"
 
@@ -40,7 +42,10 @@ def _lines(said: Mapping[str, Any], summary: Mapping[str, Any], parameters: int)
     yield ""
     yield "| | |"
     yield "|---|---|"
-    yield f"| network | `{model['name']}`, {parameters:,} parameters |"
+    file, _, function = model["name"].removeprefix(PREFIX).rpartition(":")
+    own = f"`{Path(file).name}`" if file else ""
+    # By the file's name: in which folder it was is nobody's business who is handed the model.
+    yield f"| network | {f'`{function}` of {own}' if own else f'`{function}`'}, {parameters:,} parameters |"
     yield f"| learnt | {said['objective']['kind']}, {said['classes']} outputs |"
     yield f"| a sample | shape {tuple(said['input_shape'])}{', whole numbers' if said['whole_numbers'] else ''} |"
     if done["class_names"]:
@@ -64,3 +69,6 @@ def _lines(said: Mapping[str, Any], summary: Mapping[str, Any], parameters: int)
     yield "gossip-node evaluate --home . --data DATA"
     yield "gossip-node predict --home . --data DATA"
     yield "```"
+    if own:
+        yield ""
+        yield f"Elsewhere it takes a copy of {own}, too: `--network FILE`, in Python `gossip.load(…, network=FILE)`."

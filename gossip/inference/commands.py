@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 HomeOrFile = Annotated[
     Path, typer.Option("--home", help="A node's home, or a model.safetensors.", metavar="DIR|FILE")
 ]
+NetworkFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--network",
+        help="The file of a network of one's own, where it lies elsewhere than in training.",
+        metavar="FILE",
+    ),
+]
 Data = Annotated[
     str,
     typer.Option(
@@ -46,6 +54,7 @@ def evaluate(
     ] = None,
     home: HomeOrFile = DEFAULT_HOME,
     target: Target = None,
+    network: NetworkFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Tell how well the finished model does: all metrics of what was learnt, on common and on own test samples."""
@@ -55,7 +64,7 @@ def evaluate(
 
     own: Mapping[str, Any] | None = None
     with standard_output.kept(as_json):
-        model = load(home)
+        model = load(home, network=network)
         if data is None or (target is None and kept.is_of(model, data)):
             found = kept.read(model)
             data, told = found.source, _metrics(model, *found.test)
@@ -95,6 +104,7 @@ def predict(
     out: Annotated[
         Path | None, typer.Option(help="A .csv; default: standard output.", metavar="FILE")
     ] = None,
+    network: NetworkFile = None,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
@@ -106,7 +116,7 @@ def predict(
 
     with standard_output.kept():
         _refuse_existing("--out", out, force)
-        model = load(home)
+        model = load(home, network=network)
         samples = read(data, model, folder=Path())
         outputs = model.logits(samples.x)
         rows = list(_rows(model, outputs, samples.names))
@@ -120,6 +130,8 @@ def predict(
                 writer.writerows(rows)
         except OSError as failure:
             raise SettingError(f"--out {out}: cannot be written: {failure.strerror or failure}") from None
+        if out:
+            print(f"{out}: {len(rows)} predictions", file=sys.stderr)
 
 
 def export(
@@ -133,6 +145,7 @@ def export(
     ],
     out: Annotated[Path, typer.Option(help="The file.", metavar="FILE")],
     home: HomeOrFile = DEFAULT_HOME,
+    network: NetworkFile = None,
     force: Force = False,
 ) -> None:
     """Write the finished model in another format."""
@@ -140,7 +153,7 @@ def export(
     from gossip.inference.loaded import load
 
     _refuse_existing("--out", out, force)
-    write(load(home), format, out)
+    write(load(home, network=network), format, out)
     print(f"{out}: {format}", file=sys.stderr)
 
 
@@ -153,6 +166,7 @@ def compare(
     average: Annotated[
         Path | None, typer.Option(help="Write their average there, as a model file.", metavar="FILE")
     ] = None,
+    network: NetworkFile = None,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
@@ -166,7 +180,7 @@ def compare(
         raise SettingError("compare needs two homes or model files at least")
     with standard_output.kept(as_json):
         _refuse_existing("--average", average, force)
-        models = [load(home) for home in homes]
+        models = [load(home, network=network) for home in homes]
         comparing.check_alike(models)
         if average is not None:
             comparing.save_average(models, average)

@@ -137,10 +137,11 @@ class LoadedModel:
         return torch.from_numpy(self.objective.targets(array, source="the targets", key="y"))
 
 
-def load(where: Path | str) -> LoadedModel:
+def load(where: Path | str, *, network: Path | str | None = None) -> LoadedModel:
     """Return the finished model of a home, or of a model.safetensors.
 
-    A network of one's own is made by the function that made it in training, from the file where it was then.
+    A network of one's own is made by the function that made it in training, from the file where it was then, or from
+    `network`, a copy of that file. What is not named is not run: whoever hands on a model may hand on a file with it.
 
     Raises:
         SettingError: there is none, it says nothing of itself, or its network cannot be built.
@@ -151,7 +152,7 @@ def load(where: Path | str) -> LoadedModel:
     for name, tensor in state.items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise SettingError(f"{path}: '{name}' is not finite: the model has diverged, and says nothing")
-    model = _model_settings(description, path)
+    model = _from_file(_model_settings(description, path), path, network)
     name = model.name
     if user_code.is_user_code(name) and plugins.content_of(name) not in ("", description["content"]):
         logger.warning("%s has changed since the model was learnt", name.removeprefix(plugins.PREFIX))
@@ -207,6 +208,24 @@ def _model_settings(description: Mapping[str, Any], path: Path) -> ModelSettings
         return ModelSettings.model_validate(description["model"], strict=False)
     except ValidationError as failure:
         raise SettingError(f"{path}: no such network: {failure.errors()[0]['msg']}") from None
+
+
+def _from_file(model: ModelSettings, path: Path, network: Path | str | None) -> ModelSettings:
+    """Return the settings with the file that makes the network."""
+    name = model.name
+    if not user_code.is_user_code(name):
+        if network is not None:
+            raise SettingError(f"--network {network}: the network of {path} is '{name}', which no file makes")
+        return model
+    function = plugins.function_name(name)
+    said = name.removeprefix(plugins.PREFIX).removesuffix(f":{function}")
+    file = Path(said if network is None else network).expanduser()
+    if not file.is_file():
+        raise SettingError(
+            f"{path}: there is no file {file}, whose function '{function}' makes its network; copy it from where the "
+            f"model was learnt, and name the copy: --network {file.name}"
+        )
+    return model.model_copy(update={"name": f"{plugins.PREFIX}{file.resolve()}:{function}"})
 
 
 def _built(settings: ModelSettings, shape: tuple[int, ...], description: Mapping[str, Any]) -> nn.Module:

@@ -20,6 +20,7 @@ import gossip
 from gossip import cli
 from gossip.errors import DataError, SettingError
 from gossip.inference import exporting
+from gossip.inference.card import card
 from gossip.inference.description import described
 from gossip.inference.samples import read
 from gossip.learning.data.preparation import Preparation
@@ -384,6 +385,33 @@ def test_a_file_that_is_no_model_is_a_sentence(tmp_path: Path, spoil, sentence: 
     with pytest.raises(SettingError, match=sentence) as caught:
         gossip.load(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_was_moved_takes_its_network_from_a_copy_that_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    new.mkdir()
+    finished(task_of(old, name="python:net.py:net"), old / "model.safetensors")
+    about = {"description": json.dumps(gossip.load(old).description)}
+    page = card(about, {}, parameters=3)
+    assert "`net` of `net.py`" in page
+    assert "--network FILE" in page
+    assert str(tmp_path) not in page
+    for name in ("model.safetensors", "net.py"):
+        (old / name).rename(new / name)
+    with pytest.raises(SettingError, match=r"--network net\.py"):
+        gossip.load(new)  # a file that lies there is not run unasked
+    x = np.zeros((2, 1, 8, 8), np.float32)
+    assert len(gossip.load(new, network=new / "net.py").predict(x)) == 2
+    np.savez(tmp_path / "d.npz", x=x, y=np.zeros(2, int))
+    asked = ["--home", str(new), "--data", str(tmp_path / "d.npz"), "--network", str(new / "net.py")]
+    assert cli.run(["predict", *asked, "--out", str(tmp_path / "told.csv")]) == 0
+    assert "told.csv: 2 predictions" in capsys.readouterr().err
+    finished(task_of(old, name="cnn"), old / "model.safetensors")
+    with pytest.raises(SettingError, match="which no file makes"):
+        gossip.load(old, network=new / "net.py")
 
 
 def test_a_network_whose_file_has_changed_is_told_of_or_refused(
