@@ -43,7 +43,8 @@ def first_complaint(
     The sentence names the key, the value and what would be valid; pydantic's own report has several lines. `elsewhere`
     as `nearest` takes it.
     """
-    detail = error.errors(include_url=False)[0]
+    details = error.errors(include_url=False)
+    detail = details[0]
     path = tuple(str(part) for part in detail["loc"])
     key = ".".join(path)
     if detail["type"] == "extra_forbidden":
@@ -55,6 +56,14 @@ def first_complaint(
     if detail["type"] == "missing":
         return path, f"'{key}' is missing"
     message = TOML_WORDS.get(detail["type"], message.removeprefix("Input should be "))
+    branches = [each for each in details if each["loc"][:-1] == detail["loc"][:-1] and len(each["loc"]) > 1]
+    if detail["type"] == "literal_error" and "[" in path[-1]:
+        # A value of one sort or another: pydantic has a complaint of each, under a name of its own.
+        sorts = [
+            TOML_WORDS.get(each["type"], each["msg"].removeprefix("Input should be ")) for each in branches
+        ]
+        path, message = path[:-1], " or ".join(sorts)
+        key = ".".join(path)
     verb = "" if detail["type"] == "value_error" else "must be "
     shown = "" if isinstance(value, Mapping) else f" = {repr(value)[:80]}"
     return path, f"{key}{shown}: {verb}{message}"

@@ -225,6 +225,8 @@ MISTAKES = [
         "[protocol]\nkind = 'rounds'\norder = 'atc'\n",
         "order = 'atc': must be 'adapt-then-combine' or 'combine-then-adapt'",
     ),
+    ("[final]\nsteps = 'foo'\n", ":2: [final] steps = 'foo': must be 'period' or a valid integer"),
+    ("[final]\nsteps = -1\n", ":2: [final] steps = -1: must be 'period' or greater than or equal to 0"),
     ("algorithm = 'dfedsm'\n", ":1: unknown algorithm 'dfedsm'; did you mean 'dfedsam'?"),
     ("algorithm = 3\n", "unknown algorithm '3'"),
     ("seed = -1\n", ":1: seed = -1: must be greater than or equal to 0"),
