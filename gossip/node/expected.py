@@ -80,8 +80,11 @@ class Expected:
             sends = f"{human_bytes(sent.frame_bytes)} per round: {models} among {among}"
             if self.sending_s is not None:
                 sends += f", {self.sending_s:.2g} s of it at {self.upload_mbps_max:g} Mbit/s ([net] upload_mbps_max)"
+        seconds = (
+            f"{pace.seconds_per_round:{'.2g' if pace.seconds_per_round < 99 else '.0f'}}"  # never 2.1e+02
+        )
         takes = (
-            f"about {pace.seconds_per_round:.2g} s of training per round, by {pace.steps} of its "
+            f"about {seconds} s of training per round, by {pace.steps} of its "
             f"{pace.steps_per_round} steps on own samples in {pace.seconds:.2g} s; transfer, merging, evaluation and "
             "waiting come on top"
         )

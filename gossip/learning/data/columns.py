@@ -85,7 +85,7 @@ def _refuse_without_vocabulary(table: Any, names: Sequence[str], settings: DataS
     raise DataError(
         f"{settings.source}: {_columns(texts)} text, and every machine has its own data; say which values there are, "
         f"the same on all, under [data.categories]: {lines}{'; …' * (len(texts) > 3)} (found here), or leave out what "
-        f"is none of the sample, [data] drop = {toml(texts)}"
+        f"is none of the sample, [data] drop = {toml(texts)}; `gossip-node statistics` has the peers find out the rest"
     )
 
 

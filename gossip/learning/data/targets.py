@@ -52,7 +52,8 @@ def class_names(
     if settings.partition.kind == "own":
         raise DataError(
             f"{settings.source}: '{target}' holds names, and every machine has its own data; say which classes there "
-            f"are, the same on all: [data] class_names = {toml(there)} (found here)"
+            f"are, the same on all: [data] class_names = {toml(there)} (found here), or have the peers find "
+            "out together: `gossip-node statistics`"
         )
     return tuple(there)
 
