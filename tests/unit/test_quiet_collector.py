@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,3 +52,28 @@ def test_a_run_of_few_peers_leaves_aside_what_its_caller_has_put_there(
     gc.freeze()
     scenarios.run("quickstart", overrides=SMALL, out=tmp_path / "run", report=False)
     assert (gc.get_freeze_count() == 0) == many
+
+
+ATTENTION = """
+from torch import nn
+from torch.nn.functional import scaled_dot_product_attention
+
+class Net(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.ask, self.out = nn.Linear(8, 8), nn.Linear(64, classes)
+    def forward(self, x):
+        asked = self.ask(x)
+        return self.out(scaled_dot_product_attention(asked, asked, asked, is_causal=True).flatten(1))
+
+def make(shape, classes): return Net(classes)
+"""
+
+
+def test_what_torch_asks_its_developers_for_is_nothing_a_user_is_told(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(ATTENTION)
+    network = {"model.name": f"python:{tmp_path / 'net.py'}:make", "model.hidden": None}
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        scenarios.run("quickstart", overrides={**SMALL, **network}, out=tmp_path / "run", report=False)
+    assert not [each for each in told if "performance drop" in str(each.message)]
