@@ -15,6 +15,7 @@ from gossip.errors import ExitCode, UserError
 from gossip.telemetry import standard_output
 from scenarios.advice.commands import advise
 from scenarios.errors import FAILED, Interrupted, RunFailed, interrupt
+from scenarios.reports.commands import report
 from scenarios.tuning import commands
 
 app = typer.Typer(
@@ -175,30 +176,7 @@ def sweep(
 app.command()(commands.tune)
 
 
-@app.command()
-def report(
-    folders: Annotated[
-        list[Path], typer.Argument(help="Folders of finished runs, or one of a study.", metavar="DIR...")
-    ],
-    out: Annotated[
-        Path | None,
-        typer.Option(help="The page; default DIR/report.html, or ./report.html for several.", metavar="FILE"),
-    ] = None,
-) -> None:
-    """Write one self-contained page about one or many runs, or about a study that tune has made."""
-    from scenarios.reports.page import write_report
-    from scenarios.run_folder import REPORT
-    from scenarios.tuning.study import is_study
-
-    path = out or (folders[0] / REPORT if len(folders) == 1 else Path(REPORT))
-    studies = [folder for folder in folders if is_study(folder)]
-    if studies:
-        if len(folders) > 1:
-            raise UserError(f"{studies[0]}: is a study, and has a page of its own; give it alone")
-        commands.report_study(studies[0], path)
-        return
-    write_report(folders, path)
-    print(path)
+app.command()(report)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""The report's figures, each an SVG image inside a data: address, so that the page needs no other file."""
+"""Figures for paper, drawn by matplotlib: what `gossip-scenario report --svg` and `--pdf` write."""
 
 from __future__ import annotations
 
@@ -61,33 +61,39 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def scores(runs: Sequence[Series], score: Score) -> str:
+def scores(runs: Sequence[Series], score: Score) -> Figure:
     """Mean score of the peers' own models with the curve's range, and that of their average."""
     one = len(runs) == 1
     with drawing() as (figure, axes):
         lowest = 1.0
         for run in runs:
             x, mean = _points(run, "score_mean")
-            axes.plot(x, mean, run.dash, color=run.colour, label="own models, mean")
+            axes.plot(x, mean, run.dash, color=run.colour, label="own models, mean" if one else run.label)
             _, low = _points(run, "score_min")
             _, high = _points(run, "score_max")
             if len(low) == len(high) == len(x) and len(runs) <= BANDS_MAX:
                 band: dict[str, Any] = {"color": run.colour, "alpha": 0.14, "linewidth": 0}
-                axes.fill_between(x, low, high, label="own models, worst to best", **band)
+                axes.fill_between(x, low, high, label="own models, worst to best" if one else None, **band)
             lowest = min([lowest, *low, *mean])
             if averages_drawn(runs):
                 x, of_mean = _points(run, "score_of_mean")
                 colour = INK if one else run.colour
-                axes.plot(x, of_mean, ":", color=colour, linewidth=1.4, label="average of all models")
+                axes.plot(
+                    x,
+                    of_mean,
+                    ":",
+                    color=colour,
+                    linewidth=1.4,
+                    label="average of all models" if one else None,
+                )
         axes.set(xlabel="round", ylabel=f"{score.label} on the common test set")
         if score.percent:
             axes.set_ylim(max(0.0, lowest - 0.03), 1.005)
         _format(axes.yaxis, score)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if one:
-            # Outside: wherever it stood within, there would be runs that pass beneath it.
-            figure.legend(loc="outside upper left", ncols=3, fontsize=8.5, columnspacing=1.2)
-        return address(figure)
+        # Outside: wherever it stood within, there would be runs that pass beneath it.
+        figure.legend(loc="outside upper left", ncols=3 if one else 1, fontsize=8.5, columnspacing=1.2)
+        return figure
 
 
 def averages_drawn(runs: Sequence[Series]) -> bool:
@@ -97,7 +103,7 @@ def averages_drawn(runs: Sequence[Series]) -> bool:
 
 def every_peer(
     metrics: Sequence[Mapping[str, Any]], curve: Sequence[Mapping[str, Any]], score: Score
-) -> str | None:
+) -> Figure | None:
     """Score of each peer's own model by round, and their mean; None where there are too many lines."""
     lines: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for entry in metrics:
@@ -115,10 +121,10 @@ def every_peer(
         _format(axes.yaxis, score)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         figure.legend(loc="outside upper left", ncols=2, fontsize=8.5)
-        return address(figure)
+        return figure
 
 
-def consensus(runs: Sequence[Series]) -> str | None:
+def consensus(runs: Sequence[Series]) -> Figure | None:
     """Distance of the models from their mean, on a logarithmic scale; None where no run has any."""
     with drawing() as (figure, axes):
         drawn = False
@@ -127,7 +133,7 @@ def consensus(runs: Sequence[Series]) -> str | None:
             # One peer alone, or all equal, is at distance zero, which has no logarithm.
             kept = [(a, b) for a, b in zip(x, y, strict=True) if b > 0]
             if kept:
-                axes.plot([a for a, _ in kept], [b for _, b in kept], run.dash, color=run.colour)
+                axes.plot(*zip(*kept, strict=True), run.dash, color=run.colour, label=run.label)
                 drawn = True
         if not drawn:
             return None
@@ -138,17 +144,20 @@ def consensus(runs: Sequence[Series]) -> str | None:
         axes.yaxis.set_major_locator(LogLocator(subs=_steps(high / low), numticks=12))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
-        return address(figure)
+        _tell_apart(figure, runs)
+        return figure
 
 
-def cost(runs: Sequence[Series], score: Score, *, senders: str = "all peers") -> str | None:
+def cost(runs: Sequence[Series], score: Score, *, senders: str = "all peers") -> Figure | None:
     """Mean score against what `senders` have sent together: what a run bought with its bytes."""
     with drawing() as (figure, axes):
         most = 0.0
         for run in runs:
             points = [p for p in run.curve if p.get("score_mean") is not None and p.get("bytes")]
             x = [point["bytes"] for point in points]
-            axes.plot(x, [point["score_mean"] for point in points], run.dash, color=run.colour)
+            axes.plot(
+                x, [point["score_mean"] for point in points], run.dash, color=run.colour, label=run.label
+            )
             most = max([most, *x])
         if not most:
             return None
@@ -157,10 +166,11 @@ def cost(runs: Sequence[Series], score: Score, *, senders: str = "all peers") ->
         _format(axes.yaxis, score)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _round_bytes(value)))
         axes.xaxis.set_major_locator(MaxNLocator(5))
-        return address(figure)
+        _tell_apart(figure, runs)
+        return figure
 
 
-def traffic(runs: Sequence[tuple[Series, Mapping[str, float]]]) -> str | None:
+def traffic(runs: Sequence[tuple[Series, Mapping[str, float]]]) -> Figure | None:
     """Bytes by message type, one bar per run and type; None where nothing was sent."""
     together: Counter[str] = Counter()
     for _, counts in runs:
@@ -189,12 +199,12 @@ def traffic(runs: Sequence[tuple[Series, Mapping[str, float]]]) -> str | None:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _round_bytes(value)))
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.grid(visible=False, axis="y")
-        return address(figure)
+        return figure
 
 
 def network(
     graph: nx.Graph[str], finals: Mapping[str, float], score: Score, attackers: Collection[str] = ()
-) -> str | None:
+) -> Figure | None:
     """The graph, peers coloured by their final score, attackers red; None where it is too large to be seen."""
     peers = sorted(graph)
     if not peers or len(peers) > DRAWN_PEERS_MAX:
@@ -249,7 +259,7 @@ def network(
         axes.set_aspect("equal")
         axes.margins(0.08)
         axes.axis("off")
-        return address(figure)
+        return figure
 
 
 def _span(known: NDArray[np.float64], score: Score) -> tuple[float, float]:
@@ -310,6 +320,11 @@ def drawing(*, width: float = 6.4, height: float = 3.8) -> Iterator[tuple[Figure
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(width, height))
         yield figure, figure.subplots()
+
+
+def _tell_apart(figure: Figure, runs: Sequence[Series]) -> None:
+    if len(runs) > 1:
+        figure.legend(loc="outside upper left", fontsize=8.5)
 
 
 def _round_bytes(value: float) -> str:

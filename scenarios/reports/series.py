@@ -13,7 +13,7 @@ COLOURS = (ACCENT, "#c8553d", "#5b8c5a", "#8d6a9f", "#d19a2e", "#3d5a80", "#7a7a
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One run's curve, or one experiment's: what the figures need of it. The page has the legend of several."""
+    """One run's curve, or one experiment's: what charts need of it."""
 
     label: str
     curve: Sequence[Mapping[str, Any]]

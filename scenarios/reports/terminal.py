@@ -58,6 +58,13 @@ def print_result(
             highlight=False,
             soft_wrap=True,
         )
+    if "alone" in summary:
+        alone = summary["alone"]
+        console.print(
+            f"  learning alone     {scored.told(alone['mean'])} ± {scored.spread(alone['std'])} (min "
+            f"{scored.told(alone['min'])}, max {scored.told(alone['max'])})",
+            highlight=False,
+        )
     console.print(f"  consensus distance {_number(summary['consensus_distance'])}", highlight=False)
     console.print(
         f"  sent in all        {human_bytes(sent['total'])} in {summary['time']:.1f} s "

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from gossip.learning.objectives.score import Score
 from scenarios.reports.document.attacks import VerdictsByPeer
-from scenarios.reports.figures import INK, address, drawing
+from scenarios.reports.figures import INK, drawing
 from scenarios.reports.series import ACCENT, COLOURS
 
 ATTACKER = COLOURS[1]
@@ -26,7 +27,7 @@ LETTER_INCHES = 0.085
 """Width of a letter of the names, on average."""
 
 
-def weights(told: VerdictsByPeer, attackers: Sequence[str]) -> str | None:
+def weights(told: VerdictsByPeer, attackers: Sequence[str]) -> Figure | None:
     """Mean weight that honest peers gave each sender's models, by round; None where nobody told."""
     senders, rounds = _axes(told)
     if not senders:
@@ -52,10 +53,10 @@ def weights(told: VerdictsByPeer, attackers: Sequence[str]) -> str | None:
         axes.set_ylim(bottom=0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         figure.legend(loc="outside upper left", ncols=2, fontsize=8.5)
-        return address(figure)
+        return figure
 
 
-def verdicts(told: VerdictsByPeer, attackers: Sequence[str]) -> str | None:
+def verdicts(told: VerdictsByPeer, attackers: Sequence[str]) -> Figure | None:
     """Sender by round: the share of the honest peers that left its model out; None where nobody told."""
     senders, rounds = _axes(told)
     if not senders or len(senders) > SENDERS_DRAWN_MAX:
@@ -84,12 +85,12 @@ def verdicts(told: VerdictsByPeer, attackers: Sequence[str]) -> str | None:
         bar = figure.colorbar(image, ax=axes, aspect=22, format=PercentFormatter(1.0, decimals=0))
         bar.set_label("of the honest peers left it out")
         bar.outline.set_visible(False)
-        return address(figure)
+        return figure
 
 
 def matrix(
     values: NDArray[np.float64], rules: Sequence[str], attacks: Sequence[str], score: Score
-) -> str | None:
+) -> Figure | None:
     """Honest scores (rules, attacks) as a heat map; None where there is only one of both, or scores are no shares.
 
     Its cells hold numbers; where these are too many, a scale stands beside it.
@@ -127,7 +128,7 @@ def matrix(
             bar = figure.colorbar(image, ax=axes, aspect=22, format=PercentFormatter(1.0, decimals=0))
             bar.set_label(score.label)
             bar.outline.set_visible(False)
-        return address(figure)
+        return figure
 
 
 def _axes(told: VerdictsByPeer) -> tuple[list[str], list[int]]:

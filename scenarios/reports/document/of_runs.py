@@ -38,7 +38,7 @@ def document(runs: Sequence[Run]) -> dict[str, Any]:
     Raises:
         SettingError: they are scored by different things.
     """
-    score = _scored(runs)
+    score = scored_alike(runs)
     said = [(run.summary, tomllib.loads(run.settings)) for run in runs]
     seen = overview(said, [run.folder for run in runs])
     comparison = compare(said)
@@ -69,7 +69,12 @@ def document(runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def _scored(runs: Sequence[Run]) -> Score:
+def scored_alike(runs: Sequence[Run]) -> Score:
+    """Return what all of them are scored by.
+
+    Raises:
+        SettingError: they are scored by different things.
+    """
     found = {score_in(run.summary) for run in runs}
     if len(found) > 1:
         names = ", ".join(sorted(each.label for each in found))

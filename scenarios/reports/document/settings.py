@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import tomli_w
 from pydantic import BaseModel
 
 from gossip.config.layers import Layer
@@ -52,19 +51,26 @@ def flattened(tables: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     return flat
 
 
-def written(value: object) -> str:
-    """Return a value much as one would write it; a dash for none."""
-    if value is None:
-        return "–"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, (list, tuple)):
-        return (
-            " ".join(tomli_w.dumps({"list": list(value)}).partition("=")[2].split())
-            .replace("[ ", "[")
-            .replace(", ]", "]")
-        )
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def written(value: object, *, within: bool = False) -> str:
+    """Return a value much as one would write it in TOML, a text without its quotes; a dash for none."""
+    match value:
+        case None:
+            return "–"
+        case bool():
+            return str(value).lower()
+        case float():
+            return f"{value:g}"
+        case list() | tuple():
+            return f"[{', '.join(written(each, within=True) for each in value)}]"
+        case Mapping():
+            said = (
+                f"{key} = {written(each, within=True)}" for key, each in value.items() if each is not None
+            )
+            return "{" + ", ".join(said) + "}"
+        case str() if within:
+            return f'"{value}"'
+        case _:
+            return str(value)
 
 
 def _resolved(tables: Mapping[str, Any]) -> ScenarioSettings | None:

@@ -30,7 +30,7 @@ function facts() {
   });
   if (!Page.shown.sampled) {
     const up = peers.up.filter(Boolean).length;
-    const gone = peers.name.filter((_, row) => !peers.up[row]).map(shortName);
+    const gone = peers.name.filter((_, row) => !peers.up[row]);
     const note = gone.length === 0 ? "to the end" : gone.length > 3 ? `${gone.length} gone` : `${gone.join(", ")} gone`;
     cards.push(make("div", { class: "fact" }, make("p", { text: "peers up" }), make("b", { text: up }, make("small", { text: `of ${peers.up.length}` })), make("span", { text: note })));
   }

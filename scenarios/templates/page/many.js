@@ -24,12 +24,12 @@ function runsTable() {
     { head: "rank", value: (row) => rows[row].rank, cell: (row) => rows[row].rank ?? NONE },
     { head: `${scoreLabel()}, mean ± sd`, value: (row) => rows[row].score, cell: (row) => plusMinus(rows[row].score, rows[row].std) },
     { head: "worst peer", value: (row) => rows[row].worst, cell: (row) => scoreText(rows[row].worst) },
-    { head: "average model", value: (row) => rows[row].of_mean, cell: (row) => scoreText(rows[row].of_mean) },
+    { head: "average model", wide: true, value: (row) => rows[row].of_mean, cell: (row) => scoreText(rows[row].of_mean) },
     has("own") && { head: "on own tests", value: (row) => rows[row].own, cell: (row) => plusMinus(rows[row].own, rows[row].own_std) },
-    { head: "consensus distance", value: (row) => rows[row].consensus, cell: (row) => numberText(rows[row].consensus) },
-    { head: "sent in all", value: (row) => rows[row].sent, cell: (row) => bytesText(rows[row].sent) },
-    { head: "time", value: (row) => rows[row].time, cell: (row) => secondsText(rows[row].time) },
-    pooled && { head: "seeds", value: (row) => rows[row].seeds, cell: (row) => rows[row].seeds },
+    { head: "consensus distance", wide: true, value: (row) => rows[row].consensus, cell: (row) => numberText(rows[row].consensus) },
+    { head: "sent in all", wide: true, value: (row) => rows[row].sent, cell: (row) => bytesText(rows[row].sent) },
+    { head: "time", wide: true, value: (row) => rows[row].time, cell: (row) => secondsText(rows[row].time) },
+    pooled && { head: "seeds", wide: true, value: (row) => rows[row].seeds, cell: (row) => rows[row].seeds },
   ].filter(Boolean);
   const made = sortable({ caption: "Runs", columns, rows: places, pick: Page.follow });
   runLines = made.lines;

@@ -78,7 +78,7 @@ function plainTable(caption, heads, rows) {
     const tag = place === 0 ? "th" : "td";
     return cell instanceof Node ? make(tag, { scope: place ? null : "row" }, cell) : make(tag, { scope: place ? null : "row", class: String(cell).length > 40 ? "long" : null, text: cell });
   })));
-  return scrolled(make("table", {}, make("caption", { class: "sr", text: caption }), make("thead", {}, head), make("tbody", {}, ...body)), caption);
+  return scrolled(make("table", { class: rows.every((cells) => cells.length < 5) ? "free" : null }, make("caption", { class: "sr", text: caption }), make("thead", {}, head), make("tbody", {}, ...body)), caption);
 }
 
 let peerLines = new Map();
