@@ -273,22 +273,16 @@ class Simulation:
     def round_completed(self, peer: VirtualPeer, event: RoundCompleted) -> None:
         """Note the round, which is the peer's checkpoint too."""
         self.log.add(self.now, Did.ROUND, peer.index, event.heard, event.round)
-        peer.checkpoint, peer.saved_s = (event.round, event.model), self.now
-        if self.returns:
-            self._remember(peer)
+        self.saved(peer, event)
         if self.on_round is not None:
             self.on_round(peer, event)
         if self._measure.round_completed(peer, event, self.now):
             self._over = True
 
-    def saved(self, peer: VirtualPeer, event: ModelSaved) -> None:
-        """Note a checkpoint between two completed rounds."""
+    def saved(self, peer: VirtualPeer, event: RoundCompleted | ModelSaved) -> None:
+        """Note a checkpoint, of a completed round or between two of them."""
         peer.checkpoint, peer.saved_s = (event.round, event.model), self.now
-        if self.returns:
-            self._remember(peer)
-
-    def _remember(self, peer: VirtualPeer) -> None:
-        if self.learning.remembers:
+        if self.returns and self.learning.remembers:
             peer.memory = self.learning.remember(peer.index)
 
     def scored(self, peer: VirtualPeer, round: int) -> None:
