@@ -68,6 +68,16 @@ def test_nodes_that_are_killed_leave_and_come_back_go_on_to_the_end(tmp_path):
     assert set(states.values()) == {("finished", 40)}
     left = json.loads((tmp_path / "run" / "peers" / "peer-05" / "summary.json").read_text())
     assert left["state"] == "interrupted"
+    events = [json.loads(line) for line in (tmp_path / "run" / "events.jsonl").read_text().splitlines()]
+    done = [
+        (each["event"], each["peer"]) for each in events if each["event"] in ("crashed", "left", "restarted")
+    ]
+    assert sorted(done) == [
+        ("crashed", "peer-03"),
+        ("crashed", "peer-04"),
+        ("left", "peer-05"),
+        ("restarted", "peer-04"),
+    ]
 
 
 def test_whoever_is_added_to_the_file_later_takes_part_at_once_though_somebody_is_missing(tmp_path):

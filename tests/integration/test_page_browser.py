@@ -10,6 +10,7 @@ import pytest
 import scenarios
 from scenarios.reports.page import write_report
 from tests.integration.browser import CHROMIUM, DRIVER, MISSING, Browser, browser
+from tests.integration.homes import eventually
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None or DRIVER is None, reason=MISSING)
 
@@ -109,4 +110,34 @@ def test_the_filter_of_many_runs_leaves_the_rows_that_match(window: Browser, pag
     assert window.run(rows) == 2
     window.run("const f = document.getElementById('runs-filter'); f.value = 'krum'; f.oninput()")
     assert window.run(rows) == 1
+    assert window.complaints() == []
+
+
+def test_a_later_document_is_drawn_into_the_same_page(window: Browser, pages: Path) -> None:
+    window.look(width=1360, dark=False)
+    window.open(pages / "calm" / "report.html")
+    window.run("document.querySelector('#peers thead th:nth-child(2) button').click()")
+    window.run("document.querySelectorAll('#peers tbody button')[1].focus()")
+    held = window.run("return document.activeElement.textContent")
+    # Two rounds fewer: what a live page would have shown before.
+    window.run(
+        """
+        const { curve, matrix, points, progress } = Page.shown;
+        const cut = (values) => values.slice(0, 2);
+        Page.show({
+          ...Page.shown, points: cut(points), matrix: matrix.map(cut), progress: { ...progress, done: 2, left: 3 }, state: "running",
+          curve: Object.fromEntries(Object.entries(curve).map(([name, values]) => [name, cut(values)])),
+        });
+        """
+    )
+    assert window.run("return document.getElementById('progress-now').textContent") == "round 2 / 4"
+    assert window.run("return document.getElementById('state').textContent") == "running"
+    drawn = "return Charts.drawn.get('score').plot.renderers.find((r) => r.glyph.type === 'Line').data_source.data.x.length"
+    assert window.run(drawn) == 2
+    assert window.run("return document.querySelector('#network output').textContent") == "round 2"
+    eventually(
+        lambda: window.run("return document.activeElement.textContent") == held,
+        "the focus stays in the table",
+    )
+    assert window.run("return document.querySelectorAll('#peers th[aria-sort]')[0].textContent") == "accuracy"
     assert window.complaints() == []

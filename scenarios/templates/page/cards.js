@@ -68,7 +68,17 @@ function traffic() {
   body.replaceChildren(...parts);
 }
 
+/* Whether a part of the document is another than the last time: what stays is left alone, opened or selected as it may be. */
+const seen = new Map();
+function isNew(key) {
+  const text = JSON.stringify(Page.shown[key]);
+  if (seen.get(key) === text) return false;
+  seen.set(key, text);
+  return true;
+}
+
 function settings() {
+  if (!isNew("settings")) return;
   const { changed, text, description } = Page.shown.settings;
   const body = reveal("settings", description);
   const parts = [];
@@ -81,7 +91,7 @@ function settings() {
 }
 
 function again() {
-  if (!Page.shown.command) return;
+  if (!isNew("command") || !Page.shown.command) return;
   const copy = make("button", { type: "button", class: "plain", text: "copy" });
   const line = make("pre", { text: Page.shown.command, tabindex: "0" });
   copy.addEventListener("click", () => {
@@ -94,7 +104,7 @@ function again() {
 
 function senders() {
   const { attack } = Page.shown;
-  if (!attack) return;
+  if (!isNew("attack") || !attack) return;
   const rows = attack.senders.map((each) => [
     make("span", {}, each.sender, each.attacks ? make("b", { class: "bad", text: " attacks" }) : ""), each.models, each.accepted, each.reasons]);
   if (attack.others) rows.push(["further senders", attack.others.models, attack.others.accepted, attack.others.reasons]);

@@ -1,7 +1,8 @@
 /* The frame of every chart: Bokeh's figure in our colours, a tip under the pointer, and drawing anew when the theme changes. */
 const Charts = { drawn: new Map(), first: [] };
 
-/* Charts.add("score", { wanted, build }): build(host) returns { plot, fill, follow }; fill puts in the document's data. */
+/* Charts.add("score", { wanted, build }): build(host) returns { plot, fits, fill, follow, words }: whether the frame fits the
+   document that is shown now, what puts in its data, and what shows whom somebody follows. */
 Charts.add = (id, chart) => {
   const draw = () => {
     if (!chart.wanted()) return;
@@ -21,8 +22,9 @@ Charts.add = (id, chart) => {
   Page.on("document", () => {
     const found = Charts.drawn.get(id);
     // The same frame takes new data; what has another one is drawn anew.
-    if (found && !found.fixed && chart.wanted()) found.fill();
-    else draw();
+    if (!found || !chart.wanted() || !found.fits()) return draw();
+    found.fill();
+    found.follow?.();
   });
   Page.on("theme", draw);
   Page.on("followed", () => Charts.drawn.get(id)?.follow?.());

@@ -62,6 +62,7 @@ function scoreChart(host) {
   const fill = () => {
     const { curve: found } = Page.shown;
     const some = (values) => (values?.length ? Charts.scaled(values) : found.round.map(() => NaN));
+    plot.below[0].axis_label = across().label;
     source.data = { x: across().values, ...Object.fromEntries(["mean", "min", "max", "low", "high", "of_mean", "own"].map((key) => [key, some(found[key])])), alone: found.round.map(() => (alone ? Charts.scale() * alone.mean : NaN)) };
     byId("score-title").textContent = capital(scoreLabel());
     byId("score-note").textContent = "On the common test set, after each round’s last merge.";
@@ -85,20 +86,28 @@ function scoreChart(host) {
   }, { over: () => host });
   const last = curve.mean.at(-1);
   const words = `${capital(scoreLabel())} against ${AXES[Page.axis]}: the mean ends at ${scoreText(last)}, after ${curve.round.at(-1) ?? 0} rounds`;
-  return { plot, fill, follow, words };
+  return { plot, fits: alike(), fill, follow, words };
 }
+
+/* Frames of curves fit as long as the same lines are there, and no faults have come. */
+const alike = () => {
+  const kind = () => JSON.stringify([Object.entries(Page.shown.curve).map(([name, values]) => [name, values.length > 0]), Page.shown.alone, Page.shown.faults]);
+  const first = kind();
+  return () => kind() === first;
+};
 
 /* What a logarithmic axis numbers: within a decade or two, powers of ten alone would leave it bare. */
 function numberLog(plot, values) {
   const known = values.filter((value) => value > 0);
   const [low, high] = [known.reduce((a, b) => Math.min(a, b), Infinity), known.reduce((a, b) => Math.max(a, b), 0)];
-  const steps = high / low < 4 ? [1, 1.5, 2, 3, 4, 5, 7] : high / low < 300 ? [1, 2, 5] : [1];
+  const steps = high / low < 4 ? [1, 1.5, 2, 3, 4, 5, 6, 8] : high / low < 300 ? [1, 2, 5] : [1];
   const ticks = [];
   for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power += 1) {
     ticks.push(...steps.map((step) => Number((step * 10 ** power).toPrecision(3))));
   }
   const grid = ticks.filter((tick) => low / 1.3 < tick && tick < high * 1.3);
   plot.left[0].ticker = new Bokeh.FixedTicker({ ticks: grid });
+  for (const lines of plot.center) if (lines.dimension === 1) lines.ticker = plot.left[0].ticker;
   plot.left[0].major_label_overrides = new Map(grid.map((tick) => [tick, String(tick)]));
 }
 
@@ -113,6 +122,7 @@ function agreementChart(host) {
     const { curve: found } = Page.shown;
     // At distance zero there is no logarithm.
     const some = (values) => (values.length ? values.map((value) => (value > 0 ? value : NaN)) : found.round.map(() => NaN));
+    plot.below[0].axis_label = across().label;
     numberLog(plot, [...found.consensus, ...found.before]);
     source.data = { x: across().values, after: some(found.consensus), before: some(found.before) };
     const entries = [make("span", {}, stroke(color("accent")), "after merging")];
@@ -127,7 +137,7 @@ function agreementChart(host) {
     return `round ${found.round[at]}\nafter merging ${numberText(found.consensus[at])}${before}`;
   }, { over: () => host });
   const words = `Distance of the models from their mean: ${numberText(curve.consensus.at(-1))} at the end`;
-  return { plot, fill, words };
+  return { plot, fits: alike(), fill, words };
 }
 
 const single = () => Page.shown.kind === "run";

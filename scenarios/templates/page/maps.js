@@ -18,10 +18,10 @@ const last = () => Page.shown.points.length - 1;
 let shownColumn = null; // of the network's slider; null: the last
 
 function networkChart(host) {
-  const { network, peers } = Page.shown;
-  const count = peers.name.length;
+  let { network, peers } = Page.shown;
+  const [count, wires] = [peers.name.length, network.links.length];
   const links = Charts.source({ x: [], y: [], width: [], alpha: [], tint: [] });
-  const dots = Charts.source({ x: [], y: [], fill: [], hatch: [], edge: [], alpha: [], name: [], ink: [], weight: [] });
+  const dots = Charts.source({ x: [], y: [], fill: [], edge: [], alpha: [], name: [], ink: [], weight: [] });
   const plot = Charts.figure({ height: 300, bare: true });
   plot.x_range = new Bokeh.Range1d(bounds(network.x));
   plot.y_range = new Bokeh.Range1d(bounds(network.y));
@@ -29,12 +29,14 @@ function networkChart(host) {
   plot.segment(field("x0"), field("y0"), field("x1"), field("y1"), { source: links, line_color: field("tint"), line_width: field("width"), line_alpha: field("alpha") });
   plot.scatter(field("x"), field("y"), {
     source: dots, size, fill_color: field("fill"), fill_alpha: field("alpha"), line_color: field("edge"), line_width: field("weight"), line_alpha: field("alpha"),
-    hatch_pattern: field("hatch"), hatch_color: color("away"), hatch_alpha: 0.9, hatch_scale: 6, hatch_weight: 1.2,
   });
+  const absent = Charts.source({ x: [], y: [] });
+  plot.scatter(field("x"), field("y"), { source: absent, size, fill_color: color("card"), line_color: color("away"), hatch_pattern: "right_diagonal_line", hatch_color: color("away"), hatch_scale: 6, hatch_weight: 1.2 });
   if (count <= 40) {
     plot.text(field("x"), field("y"), field("name"), { source: dots, text_color: field("ink"), text_alpha: field("alpha"), text_font: FONT, text_font_size: "11px", text_font_style: "bold", text_align: "center", text_baseline: "middle" });
   }
   const follow = () => {
+    ({ network, peers } = Page.shown);
     const shades = Charts.shades();
     const span = Charts.span();
     const column = Math.min(shownColumn ?? last(), last());
@@ -49,12 +51,13 @@ function networkChart(host) {
     dots.data = {
       x: network.x, y: network.y, name: peers.name.map(shortName),
       fill: parts.map((part, row) => (part === null ? (peers.attacks[row] ? color("warm") : color("card")) : shades[Math.round(99 * part)])),
-      hatch: gone.map((is) => (is ? "right_diagonal_line" : " ")),
       edge: parts.map((part, row) => (row === chosen ? color("warm") : part === null ? color("away") : color("accent"))),
       weight: parts.map((_, row) => (row === chosen ? 3 : 1)),
       alpha: parts.map((_, row) => (seen(row) ? 1 : 0.3)),
       ink: parts.map((part, row) => (part === null ? (peers.attacks[row] ? color("card") : color("dim")) : part > 0.42 === !Theme.dark() ? "#ffffff" : part > 0.5 ? "#0c1116" : Theme.dark() ? "#e6edf3" : "#17212b")),
     };
+    const missing = peers.name.map((_, row) => row).filter((row) => gone[row]);
+    absent.data = { x: missing.map((row) => network.x[row]), y: missing.map((row) => network.y[row]) };
     const most = Math.max(...network.traffic, 1);
     const thick = count <= 60 ? 2.6 : 1.1;
     const mine = ([a, b]) => a === chosen || b === chosen;
@@ -87,7 +90,8 @@ function networkChart(host) {
     return `${peers.name[row]}${peers.attacks[row] ? ", attacks" : ""}\n${scoreLabel()} ${scoreText(scoreAt(row, column))}\n${degree} neighbours`;
   }, { over: () => host });
   const words = `Who talks to whom: ${count} peers, ${network.links.length} links; the table of peers has the same scores`;
-  return { plot, fill: follow, follow, words, fixed: true };
+  const fits = () => Page.shown.peers.name.length === count && Page.shown.network.links.length === wires;
+  return { plot, fits, fill: networkFrame, follow, words };
 }
 
 function bounds(values) {
@@ -95,6 +99,8 @@ function bounds(values) {
   const room = 0.09 * (high - low || 2);
   return { start: low - room, end: high + room };
 }
+
+let turnSlider = () => {};
 
 function networkFrame() {
   const { network, points, curve } = Page.shown;
@@ -113,9 +119,11 @@ function networkFrame() {
       told.textContent = `round ${Page.shown.curve.round[Page.shown.points[Number(slider.value)]]}`;
       slider.setAttribute("aria-valuetext", told.textContent);
     };
-    if (points.length > 1 && curve.round.length) tell();
-    card.replaceChildren(make("div", { class: "drawing" }), Charts.ramp(), points.length > 1 ? make("label", { class: "slide" }, slider, told) : "");
+    turnSlider = tell;
+    card.replaceChildren(make("div", { class: "drawing" }), Charts.ramp(), make("label", { class: "slide", hidden: points.length < 2 }, slider, told));
   }
+  card.querySelector(".slide").hidden = points.length < 2;
+  if (points.length > 1 && curve.round.length) turnSlider();
   return card.querySelector(".drawing");
 }
 
@@ -126,60 +134,75 @@ Charts.add("network", { wanted: () => single() && Page.shown.network !== null, h
 const heatHeight = (rows) => Math.min(460, Math.max(255, 60 + 9 * rows));
 
 function heatChart(host) {
-  const { matrix, points, curve, peers } = Page.shown;
-  const [rows, columns] = [matrix.length, points.length];
-  const outline = Charts.source({ left: [], right: [], top: [], bottom: [] });
+  const rows = Page.shown.matrix.length;
   const height = heatHeight(rows);
-  const plot = Charts.figure({ height, xLabel: "round", bare: false });
-  plot.x_range = new Bokeh.Range1d({ start: 0, end: columns });
+  const plot = Charts.figure({ height, xLabel: "round" });
+  plot.x_range = new Bokeh.Range1d({ start: 0, end: 1 });
   plot.y_range = new Bokeh.Range1d({ start: rows, end: 0 });
-  const span = Charts.span();
-  const cells = new Float64Array(rows * columns);
-  matrix.forEach((line, row) => line.forEach((value, column) => {
-    cells[row * columns + column] = value === null ? NaN : Charts.part(value, span);
-  }));
-  const image = Charts.source({ image: [Charts.grid(cells, rows, columns)] });
+  const image = Charts.source({ image: [], dw: [] });
+  const gone = Charts.source(boxes());
+  const outline = Charts.source(boxes());
   const mapper = new Bokeh.LinearColorMapper({ palette: Charts.shades(), low: 0, high: 1, nan_color: color("well") });
   // Row 0 is at y = 0, and the axis points down.
-  plot.image({ image: field("image"), x: 0, y: 0, dw: columns, dh: rows, source: image, color_mapper: mapper });
-  const gone = { left: [], right: [], top: [], bottom: [] };
-  for (let row = 0; row < rows; row += 1) {
-    for (const [first, end] of Page.shown.down[row]) {
-      const inside = points.map((point, column) => [point, column]).filter(([point]) => first <= point && point <= end);
-      if (!inside.length) continue;
-      gone.left.push(inside[0][1]);
-      gone.right.push(inside.at(-1)[1] + 1);
-      gone.top.push(row);
-      gone.bottom.push(row + 1);
-    }
-  }
-  plot.quad(field("left"), field("right"), field("bottom"), field("top"), { source: Charts.source(gone), fill_color: color("well"), line_color: null, hatch_pattern: "right_diagonal_line", hatch_color: color("away"), hatch_scale: 6, hatch_weight: 1.2 });
-  plot.quad(field("left"), field("right"), field("bottom"), field("top"), { source: outline, fill_color: null, line_color: color("warm"), line_width: 2 });
-  const step = Math.max(1, Math.ceil(columns / 9));
-  const ticks = points.map((_, column) => column).filter((column) => column % step === 0 || columns === 1);
-  plot.below[0].ticker = new Bokeh.FixedTicker({ ticks: ticks.map((column) => column + 0.5) });
-  plot.below[0].major_label_overrides = new Map(ticks.map((column) => [column + 0.5, String(curve.round[points[column]])]));
-  const jump = Math.max(1, Math.ceil((rows * 17) / (height - 60)));
-  const names = peers.name.map((_, row) => row).filter((row) => row % jump === 0);
-  plot.left[0].ticker = new Bokeh.FixedTicker({ ticks: names.map((row) => row + 0.5) });
-  plot.left[0].major_label_overrides = new Map(names.map((row) => [row + 0.5, peers.name[row]]));
+  plot.image({ image: field("image"), x: 0, y: 0, dw: field("dw"), dh: rows, source: image, color_mapper: mapper });
+  const sides = [field("left"), field("right"), field("bottom"), field("top")];
+  plot.quad(...sides, { source: gone, fill_color: color("well"), line_color: null, hatch_pattern: "right_diagonal_line", hatch_color: color("away"), hatch_scale: 6, hatch_weight: 1.2 });
+  plot.quad(...sides, { source: outline, fill_color: null, line_color: color("warm"), line_width: 2 });
   for (const grid of plot.center) grid.grid_line_color = null;
+  const jump = Math.max(1, Math.ceil((rows * 17) / (height - 60)));
+  ticksAt(plot.left[0], Array.from({ length: Math.ceil(rows / jump) }, (_, place) => place * jump), (row) => Page.shown.peers.name[row]);
+
+  const fill = () => {
+    const { matrix, points, curve } = Page.shown;
+    const columns = points.length;
+    const span = Charts.span();
+    const cells = new Float64Array(rows * columns);
+    matrix.forEach((line, row) => line.forEach((value, column) => {
+      cells[row * columns + column] = value === null ? NaN : Charts.part(value, span);
+    }));
+    plot.x_range.end = columns;
+    image.data = { image: [Charts.grid(cells, rows, columns)], dw: [columns] };
+    gone.data = absences();
+    const step = Math.max(1, Math.ceil(columns / 9));
+    ticksAt(plot.below[0], points.map((_, column) => column).filter((column) => column % step === 0), (column) => String(curve.round[points[column]]));
+  };
   const follow = () => {
     const row = Page.followed;
-    outline.data = row === null ? { left: [], right: [], top: [], bottom: [] } : { left: [0], right: [columns], top: [row], bottom: [row + 1] };
+    outline.data = row === null ? boxes() : boxes([[0, Page.shown.points.length, row]]);
   };
   plot.on_event("tap", (event) => {
     const row = Math.floor(event.y);
     if (row >= 0 && row < rows) Page.follow(row);
   });
   Charts.tip(plot, (x, y) => {
+    const { matrix, points, curve, peers } = Page.shown;
     const [row, column] = [Math.floor(y), Math.floor(x)];
-    if (!(row >= 0 && row < rows && column >= 0 && column < columns)) return null;
+    if (!(row >= 0 && row < rows && column >= 0 && column < points.length)) return null;
     const value = away(row, column) ? "away" : matrix[row][column] === null ? "not measured" : scoreText(matrix[row][column]);
     return `${peers.name[row]}, round ${curve.round[points[column]]}\n${value}`;
   }, { over: () => host });
   const words = `${capital(scoreLabel())} of each peer in each round; the table of peers has the same numbers, and its CSV`;
-  return { plot, fill: () => {}, follow, words, fixed: true };
+  return { plot, fits: () => Page.shown.matrix.length === rows, fill, follow, words };
+}
+
+/* [[left, right, row]] as boxes of a row's height. */
+const boxes = (found = []) => ({
+  left: found.map(([left]) => left), right: found.map(([, right]) => right),
+  top: found.map(([, , row]) => row), bottom: found.map(([, , row]) => row + 1),
+});
+
+function absences() {
+  const { down, points } = Page.shown;
+  return boxes(down.flatMap((spans, row) => spans.flatMap(([first, end]) => {
+    const inside = points.map((point, column) => [point, column]).filter(([point]) => first <= point && point <= end);
+    return inside.length ? [[inside[0][1], inside.at(-1)[1] + 1, row]] : [];
+  })));
+}
+
+/* Numbers in the middle of cells, told by what is there. */
+function ticksAt(axis, cells, told) {
+  axis.ticker = new Bokeh.FixedTicker({ ticks: cells.map((cell) => cell + 0.5) });
+  axis.major_label_overrides = new Map(cells.map((cell) => [cell + 0.5, told(cell)]));
 }
 
 /* A field of numbers as the library wants them. */
@@ -242,7 +265,8 @@ function dataChart(host) {
     return [`${peers.name[row]}: ${data.samples[row]} samples`, ...parts.slice(0, 12).map(([name, samples]) => `${name}: ${samples}`)].join("\n");
   }, { over: () => host });
   const words = `Training samples of each peer, from ${Math.min(...data.samples)} to ${Math.max(...data.samples)}`;
-  return { plot, fill: () => {}, follow, words, fixed: true };
+  const first = JSON.stringify(data);
+  return { plot, fits: () => JSON.stringify(Page.shown.data) === first, fill: () => {}, follow, words };
 }
 
 Charts.add("data", { wanted: () => single() && Page.shown.data !== null, build: dataChart });

@@ -49,7 +49,7 @@ function manyChart(host) {
     });
     return best === null ? null : `${best.label}\nround ${best.curve.round[at]}: ${scoreText(best.curve.mean[at])}`;
   }, { over: () => host });
-  return { plot, fill: () => {}, follow, words: `${capital(scoreLabel())} of ${rows.length} rows against ${AXES[Page.axis]}; the table has how they end`, fixed: true };
+  return { plot, fits: () => false, fill: () => {}, follow, words: `${capital(scoreLabel())} of ${rows.length} rows against ${AXES[Page.axis]}; the table has how they end` };
 }
 
 function manyAgreement() {
@@ -63,7 +63,7 @@ function manyAgreement() {
   });
   const follow = () => lines.forEach((line, place) => (line.glyph.line_alpha = Page.followed === null || Page.followed === place ? 1 : 0.25));
   byId("agreement-note").textContent = "How far the models are from their mean, over the parameters that are learned.";
-  return { plot, fill: () => {}, follow, words: "Consensus distance of each row against rounds", fixed: true };
+  return { plot, fits: () => false, fill: () => {}, follow, words: "Consensus distance of each row against rounds" };
 }
 
 function manyTraffic() {

@@ -1,12 +1,14 @@
 /* Tables: headings that sort, rows that can be followed. */
 
+const orders = new Map(); // caption -> how somebody has sorted the table
+
 /* columns: [{ head, word, value(row), cell(row) }]; rows are indices. */
 function sortable({ caption, columns, rows, pick, first = 0 }) {
   const body = make("tbody");
   const heads = columns.map((column) => make("th", { scope: "col", class: kinds(column) }));
   const table = make("table", {}, make("caption", { class: "sr", text: caption }), make("thead", {}, make("tr", {}, ...heads)), body);
   const lines = new Map(rows.map((row) => [row, rowOf(row, columns, pick)]));
-  let sorted = { column: first, down: false };
+  let sorted = orders.get(caption) ?? { column: first, down: false };
 
   function order() {
     const { column, down } = sorted;
@@ -30,6 +32,7 @@ function sortable({ caption, columns, rows, pick, first = 0 }) {
     if (!column.value) return void (heads[place].textContent = column.head);
     const press = () => {
       sorted = { column: place, down: sorted.column === place ? !sorted.down : !column.word };
+      orders.set(caption, sorted);
       order();
     };
     heads[place].append(make("button", { type: "button", text: column.head, on: { click: press } }));
@@ -114,9 +117,11 @@ function peersTable() {
     column("state", "ended", (value) => value, { long: true, wide: true }),
   ].filter(Boolean);
   const made = sortable({ caption: "Peers", columns, rows, pick: Page.follow });
-  peerLines = made.lines;
   const note = sampled ? `${sampled.shown} of ${sampled.of} peers, evenly spaced by their final ${scoreLabel()}, the worst and the best among them.` : "";
+  const held = [...peerLines].find(([, line]) => line.contains(document.activeElement))?.[0];
+  peerLines = made.lines;
   reveal("peers", `${note} Choose a peer to see it everywhere.`.trim()).replaceChildren(made.element);
+  if (held !== undefined) peerLines.get(held)?.querySelector("button").focus();
   mark(peerLines);
 }
 

@@ -23,7 +23,7 @@ function weightsChart(host) {
     });
     return best === null ? null : `${senders[best]}${attacks[best] ? ", attacks" : ""}, round ${rounds[column]}\nweight ${numberText(weight[best][column])}`;
   }, { over: () => host });
-  return { plot, fill: () => {}, words: "Mean weight of each sender’s models in the merges of honest peers, by round", fixed: true };
+  return { plot, fits: () => false, fill: () => {}, words: "Mean weight of each sender’s models in the merges of honest peers, by round" };
 }
 
 function verdictsChart(host) {
@@ -54,7 +54,7 @@ function verdictsChart(host) {
   byId("verdicts-legend").replaceChildren(
     make("span", {}, make("i", { class: "swatch", style: { background: color("wash") } }), "all took it"),
     make("span", {}, make("i", { class: "swatch", style: { background: color("warm") } }), "all left it out"), make("span", { text: "▸ attacks" }));
-  return { plot, fill: () => {}, words: "Share of the honest peers that left out each sender, by round; the table below has the sums", fixed: true };
+  return { plot, fits: () => false, fill: () => {}, words: "Share of the honest peers that left out each sender, by round; the table below has the sums" };
 }
 
 Charts.add("weights", { wanted: judged, build: weightsChart });
