@@ -125,15 +125,16 @@ def test_a_later_document_is_drawn_into_the_same_page(window: Browser, pages: Pa
         const { curve, matrix, points, progress } = Page.shown;
         const cut = (values) => values.slice(0, 2);
         Page.show({
-          ...Page.shown, points: cut(points), matrix: matrix.map(cut), progress: { ...progress, done: 2, left: 3 }, state: "running",
+          ...Page.shown, points: cut(points), matrix: matrix.map(cut),
+          progress: { ...progress, done: 2, left: 3 }, state: "running",
           curve: Object.fromEntries(Object.entries(curve).map(([name, values]) => [name, cut(values)])),
         });
         """
     )
     assert window.run("return document.getElementById('progress-now').textContent") == "round 2 / 4"
     assert window.run("return document.getElementById('state').textContent") == "running"
-    drawn = "return Charts.drawn.get('score').plot.renderers.find((r) => r.glyph.type === 'Line').data_source.data.x.length"
-    assert window.run(drawn) == 2
+    lines = "Charts.drawn.get('score').plot.renderers.filter((each) => each.glyph.type === 'Line')"
+    assert window.run(f"return {lines}[0].data_source.data.x.length") == 2
     assert window.run("return document.querySelector('#network output').textContent") == "round 2"
     eventually(
         lambda: window.run("return document.activeElement.textContent") == held,
