@@ -39,14 +39,22 @@ def network(run: Run, rows: Rows, tables: Mapping[str, Any]) -> dict[str, Any] |
     sent = {peer["peer"]: float(peer["sent"]["total"]) for peer in run.peers}
     degrees = dict(run.graph.degree())
     share = [sent.get(name, 0.0) / max(1, degrees[name]) for name in rows.names]
-    changes = topology.get("time_varying") or tables.get("protocol", {}).get("kind") not in ("rounds", None)
     return {
         "x": shorts(places[name][0] for name in rows.names),
         "y": shorts(places[name][1] for name in rows.names),
         "links": [list(link) for link in links],
         "traffic": [short(share[a] + share[b]) for a, b in links],
-        "note": "The graph of the first round; later ones are others." if changes else "",
+        "note": _note(tables),
     }
+
+
+def _note(tables: Mapping[str, Any]) -> str:
+    """Return what the graph is not, where it is not the whole truth."""
+    protocol = tables.get("protocol", {}).get("kind", "rounds")
+    if protocol not in ("rounds", "push"):
+        return f"The protocol {protocol} itself chooses who talks to whom; this is the graph of [topology]."
+    changes = tables.get("topology", {}).get("time_varying")
+    return "The graph of the first round; later ones are others." if changes else ""
 
 
 def _places(graph: nx.Graph[str], names: Sequence[str], kind: str) -> dict[str, tuple[float, float]]:

@@ -25,7 +25,7 @@ function networkChart(host) {
   const plot = Charts.figure({ height: 300, bare: true });
   plot.x_range = new Bokeh.Range1d(bounds(network.x));
   plot.y_range = new Bokeh.Range1d(bounds(network.y));
-  const size = count <= 40 ? 25 : Math.max(5, 180 / Math.sqrt(count));
+  const size = count <= 40 ? 25 : Math.max(5, Math.min(18, 900 / count));
   plot.segment(field("x0"), field("y0"), field("x1"), field("y1"), { source: links, line_color: field("tint"), line_width: field("width"), line_alpha: field("alpha") });
   plot.scatter(field("x"), field("y"), {
     source: dots, size, fill_color: field("fill"), fill_alpha: field("alpha"), line_color: field("edge"), line_width: field("weight"), line_alpha: field("alpha"),
