@@ -218,3 +218,18 @@ def test_learning_alone_is_measured_where_it_is_asked_for(run: Run, tmp_path: Pa
     # The run itself is what it would have been.
     assert asked.summary["model_digest"] == run.summary["model_digest"]
     assert "alone" not in run.summary
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("topology.kind", "ring", ""),
+        ("topology.kind", "pairs", "first round"),
+        ("protocol.kind", "modest", "chooses who talks to whom"),
+    ],
+)
+def test_the_networks_picture_says_what_it_is_not(run: Run, key: str, value: str, said: str) -> None:
+    written = load("quickstart", values={key: value, "scenario.peers": 5}).as_file()
+    note = report.document([replace(run, settings=tomli_w.dumps(written))])["network"]["note"]
+    assert said in note
+    assert bool(said) == bool(note)

@@ -11,6 +11,7 @@ import numpy as np
 from scenarios.reports.document.numbers import short, shorts
 from scenarios.reports.document.peers import Rows
 from scenarios.reports.runs import Run
+from topologies.families import FAMILIES
 
 PEERS_MAX = 1000
 LINKS_MAX = 6000
@@ -53,7 +54,9 @@ def _note(tables: Mapping[str, Any]) -> str:
     protocol = tables.get("protocol", {}).get("kind", "rounds")
     if protocol not in ("rounds", "push"):
         return f"The protocol {protocol} itself chooses who talks to whom; this is the graph of [topology]."
-    changes = tables.get("topology", {}).get("time_varying")
+    topology = tables.get("topology", {})
+    family = FAMILIES.get(topology.get("kind", ""))
+    changes = topology.get("time_varying") or (family is not None and family.every_round)
     return "The graph of the first round; later ones are others." if changes else ""
 
 
