@@ -83,7 +83,10 @@ def test_without_own_test_samples_nothing_says_anything_of_them(tmp_path: Path) 
     files = ("summary.json", "metrics.jsonl", "peers.json", "metrics.csv")
     for name in files:
         assert "own_" not in (tmp_path / "run" / name).read_text()
-    assert "own tests" not in (tmp_path / "run" / "report.html").read_text()
+    page = (tmp_path / "run" / "report.html").read_text()
+    told = page.partition('id="document">')[2].partition("</script>")[0]
+    assert told
+    assert "own tests" not in told
     assert "own_score" not in found.summary
 
 

@@ -1,6 +1,6 @@
 """Every pair of methods at once, in tiny runs: each combination runs, or is refused with one sentence.
 
-    python tools/torture/combinations.py [--seed 0] [--every 1] [--random 0] [--processes 12] [--json]
+    python tools/torture/combinations.py [--seed 0] [--every 1] [--random 0] [--processes 12] [--json] [--smoke]
 
 Codec, protocol, parts, outer steps, final steps, graph and merge rule have been made one by one, and meet in people's
 files. Each choice of one table meets each choice of every other, with what is usual elsewhere; `--random` adds
@@ -21,7 +21,7 @@ import sys
 import tempfile
 import traceback
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -229,7 +229,7 @@ def settled(row: Combination) -> bool:
     return row[1].startswith("rounds") and row[-1] in ("nothing", "own tests")
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run from the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -239,8 +239,18 @@ def main() -> int:
     parser.add_argument("--random", type=int, default=0, help="combinations beside those of pairs")
     parser.add_argument("--processes", type=int, default=12, help="how many are run by real nodes, too")
     parser.add_argument("--json", action="store_true", help="rows as JSON")
-    given = parser.parse_args()
+    parser.add_argument("--smoke", action="store_true", help="a few in the virtual engine: does it run?")
+    given = parser.parse_args(arguments)
+    if given.smoke:
+        given.every, given.random, given.processes = 400, 2, 0
     logging.disable(logging.WARNING)
+    try:
+        return _walk(given)
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _walk(given: argparse.Namespace) -> int:
     rows = combinations(given.seed, extra=given.random, every=given.every)
     verdicts, ran, counts = Verdicts("combinations"), [], Counter()
     with tempfile.TemporaryDirectory() as folder:
