@@ -80,11 +80,10 @@ def choco_killed(runs: Runs) -> Row:
 
     return Row(
         "choco-int4, a peer killed and back",
-        f"within {BEHIND_MAX:g} points of float32 with the same kill; simulated, the average's too",
+        f"within {BEHIND_MAX:g} points of float32 with the same kill, the average's too",
         f"{-behind:+.2f}: {shown('choco', ours)}, {shown('float32', whole)}; the average {merged(ours):.1f} and "
         f"{merged(whole):.1f} %",
-        # Real kills fall into another round each time, and with one seed that is what the average shows.
-        behind <= BEHIND_MAX and (runs.engine == "processes" or merged(ours) >= merged(whole) - BEHIND_MAX),
+        behind <= BEHIND_MAX and merged(ours) >= merged(whole) - BEHIND_MAX,
     )
 
 
