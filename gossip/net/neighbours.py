@@ -39,9 +39,6 @@ OFFENCES_TOLD_S = 10.0
 NETWORK = "network"
 """Why a connection ended that nobody did anything wrong to."""
 
-UP_AT_ONCE = 4
-"""Lines that a peer is up without waiting: whoever has started one again looks for it in the others' logs."""
-
 FAREWELLS = frozenset({"leaving", "finished", "removed", "refused"})
 """Reasons of a goodbye that are told apart in the log; they are what the other side says."""
 
@@ -344,7 +341,7 @@ class NeighbourTable:
         failures = self._offences.untold(name, NETWORK)
         after = f", after {failures} more failure{'s' * (failures > 1)}" if failures else ""
         sentence = f"{name} is up ({connection.address}){after}{self._insecurity()}"
-        if self._offences.note(logging.INFO, name, "up", sentence, at_once=UP_AT_ONCE):
+        if self._offences.note(logging.INFO, name, "up", sentence):
             # They would be told later, as if they came later.
             self._offences.drop(name, NETWORK)
         if self._closing:

@@ -16,7 +16,6 @@ import trio.testing
 
 from gossip.errors import SettingError
 from gossip.net.identity import Identity
-from gossip.net.neighbours import UP_AT_ONCE
 from gossip.net.tls import TlsContexts
 from gossip.protocols.base import FinishedMessage, Message
 from gossip.wire.agreement import Agreement
@@ -577,8 +576,7 @@ def test_a_peer_that_comes_and_goes_is_not_a_line_in_the_log_each_time(
     with caplog.at_level(logging.INFO, logger="gossip"):
         trio.run(main)
     told = [record.getMessage() for record in caplog.records]
-    # The first few are news: whoever has started one again looks for it here.
-    assert sum(line.startswith("bob is up") for line in told) == UP_AT_ONCE
+    assert sum(line.startswith("bob is up") for line in told) == 1
 
 
 def test_187_offences_of_a_stranger_and_of_a_peer_are_a_line_each_and_one_with_the_count(
