@@ -343,7 +343,7 @@ def _defer_signals() -> None:
 def run(argv: list[str]) -> int:
     """Run the command line and return the exit code. Errors of the user's become one sentence."""
     try:
-        app(args=argv, prog_name="gossip-node", standalone_mode=True)
+        code = app(args=argv or ["--help"], prog_name="gossip-node", standalone_mode=False)
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     except GossipError as error:
@@ -351,9 +351,18 @@ def run(argv: list[str]) -> int:
         if isinstance(error, UserError):
             return int(error.exit_code)
         return int(ExitCode.TOO_FEW_PEERS if isinstance(error, NetworkError) else 1)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         return int(ExitCode.INTERRUPTED)
-    return int(ExitCode.DONE)
+    except Exception as error:
+        # typer has had its usage errors from click and of its own; both can say what is wrong in a sentence.
+        explain = getattr(error, "format_message", None)
+        if explain is None:
+            raise
+        print(
+            f"gossip-node: {explain().rstrip('.')}; 'gossip-node --help' shows what there is", file=sys.stderr
+        )
+        return int(ExitCode.USAGE)
+    return code if isinstance(code, int) else int(ExitCode.DONE)
 
 
 def main() -> None:

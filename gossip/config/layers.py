@@ -163,10 +163,29 @@ def parse_override(argument: str) -> Layer:
 
 def merge_layers(layers: Sequence[Layer], dropped: list[Dropped] | None = None) -> dict[str, Any]:
     """Lay later tables over earlier ones, key by key; note in `dropped` what a choice has taken away."""
+    _refuse_rivals(layers)
     merged: dict[str, Any] = {}
     for layer in layers:
         _lay_over(merged, layer.tables, (), layer.name, [] if dropped is None else dropped)
     return merged
+
+
+def _refuse_rivals(layers: Sequence[Layer]) -> None:
+    """Two options of one command line that replace each other are a mistake, whichever is last."""
+    options = [layer for layer in layers if layer.name.startswith("--set ")]
+    for path, rival in EXCLUSIVE.items():
+        ours, theirs = (
+            [layer.name for layer in options if _value_at(layer.tables, each) not in (None, UNSET)]
+            for each in (path, rival)
+        )
+        if ours and theirs:
+            raise SettingError(f"{theirs[-1]}: excludes {ours[-1]}; give one of them")
+
+
+def _value_at(tables: object, path: Sequence[str]) -> object:
+    for key in path:
+        tables = tables.get(key) if isinstance(tables, Mapping) else None
+    return tables
 
 
 def _lay_over(

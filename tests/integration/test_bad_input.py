@@ -54,6 +54,32 @@ def test_a_missing_peers_option_is_said(capsys):
 
 
 @pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["--ronds", "3"], "No such option: --ronds"),
+        (["stats"], "No such command 'stats'"),
+        (["init"], "Missing option '--name'"),
+        (["--rounds", "three"], "Invalid value for '--rounds'"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_sentence(capsys, argv, sentence):
+    assert cli.run(argv) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("gossip-node: ")
+    assert sentence in said.err
+    assert said.err.count("\n") == 1
+
+
+def test_two_settings_that_replace_each_other_are_not_given_together(tmp_path, capsys, peers):
+    both = ("--set", "local.epochs=1", "--set", "local.steps=3")
+    assert run(tmp_path, capsys, *both) == (
+        2,
+        "gossip-node: --set local.steps=3: excludes --set local.epochs=1; give one of them",
+    )
+
+
+@pytest.mark.parametrize(
     ("line", "sentence"),
     [
         ("carol", "'carol' stands alone"),
