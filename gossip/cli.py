@@ -294,6 +294,10 @@ def _learn(options: NodeOptions) -> int:
     from gossip.node.setup import find_membership, load_learning
     from gossip.telemetry.logs import set_up_logging
 
+    if options.metrics is not None:
+        from gossip.telemetry.web import check_address
+
+        check_address(options.metrics, free=False)
     lock = HomeLock(options.home)
     try:
         check_writable(options.home)

@@ -9,6 +9,7 @@ from gossip.merging.settings import AverageSettings, VarianceCorrectedSettings
 from gossip.protocols.modest.claims import liars_max
 from gossip.protocols.modest.settings import FedAvgSettings, ModestSettings
 from gossip.protocols.push.settings import WALKS, PushSettings
+from gossip.protocols.settings import FinalSettings
 from gossip.settings import Choice
 
 ADAPTIVE_RHO_USUAL = 0.25
@@ -39,6 +40,15 @@ def cautions_of_local(local: LocalSettings) -> Iterator[str]:
         yield (
             f"[local] sam_rho = {local.sam_rho:g} with sam = 'adaptive', whose radius is measured in the weights' own "
             f"sizes: that is hardly more than a plain step; usual are {ADAPTIVE_RHO_USUAL:g} to 2"
+        )
+
+
+def cautions_of_final(final: FinalSettings, codec: Choice) -> Iterator[str]:
+    """Yield what should be known of the gossip steps at the end with a codec."""
+    if final.steps and not final.exact and getattr(codec, "own", None) == "coded":
+        yield (
+            f"[final] exact = false with [codec] kind = '{codec.kind}', own = 'coded': the own model is rounded in "
+            "these steps, too, and peers end as far apart as that; exact = true sends the last steps as float32"
         )
 
 

@@ -137,9 +137,17 @@ def read_file(path: Path) -> Layer:
             text = path.read_text(encoding="utf-8")
             return Layer(plugins.at(path.resolve().parent, tomllib.loads(text)), str(path), text)
     except tomllib.TOMLDecodeError as error:
-        raise SettingError(f"{path}: not valid TOML: {error}") from None
+        raise SettingError(f"{path}: not valid TOML: {error}{_of_bare_text(text, str(error))}") from None
     except RecursionError:
         raise SettingError(f"{path}: not valid TOML: brackets within brackets, hundreds deep") from None
+
+
+def _of_bare_text(text: str, error: str) -> str:
+    """Say what is meant where a line of a file, as `error` names it, has a text without its quotes."""
+    at = re.search(r"at line (\d+)", error)
+    line = text.splitlines()[int(at.group(1)) - 1] if at else ""
+    bare = re.fullmatch(r"\s*([\w.-]+)\s*=\s*([A-Za-z][\w./:-]*)\s*(#.*)?", line)
+    return f'; text stands in quotes: {bare.group(1)} = "{bare.group(2)}"' if bare else ""
 
 
 def parse_override(argument: str) -> Layer:

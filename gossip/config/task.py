@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, PrivateAttr, model_validator
 
 from gossip import plugins
-from gossip.config.cautions import cautions, cautions_of_local
+from gossip.config.cautions import cautions, cautions_of_final, cautions_of_local
 from gossip.config.presets import DEFAULT_ALGORITHM
 from gossip.learning.objectives.settings import ClassificationSettings, Objective
 from gossip.learning.outer_settings import NO_OUTER, OuterSettings
@@ -181,7 +181,12 @@ class TaskSettings(Settings):
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user should be told at the start: keys that a later choice took away, `note` and `cautions`."""
-        return (*self._notes, *cautions(self.protocol, self.merge), *cautions_of_local(self.local))
+        return (
+            *self._notes,
+            *cautions(self.protocol, self.merge),
+            *cautions_of_local(self.local),
+            *cautions_of_final(self.final, self.codec),
+        )
 
     def where(self, section: str) -> str:
         """Return e.g. ``task.toml:7: [topology]``, or as much of it as is known."""

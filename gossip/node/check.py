@@ -124,7 +124,7 @@ def _print(setup: Setup, port: str, reached: list[Reached], expected: Expected, 
     membership, task = setup.membership, setup.task
     device, shape = str(setup.learner.device), task.dataset.input_shape
     resume = setup.checkpoint.round if setup.checkpoint else 0
-    doubts = own_data.cautions(setup)
+    doubts = [*membership.settings.notes, *own_data.cautions(setup)]
     if as_json:
         about = {
             "name": membership.me.name,

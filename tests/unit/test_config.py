@@ -232,6 +232,7 @@ MISTAKES = [
     ("seed = -1\n", ":1: seed = -1: must be greater than or equal to 0"),
     ("local = 3\n", ":1: 'local' must be a section: [local]"),
     ("[local\n", "not valid TOML"),
+    ("[model]\nname = mlp  # small\n", '(at line 2, column 8); text stands in quotes: name = "mlp"'),
     ("\xff", None),
 ]
 
@@ -318,6 +319,15 @@ def test_a_radius_of_standard_sam_for_the_adaptive_one_is_told_and_a_usual_one_i
 
     assert "sam_rho = 0.2 with sam = 'adaptive'" in notes(0.2)
     assert "adaptive" not in notes(0.5)
+
+
+@pytest.mark.parametrize(
+    ("own", "exact", "told"), [("coded", False, True), ("coded", True, False), ("exact", False, False)]
+)
+def test_final_steps_that_round_the_own_model_too_are_told(own: str, exact: bool, told: bool) -> None:
+    task = {"codec": {"kind": "int4", "own": own}, "final": {"steps": "period", "exact": exact}}
+    notes = TaskSettings.model_validate(task).notes
+    assert any("[final] exact = false with [codec] kind = 'int4'" in note for note in notes) == told
 
 
 def test_a_table_without_a_kind_is_told_what_it_has_instead(tmp_path: Path) -> None:
