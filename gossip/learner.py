@@ -108,10 +108,12 @@ class Learner:
         """Return the model [P] of round 0: common to all peers, or this peer's own draw; default: as `[model]` says."""
         return self.task.initial_of(self.peer, independent=independent)
 
-    def train(self, model: Tensor, *, round: int, in_place: bool = False) -> Trained:
-        """Return the outcome of one local update of `model` [P].
+    def train(
+        self, model: Tensor, *, round: int, steps: int | None = None, in_place: bool = False
+    ) -> Trained:
+        """Return the outcome of one local update of `model` [P], of so many `steps` instead of what `[local]` says.
 
-        A pure function of (model, round), and of what the update remembers of the last one (`state`). With
+        A pure function of its arguments, and of what the update remembers of the last one (`state`). With
         `in_place` nobody needs `model` any more, the merge rule included (`trains_in_place`): the outcome lies there.
         """
         self._check(model)
@@ -124,6 +126,7 @@ class Learner:
             peer=self.peer,
             round=round,
             rows=self.state.gather("update", [0]),
+            steps=steps,
             in_place=True,
         )
         self.state.scatter("update", [0], trained.rows)

@@ -25,6 +25,7 @@ def alone_settings(scenario: ScenarioSettings) -> ScenarioSettings:
         objective=scenario.objective,
         model=scenario.model,
         local=scenario.local,
+        compute=scenario.compute,  # with a deadline it decides about the steps
         protocol=RoundsSettings(gossip_steps=0),
         stop=ScenarioStop(rounds=scenario.stop.rounds),
         evaluate=EvaluateSettings(every=scenario.stop.rounds),

@@ -6,7 +6,7 @@ import math
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,14 +19,15 @@ FILE_BYTES_MAX = 1 << 20
 """A settings file is written by hand; a megabyte is a wrong path."""
 
 EXCLUSIVE: Mapping[tuple[str, ...], tuple[str, ...]] = {
-    ("local", "epochs"): ("local", "steps"),
-    ("local", "steps"): ("local", "epochs"),
-    ("data", "columns"): ("data", "drop"),
-    ("data", "drop"): ("data", "columns"),
-    ("data", "test"): ("data", "test_fraction"),
-    ("data", "test_fraction"): ("data", "test"),
+    ("local", "epochs"): ("steps", "deadline_s", "steps_min", "steps_max"),
+    ("local", "steps"): ("epochs", "deadline_s", "steps_min", "steps_max"),
+    ("local", "deadline_s"): ("epochs", "steps"),
+    ("data", "columns"): ("drop",),
+    ("data", "drop"): ("columns",),
+    ("data", "test"): ("test_fraction",),
+    ("data", "test_fraction"): ("test",),
 }
-"""Keys that replace each other: writing one takes the other away from the layers below."""
+"""Keys that replace others of their section: writing one takes the others away from the layers below."""
 
 COMMON_KEYS: dict[tuple[str, ...], frozenset[str]] = {}
 """Section -> keys that all its kinds have, which stay when a later layer names another kind."""
@@ -128,6 +129,25 @@ class Layer:
         return self.name if line is None else f"{self.name}:{line}"
 
 
+ALSO_WRITTEN: Mapping[tuple[str, str], tuple[str, str]] = {
+    ("protocol", key): ("local", key) for key in ("deadline_s", "steps_min", "steps_max")
+}
+"""Keys that may stand in another section, too: how long a peer trains is as much the round's affair as the update's."""
+
+
+def at_home(layer: Layer) -> Layer:
+    """Return a layer whose keys stand in their own sections."""
+    tables = dict(layer.tables)
+    for (section, key), (home, name) in ALSO_WRITTEN.items():
+        found = tables.get(section)
+        if isinstance(found, Mapping) and key in found:
+            tables[section] = {other: value for other, value in found.items() if other != key}
+            tables[home] = {name: found[key], **tables.get(home, {})}
+            if not tables[section]:
+                del tables[section]
+    return replace(layer, tables=tables)
+
+
 def read_file(path: Path) -> Layer:
     """Read a TOML file."""
     try:
@@ -202,9 +222,9 @@ def _lay_over(
     for key in _outdated(base, over, path):
         dropped.append(Dropped(name, (*path, key), base.pop(key)))
     for key, value in over.items():
-        rival = EXCLUSIVE.get((*path, key))
-        if rival is not None and rival[-1] not in over and value is not UNSET:
-            base.pop(rival[-1], None)
+        for rival in EXCLUSIVE.get((*path, key), ()):
+            if rival not in over and value is not UNSET:
+                base.pop(rival, None)
         if value is UNSET:
             base.pop(key, None)
         elif isinstance(value, Mapping):

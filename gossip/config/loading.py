@@ -9,7 +9,16 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from gossip.config import agreed
-from gossip.config.layers import UNSET, Dropped, Layer, merge_layers, origin, parse_override, read_file
+from gossip.config.layers import (
+    UNSET,
+    Dropped,
+    Layer,
+    at_home,
+    merge_layers,
+    origin,
+    parse_override,
+    read_file,
+)
 from gossip.config.presets import DEFAULT_ALGORITHM, preset
 from gossip.config.task import TaskSettings
 from gossip.errors import SettingError, nearest
@@ -57,6 +66,7 @@ def _own_data(layers: Sequence[Layer]) -> Iterator[Layer]:
 
 def resolve(layers: Sequence[Layer], model: type[S]) -> S:
     """Put the algorithm's preset under the layers and validate the whole, section by section."""
+    layers = [at_home(layer) for layer in layers]
     tables = merge_layers(layers)
     _refuse_unknown_sections(tables, layers, model)
     algorithm = tables.get("algorithm", DEFAULT_ALGORITHM)

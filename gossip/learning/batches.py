@@ -25,17 +25,25 @@ class Epoch:
 
 
 def epochs(
-    samples: int, settings: LocalSettings, *, seed: int, peer: str, round: int, batch_min: int = 1
+    samples: int,
+    settings: LocalSettings,
+    *,
+    seed: int,
+    peer: str,
+    round: int,
+    batch_min: int = 1,
+    steps: int | None = None,
 ) -> Iterator[Epoch]:
     """Yield the epochs of one round: each a fresh permutation of all samples.
 
     The last mini-batch of an epoch is kept though it is smaller, so K is ⌈samples / batch size⌉ per epoch. With
     `batch_min` 2 (BatchNorm cannot train on one sample) a single left-over sample joins the batch before it.
-    With `settings.steps` the last epoch ends when that many mini-batches are given.
+    With `settings.steps`, or `steps` in their place, the last epoch ends when that many mini-batches are given.
     """
     generator = seeding.generator(seed, "batches", peer=peer, round=round)
     sizes = batch_sizes(samples, settings.batch_size, batch_min=batch_min)
-    steps_left = len(sizes) * (settings.epochs or 1) if settings.steps is None else settings.steps
+    steps = settings.steps if steps is None else steps
+    steps_left = len(sizes) * (settings.epochs or 1) if steps is None else steps
     while steps_left > 0:
         used = sizes[:steps_left]
         yield Epoch(generator.permutation(samples)[: sum(used)], used)

@@ -214,13 +214,14 @@ class LocalTraining:
         peer: str,
         round: int,
         rows: State | None = None,
+        steps: int | None = None,
         in_place: bool = False,
     ) -> Trained:
         """Train `model` [P] on a shard for one round; a pure function of its arguments.
 
         `x` (n, *input_shape) and `y` (n,) are the shard; batch order and dropout depend on
-        (seed, peer, round, step) only. `rows`, each (1, length), are what the update remembers. With
-        `in_place` the memory of both is the caller's no more: the outcome may lie there.
+        (seed, peer, round, step) only. `rows`, each (1, length), are what the update remembers; `steps` replaces the
+        settings' number of mini-batches. With `in_place` the memory of both is the caller's no more: the outcome may lie there.
         """
         model, rows, outer = self.depart(model, rows, [round])
         before = model
@@ -231,21 +232,21 @@ class LocalTraining:
         del rows
         # A subclass with a step of its own is none of those that are done where the model lies.
         in_place_too = type(self.update).step in (Sgd.step, AdamW.step)
-        steps: _InPlace | _Functional = (_InPlace if in_place_too else _Functional)(self, model, state, round)
+        way: _InPlace | _Functional = (_InPlace if in_place_too else _Functional)(self, model, state, round)
         seed_first = seeding.integer_seed(seed, "dropout", peer=peer, round=round) if self.draws else None
         done: list[Done] = []
         sizes: list[int] = []
         self.forward.module.train()
         plan = batches.epochs(
-            len(y), self.settings, seed=seed, peer=peer, round=round, batch_min=self.batch_min
+            len(y), self.settings, seed=seed, peer=peer, round=round, batch_min=self.batch_min, steps=steps
         )
         with self.draws.kept(model), closing(mini_batches(x, y, plan)) as given:
             for x_batch, y_batch in given:
                 step_seed = None if seed_first is None else (seed_first + len(sizes)) % 2**63
-                done.append(steps.step(x_batch, y_batch, step_seed))
+                done.append(way.step(x_batch, y_batch, step_seed))
                 sizes.append(len(y_batch))
-        state = steps.state
-        del steps
+        state = way.state
+        del way
         applied = torch.tensor([[float(sum(step.applied for step in done))]], device=model.device)
         trained, kept = self.end(state.trained[None], state.rows, [round], applied)
         split = self.forward.space.trained_size

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from gossip.learning.batches import batch_sizes
+from gossip.learning.steps_by_deadline import StepsByDeadline
 from gossip.learning.task import Shard, Task
 
 BUDGET_S = 2.0
@@ -41,6 +42,8 @@ def measure(task: Task, shard: Shard, *, device: torch.device, budget_s: float =
     settings = task.local_settings
     sizes = batch_sizes(len(shard), settings.batch_size, batch_min=task.batch_min)
     whole = settings.steps or len(sizes) * (settings.epochs or 1)
+    if settings.deadline_s is not None:
+        whole = settings.steps_max
     x, y, model = shard.x.to(device), shard.y.to(device), task.initial().to(device)
 
     def seconds_of(steps: int) -> float:
@@ -62,4 +65,8 @@ def measure(task: Task, shard: Shard, *, device: torch.device, budget_s: float =
         if steps == whole:
             break
         expected_s, steps = pace.seconds * min(2 * steps, whole) / steps, min(2 * steps, whole)
+    fits = StepsByDeadline.of(settings)
+    if fits is not None:
+        fits.took(pace.seconds, steps=pace.steps)
+        pace = replace(pace, steps_per_round=fits.steps())
     return pace

@@ -249,6 +249,8 @@ class LocalSettings(Settings):
         "optimizer": SgdSettings(),
         "precision": "float32",
         "micro_batch": None,
+        "steps_min": 20,
+        "steps_max": 100,
     }
 
     lr: float = Field(0.1, gt=0, description="step size η of round 0")
@@ -267,6 +269,16 @@ class LocalSettings(Settings):
     )
     epochs: int | None = Field(None, ge=1, description="passes over own data per round; default 1")
     steps: int | None = Field(None, ge=1, description="mini-batch steps per round, instead of epochs")
+    deadline_s: float | None = Field(
+        None,
+        gt=0,
+        description="instead of epochs and steps: as many steps as fit so many seconds, by how long the peer's own last "
+        "ones took; so machines that differ in speed end together",
+    )
+    steps_min: int = Field(
+        20, ge=1, le=1_000_000, description="of deadline_s: at least, and before anything was measured"
+    )
+    steps_max: int = Field(100, ge=1, le=1_000_000, description="of deadline_s: at most")
     batch_size: int = Field(16, ge=1)
     momentum: float = Field(
         0.0, ge=0, lt=1, description="heavy-ball factor; its buffer starts anew each round"
@@ -343,8 +355,13 @@ class LocalSettings(Settings):
 
     @model_validator(mode="after")
     def _epochs_or_steps(self) -> LocalSettings:
-        if self.epochs is not None and self.steps is not None:
-            raise ValueError("'epochs' and 'steps' exclude each other; write one of them")
+        written = [key for key in ("epochs", "steps", "deadline_s") if getattr(self, key) is not None]
+        if len(written) > 1:
+            raise ValueError(f"'{written[0]}' and '{written[1]}' exclude each other; write one of them")
+        if self.deadline_s is None and (self.steps_min, self.steps_max) != (20, 100):
+            raise ValueError("steps_min and steps_max belong to deadline_s, which is not set")
+        if self.steps_min > self.steps_max:
+            raise ValueError(f"steps_min = {self.steps_min} is above steps_max = {self.steps_max}")
         return self
 
     @model_validator(mode="after")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -9,6 +10,7 @@ import numpy as np
 import trio
 
 from gossip import seeding
+from gossip.learning.steps_by_deadline import StepsByDeadline
 from gossip.merging.blocks import fresh_like
 from gossip.merging.sanitise import MUTED
 from gossip.net import signing
@@ -37,12 +39,15 @@ if TYPE_CHECKING:
 
 
 class TrainingJob:
-    """One local update, in the learning thread."""
+    """One local update, in the learning thread; of as many steps as fit its time, where there is a deadline."""
 
-    def __init__(self, learner: Learner, model: Deferred, round: int) -> None:
+    def __init__(
+        self, learner: Learner, model: Deferred, round: int, paces: StepsByDeadline | None = None
+    ) -> None:
         self._learner = learner
         self._model: Deferred | None = model
         self._round = round
+        self._paces = paces
 
     def __call__(self) -> Trained:
         """Train in the model's own memory, if nobody else needs the model as it is."""
@@ -53,7 +58,12 @@ class TrainingJob:
         del model
         if not (spent and self._learner.trains_in_place):
             vector = fresh_like(vector).copy_(vector)
-        return self._learner.train(vector, round=self._round, in_place=True)
+        if self._paces is None:
+            return self._learner.train(vector, round=self._round, in_place=True)
+        began_s = time.perf_counter()
+        trained = self._learner.train(vector, round=self._round, steps=self._paces.steps(), in_place=True)
+        self._paces.took(time.perf_counter() - began_s, steps=trained.steps)
+        return trained
 
 
 class Upcalls(NamedTuple):
@@ -95,6 +105,7 @@ class NodeContext:
         self._identity = identity
         self._nursery = nursery
         self._upcalls = upcalls
+        self._paces = StepsByDeadline.of(learner.task.local_settings)
         self.declared: dict[PeerId, frozenset[int]] = {}
         """The classes of which each sender last said that it has samples, where models tell of them."""
         self._timers: dict[TimerKey, trio.CancelScope] = {}
@@ -205,7 +216,7 @@ class NodeContext:
             # Whoever keeps the figures of a local update is not to keep its model.
             self._upcalls.on_trained(ticket, Deferred(self._learned_size, outcome.model), outcome.figures())
 
-        self._thread.submit(TrainingJob(self._learner, model, round), trained)
+        self._thread.submit(TrainingJob(self._learner, model, round, self._paces), trained)
         return ticket
 
     def merge(

@@ -8,6 +8,8 @@ from typing import Any
 
 from gossip.config.final import prepare_end
 from gossip.config.stopping import stop_rule
+from gossip.learning.batches import batch_sizes
+from gossip.learning.steps_by_deadline import StepsByDeadline
 from gossip.learning.task import Shard, Task
 from gossip.net.settings import sent_chunk_bytes
 from gossip.protocols.base import Model, Protocol
@@ -114,6 +116,7 @@ def simulation_of(
         training_s=ComputeTimes(
             scenario.compute,
             samples=[_samples_per_round(size, scenario) for size in sizes],
+            steps=[_steps_per_round(size, scenario) for size in sizes],
             sam=bool(scenario.local.sam_rho),
             seed=seed,
             seconds_per_sample=trace.seconds_per_sample,
@@ -132,7 +135,13 @@ def simulation_of(
         ),
         measure=measure,
         seed=seed,
+        paces=lambda: StepsByDeadline.of(scenario.local),
     )
+
+
+def _steps_per_round(shard: int, scenario: ScenarioSettings) -> int:
+    local = scenario.local
+    return local.steps or (local.epochs or 1) * len(batch_sizes(shard, local.batch_size))
 
 
 def _samples_per_round(shard: int, scenario: ScenarioSettings) -> int:

@@ -18,6 +18,7 @@ class ComputeTimes:
         sam: sharpness-aware: two passes per sample.
         seed: of the draws.
         seconds_per_sample: of each peer, where a trace says it, instead of `[compute]`'s with its spread.
+        steps: per peer, in how many mini-batches; only where updates of other numbers are asked for.
     """
 
     def __init__(
@@ -28,6 +29,7 @@ class ComputeTimes:
         sam: bool,
         seed: int,
         seconds_per_sample: Sequence[float] | None = None,
+        steps: Sequence[int] = (),
     ) -> None:
         rng = seeding.generator(seed, "compute")
         passes = 2 if sam else 1
@@ -43,8 +45,10 @@ class ComputeTimes:
             each_s[i] * count * passes * factor * (settings.slowdown if i in slow else 1.0)
             for i, (count, factor) in enumerate(zip(samples, factors, strict=True))
         ]
+        self._steps = steps
         self.stragglers = sorted(slow)
 
-    def __call__(self, peer: int, round: int) -> float:
-        """Return the seconds that `peer` trains in `round`."""
-        return self._seconds[peer]
+    def __call__(self, peer: int, round: int, steps: int | None = None) -> float:
+        """Return the seconds that `peer` trains in `round`, with so many mini-batches if not with the usual ones."""
+        usual_s = self._seconds[peer]
+        return usual_s if steps is None else usual_s * steps / self._steps[peer]

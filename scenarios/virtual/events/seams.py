@@ -22,8 +22,8 @@ class Learning(StructuralType):
     def initial(self, peer: int) -> Model:
         """Return the model of round 0."""
 
-    def train(self, model: Model, peer: int, *, round: int) -> Model:
-        """Return the handle of the model after one local update."""
+    def train(self, model: Model, peer: int, *, round: int, steps: int | None = None) -> Model:
+        """Return the handle of the model after one local update, of so many steps if they are given."""
 
     def begin_anew(self, peer: int) -> None:
         """Forget what the peer's updates and merges have left beside models: its process has ended."""

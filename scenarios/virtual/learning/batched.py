@@ -130,7 +130,6 @@ class BatchedLearning:
             len(names),
             chance=task.objective.chance(task.dataset.classes),
             rms=rms_of(task.initial()[: task.space.learned_size]),
-            steps_of=lambda peer: len(self._minibatches.plans[peer].sizes),
         )
         local = task.local_training(self.device)
         self._outgoing: Outgoing = outgoing.load()(outgoing)
@@ -229,10 +228,10 @@ class BatchedLearning:
         handle.place(rows[0])
         return handle
 
-    def train(self, model: Handle, peer: int, *, round: int) -> Handle:
-        """Return `model` as one local update of `peer` will leave it."""
+    def train(self, model: Handle, peer: int, *, round: int, steps: int | None = None) -> Handle:
+        """Return `model` as one local update of `peer` will leave it; of so many steps, if `[local]` is not to say."""
         self._trainings[peer] += 1
-        return self._noted(peer, requests.Train(model, round, self._trainings[peer]))
+        return self._noted(peer, requests.Train(model, round, self._trainings[peer], steps))
 
     def begin_anew(self, peer: int) -> None:
         """Forget all that the peer has beside models, for its process has ended: momentum, rule, muted senders."""

@@ -16,14 +16,12 @@ class Watches:
         peers: how many there are.
         chance: the loss of who knows nothing.
         rms: the root mean square of what is learned, at the start.
-        steps_of: a peer -> the mini-batches of its local update.
     """
 
-    def __init__(self, peers: int, *, chance: float, rms: float, steps_of: Callable[[int], int]) -> None:
+    def __init__(self, peers: int, *, chance: float, rms: float) -> None:
         self._watches: list[Watch | None] = [Watch(chance=chance, rms=rms) for _ in range(peers)]
         """None once there was a sign."""
         self._limits = [watch.limit for watch in self._watches if watch is not None]
-        self._steps_of = steps_of
         self.skipped = [0] * peers
         """Mini-batches of each peer whose gradient was not finite, so far."""
         self.on_sign: Callable[[int, Sign], None] = lambda peer, sign: None
@@ -35,21 +33,21 @@ class Watches:
         for place, loss in enumerate(outcome.losses):
             peer = peers[place]
             if not loss <= limits[peer] or skips[place]:
-                self._look(peer, rounds[place], loss, outcome.first_losses[place], skips[place])
+                self._look(
+                    peer, rounds[place], loss, outcome.first_losses[place], skips[place], outcome.steps[place]
+                )
 
     def trained_alone(self, peer: int, outcome: Trained) -> None:
         """Look at one local update."""
         if not outcome.loss <= self._limits[peer] or outcome.skipped:
-            self._look(peer, outcome.round, outcome.loss, outcome.first_loss, outcome.skipped)
+            self._look(peer, outcome.round, outcome.loss, outcome.first_loss, outcome.skipped, outcome.steps)
 
-    def _look(self, peer: int, round: int, loss: float, first_loss: float, skipped: int) -> None:
+    def _look(self, peer: int, round: int, loss: float, first_loss: float, skipped: int, steps: int) -> None:
         self.skipped[peer] += skipped
         watch = self._watches[peer]
         if watch is None:
             return
-        sign = watch.trained(
-            round=round, loss=loss, first_loss=first_loss, steps=self._steps_of(peer), skipped=skipped
-        )
+        sign = watch.trained(round=round, loss=loss, first_loss=first_loss, steps=steps, skipped=skipped)
         self._limits[peer] = watch.limit
         self._note(peer, sign)
 

@@ -56,8 +56,8 @@ class LocalUpdates:
             self._stacked(self._training, handles)
 
     def _stacked(self, training: StackedTraining, handles: list[Handle]) -> None:
-        rank = self._minibatches.rank
-        handles.sort(key=lambda handle: rank[handle.peer])
+        place = self._minibatches.place
+        handles.sort(key=lambda handle: place(handle.peer, handle.request.steps))
         rows = self._arena.take(len(handles))
         for start in range(0, len(handles), self._chunk):
             part = handles[start : start + self._chunk]
@@ -67,6 +67,7 @@ class LocalUpdates:
                 peers,
                 rounds,
                 self._state.gather("update", peers),
+                [handle.request.steps for handle in part],
             )
             self._arena.put(rows[start : start + len(part)], outcome.models)
             self._watches.trained(peers, rounds, outcome)
@@ -79,8 +80,9 @@ class LocalUpdates:
     def _alone(self, handles: list[Handle]) -> None:
         rows = self._arena.take(len(handles))
         for handle, row in zip(handles, rows, strict=True):
-            own, round, _ = handle.request
-            outcome = self._learner_of(handle.peer).train(self._arena.vectors[own.row], round=round)
+            own, round, _, steps = handle.request
+            learner = self._learner_of(handle.peer)
+            outcome = learner.train(self._arena.vectors[own.row], round=round, steps=steps)
             self._arena.vectors[row] = outcome.model
             self._watches.trained_alone(handle.peer, outcome)
             handle.loss = outcome.loss

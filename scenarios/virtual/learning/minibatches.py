@@ -90,11 +90,8 @@ class MiniBatches:
             behind += len(own)
         self._x = _together(x).to(device)
         self._y = (torch.cat(y) if shards else y[0]).to(device)
-        plans: dict[int, Plan] = {}
-        for shard in self._shards:
-            if len(shard) not in plans:
-                plans[len(shard)] = self._plan(len(shard))
-        self.plans = [plans[len(shard)] for shard in self._shards]
+        self._plans: dict[tuple[int, int | None], Plan] = {}
+        self.plans = [self._plan(len(shard)) for shard in self._shards]
         by_plan = sorted(range(len(names)), key=self._stack_order)
         self.rank = [0] * len(names)
         """A peer's place in a stack: more steps first, then larger shards; those still active are then a prefix."""
@@ -111,17 +108,27 @@ class MiniBatches:
         """Return how many samples the peer sees in a round, repetitions counted."""
         return sum(self.plans[peer].sizes)
 
-    def steps(self, peers: Sequence[int], rounds: Sequence[int]) -> Iterator[list[Piece]]:
+    def place(self, peer: int, steps: int | None) -> tuple[int, int]:
+        """Return what stacks are sorted by: more steps first, of the plan or instead of it, then by `rank`."""
+        return (-(len(self.plans[peer].sizes) if steps is None else steps), self.rank[peer])
+
+    def steps(
+        self, peers: Sequence[int], rounds: Sequence[int], steps: Sequence[int | None] | None = None
+    ) -> Iterator[list[Piece]]:
         """Yield, for each step, the pieces that cover the models still active, a prefix of the stack.
 
-        `peers` are in the order of `rank`; the model at place k is trained for ``rounds[k]``.
+        `peers` are in the order of `place`; the model at place k is trained for ``rounds[k]``, with ``steps[k]``
+        mini-batches where that is not None.
         """
         plans = [self.plans[peer] for peer in peers]
-        if all(plan.whole for plan in plans):
+        if steps is not None:
+            plans = [
+                plan if count is None else self._plan(plan.samples, count)
+                for plan, count in zip(plans, steps, strict=True)
+            ]
+        if all(plan.whole and len(plan.sizes) == len(plans[0].sizes) for plan in plans):
             pieces = self._whole(tuple(peers), plans)
-            yield from repeat(
-                pieces, len(plans[0].sizes)
-            )  # one mini-batch per epoch, so as many steps for all
+            yield from repeat(pieces, len(plans[0].sizes))
             return
         orders = [
             self._order(peer, plan, round) for peer, plan, round in zip(peers, plans, rounds, strict=True)
@@ -130,11 +137,23 @@ class MiniBatches:
             active = sum(len(plan.sizes) > step for plan in plans)
             yield self._pieces(plans[:active], orders[:active], step)
 
-    def _plan(self, samples: int) -> Plan:
-        epochs = batches.epochs(samples, self._settings, seed=0, peer="", round=0, batch_min=self._batch_min)
-        sizes = tuple(size for epoch in epochs for size in epoch.sizes)
-        firsts = tuple(accumulate(sizes, initial=0))
-        return Plan(samples, sizes, firsts, whole=all(size == samples for size in sizes))
+    def _plan(self, samples: int, steps: int | None = None) -> Plan:
+        plan = self._plans.get((samples, steps))
+        if plan is None:
+            epochs = batches.epochs(
+                samples,
+                self._settings,
+                seed=0,
+                peer="",
+                round=0,
+                batch_min=self._batch_min,
+                steps=steps,
+            )
+            sizes = tuple(size for epoch in epochs for size in epoch.sizes)
+            firsts = tuple(accumulate(sizes, initial=0))
+            plan = Plan(samples, sizes, firsts, whole=all(size == samples for size in sizes))
+            self._plans[samples, steps] = plan
+        return plan
 
     def _stack_order(self, peer: int) -> tuple[int, int, int]:
         plan = self.plans[peer]
@@ -152,6 +171,7 @@ class MiniBatches:
             peer=self._names[peer],
             round=round,
             batch_min=self._batch_min,
+            steps=len(plan.sizes),
         )
         return np.take(shard, np.concatenate([epoch.order for epoch in epochs]))
 

@@ -18,6 +18,8 @@ class Train(NamedTuple):
     own: Handle
     round: int
     number: int
+    steps: int | None = None
+    """So many, and not what `[local]` says."""
 
 
 class Merge(NamedTuple):

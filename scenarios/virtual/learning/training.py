@@ -61,6 +61,8 @@ class StackedOutcome(NamedTuple):
     """Of the first mini-batches."""
     skipped: list[int]
     """Mini-batches, of each model."""
+    steps: list[int]
+    """Those skipped among them."""
     rows: State  # what the update remembers now, each (n, length)
 
 
@@ -79,12 +81,17 @@ class StackedTraining:
     gradient: Gradient | None = None
 
     def run(
-        self, models: Tensor, peers: Sequence[int], rounds: Sequence[int], rows: State | None = None
+        self,
+        models: Tensor,
+        peers: Sequence[int],
+        rounds: Sequence[int],
+        rows: State | None = None,
+        steps: Sequence[int | None] | None = None,
     ) -> StackedOutcome:
         """Train the models (n, P).
 
-        ``peers[k]`` trains model k for ``rounds[k]``; peers are in the order of the mini-batches' `rank`. `rows`
-        (n, length) are what the update remembers.
+        ``peers[k]`` trains model k for ``rounds[k]``, with ``steps[k]`` mini-batches if not as `[local]` says; they are
+        in the order of the mini-batches' `place`. `rows` (n, length) are what the update remembers.
         """
         models, rows, outer = self.training.depart(models, rows, rounds)
         state = self.training.start(models, rows, rounds=rounds)
@@ -93,7 +100,7 @@ class StackedTraining:
         # Of models whose steps are done, the last of the stack first.
         finished: list[LocalState] = []
         self.training.forward.module.train()
-        for pieces in self.minibatches.steps(peers, rounds):
+        for pieces in self.minibatches.steps(peers, rounds, steps):
             active = pieces[-1].stop
             if active < len(state.trained):
                 finished.append(_cut(state, slice(active, None)))
@@ -144,9 +151,10 @@ class _Losses:
             self._begun = piece.stop
         self.applied[part, 0] += result.applied
 
-    def result(self) -> tuple[list[float], list[float], list[int]]:
+    def result(self) -> tuple[list[float], list[float], list[int], list[int]]:
         means: list[float] = (self._sums / self._samples).tolist()  # 0 / 0 is the NaN that is meant
-        return means, self._first.tolist(), self._skipped.tolist()
+        steps = self.applied[:, 0].long() + self._skipped
+        return means, self._first.tolist(), self._skipped.tolist(), steps.tolist()
 
 
 def _cut(state: LocalState, part: slice) -> LocalState:
