@@ -38,6 +38,7 @@ from gossip.learning.forward import Forward
 from gossip.learning.generators import NONE, Generators
 from gossip.learning.in_place import NORM_FLOOR, AdamWInPlace, Done, InPlaceTraining, norm_of
 from gossip.learning.mini_batches import mini_batches
+from gossip.learning.normalised import normalised
 from gossip.learning.outer import OuterSteps, Remembered, apart, together
 from gossip.learning.outer_settings import NO_OUTER, OuterSettings
 from gossip.learning.output_layer import OutputLayer
@@ -174,11 +175,24 @@ class LocalTraining:
         of = {round: self.lr(round) for round in set(rounds)}
         return torch.tensor([of[round] for round in rounds], dtype=torch.float32, device=device)
 
-    def end(self, trained: Tensor, rows: State, rounds: Sequence[int], steps: Tensor) -> tuple[Tensor, State]:
-        """Return what is handed on of the trained slots (n, T), and what the update remembers; `steps` (n, 1) done."""
-        if not rows and type(self.update).end is LocalUpdate.end:
-            return trained, rows
-        return self.update.end(trained, rows, self.context(rounds, trained.device), steps)
+    def end(
+        self,
+        trained: Tensor,
+        rows: State,
+        rounds: Sequence[int],
+        steps: Tensor,
+        before: Tensor | None = None,
+    ) -> tuple[Tensor, State]:
+        """Return what is handed on of the trained slots (n, T), and what the update remembers; `steps` (n, 1) done.
+
+        `before` (n, P) are the models that the updates began with, where displacements are normalised.
+        """
+        if rows or type(self.update).end is not LocalUpdate.end:
+            trained, rows = self.update.end(trained, rows, self.context(rounds, trained.device), steps)
+        usual = self.settings.normalise
+        if usual is not None and before is not None:
+            trained = normalised(before[:, : trained.shape[1]], trained, steps, usual=usual)
+        return trained, rows
 
     def lr(self, round: int) -> float:
         """Return the step size η of `round`, by the schedule of `[local]`."""
@@ -225,7 +239,7 @@ class LocalTraining:
         """
         model, rows, outer = self.depart(model, rows, [round])
         before = model
-        if not in_place or self.layer is not None:
+        if not in_place or self.layer is not None or self.settings.normalise is not None:
             model = model.clone()
             rows = None if rows is None else {name: row.clone() for name, row in rows.items()}
         state = self.start(model, rows, rounds=[round])
@@ -248,7 +262,7 @@ class LocalTraining:
         state = way.state
         del way
         applied = torch.tensor([[float(sum(step.applied for step in done))]], device=model.device)
-        trained, kept = self.end(state.trained[None], state.rows, [round], applied)
+        trained, kept = self.end(state.trained[None], state.rows, [round], applied, before[None])
         split = self.forward.space.trained_size
         trained = trained[0]
         if self.layer is not None:

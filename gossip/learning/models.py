@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gossip.errors import SettingError
-from gossip.learning import user_code
+from gossip.learning import standardised, user_code
 from gossip.learning.settings import ModelSettings
 from gossip.settings import Registry
 
@@ -224,6 +224,15 @@ def _resnet18_gn(settings: ModelSettings, input_shape: Shape, classes: int) -> n
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, classes))
 
 
+def _cnn_ws(settings: ModelSettings, input_shape: Shape, classes: int) -> nn.Module:
+    return standardised.cnn(*_image("cnn-ws", input_shape, side_min=4), classes)
+
+
+def _resnet18_ws(settings: ModelSettings, input_shape: Shape, classes: int) -> nn.Module:
+    channels, _, _ = _image("resnet18-ws", input_shape, side_min=4)
+    return standardised.resnet18(channels, classes)
+
+
 MODELS: Registry[Callable[[ModelSettings, Shape, int], nn.Module]] = Registry("model")
 MODELS.add("logistic", _logistic)
 MODELS.add("linear", _linear)
@@ -231,3 +240,5 @@ MODELS.add("mlp", _mlp)
 MODELS.add("cnn", _cnn)
 MODELS.add("lenet-gn", _lenet_gn)
 MODELS.add("resnet18-gn", _resnet18_gn)
+MODELS.add("cnn-ws", _cnn_ws)
+MODELS.add("resnet18-ws", _resnet18_ws)

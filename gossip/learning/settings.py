@@ -265,7 +265,8 @@ class LocalSettings(Settings):
     )
     lr_warmup: int = Field(0, ge=0, description="rounds over which η rises to its schedule")
     optimizer: Optimizer = Field(
-        SgdSettings(), description="what a step makes of a gradient: sgd, adamw, quasi-global"
+        SgdSettings(),
+        description="what a step makes of a gradient: sgd, adamw, quasi-global, fedprox, fedspeed",
     )
     epochs: int | None = Field(None, ge=1, description="passes over own data per round; default 1")
     steps: int | None = Field(None, ge=1, description="mini-batch steps per round, instead of epochs")
@@ -279,6 +280,13 @@ class LocalSettings(Settings):
         20, ge=1, le=1_000_000, description="of deadline_s: at least, and before anything was measured"
     )
     steps_max: int = Field(100, ge=1, le=1_000_000, description="of deadline_s: at most")
+    normalise: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="K*: displacements are scaled by K* over the steps that were done, at most 2, at least 1/2; for "
+        "numbers of steps that go with the data. Elsewhere it costs accuracy",
+    )
     batch_size: int = Field(16, ge=1)
     momentum: float = Field(
         0.0, ge=0, lt=1, description="heavy-ball factor; its buffer starts anew each round"
@@ -345,6 +353,15 @@ class LocalSettings(Settings):
             )
         if kind == "adamw" and (self.momentum or self.keep_momentum):
             raise ValueError("momentum is not adamw's: it has beta1, and keep_moments")
+        if kind == "fedspeed" and self.normalise is not None:
+            raise ValueError(
+                "normalise scales what was learnt, and optimizer.kind = 'fedspeed' hands on something else; leave it out"
+            )
+        if kind == "fedspeed" and self.consolidate == "familiar":
+            raise ValueError(
+                "optimizer.kind = 'fedspeed' hands on all that its dual says, and consolidate = 'familiar' only some "
+                "columns; valid: consolidate = 'all'"
+            )
         if kind == "quasi-global" and not self.momentum:
             raise ValueError("optimizer.kind = 'quasi-global' needs momentum; 0.9 is usual")
         if kind == "quasi-global" and self.keep_momentum:

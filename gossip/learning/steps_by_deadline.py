@@ -25,7 +25,7 @@ class StepsByDeadline:
         settings: `[local]`, with a deadline.
     """
 
-    __slots__ = ("_deadline_s", "_most", "_least", "_step_s")
+    __slots__ = ("_deadline_s", "_least", "_most", "_step_s")
 
     def __init__(self, settings: LocalSettings) -> None:
         assert settings.deadline_s is not None

@@ -96,6 +96,8 @@ UPDATES = {
     "adamw-anew": {"optimizer": {"kind": "adamw", "beta2": 0.95}, "lr": 0.01, "sam_rho": 0.05},
     "quasi-global": {"optimizer": {"kind": "quasi-global"}, "momentum": 0.9, "sam_rho": 0.1},
     "quasi-global-slow": {"optimizer": {"kind": "quasi-global", "slow": 0.5}, "momentum": 0.8},
+    "fedprox": {"optimizer": {"kind": "fedprox", "proximal": 0.5}, "momentum": 0.5},
+    "fedspeed": {"optimizer": {"kind": "fedspeed"}, "sam_rho": 0.1},
 }
 
 

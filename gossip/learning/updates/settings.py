@@ -42,11 +42,35 @@ class QuasiGlobalSettings(Choice):
     )
 
 
+class FedProxSettings(Choice):
+    """Steps that are pulled back to where the local update began (FedProx)."""
+
+    implementation = "gossip.learning.updates.fedprox:FedProx"
+    kind: str = "fedprox"
+    proximal: float = Field(
+        0.1, gt=0, description="λ, the paper's μ: how strongly; larger: nearer to the start, and slower"
+    )
+
+
+class FedSpeedSettings(Choice):
+    """The same with a dual that takes away the bias of being pulled back; for unequal data, without a byte."""
+
+    implementation = "gossip.learning.updates.fedspeed:FedSpeed"
+    kind: str = "fedspeed"
+    proximal: float = Field(
+        0.1,
+        gt=0,
+        description="λ, the inverse of the paper's; small: what is handed on is far from what was learnt",
+    )
+
+
 OPTIMIZERS = Seam(
     "optimizer",
     SgdSettings,
     AdamWSettings,
     QuasiGlobalSettings,
+    FedProxSettings,
+    FedSpeedSettings,
     group="gossip.updates",
     base="gossip.learning.updates.base:LocalUpdate",
 )

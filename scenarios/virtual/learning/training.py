@@ -110,7 +110,7 @@ class StackedTraining:
             for piece, result in zip(pieces, results, strict=True):
                 losses.add(piece, result)
         state = _put_together([state, *reversed(finished)])
-        trained, kept = self.training.end(state.trained, state.rows, rounds, losses.applied)
+        trained, kept = self.training.end(state.trained, state.rows, rounds, losses.applied, models)
         if self.training.layer is not None:
             # Only the output layer is trained here, so there is nothing behind it but statistics.
             familiar = self.minibatches.familiar[torch.tensor(peers, device=models.device)]
