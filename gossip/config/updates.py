@@ -17,15 +17,15 @@ STANDARDISED = "-ws"
 
 
 def check_update(task: TaskSettings, topology: Topology) -> None:
-    """Raise `SettingError` where what FedSpeed hands on would be taken for a model; note where its dual is seldom one."""
+    """Raise `SettingError` where what FedSpeed hands on would be taken for a model; note where duals are rare."""
     if not isinstance(task.local.optimizer, FedSpeedSettings):
         return
     where = f"{task.where('local')} optimizer.kind = 'fedspeed'"
     protocol = task.protocol
     if isinstance(task.merge, (BristleSettings, UbarSettings)):
         raise SettingError(
-            f"{where} sends what only an average makes a model of, and [merge] kind = '{task.merge.kind}' judges each by "
-            "own samples; valid: a rule that does not, or another optimizer"
+            f"{where} sends what only an average makes a model of, and [merge] kind = '{task.merge.kind}' judges each "
+            "by own samples; valid: a rule that does not, or another optimizer"
         )
     if isinstance(protocol, RoundsSettings) and protocol.order == "combine-then-adapt":
         raise SettingError(
@@ -36,8 +36,8 @@ def check_update(task: TaskSettings, topology: Topology) -> None:
         raise SettingError(f"{where} needs others to average with, and [protocol] gossip_steps = 0 has none")
     if isinstance(protocol, PushSettings) and protocol.variant in WALKS:
         raise SettingError(
-            f"{where} keeps a dual of the peer's own model, and with [protocol] variant = '{protocol.variant}' the next "
-            "update is of another one; valid: variant = 'merge-update'"
+            f"{where} keeps a dual of the peer's own model, and with [protocol] variant = '{protocol.variant}' the "
+            "next update is of another one; valid: variant = 'merge-update'"
         )
     if isinstance(protocol, ModestSettings) and protocol.sample_size < topology.peers:
         task.note(

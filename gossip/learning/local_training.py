@@ -14,11 +14,10 @@ others down at every step. With ``[local] consolidate = "familiar"`` it trains a
 takes over only the columns of its own classes; its columns for the others come out as they went in (CWR*, Lomonaco et
 al. 2019; Bristle, Verbraeken et al. 2021).
 
-The step has one definition, for one model [T] or a stack of them [n, T]; only the way to the gradient differs. A
-node takes it with autograd, which is the faster for one model (`LocalTraining.step`); simulations take the gradients of
-a whole stack with `torch.func` under `vmap`, or with a function of their own (`LocalTraining.step_stacked`). A whole
-local update of one model by heavy-ball steps or AdamW's takes them in the model's own memory, without a different bit
-(`in_place`).
+The step has one definition; only the way to the gradient differs. A node takes it with autograd, which is the faster
+for one model (`LocalTraining.step`), simulations for a whole stack with `torch.func` under `vmap`, or with a function
+of their own (`LocalTraining.step_stacked`). A whole local update of one model by heavy-ball steps or AdamW's takes them
+in the model's own memory, without a different bit (`in_place`).
 """
 
 from __future__ import annotations
@@ -176,22 +175,13 @@ class LocalTraining:
         return torch.tensor([of[round] for round in rounds], dtype=torch.float32, device=device)
 
     def end(
-        self,
-        trained: Tensor,
-        rows: State,
-        rounds: Sequence[int],
-        steps: Tensor,
-        before: Tensor | None = None,
+        self, trained: Tensor, rows: State, rounds: Sequence[int], steps: Tensor, before: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """Return what is handed on of the trained slots (n, T), and what the update remembers; `steps` (n, 1) done.
-
-        `before` (n, P) are the models that the updates began with, where displacements are normalised.
-        """
+        """Return what is handed on of the trained slots (n, T) after `steps` (n, 1), and what the update remembers."""
         if rows or type(self.update).end is not LocalUpdate.end:
             trained, rows = self.update.end(trained, rows, self.context(rounds, trained.device), steps)
-        usual = self.settings.normalise
-        if usual is not None and before is not None:
-            trained = normalised(before[:, : trained.shape[1]], trained, steps, usual=usual)
+        if self.settings.normalise is not None and before is not None:
+            trained = normalised(before[:, : trained.shape[1]], trained, steps, usual=self.settings.normalise)
         return trained, rows
 
     def lr(self, round: int) -> float:
@@ -213,8 +203,7 @@ class LocalTraining:
         """Do the same step for n models at once, each on its own mini-batch; nothing may be drawn (no dropout).
 
         The parts of `state` are (n, …), `x` (n, b, *input_shape), `y` (n, b), `lr` (n,). A mini-batch is padded with
-        labels `PADDING` where its samples do not act on each other. `gradient` replaces `vmap` where a network has
-        a faster one.
+        labels `PADDING` where its samples do not act on each other. `gradient` replaces `vmap` where it is faster.
         """
         return self._step(gradient or self._by_vmap, state, x, y, lr, None)
 
@@ -234,8 +223,8 @@ class LocalTraining:
         """Train `model` [P] on a shard for one round; a pure function of its arguments.
 
         `x` (n, *input_shape) and `y` (n,) are the shard; batch order and dropout depend on
-        (seed, peer, round, step) only. `rows`, each (1, length), are what the update remembers; `steps` replaces the
-        settings' number of mini-batches. With `in_place` the memory of both is the caller's no more: the outcome may lie there.
+        (seed, peer, round, step) only. `rows`, each (1, length), are what the update remembers, `steps` mini-batches
+        in the place of what `[local]` says. With `in_place` the memory of both is the caller's no more.
         """
         model, rows, outer = self.depart(model, rows, [round])
         before = model

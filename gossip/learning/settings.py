@@ -273,8 +273,8 @@ class LocalSettings(Settings):
     deadline_s: float | None = Field(
         None,
         gt=0,
-        description="instead of epochs and steps: as many steps as fit so many seconds, by how long the peer's own last "
-        "ones took; so machines that differ in speed end together",
+        description="instead of epochs and steps: as many steps as fit so many seconds, by how long the peer's own "
+        "last ones took; so machines that differ in speed end together",
     )
     steps_min: int = Field(
         20, ge=1, le=1_000_000, description="of deadline_s: at least, and before anything was measured"
@@ -355,7 +355,7 @@ class LocalSettings(Settings):
             raise ValueError("momentum is not adamw's: it has beta1, and keep_moments")
         if kind == "fedspeed" and self.normalise is not None:
             raise ValueError(
-                "normalise scales what was learnt, and optimizer.kind = 'fedspeed' hands on something else; leave it out"
+                "normalise scales what was learnt; optimizer.kind = 'fedspeed' hands on something else; leave it out"
             )
         if kind == "fedspeed" and self.consolidate == "familiar":
             raise ValueError(

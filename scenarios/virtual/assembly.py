@@ -20,6 +20,7 @@ from scenarios.virtual.adversary import AttackedSimulation, scene_of
 from scenarios.virtual.events.compute import ComputeTimes
 from scenarios.virtual.events.frame_sizes import FrameSizes
 from scenarios.virtual.events.network import Network
+from scenarios.virtual.events.paces import Paces
 from scenarios.virtual.events.seams import Measure, State
 from scenarios.virtual.events.simulation import Simulation
 from scenarios.virtual.learning.batched import BatchedLearning
@@ -135,7 +136,7 @@ def simulation_of(
         ),
         measure=measure,
         seed=seed,
-        paces=lambda: StepsByDeadline.of(scenario.local),
+        paces=Paces(lambda: StepsByDeadline.of(scenario.local)),
     )
 
 

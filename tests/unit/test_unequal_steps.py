@@ -132,11 +132,14 @@ def test_a_standardised_network_learns_in_stacks_what_each_peer_does(folder):
     ],
 )
 def test_what_does_not_compose_is_refused_with_a_sentence(overrides, said):
-    with pytest.raises(SettingError, match=said):
+    def load() -> None:
         task = load_task(
             arguments={"algorithm": "dfedavg"}, overrides=["local.optimizer.kind=fedspeed", *overrides]
         )
         build_topology(task, names=[f"p{k}" for k in range(6)])
+
+    with pytest.raises(SettingError, match=said):
+        load()
 
 
 def test_fedspeed_says_that_duals_are_rare_where_samples_train():

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gossip import seeding
-from gossip.learning.steps_by_deadline import StepsByDeadline
 from gossip.protocols.base import (
     Contribution,
     Event,
@@ -54,7 +53,6 @@ class VirtualPeer:
         "life",
         "links",
         "memory",
-        "paces",
         "paused",
         "paused_s",
         "peer",
@@ -70,7 +68,6 @@ class VirtualPeer:
         "timers",
         "trained",
         "training",
-        "update",
         "wholes",
     )
 
@@ -106,10 +103,6 @@ class VirtualPeer:
         """Which models go whole, of this life."""
         self.tickets = 0
         self.training = False
-        self.paces: StepsByDeadline | None = None
-        """Tells how many steps fit its time, where there is a deadline."""
-        self.update = (0.0, 0)
-        """When the present local update began, and its steps; noted for `paces` alone."""
         self.trained: Model | None = None
         """The outcome of the last local update, kept for its loss."""
         self.round = 0

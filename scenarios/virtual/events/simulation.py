@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from gossip.learning.steps_by_deadline import StepsByDeadline
 from gossip.protocols.base import (
     Message,
     MessageRejected,
@@ -24,6 +23,7 @@ from scenarios.virtual.events.contacts import AllBut
 from scenarios.virtual.events.event_log import FLUSH_NUMBERS, Did, EventLog
 from scenarios.virtual.events.network import Network
 from scenarios.virtual.events.outgoing import Outgoing, Way
+from scenarios.virtual.events.paces import Paces
 from scenarios.virtual.events.peer import VirtualPeer
 from scenarios.virtual.events.seams import Learning, Measure, State
 from scenarios.virtual.events.tally import Counts, Traffic
@@ -47,12 +47,11 @@ class Simulation:
         make_protocol: (model, state of the checkpoint, empty at first) -> a peer's protocol.
         learning: computes models.
         network: made with this simulation's `schedule`.
-        training_s: (peer, round) -> how long its local update takes; with ``steps=`` where there is a deadline.
-        frame_bytes: (peer, message) -> (bytes on the wire, of them tensors), by the real codec; ``whole=True`` for a
-            model that goes whole though the codec has receivers fill in what they hold.
+        training_s: (peer, round) -> how long its local update takes; with ``steps=``, of so many.
+        frame_bytes: (peer, message) -> (bytes on the wire, of them tensors); ``whole=True``: the model goes whole.
         measure: told of every completed round.
         seed: of the peers' own draws.
-        paces: makes what tells a peer how many steps fit its time, anew for each life; default: as many as ever.
+        paces: how many steps a local update has; default: as many as ever.
     """
 
     def __init__(
@@ -67,7 +66,7 @@ class Simulation:
         frame_bytes: Callable[..., tuple[int, int]],
         measure: Measure,
         seed: int,
-        paces: Callable[[], StepsByDeadline | None] = lambda: None,
+        paces: Paces | None = None,
     ) -> None:
         self.topology = topology
         self.learning = learning
@@ -100,7 +99,7 @@ class Simulation:
         self._stepping = False  # the caller looks at every single event
         self._make_protocol = make_protocol
         self._training_s = training_s
-        self._make_paces = paces
+        self._paces = paces or Paces()
         self._measure = measure
         self.on_round: Callable[[VirtualPeer, RoundCompleted], None] | None = None
         """Told of every completed round, too: where peers are to know what their models score."""
@@ -127,7 +126,6 @@ class Simulation:
                 else tuple(names[j] for j in self.topology.contacts(index))
             )
             peers.append(VirtualPeer(self, index, names, contacts, protocol))
-            peers[-1].paces = self._make_paces()
         return peers
 
     # --- time ---
@@ -255,14 +253,9 @@ class Simulation:
     def train(self, peer: VirtualPeer, ticket: Ticket, model: Model, round: int) -> None:
         """Defer the value, and tell the protocol when its virtual time has passed."""
         self.log.add(self.now, Did.TRAIN, peer.index, -1, round)
-        if peer.paces is None:
-            handle = self.learning.train(model, peer.index, round=round)
-            end_s = self.now + self._training_s(peer.index, round)
-        else:
-            steps = peer.paces.steps()
-            handle = self.learning.train(model, peer.index, round=round, steps=steps)
-            end_s = self.now + self._training_s(peer.index, round, steps=steps)
-            peer.update = (self.now, steps)
+        steps = self._paces.begin(peer.index, self.now)
+        handle = self.learning.train(model, peer.index, round=round, **steps)
+        end_s = self.now + self._training_s(peer.index, round, **steps)
         self._agenda.add(end_s, self._trained, (peer, ticket, handle, peer.life, end_s))
 
     def _trained(self, peer: VirtualPeer, ticket: Ticket, model: Model, life: int, due_s: float) -> None:
@@ -278,9 +271,7 @@ class Simulation:
             return
         peer.training = False
         peer.trained = model
-        if peer.paces is not None:
-            began_s, steps = peer.update
-            peer.paces.took(self.now - began_s, steps=steps)
+        self._paces.end(peer.index, self.now)
         self.log.add(self.now, Did.TRAINED, peer.index, -1, int(ticket))
         peer.protocol.on_trained(peer, ticket, model)
 
@@ -367,7 +358,7 @@ class Simulation:
         peer.protocol = self._make_protocol(model, {**peer.state, **away})
         if peer.life:
             peer.wholes = wholes_for(self.reference)
-            peer.paces = self._make_paces()
+            self._paces.forget(peer.index)
             self.learning.begin_anew(peer.index)
             if peer.checkpoint is not None and peer.memory is not None:
                 self.learning.restore(peer.index, peer.memory)
@@ -387,8 +378,7 @@ class Simulation:
         """Stop a process without ending it (SIGSTOP): its connections stay until heartbeats are missed."""
         if peer.alive and not peer.paused:
             self._fault("paused", peer)
-            peer.paused = True
-            peer.paused_s = self.now
+            peer.paused, peer.paused_s = True, self.now
             self.connections.stopped(peer)
 
     def resume(self, peer: VirtualPeer) -> None:
