@@ -88,7 +88,6 @@ class Patience:
     __slots__ = (
         "_account",
         "_after_update",
-        "_come",
         "_counted",
         "_extra_s",
         "_most",
@@ -97,6 +96,7 @@ class Patience:
         "_settings",
         "_update_s",
         "began_s",
+        "short",
     )
 
     def __init__(self, settings: RoundsSettings) -> None:
@@ -105,7 +105,8 @@ class Patience:
         self._after_update = True
         self._counted = 0
         self._most = 0
-        self._come = 0
+        self.short = 0
+        """So many models more, and most have come; who takes one counts it here."""
         self._most_s: float | None = None
         """When most had come."""
         self._update_s = 0.0
@@ -139,24 +140,22 @@ class Patience:
         self._after_update = after_update
         self._counted = counted
         self._most = counted_as_most(counted)
-        self._come = come
-        self._most_s = 0.0 if come >= self._most else None
+        self.short = self._most - come
+        self._most_s = 0.0 if self.short <= 0 else None
 
-    def come(self, now_s: float) -> bool:
-        """Note that a model came that was waited for; return whether most have come by now, and had not before."""
-        self._come += 1
-        if self._most_s is not None or self._come < self._most:
-            return False
+    def most_came(self, now_s: float) -> None:
+        """Note that a model came with which most have: none is `short` any more."""
         self._most_s = now_s - self.began_s
-        return True
 
     def lost(self, now_s: float) -> bool:
-        """Note that one that was waited for will not come; return as `come` does."""
+        """Note that one that was waited for will not come; return whether most have come only now."""
         if self._most_s is not None:
             return False
         self._counted -= 1
-        self._most = counted_as_most(self._counted)
-        if self._come < self._most:
+        most = counted_as_most(self._counted)
+        self.short += most - self._most
+        self._most = most
+        if self.short > 0:
             return False
         self._most_s = now_s - self.began_s
         return True

@@ -77,6 +77,7 @@ class Rounds(Protocol):
         "_ticket",
         "_training_began_s",
         "_wait",
+        "_whole",
     )
     messages: ClassVar[tuple[type[Message], ...]] = (
         ModelMessage,
@@ -108,6 +109,7 @@ class Rounds(Protocol):
         self._near = Neighbourhood()
         self._final = FinalSteps(settings.gossip_steps)
         self._parts = Parts(settings, self._final)
+        self._whole = settings.parts == 1
         self._inbox = Inbox(settings, rounds=rounds, near=self._near, parts=self._parts, final=self._final)
         self._ending = Ending(settings, rounds=rounds, near=self._near, inbox=self._inbox)
         self._wait = Wait(settings, self._near)
@@ -214,7 +216,8 @@ class Rounds(Protocol):
         """Keep a model of this step or a later one; drop and count anything else."""
         if isinstance(message, MODELS):
             round, step = message.round, message.step
-            fits = self._parts.fits(message)
+            usual = self._whole and type(message) is ModelMessage and step < self._gossip_steps
+            fits = usual or self._parts.fits(message)
             if round == self._round and step == self._step and fits:
                 # By far the most frequent case: a model that this step waits for.
                 known = self._near.senders.get(sender)
@@ -291,7 +294,7 @@ class Rounds(Protocol):
 
     def _enter_step(self, ctx: Context, step: int) -> None:
         self._step = step
-        if step >= self._steps:
+        if step >= self._gossip_steps and step >= self._steps:
             self._complete_round(ctx)
             return
         if step >= self._gossip_steps:

@@ -42,9 +42,9 @@ class Outgoing:
         self._reference = reference
         self._make_room = make_room
         self._codes = learning.codes
-        self._message: Message | None = None
-        self._sender: VirtualPeer | None = None
-        self._way: Way | None = None
+        self.message: Message | None = None
+        self.sender: VirtualPeer | None = None
+        self.way: Way | None = None
         """Of the latest message, where it is the same for all."""
         self._turn = NO_TURN
         self._shaped: Model = None
@@ -55,14 +55,14 @@ class Outgoing:
 
     def to(self, name: PeerId, sender: VirtualPeer, message: Message) -> Way:
         """Return how a message goes to `name`: the same object where the same arrives as at others before."""
-        if message is not self._message or sender is not self._sender:
-            self._message, self._sender = message, sender
+        if message is not self.message or sender is not self.sender:
+            self.message, self.sender = message, sender
             if self._codes and message.carries_model:
-                self._way = None
+                self.way = None
                 self._begin_coding(sender, message)
             else:
-                self._way = self._sized(sender, message, message)
-        return self._way or self._code(name, sender, message)
+                self.way = self._sized(sender, message, message)
+        return self.way or self._code(name, sender, message)
 
     def _begin_coding(self, sender: VirtualPeer, message: Message) -> None:
         """Note a message that carries a model, of which receivers do not hold what the sender has."""

@@ -185,7 +185,10 @@ class Simulation:
     def transmit(self, sender: VirtualPeer, name: PeerId, message: Message, connection: int) -> None:
         """Count the message and let the network say when it arrives; a dead connection swallows it."""
         receiver = self.by_name[name]
-        way = self._outgoing.to(name, sender, message)
+        outgoing = self._outgoing
+        way = outgoing.way
+        if way is None or message is not outgoing.message or sender is not outgoing.sender:
+            way = outgoing.to(name, sender, message)
         if way is not self._way:
             self._way, self._open = way, None
         arriving, nbytes, frame = way
