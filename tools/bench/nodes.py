@@ -66,6 +66,7 @@ class Nodes:
         started: Launcher | None = None,
         program: str = "gossip.cli",
         before: Sequence[str] = (),
+        first: Sequence[str] = (),
     ) -> None:
         """Make homes, keys and the peers file, and start the nodes.
 
@@ -76,6 +77,7 @@ class Nodes:
             started: starts them; default: one that gives each a process of its own, with imports of its own.
             program: module that is the node.
             before: arguments before the node's.
+            first: arguments of the first node only.
         """
         self.homes = [folder / name for name in PEERS]
         self._folder = folder
@@ -95,7 +97,7 @@ class Nodes:
         for known, name in self._names.items():
             self._launcher.start(
                 known,
-                [*arguments, "--home", str(folder / name)],
+                [*arguments, "--home", str(folder / name), *(first if name == PEERS[0] else ())],
                 stdout=folder / f"{name}.out",
                 stderr=folder / f"{name}.log",
                 program=program,

@@ -1,0 +1,170 @@
+"""What a node's page costs its learning: the pace without viewers, and with many that read and one that never does.
+
+    python tools/bench/page.py [--viewers 200] [--seconds 10] [--repetitions 3] [--smoke]
+
+Three nodes learn; the first has `--page`. Spans without and with viewers take turns, so that what else the machine does
+is in both. Told are the rounds in a second, and the processor time that the node takes for a round: the viewers here
+take some of the machine's, too, which is no cost of the page, so the second is what it must be judged by.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import resource
+import selectors
+import socket
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+from nodes import Nodes, free_ports
+
+from gossip.errors import NetworkError
+from gossip.node.status import ask_status
+
+BOUND = 0.05
+"""Of a node's pace, for 200 viewers."""
+
+READ_BYTES = 1 << 18
+PATIENCE_S = 120.0
+
+
+@dataclass(frozen=True)
+class Span:
+    """So much time, with or without viewers."""
+
+    rounds: int
+    seconds: float
+    processor_s: float
+    """Of the node's process."""
+    events: int
+    """Documents that a viewer was sent, the mean of those that read."""
+
+
+class Viewers:
+    """Many that read all they are sent, and one that never does."""
+
+    def __init__(self, port: int, count: int) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._all = [_looking(port) for _ in range(count)]
+        self._silent = _looking(port, reads=False)
+        self.events = 0
+        for each in self._all:
+            each.setblocking(False)
+            self._selector.register(each, selectors.EVENT_READ)
+
+    def look(self, seconds: float) -> None:
+        """Read for so long."""
+        until_s = time.monotonic() + seconds
+        while (left_s := until_s - time.monotonic()) > 0:
+            for key, _ in self._selector.select(left_s):
+                read = key.fileobj.recv(READ_BYTES)  # type: ignore[union-attr]
+                assert read, "a viewer that reads was dropped"
+                self.events += read.count(b"event: document")
+
+    def close(self) -> None:
+        """Look away."""
+        self._selector.close()
+        for each in (*self._all, self._silent):
+            each.close()
+
+
+def _looking(port: int, *, reads: bool = True) -> socket.socket:
+    made = socket.socket()
+    if not reads:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    made.connect(("127.0.0.1", port))
+    made.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    return made
+
+
+def processor_s(pid: int) -> float:
+    """Return the processor time of a process and all its threads, in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / 100  # USER_HZ
+
+
+def span(home: Path, pid: int, seconds: float, viewers: Viewers | None) -> Span:
+    """Measure so many seconds."""
+    began_s, before, used_s = time.monotonic(), _round(home), processor_s(pid)
+    seen = 0 if viewers is None else viewers.events
+    if viewers is None:
+        time.sleep(seconds)
+    else:
+        viewers.look(seconds)
+    events = 0 if viewers is None else viewers.events - seen
+    return Span(_round(home) - before, time.monotonic() - began_s, processor_s(pid) - used_s, events)
+
+
+def _round(home: Path) -> int:
+    return int(ask_status(home)["round_in_progress"])
+
+
+@contextlib.contextmanager
+def running(parameters_hidden: int) -> Iterator[tuple[Path, int, int]]:
+    """Start three nodes and give the first one's home, process and page's port."""
+    with tempfile.TemporaryDirectory() as folder:
+        port = free_ports(1)[0]
+        settings = {"model.hidden": [parameters_hidden], "stop.rounds": 1_000_000, "local.epochs": 1}
+        with Nodes(Path(folder), "d-psgd", settings, first=("--page", str(port))) as nodes:
+            home, until_s = nodes.homes[0], time.monotonic() + PATIENCE_S
+            while time.monotonic() < until_s:
+                with contextlib.suppress(NetworkError):
+                    if _round(home) > 3:
+                        break
+                time.sleep(0.5)
+            yield home, dict(nodes.running(0.1))[home], port
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--viewers", type=int, default=200)
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--smoke", action="store_true", help="the smallest form")
+    asked = parser.parse_args()
+    if asked.smoke:
+        asked.viewers, asked.seconds, asked.repetitions = 20, 3.0, 1
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 2 * asked.viewers + 200)), hard))
+    alone, watched = [], []
+    with running(32) as (home, pid, port):
+        for _ in range(asked.repetitions):
+            alone.append(span(home, pid, asked.seconds, None))
+            viewers = Viewers(port, asked.viewers)
+            viewers.look(2.0)  # connecting is not looking
+            watched.append(span(home, pid, asked.seconds, viewers))
+            viewers.close()
+            time.sleep(1.0)
+    pace = [statistics.median(each.rounds / each.seconds for each in found) for found in (alone, watched)]
+    cost = [
+        statistics.median(each.processor_s / max(1, each.rounds) for each in found)
+        for found in (alone, watched)
+    ]
+    share = statistics.median(each.processor_s / each.seconds for each in alone)
+    lost = cost[1] / cost[0] - 1
+    seen = statistics.mean(each.events / asked.viewers / each.seconds for each in watched)
+    told = {
+        "viewers": asked.viewers,
+        "rounds_per_second": [round(each, 2) for each in pace],
+        "processor_seconds_per_round": [round(each, 5) for each in cost],
+        "processors_busy": round(share, 3),
+        "documents_per_second": round(seen, 2),
+        "cost": round(lost, 4),
+    }
+    print(json.dumps(told))
+    print(f"{asked.viewers} viewers and one that never reads cost {100 * lost:.1f} % (bound {100 * BOUND:.0f} %)")
+    return 0 if asked.smoke or lost < BOUND else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
