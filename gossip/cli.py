@@ -101,6 +101,13 @@ def _options(
             metavar="[HOST:]PORT",
         ),
     ] = None,
+    page: Annotated[
+        str | None,
+        typer.Option(
+            help="Show this node in a browser while it runs; without HOST, to this machine only.",
+            metavar="[HOST:]PORT",
+        ),
+    ] = None,
     device: Annotated[
         str | None,
         typer.Option(
@@ -140,6 +147,7 @@ def _options(
         fresh=fresh,
         insecure=insecure,
         metrics=metrics,
+        page=page,
         as_json=as_json,
     )
 
@@ -298,6 +306,10 @@ def _learn(options: NodeOptions) -> int:
         from gossip.telemetry.web import check_address
 
         check_address(options.metrics, free=False)
+    if options.page is not None:
+        from gossip.node.services import check_page
+
+        check_page(options.page, free=False)
     lock = HomeLock(options.home)
     try:
         check_writable(options.home)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,10 +11,10 @@ import typer
 
 from gossip import __version__
 from gossip.errors import ExitCode, UserError
-from gossip.telemetry import standard_output
 from scenarios.advice.commands import advise
-from scenarios.errors import FAILED, Interrupted, RunFailed, interrupt
+from scenarios.errors import FAILED, RunFailed
 from scenarios.reports.commands import report
+from scenarios.running import addressed, run, sweep
 from scenarios.tuning import commands
 
 app = typer.Typer(
@@ -72,105 +71,10 @@ def list_scenarios(as_json: AsJson = False) -> None:
         tables.print_library(Console(), entries)
 
 
-@app.command()
-def run(
-    scenario: Annotated[str, typer.Argument(help="A name from 'list', or a .toml file.", metavar="SCENARIO")],
-    engine: Annotated[
-        str,
-        typer.Option(
-            help="virtual: in this process, under virtual time; processes: real nodes over TLS on this machine.",
-            metavar="virtual|processes",
-        ),
-    ] = "virtual",
-    seed: Annotated[int | None, typer.Option(help="Instead of the scenario's.", metavar="N")] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            help="Override one setting, e.g. scenario.peers=20; may be repeated.",
-            metavar="SECTION.KEY=VALUE",
-        ),
-    ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            help="Where the virtual engine computes; the same as --set virtual.device.", metavar="cpu|cuda"
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Run folder; default runs/NAME-SEED-ENGINE.", metavar="DIR")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print only the summary, as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace a finished run.")] = False,
-) -> None:
-    """Run a scenario to its end, and write its folder and report."""
-    from rich.console import Console
-
-    from scenarios import api, progress
-    from scenarios.reports import terminal as tables
-    from scenarios.run_folder import REPORT
-
-    signal.signal(signal.SIGTERM, interrupt)
-    try:
-        with standard_output.kept(as_json):
-            result = api.run(
-                scenario,
-                engine=engine,
-                seed=seed,
-                overrides=[*(overrides or ()), *([] if device is None else [f"virtual.device={device}"])],
-                out=out,
-                force=force,
-                progress=progress.Quiet() if quiet else progress.for_console(Console(stderr=True)),
-            )
-    except KeyboardInterrupt:
-        # Said here, because typer would turn it into a bare exit code.
-        raise Interrupted("interrupted; all processes are stopped, the run is unfinished") from None
-    if as_json:
-        print(json.dumps(result.summary, indent=1))
-    else:
-        tables.print_result(Console(), result.summary, result.peers, report=str(result.folder / REPORT))
+app.command()(run)
 
 
-@app.command()
-def sweep(
-    scenario: Annotated[str, typer.Argument(help="A name from 'list', or a .toml file.", metavar="SCENARIO")],
-    axes: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Values of one setting; may be repeated.", metavar="KEY=V1,V2,…"),
-    ] = None,
-    seeds: Annotated[str, typer.Option(help="e.g. 0-4 or 1,5,9.", metavar="SEEDS")] = "0",
-    engine: Annotated[str, typer.Option(help="As for run.", metavar="virtual|processes")] = "virtual",
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of all runs; default runs/sweep-NAME.", metavar="DIR")
-    ] = None,
-    jobs: Annotated[
-        int | None, typer.Option(help="Runs at a time; default: one per core.", metavar="N", min=1)
-    ] = None,
-    as_json: AsJson = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")] = False,
-) -> None:
-    """Run every combination of settings and seeds; finished runs are skipped."""
-    from dataclasses import asdict
-
-    from rich.console import Console
-
-    from scenarios import sweep as sweeping
-    from scenarios.engines import load_engine
-    from scenarios.reports import terminal as tables
-
-    signal.signal(signal.SIGTERM, interrupt)
-    load_engine(engine)
-    folder = out or Path("runs") / f"sweep-{Path(scenario).stem}"
-    with standard_output.kept(as_json):
-        runs = sweeping.plan(scenario, engine, axes or [], sweeping.parse_seeds(seeds), folder)
-        for _ in sweeping.carry_out(runs, jobs=jobs, tell=None if quiet else sweeping.tell_line):
-            pass
-    rows = sweeping.table(runs)
-    if as_json:
-        print(json.dumps([asdict(row) for row in rows], indent=1))
-    else:
-        tables.print_sweep(Console(), rows, folder=str(folder))
+app.command()(sweep)
 
 
 app.command()(commands.tune)
@@ -341,7 +245,9 @@ def call(argv: list[str]) -> int:
     """Run the command line and return the exit code. Errors become one sentence on standard error."""
     try:
         code = app(
-            args=commands.spread(argv) or ["--help"], prog_name="gossip-scenario", standalone_mode=False
+            args=addressed(commands.spread(argv)) or ["--help"],
+            prog_name="gossip-scenario",
+            standalone_mode=False,
         )
     except UserError as error:
         return _say(str(error), int(error.exit_code))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
@@ -13,6 +14,9 @@ from rich.progress import Progress as Bar
 from gossip.learning.objectives.score import ACCURACY, Score
 from gossip.telemetry.progress import human_bytes
 from scenarios.scenario import ScenarioSettings
+
+if TYPE_CHECKING:
+    from scenarios.records import Records
 
 LINE_EVERY_S = 5.0
 """Between two lines where standard error is a file or a pipe."""
@@ -34,6 +38,29 @@ class State:
     """What the score is."""
     died: int = 0
     """Peers whose process has ended though nobody wanted it to."""
+    so_far: Callable[[], Records] | None = field(default=None, compare=False)
+    """Puts together what is known by now, for whoever shows more than these figures; to be called at once or never."""
+
+
+class TimeLeft:
+    """How long so many rounds still take, by the pace since the first of them."""
+
+    def __init__(self, rounds: int) -> None:
+        self._rounds = rounds
+        self._first: tuple[float, float] | None = None
+        self.seconds: float | None = None
+        """On the wall; None as long as nobody knows."""
+
+    def note(self, done: float) -> None:
+        """Note how many rounds are done, the peers' mean."""
+        now_s = time.monotonic()
+        if self._first is None or done < self._first[0]:
+            # What comes before the first round is no round.
+            self._first = (done, now_s) if done > 0 else None
+            return
+        gone = done - self._first[0]
+        if gone > 0:
+            self.seconds = max(0.0, self._rounds - done) * (now_s - self._first[1]) / gone
 
 
 class Progress(Protocol):

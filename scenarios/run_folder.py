@@ -28,6 +28,7 @@ SCENARIO = "scenario.toml"
 METRICS = "metrics.jsonl"
 EVENTS = "events.jsonl"
 SHARDS = "shards.json"
+GRAPH = "topology.graphml"
 REPORT = "report.html"
 _LOCK = ".lock"
 
@@ -81,12 +82,7 @@ class RunFolder:
         """Write what is known before the run: the resolved scenario, the machine, the graph."""
         (self.path / SCENARIO).write_text(dumps(scenario.as_file()), encoding="utf-8")
         _write_json(self.path / "environment.json", environment())
-        graph = scenario.graphs().graph(0)
-        named: nx.Graph[str] = nx.Graph()
-        names = scenario.peer_names
-        named.add_nodes_from(names)
-        named.add_edges_from((names[i], names[j]) for i, j in graph.edges)
-        nx.write_graphml(named, self.path / "topology.graphml")
+        nx.write_graphml(named_graph(scenario), self.path / GRAPH)
 
     def finish(self, records: Records, summary: Mapping[str, Any]) -> None:
         """Write the measurements, and last the summary, which marks the run as finished."""
@@ -96,6 +92,15 @@ class RunFolder:
             _write_json(self.path / SHARDS, records.shards)
         _write_json(self.path / "peers.json", [told_peer(peer, records.scored) for peer in records.peers])
         _write_json(self.path / SUMMARY, summary)
+
+
+def named_graph(scenario: ScenarioSettings) -> nx.Graph[str]:
+    """Return the first round's graph, of peers' names."""
+    graph, names = scenario.graphs().graph(0), scenario.peer_names
+    named: nx.Graph[str] = nx.Graph()
+    named.add_nodes_from(names)
+    named.add_edges_from((names[i], names[j]) for i, j in graph.edges)
+    return named
 
 
 def read_summary(folder: Path) -> dict[str, Any]:

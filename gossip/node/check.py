@@ -15,6 +15,7 @@ from gossip.net.tls import TlsContexts
 from gossip.node import own_data
 from gossip.node.expected import Expected, expect
 from gossip.node.options import NodeOptions
+from gossip.node.services import check_page
 from gossip.node.setup import Membership, Setup, find_membership, load_learning
 from gossip.node.status import ask_status
 from gossip.telemetry import standard_output
@@ -48,6 +49,8 @@ def check_node(options: NodeOptions) -> ExitCode:
     port = _check_port(options, membership)
     if options.metrics is not None:
         check_address(options.metrics, free=not _own_node_runs(options))
+    if options.page is not None:
+        check_page(options.page, free=not _own_node_runs(options))
     expected = expect(setup)
     reached = trio.run(_reach_all, membership, options.insecure)
     _print(setup, port, reached, expected, as_json=options.as_json)

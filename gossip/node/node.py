@@ -28,7 +28,7 @@ from gossip.node.phases import Phases
 from gossip.node.quorum import Quorum
 from gossip.node.recorder import Recorder
 from gossip.node.report import status_of
-from gossip.node.services import keep_up, open_web, publish
+from gossip.node.services import Page, keep_up, open_web, publish
 from gossip.node.setup import Membership, Setup
 from gossip.node.signals import PeersAgain, watch_signals
 from gossip.node.status import serve_status
@@ -87,6 +87,7 @@ class Node:
         self._leaving = trio.CancelScope(shield=True)
         self._final: Deferred | None = None
         self.web: Web | None = None
+        self.page: Page | None = None
         self._finished = False
         self._last_trained: Trained | None = None
         vector = (
@@ -100,6 +101,8 @@ class Node:
         self.recorder.attend(self.protocol, self._on_score)
         self.rounds_done = setup.checkpoint.round if setup.checkpoint else 0
         """What the model in memory contains; on the disk it may be less, see `Saver.round`."""
+        self.rounds_before = self.rounds_done
+        """Those of earlier processes."""
         self._codec: Codec = settings.codec.load()(settings.codec)
         self.table = self._make_table()
         self.quorum = Quorum(settings.node, self.table, lambda: self._context.contacts)
@@ -139,6 +142,9 @@ class Node:
             if self.setup.options.metrics is not None:
                 self.web = open_web(self.setup.options.metrics)
                 nursery.start_soon(publish, self.web, self.status, self.contained)
+            if self.setup.options.page is not None:
+                self.page = Page(self.setup.options.page, self.setup, self.status, self.contained)
+                nursery.start_soon(self.page.run)
             self.recorder.started(self.rounds_done)
             if self.setup.checkpoint is None:
                 self.recorder.save(self._start, self.protocol.snapshot())
@@ -151,6 +157,8 @@ class Node:
                 self._leaving.deadline = trio.current_time() + self._settings.node.stop_timeout_s
                 with self._leaving:
                     await self._leave()
+                    if self.page is not None:
+                        await self.page.close()
                 if self.web is not None:
                     self.web.close()
             nursery.cancel_scope.cancel()

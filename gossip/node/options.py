@@ -23,6 +23,7 @@ class NodeOptions:
     fresh: bool = False
     insecure: bool = False
     metrics: str | None = None
+    page: str | None = None
     as_json: bool = False
     agreeing: bool = False
     """The peers are to agree on statistics: a file of them is not looked for."""

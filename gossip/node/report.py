@@ -28,6 +28,7 @@ def status_of(node: Node) -> Mapping[str, Any]:
         "round": recorder.saver.round,
         "round_in_progress": min(node.rounds_done + 1, settings.stop.rounds),
         "rounds": settings.stop.rounds,
+        "rounds_here": node.rounds_done - node.rounds_before,
         "algorithm": settings.algorithm,
         "topology": None if setup.membership.everybody else settings.topology.kind,
         **score.recorded(None if last is None else last.evaluation.score),

@@ -6,10 +6,7 @@ Without a host it is the loopback: there is no authentication.
 
 from __future__ import annotations
 
-import ipaddress
 import json
-import logging
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -20,11 +17,11 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from prometheus_client import make_wsgi_app
 
 from gossip.errors import SettingError
-from gossip.telemetry.containment import tell
+from gossip.telemetry.addresses import family_of, parsed, tell_who_may_read
 from gossip.telemetry.health import Published, not_ready, unhealthy
 from gossip.telemetry.prometheus import registry_of
 
-LOOPBACK = "127.0.0.1"
+OPTION = "--metrics"
 
 ASKERS_MAX = 16
 """Connections at a time; a supervisor and a collector need two. Others are closed at once."""
@@ -49,12 +46,7 @@ class Web:
         self._metrics = make_wsgi_app(registry_of(self._status, version=version))
         self._server = _bound(address, self._answer)
         self.port = int(self._server.server_address[1])
-        if not _is_loopback(_parsed(address)[0]):
-            tell(
-                logging.WARNING,
-                f"--metrics {address}: whoever reaches this address may read them; leave the host out for this "
-                "machine only",
-            )
+        tell_who_may_read(address, OPTION)
         threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
 
     def publish(self, status: Mapping[str, Any]) -> None:
@@ -99,36 +91,18 @@ def _json(start: Start, code: int, said: Mapping[str, Any]) -> list[bytes]:
 def check_address(address: str, *, free: bool = True) -> None:
     """Raise `SettingError` where nothing could be served at `address`: it is malformed, or, unless `free` is not asked
     for, taken."""
-    _parsed(address)
+    parsed(address, OPTION)
     if free:
         _bound(address, lambda environ, start: []).server_close()
 
 
 def _bound(address: str, app: Callable[[dict[str, Any], Start], Iterable[bytes]]) -> _Server:
-    host, port = _parsed(address)
+    host, port = parsed(address, OPTION)
     try:
         return _server(host, port, app)
     except (OSError, OverflowError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
-        raise SettingError(f"--metrics {address}: cannot listen there: {why}") from None
-
-
-def _parsed(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    try:
-        number = int(port)
-        if not 0 <= number < 65536:
-            raise ValueError
-    except ValueError:
-        raise SettingError(f"--metrics {address}: must be HOST:PORT, e.g. 127.0.0.1:9100") from None
-    return host.strip("[]") or LOOPBACK, number
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+        raise SettingError(f"{OPTION} {address}: cannot listen there: {why}") from None
 
 
 class _Handler(WSGIRequestHandler):
@@ -173,7 +147,7 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 
 def _server(host: str, port: int, app: Callable[[dict[str, Any], Start], Iterable[bytes]]) -> _Server:
-    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+    family = family_of(host, port)
     server = type("_OfFamily", (_Server,), {"address_family": family})((host, port), _Handler)
     assert isinstance(server, _Server)
     server.set_app(app)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -12,16 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gossip.errors import SettingError
-from gossip.wire.messages import type_of
 from scenarios.errors import RunFailed
 from scenarios.processes import homes as preparation
 from scenarios.processes.deaths import Deaths
 from scenarios.processes.faults import ProcessFaults
 from scenarios.processes.launcher import Exit, Launcher, last_line
 from scenarios.processes.links import PORT, Links, says_something
+from scenarios.processes.outcomes import lost, read_outcome
 from scenarios.processes.watch import Watch, finite, read_all
 from scenarios.progress import Progress, State
-from scenarios.records import Average, PeerOutcome, Records, Traffic, own_of
+from scenarios.records import Average, PeerOutcome, Records, own_of
 from scenarios.scenario import ScenarioSettings
 from scenarios.shards import told_shards
 
@@ -29,6 +28,9 @@ if TYPE_CHECKING:
     from scenarios.processes.averages import Averages
 
 POLL_S = 0.1
+
+EVENTS_MAX = 100_000
+"""Kept to be shown while the run goes on; its folder gets them all."""
 
 PORT_ATTEMPTS_MAX = 3
 """Two engines that start together may choose the same port; a third collision in a row has another reason."""
@@ -112,6 +114,7 @@ class _Processes:
         self._watch = Watch(self._honest, began=self._began)
         self._deaths = Deaths(self._honest, strict=scenario.scenario.strict)
         self._ended_well: set[str] = set()
+        self._events: list[dict[str, Any]] = []
 
     def run(self, task: Any, warnings: Sequence[str]) -> Records:
         from scenarios.processes.averages import Averages
@@ -120,6 +123,7 @@ class _Processes:
         scenario = self._scenario
         self._divergences = Divergences(self._honest, attackers=len(scenario.attackers), lr=scenario.local.lr)
         averages = Averages(task, self._honest, keep=self._scenario.evaluate.snapshots)
+        self._shards = told_shards(task, len(self._homes))
         try:
             for name in self._homes:
                 if name not in self._faults.absent:
@@ -183,6 +187,8 @@ class _Processes:
     def _look_for_divergence(self) -> None:
         for event in self._watch.events():
             self._divergences.note(event)
+            if len(self._events) < EVENTS_MAX:
+                self._events.append(event)
 
     def _ended(self, exit: Exit) -> None:
         """Note how a process has ended.
@@ -205,8 +211,9 @@ class _Processes:
         self._deaths.note(exit, log, time=time.time() - self._began)
 
     def _passed(self) -> Mapping[str, int]:
-        """Return the last round that each peer is known to have done; nobody waits for the dead."""
-        return {**self._watch.rounds(), **dict.fromkeys(self._deaths.now, self._scenario.stop.rounds)}
+        """Return the last round that each peer is known to have done; nobody waits for those who come no more."""
+        gone = self._honest.keys() & (self._faults.gone | self._deaths.now.keys())
+        return {**self._watch.rounds(), **dict.fromkeys(gone, self._scenario.stop.rounds)}
 
     def _stalled(self, seconds: float) -> RunFailed:
         rounds = self._watch.rounds()
@@ -235,29 +242,63 @@ class _Processes:
             score_worst=scored.worst(scores),
             score_of_mean=None if last is None else last.score,
             bytes_sent=sum(entry["bytes_sent"] for entry in latest.values()),
+            so_far=lambda: self._so_far(averages),
         )
+
+    def _so_far(self, averages: Averages) -> Records:
+        """Return what is known by now: without final models; a peer that has not ended is "running"."""
+        last = averages.by_round[max(averages.by_round)] if averages.by_round else None
+        return Records(
+            peers=[self._going_on(name) for name in self._homes],
+            metrics=list(self._watch.metrics),
+            events=self._timed(self._events),
+            averages={number: _finite(average) for number, average in averages.by_round.items()},
+            final=None if last is None else _finite(last),
+            seconds=time.time() - self._began,
+            faults={**self._faults.counts, "died": len(self._deaths.all)},
+            scored=averages.task.objective.score,
+            shards=self._shards,
+        )
+
+    def _going_on(self, name: str) -> PeerOutcome:
+        """Return what is known of a peer while the run goes on."""
+        if name in self._deaths.now or name in self._faults.down | self._faults.absent:
+            return replace(self._said_by(name), honest=name in self._honest)
+        last = self._watch.latest.get(name)
+        known = lost(name, last, started=True)
+        return replace(
+            known,
+            state="finished" if name in self._ended_well else "running",
+            score=None if last is None else last.get("score"),
+            test_loss=None if last is None else last.get("test_loss"),
+            own=own_of(last),
+            honest=name in self._honest,
+            divergence=self._divergences.of.get(name),
+        )
+
+    def _timed(self, said: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Return events of the peers and of the run's faults and deaths by time, which counts from the run's start."""
+        events = [
+            {**each, "time": round(each["time"] - self._began, 3)} for each in (*said, *self._faults.done)
+        ]
+        events += [dict(death.event) for death in self._deaths.all]
+        return [finite(event) for event in sorted(events, key=lambda event: (event["time"], event["peer"]))]
 
     def _records(self, averages: Averages, warnings: Sequence[str]) -> Records:
         metrics = sorted(self._watch.metrics, key=lambda entry: (entry["round"], entry["peer"]))
         events = [event for home in self._homes.values() for event in read_all(home / "events.jsonl")]
-        for event in events:
-            event["time"] = round(event["time"] - self._began, 3)
-        events += [dict(death.event) for death in self._deaths.all]
-        events += [{**done, "time": round(done["time"] - self._began, 3)} for done in self._faults.done]
         final, digest = averages.final()
         return Records(
             peers=[self._outcome(name) for name in self._homes],
             metrics=metrics,
-            events=[
-                finite(event) for event in sorted(events, key=lambda event: (event["time"], event["peer"]))
-            ],
+            events=self._timed(events),
             averages={number: _finite(average) for number, average in averages.by_round.items()},
             final=None if final is None else _finite(final),
             seconds=max((entry["time"] for entry in metrics), default=0.0),
             attack=self._success(averages),
             warnings=warnings,
             scored=averages.task.objective.score,
-            shards=told_shards(averages.task, len(self._homes)),
+            shards=self._shards,
             model_digest=digest,
             faults={**self._faults.counts, "died": len(self._deaths.all)},
         )
@@ -281,32 +322,14 @@ class _Processes:
         path = self._homes[name] / "summary.json"
         if name in self._deaths.now:
             death = self._deaths.now[name]
-            lost = _lost(name, self._watch.latest.get(name), started=True)
-            return replace(lost, state="died", last_words=f"ended {death.how}: {death.words}")
+            known = lost(name, self._watch.latest.get(name), started=True)
+            return replace(known, state="died", last_words=f"ended {death.how}: {death.words}")
         if name in self._faults.down | self._faults.absent and not path.exists():
             last = self._watch.latest.get(name)
-            return _lost(name, last, started=name not in self._faults.absent)
-        outcome = _outcome(name, path)
+            return lost(name, last, started=name not in self._faults.absent)
+        outcome = read_outcome(name, path)
         # A model that its peer took away with it is none of the end of the run.
         return replace(outcome, score=None, own={}, state="left") if name in self._faults.down else outcome
-
-
-def _lost(name: str, last: Mapping[str, Any] | None, *, started: bool) -> PeerOutcome:
-    """Return what is known of a peer that was killed: its last measurement, if it came to tell of one."""
-    sent = 0 if last is None else last["bytes_sent"]
-    received = 0 if last is None else last["bytes_received"]
-    return PeerOutcome(
-        peer=name,
-        state="crashed" if started else "absent",
-        rounds=0 if last is None else last["round"],
-        score=None,
-        test_loss=None,
-        sent=Traffic(protocol=sent, total=sent),
-        received=Traffic(protocol=received, total=received),
-        messages={},
-        rejected_messages={},
-        adopted=0,
-    )
 
 
 def _is_about_a_port(sentence: str) -> bool:
@@ -315,40 +338,3 @@ def _is_about_a_port(sentence: str) -> bool:
 
 def _finite(average: Average) -> Average:
     return Average(**finite({field.name: getattr(average, field.name) for field in fields(Average)}))
-
-
-def _outcome(name: str, path: Path) -> PeerOutcome:
-    """Read what a node says of its own run."""
-    try:
-        said = finite(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise RunFailed(f"{name} ended well but left no summary: {path}: {error}") from None
-    return PeerOutcome(
-        peer=name,
-        state=said["state"],
-        rounds=said["rounds"],
-        stopped=said["stopped"],
-        score=said["score"],
-        test_loss=said["test_loss"],
-        own=own_of(said),
-        sent=_traffic(said["bytes"]),
-        received=_traffic(said["bytes_received"]),
-        # Hello, heartbeats and the like belong to the transport, and depend on how long the run took.
-        messages={kind: n for kind, n in said["messages"]["by_type"].items() if not is_transport(kind)},
-        rejected_messages=said["rejected_messages"],
-        adopted=said["adopted"],
-        skipped=said["skipped"],
-        verdicts=said["verdicts"],
-        weights=said["weights"],
-        verdicts_on_others=said["verdicts_on_others"],
-    )
-
-
-def is_transport(kind: str) -> bool:
-    """Return whether a message type belongs to the connection and not to the protocol."""
-    registered = type_of(kind)
-    return registered is not None and registered.transport
-
-
-def _traffic(said: Mapping[str, Any]) -> Traffic:
-    return Traffic(**{field.name: said[field.name] for field in fields(Traffic)})

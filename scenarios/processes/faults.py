@@ -77,6 +77,12 @@ class ProcessFaults:
         """Whether something is still to come that brings peers back."""
         return any(fault.do in ("restart", "join", "resume") for fault, _ in self._due)
 
+    @property
+    def gone(self) -> set[str]:
+        """Peers whose process was ended on purpose, and that nothing starts again."""
+        again = [chosen for fault, chosen in self._due if fault.do == "restart"]
+        return set() if None in again else self.down.difference(*(chosen or () for chosen in again))
+
     def apply(self, now_s: float) -> None:
         """Do everything that is due at `now_s`."""
         while self._due and self._due[0][0].at <= now_s:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
-from functools import cache
-from importlib.resources import files
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from gossip.errors import SettingError
+from gossip.page.rendering import page_of
 from gossip.telemetry.progress import human_bytes
 from scenarios.reports.document import of_run, of_runs
 from scenarios.reports.runs import Run, read_run
@@ -23,15 +18,7 @@ from scenarios.reports.terminal import percent
 RUNS_MAX = 5000
 """A page of more would be slow to open."""
 
-FIRST = ("base.js", "words.js", "tables.js", "cards.js", "many.js", "start.js")
-"""Scripts that need no charts: what they write is there before the library is read."""
-
-THEN = ("charts.js", "curves.js", "maps.js", "verdicts.js", "page.js")
-
-LIBRARY = ("bokeh.min.js", "bokeh-api.min.js")
-"""Bokeh's own files, of those the two that our scripts use."""
-
-__all__ = ["Run", "page_environment", "read_run", "render", "write_report"]
+__all__ = ["Run", "document", "page_environment", "read_run", "render", "write_report"]
 
 
 def write_report(folders: Sequence[Path], path: Path) -> None:
@@ -76,54 +63,4 @@ def document(runs: Sequence[Run]) -> dict[str, Any]:
 
 def render(runs: Sequence[Run]) -> str:
     """Return the page, HTML with nothing to load from elsewhere."""
-    return render_document(document(runs))
-
-
-def render_document(shown: Mapping[str, Any]) -> str:
-    """Return the page of a document. A policy in its head forbids it to load or send anything."""
-    scripts = [joined(FIRST), library(), joined(THEN)]
-    text = json.dumps(shown, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return (
-        page_environment()
-        .get_template("page/page.html")
-        .render(
-            shown=shown,
-            # "</script>" within a string would end the block, "<!--" begin another.
-            document=Markup(text.replace("<", "\\u003c")),
-            style=Markup(_template("page.css")),
-            scripts=[Markup(script) for script in scripts],
-            policy=policy(scripts),
-        )
-    )
-
-
-def policy(scripts: Sequence[str]) -> str:
-    """Return the Content-Security-Policy of a page with exactly these scripts."""
-    hashes = " ".join(f"'sha256-{_digest(script)}'" for script in scripts)
-    # The library writes styles of its own into its charts.
-    return (
-        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "
-        "base-uri 'none'; form-action 'none'"
-    )
-
-
-def joined(names: Sequence[str]) -> str:
-    """Return scripts of the page as one, with names of their own."""
-    return "\n".join(_template(name) for name in names)
-
-
-@cache
-def library() -> str:
-    """Return the chart library: what its Python package carries for pages without a network."""
-    folder = files("bokeh") / "server" / "static" / "js"
-    return "\n".join((folder / name).read_text(encoding="utf-8") for name in LIBRARY)
-
-
-@cache
-def _template(name: str) -> str:
-    return (files("scenarios") / "templates" / "page" / name).read_text(encoding="utf-8")
-
-
-@cache
-def _digest(script: str) -> str:
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return page_of(document(runs))

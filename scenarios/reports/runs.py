@@ -12,7 +12,7 @@ import networkx as nx
 
 from gossip.errors import SettingError
 from gossip.learning.objectives.score import with_score
-from scenarios.run_folder import EVENTS, METRICS, SCENARIO, SHARDS, SUMMARY, read_summary
+from scenarios.run_folder import EVENTS, GRAPH, METRICS, SCENARIO, SHARDS, SUMMARY, read_summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def read_run(folder: Path) -> Run:
     missing_keys = [key for key in ("scenario", "seed", "score", "curve", "bytes") if key not in summary]
     if missing_keys:
         raise SettingError(f"{folder}: cannot be read as a run: {SUMMARY} has no '{missing_keys[0]}'")
-    graphml = folder / "topology.graphml"
+    graphml = folder / GRAPH
     graph = nx.read_graphml(graphml) if graphml.exists() else None
     return Run(folder, summary, peers, metrics, settings, environment, graph, events, shards)
 

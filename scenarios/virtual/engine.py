@@ -9,6 +9,8 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +185,10 @@ class VirtualRun:
         if measure is None and isinstance(self.measurements, TimedMeasurements):
             self.measurements.attend(self.simulation)
 
+    @cached_property
+    def _shards(self) -> dict[str, Any]:
+        return told_shards(self.task, len(self.simulation.peers))
+
     def _measurements(self, update_period_s: float | None) -> Measurements:
         """Return what measures by rounds, or by time where peers have no rounds in common."""
         peers, rounds = len(self.scenario.peer_names), self.scenario.stop.rounds
@@ -243,6 +249,26 @@ class VirtualRun:
             score_worst=scored.worst(scores),
             score_of_mean=averages[max(averages)].score if averages else None,
             bytes_sent=self.simulation.traffic.bytes_sent(),
+            so_far=self.so_far,
+        )
+
+    def so_far(self) -> Records:
+        """Return what is known by now: without final models; a peer that has not ended is "running"."""
+        averages = dict(self.measurements.averages)
+        outcomes = [self._outcome(peer) for peer in self.simulation.peers]
+        return Records(
+            peers=[
+                replace(each, state="running") if each.state == "interrupted" else each for each in outcomes
+            ],
+            metrics=list(self.measurements.metrics),
+            events=list(self.simulation.notes),
+            averages=averages,
+            final=averages[max(averages)] if averages else None,
+            seconds=self.simulation.now,
+            faults=dict(self.simulation.faults),
+            warnings=self._warnings,
+            scored=self.task.objective.score,
+            shards=self._shards,
         )
 
     def records(self) -> Records:
@@ -262,7 +288,7 @@ class VirtualRun:
             attack=self._success(honest),
             warnings=self._warnings,
             scored=self.task.objective.score,
-            shards=told_shards(self.task, len(peers)),
+            shards=self._shards,
             event_digest=self.simulation.log.hexdigest(),
             model_digest=digest,
         )

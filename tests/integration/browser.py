@@ -29,7 +29,7 @@ FLAGS = (
     ),
     *("--disable-background-networking", "--disable-component-update", "--hide-scrollbars"),
     # Whatever a page would ask for outside is nowhere.
-    "--host-resolver-rules=MAP * ~NOTFOUND",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
 
 

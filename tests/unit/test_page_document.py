@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import scenarios
+from gossip.page import numbers
 from scenarios.reports import page as report
-from scenarios.reports.document import happenings, numbers, of_run, peers, settings
+from scenarios.reports.document import happenings, of_run, peers, settings
 from scenarios.reports.runs import Run
 from scenarios.scenario import load
 from tests.unit.test_run_folder import Page

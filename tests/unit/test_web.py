@@ -20,6 +20,7 @@ from gossip.errors import SettingError
 from gossip.node.report import counts
 from gossip.telemetry import web as served
 from gossip.telemetry.accounting import Accounting
+from gossip.telemetry.addresses import parsed
 from gossip.telemetry.health import LOOP_STALL_S, Published, not_ready, unhealthy
 from gossip.telemetry.prometheus import LABELS_MAX, OTHER
 from gossip.telemetry.web import Web
@@ -234,7 +235,7 @@ def test_askers_who_say_nothing_take_no_more_than_their_share(monkeypatch: pytes
     [("9100", "127.0.0.1"), (":9100", "127.0.0.1"), ("[::1]:9100", "::1"), ("0.0.0.0:1", "0.0.0.0")],
 )
 def test_without_a_host_it_is_the_loopback(address: str, host: str) -> None:
-    assert served._parsed(address)[0] == host
+    assert parsed(address, "--metrics")[0] == host
 
 
 @pytest.mark.parametrize("address", ["nonsense", "1.2.3.4:", "1.2.3.4:70000", "host:-1"])

@@ -162,7 +162,9 @@ def main() -> int:
         "cost": round(lost, 4),
     }
     print(json.dumps(told))
-    print(f"{asked.viewers} viewers and one that never reads cost {100 * lost:.1f} % (bound {100 * BOUND:.0f} %)")
+    print(
+        f"{asked.viewers} viewers and one that never reads cost {100 * lost:.1f} % (bound {100 * BOUND:.0f} %)"
+    )
     return 0 if asked.smoke or lost < BOUND else 1
 
 

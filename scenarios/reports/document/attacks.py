@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from scenarios.reports.document.numbers import short
+from gossip.page.numbers import short
 from scenarios.reports.runs import Run
 
 SENDERS_MAX = 60

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gossip.learning.objectives.score import Score
-from scenarios.reports.document.numbers import short
+from gossip.page.numbers import short
 from scenarios.reports.runs import Run
 
 GONE = {"crashed": "crashed", "left": "left", "died": "died"}

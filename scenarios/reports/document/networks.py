@@ -8,7 +8,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from scenarios.reports.document.numbers import short, shorts
+from gossip.page.numbers import short, shorts
 from scenarios.reports.document.peers import Rows
 from scenarios.reports.runs import Run
 from topologies.families import FAMILIES

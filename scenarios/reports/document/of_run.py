@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import tomllib
 from collections.abc import Mapping
 from typing import Any
 
 from gossip.learning.objectives.score import Score, score_in
+from gossip.page.numbers import shorts
+from gossip.page.rendering import FORMAT, told_score
 from scenarios.reports.document import attacks, happenings, machines, networks, peers, settings
-from scenarios.reports.document.numbers import shorts
 from scenarios.reports.runs import Run
-
-FORMAT = 1
-"""Of the document; scripts and document travel together."""
 
 OWN_OPTIONS = ("--out", "--force", "--quiet", "--json", "--live")
 """Of a command line, what does not matter to whoever repeats the run."""
+
+COMMANDS = ("gossip-scenario", "scenarios/cli.py")
 
 CURVE = {
     "round": "round",
@@ -73,11 +74,6 @@ def document(run: Run) -> dict[str, Any]:
         "command": command(run),
         "machines": machines.lines([run]),
     }
-
-
-def told_score(score: Score) -> dict[str, Any]:
-    """Return what the page must know to write the objective's score."""
-    return {"label": score.label, "percent": score.percent, "higher_is_better": score.higher_is_better}
 
 
 def lead(run: Run, tables: Mapping[str, Any]) -> str:
@@ -199,7 +195,7 @@ def phases(run: Run) -> list[dict[str, Any]]:
 def command(run: Run) -> str:
     """Return the command that repeats the run."""
     argv = [str(word) for word in run.environment.get("command", ())]
-    if len(argv) > 2 and argv[0].endswith("gossip-scenario") and argv[1] == "run":
+    if len(argv) > 2 and argv[0].endswith(COMMANDS) and argv[1] == "run":
         return shlex.join(["gossip-scenario", *_without(argv[1:])])
     return shlex.join(
         ["gossip-scenario", "run", str(run.folder / "scenario.toml"), "--engine", run.summary["engine"]]
@@ -208,14 +204,12 @@ def command(run: Run) -> str:
 
 def _without(words: list[str]) -> list[str]:
     kept: list[str] = []
-    skip = False
+    before = ""
     for word in words:
         name, sign, _ = word.partition("=")
-        if skip:
-            skip = False
-        elif name in OWN_OPTIONS:
-            skip = name == "--out" and not sign
-        else:
+        belongs = before == "--out" or (before == "--live" and re.fullmatch(r"(\S*:)?\d+", word))
+        before = "" if belongs or sign else name
+        if not belongs and name not in OWN_OPTIONS:
             kept.append(word)
     return kept
 

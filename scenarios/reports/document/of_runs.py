@@ -10,11 +10,12 @@ import numpy as np
 
 from gossip.errors import SettingError
 from gossip.learning.objectives.score import Score, score_in
+from gossip.page.numbers import short, shorts
+from gossip.page.rendering import FORMAT, told_score
 from scenarios.reports.comparison import Comparison, compare
 from scenarios.reports.differences import NOBODY
 from scenarios.reports.document import machines, settings
-from scenarios.reports.document.numbers import short, shorts
-from scenarios.reports.document.of_run import CURVE, FORMAT, honest_bytes, told_score
+from scenarios.reports.document.of_run import CURVE, honest_bytes
 from scenarios.reports.overview import CURVES_MAX, DASHES, Overview, Row, overview
 from scenarios.reports.runs import Run
 from scenarios.reports.series import COLOURS

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from gossip.learning.objectives.score import Score
+from gossip.page.numbers import short, shorts
 from scenarios.records import point_of
-from scenarios.reports.document.numbers import short, shorts
 from scenarios.reports.runs import Run
 
 PEERS_MAX = 1000
@@ -25,8 +25,8 @@ CELLS_MAX = 120_000
 BANDED_MIN = 50
 """So many peers have quantiles that differ from their extremes."""
 
-UP = ("finished", "interrupted")
-"""How peers end that were there to the end."""
+UP = ("finished", "interrupted", "running")
+"""How peers end that were there to the end, and what they do until then."""
 
 
 @dataclass(frozen=True, slots=True)

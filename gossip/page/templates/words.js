@@ -18,6 +18,12 @@ function secondsText(value) {
   return value >= 0.1 || value === 0 ? `${value.toFixed(value < 1 ? 2 : 1)} s` : `${(1000 * value).toFixed(1)} ms`;
 }
 
+/* Of an estimate nobody wants to see more than its size. */
+function leftText(value) {
+  if (value >= 5400) return `${(value / 3600).toFixed(value >= 36000 ? 0 : 1)} h`;
+  return value >= 90 ? `${Math.round(value / 60)} min` : `${Math.max(1, Math.round(value))} s`;
+}
+
 const numberText = (value) => (value === null || value === undefined ? NONE : String(Number(value.toPrecision(3))));
 
 /* The objective's score: a share as percents, anything else as it is. */

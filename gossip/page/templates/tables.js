@@ -114,13 +114,13 @@ function peersTable() {
     column("heard", "heard", (value) => value ?? NONE, { wide: true }),
     column("rejected", "refused", (value) => value, { wide: true }),
     column("rounds", "rounds", (value) => value, { wide: true }),
-    column("state", "ended", (value) => value, { long: true, wide: true }),
+    column("state", "state", (value) => value, { long: true, wide: true }),
   ].filter(Boolean);
   const made = sortable({ caption: "Peers", columns, rows, pick: Page.follow });
   const note = sampled ? `${sampled.shown} of ${sampled.of} peers, evenly spaced by their final ${scoreLabel()}, the worst and the best among them.` : "";
   const held = [...peerLines].find(([, line]) => line.contains(document.activeElement))?.[0];
   peerLines = made.lines;
-  reveal("peers", `${note} Choose a peer to see it everywhere.`.trim()).replaceChildren(made.element);
+  reveal("peers", `${Page.shown.words?.peers ?? note} Choose a peer to see it everywhere.`.trim()).replaceChildren(made.element);
   if (held !== undefined) peerLines.get(held)?.querySelector("button").focus();
   mark(peerLines);
 }

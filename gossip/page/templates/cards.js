@@ -4,14 +4,15 @@ function head() {
   const { progress, warnings, machines } = Page.shown;
   byId("lead").textContent = Page.shown.lead;
   byId("state").textContent = Page.shown.state;
+  byId("state").className = `chip ${Page.shown.state === "finished" ? "good" : Page.shown.state === "running" ? "going" : ""}`;
   byId("progress").hidden = !progress;
   if (progress) {
     const share = progress.of ? Math.min(1, progress.done / progress.of) : 0;
-    byId("progress-now").textContent = `round ${progress.done} / ${progress.of}`;
+    byId("progress-now").textContent = `${progress.what ?? "round"} ${progress.done} / ${progress.of}`;
     byId("progress-bar").setAttribute("aria-valuemax", progress.of);
     byId("progress-bar").setAttribute("aria-valuenow", progress.done);
     byId("progress-bar").firstElementChild.style.width = `${(100 * share).toFixed(1)}%`;
-    byId("progress-took").textContent = progress.left ? `about ${secondsText(progress.left)} to go` : `took ${progress.took}`;
+    byId("progress-took").textContent = progress.left !== null && progress.left !== undefined ? `about ${leftText(progress.left)} to go` : progress.took ? `took ${progress.took}` : "";
   }
   byId("warnings").replaceChildren(...warnings.map((text) => make("p", { class: "warning" }, make("b", { text: "warning " }), text)));
   byId("machines").replaceChildren(...machines.map((text) => make("div", { text })));
@@ -23,7 +24,7 @@ function facts() {
     let { value, unit, note } = fact;
     if (fact.bytes !== undefined) {
       [value, unit] = bytesText(fact.bytes).split(" ");
-      note = `${bytesText(fact.each)} a peer`;
+      note = fact.received === undefined ? `${bytesText(fact.each)} a peer` : `received ${bytesText(fact.received)}`;
     }
     const drawn = fact.spark && curve[fact.spark].length ? spark(curve[fact.spark], { width: 120, height: 46, area: true }) : null;
     return make("div", { class: "fact" }, make("p", { text: fact.what }), make("b", { text: value }, unit ? make("small", { text: unit }) : null), make("span", { text: note }), drawn);
@@ -31,7 +32,7 @@ function facts() {
   if (!Page.shown.sampled) {
     const up = peers.up.filter(Boolean).length;
     const gone = peers.name.filter((_, row) => !peers.up[row]);
-    const note = gone.length === 0 ? "to the end" : gone.length > 3 ? `${gone.length} gone` : `${gone.join(", ")} gone`;
+    const note = gone.length === 0 ? (Page.shown.state === "finished" ? "to the end" : "all of them") : gone.length > 3 ? `${gone.length} gone` : `${gone.join(", ")} gone`;
     cards.push(make("div", { class: "fact" }, make("p", { text: "peers up" }), make("b", { text: up }, make("small", { text: `of ${peers.up.length}` })), make("span", { text: note })));
   }
   byId("facts").replaceChildren(...cards);
@@ -62,7 +63,7 @@ function traffic() {
   const parts = [bars(bytes.map(({ kind, bytes: count }) => [kind, count]), bytesText)];
   if (payload) parts.push(make("p", { class: "note", text: `${(100 * payload).toFixed(2)} % of the protocol’s bytes are tensors.`, style: { "margin-top": "10px" } }));
   if (phases.length) {
-    parts.push(make("h3", { text: "A round’s time" }), make("p", { class: "note", text: "Median." }));
+    parts.push(make("h3", { text: "A round’s time" }), make("p", { class: "note", text: Page.shown.words?.phases ?? "Median." }));
     parts.push(bars(phases.map(({ phase, seconds }) => [phase, seconds]), secondsText));
   }
   body.replaceChildren(...parts);
@@ -78,7 +79,7 @@ function isNew(key) {
 }
 
 function settings() {
-  if (!isNew("settings")) return;
+  if (!isNew("settings") || !Page.shown.settings) return;
   const { changed, text, description } = Page.shown.settings;
   const body = reveal("settings", description);
   const parts = [];

@@ -43,15 +43,15 @@ function networkChart(host) {
     const chosen = Page.followed;
     const near = new Set(chosen === null ? [] : network.links.filter((link) => link.includes(chosen)).flat());
     const seen = (row) => chosen === null || row === chosen || near.has(row);
-    const gone = peers.name.map((_, row) => (Page.shown.points.length ? away(row, column) : !peers.up[row]));
+    const gone = peers.name.map((_, row) => (column === last() && !peers.up[row]) || (column >= 0 && away(row, column)));
     const parts = peers.name.map((_, row) => {
       const value = scoreAt(row, column);
       return value === null || gone[row] ? null : Charts.part(value, span);
     });
     dots.data = {
       x: network.x, y: network.y, name: peers.name.map(shortName),
-      fill: parts.map((part, row) => (part === null ? (peers.attacks[row] ? color("warm") : color("card")) : shades[Math.round(99 * part)])),
-      edge: parts.map((part, row) => (row === chosen ? color("warm") : part === null ? color("away") : color("accent"))),
+      fill: parts.map((part, row) => (part === null ? color(peers.attacks[row] ? "warm" : gone[row] ? "card" : "wash") : shades[Math.round(99 * part)])),
+      edge: parts.map((part, row) => (row === chosen ? color("warm") : gone[row] ? color("away") : color("accent"))),
       weight: parts.map((_, row) => (row === chosen ? 3 : 1)),
       alpha: parts.map((_, row) => (seen(row) ? 1 : 0.3)),
       ink: parts.map((part, row) => (part === null ? (peers.attacks[row] ? color("card") : color("dim")) : part > 0.42 === !Theme.dark() ? "#ffffff" : part > 0.5 ? "#0c1116" : Theme.dark() ? "#e6edf3" : "#17212b")),
@@ -104,7 +104,7 @@ let turnSlider = () => {};
 
 function networkFrame() {
   const { network, points, curve } = Page.shown;
-  const card = reveal("network", `Colour: a peer’s ${scoreLabel()}; width of a line: what its ends have sent, shared over their neighbours. ${network.note} Tap a peer to follow it.`);
+  const card = reveal("network", Page.shown.words?.network ?? `Colour: a peer’s ${scoreLabel()}; width of a line: what its ends have sent, shared over their neighbours. ${network.note} Tap a peer to follow it.`);
   if (!card.querySelector(".drawing")) {
     const told = make("output", { text: "" });
     const slider = make("input", { type: "range", min: 0, step: 1, "aria-label": "round that the network shows" });
@@ -122,6 +122,7 @@ function networkFrame() {
     turnSlider = tell;
     card.replaceChildren(make("div", { class: "drawing" }), Charts.ramp(), make("label", { class: "slide", hidden: points.length < 2 }, slider, told));
   }
+  card.querySelector(".ramp").replaceWith(Charts.ramp());
   card.querySelector(".slide").hidden = points.length < 2;
   if (points.length > 1 && curve.round.length) turnSlider();
   return card.querySelector(".drawing");
@@ -160,6 +161,7 @@ function heatChart(host) {
     matrix.forEach((line, row) => line.forEach((value, column) => {
       cells[row * columns + column] = value === null ? NaN : Charts.part(value, span);
     }));
+    byId("heat-body").querySelector(".ramp")?.replaceWith(Charts.ramp());
     plot.x_range.end = columns;
     image.data = { image: [Charts.grid(cells, rows, columns)], dw: [columns] };
     gone.data = absences();
@@ -217,7 +219,7 @@ function heatFrame() {
   return card.querySelector(".drawing");
 }
 
-Charts.add("heat", { wanted: () => single() && Page.shown.matrix.length > 1 && Page.shown.points.length > 1, host: heatFrame, build: heatChart });
+Charts.add("heat", { wanted: () => single() && Page.shown.points.length > 1 && Page.shown.matrix.filter((line) => line.some((value) => value !== null)).length > 1, host: heatFrame, build: heatChart });
 
 /* --- whose data --- */
 

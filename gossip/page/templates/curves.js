@@ -31,7 +31,7 @@ function scoreLegend() {
   const { curve, faults, alone } = Page.shown;
   const accent = color("accent");
   const entry = (mark, text) => make("span", {}, mark, text);
-  const entries = [entry(stroke(accent), "mean")];
+  const entries = [entry(stroke(accent), Page.shown.words?.mean ?? "mean")];
   if (curve.min.length) entries.push(entry(make("i", { class: "swatch", style: { background: color("accent"), opacity: 0.2 } }), "worst to best peer"));
   if (curve.low) entries.push(entry(make("i", { class: "swatch", style: { background: color("accent"), opacity: 0.45 } }), "four peers of five"));
   if (curve.of_mean.length) entries.push(entry(stroke(color("ink"), "2 3", 1.8), "average of all models"));
@@ -65,7 +65,7 @@ function scoreChart(host) {
     plot.below[0].axis_label = across().label;
     source.data = { x: across().values, ...Object.fromEntries(["mean", "min", "max", "low", "high", "of_mean", "own"].map((key) => [key, some(found[key])])), alone: found.round.map(() => (alone ? Charts.scale() * alone.mean : NaN)) };
     byId("score-title").textContent = capital(scoreLabel());
-    byId("score-note").textContent = "On the common test set, after each round’s last merge.";
+    byId("score-note").textContent = Page.shown.words?.curve ?? "On the common test set, after each round’s last merge.";
   };
   const follow = () => {
     const row = Page.followed;
@@ -78,7 +78,7 @@ function scoreChart(host) {
     const { curve: found } = Page.shown;
     if (!found.round.length) return null;
     const at = nearest(across().values, x);
-    const lines = [`round ${found.round[at]} · ${secondsText(found.time[at])} · ${bytesText(found.bytes[at])}`, `mean ${scoreText(found.mean[at])}`];
+    const lines = [`round ${found.round[at]} · ${secondsText(found.time[at])} · ${bytesText(found.bytes[at])}`, `${Page.shown.words?.mean ?? "mean"} ${scoreText(found.mean[at])}`];
     if (found.min.length) lines.push(`${scoreText(found.min[at])} to ${scoreText(found.max[at])}`);
     if (found.of_mean.length) lines.push(`average of all ${scoreText(found.of_mean[at])}`);
     if (found.own.length) lines.push(`on own tests ${scoreText(found.own[at])}`);

@@ -1,0 +1,180 @@
+"""`gossip-scenario run` and `sweep`: their options, and what is told while they go on."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gossip.telemetry import standard_output
+from scenarios.errors import Interrupted, interrupt
+
+if TYPE_CHECKING:
+    from scenarios.progress import Progress
+    from scenarios.sweep import Run
+
+ADDRESS = re.compile(r"(\S*:)?\d+")
+USUAL = "127.0.0.1:8780"
+"""Where a live page is if nobody says otherwise; at any free port where that one is taken."""
+
+AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+
+LiveAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--live",
+        help=f"Show the run in a browser while it goes on; without HOST:PORT at {USUAL}, for this machine only.",
+        metavar="[HOST:PORT]",
+    ),
+]
+
+
+def run(
+    scenario: Annotated[str, typer.Argument(help="A name from 'list', or a .toml file.", metavar="SCENARIO")],
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="virtual: in this process, under virtual time; processes: real nodes over TLS on this machine.",
+            metavar="virtual|processes",
+        ),
+    ] = "virtual",
+    seed: Annotated[int | None, typer.Option(help="Instead of the scenario's.", metavar="N")] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Override one setting, e.g. scenario.peers=20; may be repeated.",
+            metavar="SECTION.KEY=VALUE",
+        ),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="Where the virtual engine computes; the same as --set virtual.device.", metavar="cpu|cuda"
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; default runs/NAME-SEED-ENGINE.", metavar="DIR")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print only the summary, as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a finished run.")] = False,
+    live: LiveAddress = None,
+) -> None:
+    """Run a scenario to its end, and write its folder and report."""
+    from rich.console import Console
+
+    from scenarios import api, progress
+    from scenarios.reports import terminal as tables
+    from scenarios.run_folder import REPORT
+
+    signal.signal(signal.SIGTERM, interrupt)
+    console = Console(stderr=True)
+    told = progress.Quiet() if quiet else progress.for_console(console)
+    try:
+        with standard_output.kept(as_json), _watched(live, told, scenario, engine) as (watching, finished):
+            result = api.run(
+                scenario,
+                engine=engine,
+                seed=seed,
+                overrides=[*(overrides or ()), *([] if device is None else [f"virtual.device={device}"])],
+                out=out,
+                force=force,
+                progress=watching,
+            )
+            finished(result.folder)
+    except KeyboardInterrupt:
+        # Said here, because typer would turn it into a bare exit code.
+        raise Interrupted("interrupted; all processes are stopped, the run is unfinished") from None
+    if as_json:
+        print(json.dumps(result.summary, indent=1))
+    else:
+        tables.print_result(Console(), result.summary, result.peers, report=str(result.folder / REPORT))
+
+
+@contextmanager
+def _watched(
+    live: str | None, told: Progress, scenario: str, engine: str
+) -> Iterator[tuple[Progress, Callable[[Path], None]]]:
+    """Give the progress that a run tells, and what is to be called with the folder of a finished one."""
+    if live is None:
+        yield told, lambda folder: None
+        return
+    from scenarios.reports.live import shown
+
+    with shown(live, told, title=Path(scenario).stem, engine=engine, say=_say) as watching:
+        yield watching, watching.finished
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def sweep(
+    scenario: Annotated[str, typer.Argument(help="A name from 'list', or a .toml file.", metavar="SCENARIO")],
+    axes: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Values of one setting; may be repeated.", metavar="KEY=V1,V2,…"),
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="e.g. 0-4 or 1,5,9.", metavar="SEEDS")] = "0",
+    engine: Annotated[str, typer.Option(help="As for run.", metavar="virtual|processes")] = "virtual",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of all runs; default runs/sweep-NAME.", metavar="DIR")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Runs at a time; default: one per core.", metavar="N", min=1)
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")] = False,
+    live: LiveAddress = None,
+) -> None:
+    """Run every combination of settings and seeds; finished runs are skipped."""
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from scenarios import sweep as sweeping
+    from scenarios.engines import load_engine
+    from scenarios.reports import terminal as tables
+
+    signal.signal(signal.SIGTERM, interrupt)
+    load_engine(engine)
+    folder = out or Path("runs") / f"sweep-{Path(scenario).stem}"
+    with standard_output.kept(as_json):
+        runs = sweeping.plan(scenario, engine, axes or [], sweeping.parse_seeds(seeds), folder)
+        with _sweep_shown(live, runs, title=Path(scenario).stem) as show:
+            for each in sweeping.carry_out(runs, jobs=jobs, tell=None if quiet else sweeping.tell_line):
+                show(each)
+    rows = sweeping.table(runs)
+    if as_json:
+        print(json.dumps([asdict(row) for row in rows], indent=1))
+    else:
+        tables.print_sweep(Console(), rows, folder=str(folder))
+
+
+@contextmanager
+def _sweep_shown(live: str | None, runs: Sequence[Run], *, title: str) -> Iterator[Callable[[Run], None]]:
+    """Give what is to be told of each finished run."""
+    if live is None:
+        yield lambda run: None
+        return
+    from scenarios.reports.live_sweep import shown
+
+    with shown(live, runs, title=title, say=_say) as show:
+        yield show
+
+
+def addressed(argv: Sequence[str]) -> list[str]:
+    """Return a command line in which every ``--live`` has its address: who gives none means the usual one."""
+    found = list(argv)
+    for place in range(len(found) - 1, -1, -1):
+        if found[place] == "--live" and not ADDRESS.fullmatch("".join(found[place + 1 : place + 2])):
+            found.insert(place + 1, USUAL)
+    return found
