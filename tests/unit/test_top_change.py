@@ -15,6 +15,7 @@ from gossip.draws import Draws
 from gossip.errors import PeerError
 from gossip.partial import Partial, completed
 from gossip.wire.codecs.places import CHUNK, largest
+from gossip.wire.codecs.selection import largest_of_rows
 from gossip.wire.codecs.settings import CODECS
 from gossip.wire.codecs.top_change import TopChange
 from gossip.wire.tensors import TensorSpec, WireTensor, from_numpy
@@ -95,6 +96,30 @@ def test_the_largest_are_taken_and_of_equal_ones_the_lower_places(keys, k) -> No
     there = largest(torch.tensor(keys, dtype=torch.int32)[None], k)[0]
     wanted = sorted(range(len(keys)), key=lambda place: (-keys[place], place))[:k]
     assert there.nonzero().flatten().tolist() == sorted(wanted)
+
+
+LONG_ROWS = {
+    "normal": lambda draw: draw.standard_normal((5, CHUNK)),
+    "sorted": lambda draw: np.sort(draw.standard_normal((5, CHUNK))),
+    "of all sizes": lambda draw: draw.standard_cauchy((5, CHUNK)) ** 5,
+    "zeros": lambda draw: np.zeros((5, CHUNK)),
+    "mostly zeros": lambda draw: draw.standard_normal((5, CHUNK)) * (draw.random((5, CHUNK)) < 0.2),
+    "ages": lambda draw: draw.integers(0, 17, (5, CHUNK)),
+    "equal but for their last bits": lambda draw: 1 + draw.integers(0, 300, (5, CHUNK)) * 2.0**-23,
+    "a few alike": lambda draw: draw.standard_normal((5, CHUNK)).round(3),
+    "not finite": lambda draw: np.where(draw.random((5, CHUNK)) < 0.2, np.nan, np.inf),
+}
+
+
+@pytest.mark.parametrize("kind", LONG_ROWS)
+def test_of_long_rows_the_same_are_taken_as_by_sorting(kind) -> None:
+    keys = np.abs(LONG_ROWS[kind](np.random.default_rng(3)).astype(np.float32)).view(np.int32)
+    rows = np.concatenate([keys, keys[:, ::-1], -keys])  # numbers below zero are in order, too
+    order = np.argsort(-rows.astype(np.int64), axis=1, kind="stable")
+    for kept in (1, 4, 241, CHUNK // 4, CHUNK // 2, CHUNK - 1, CHUNK):
+        wanted = np.zeros(rows.shape, bool)
+        np.put_along_axis(wanted, order[:, :kept], True, axis=1)
+        assert np.array_equal(largest_of_rows(rows, kept), wanted)
 
 
 @pytest.mark.parametrize("share", [1 / 2, 1 / 3, 1 / 17])

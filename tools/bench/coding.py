@@ -62,6 +62,8 @@ def measure(codec: Codec, model: torch.Tensor, repetitions: int) -> dict[str, An
     rows = _rows(codec, len(model))
     measured: list[tuple[float, float, float, float]] = []
     for repetition in range(repetitions + 1):
+        for row in rows.values():
+            row.zero_()  # all of the model is news again: one that stayed has nothing to be told of
         new_s = seconds(lambda: model.numpy().copy())
         old_s = seconds(lambda: there.copy_(model))
         encoded: list[Any] = []

@@ -34,11 +34,11 @@ class Largest(Codec):
         """Return the largest numbers and where they are."""
         elements, mine = len(vector), vector.numpy()
         places, values = self._places.empty(elements), np.empty(self._places.count(elements), np.float32)
-        for block, found, among in self._places.walk(
+        for block, there, found, among in self._places.walk(
             elements, lambda block, out: np.abs(mine[block], out=out)
         ):
             values[among] = mine[block][found]
-            self._places.tell(places, block, found, among)
+            self._places.tell(places, block, there, found, among)
         return places, from_numpy(values)
 
     def decode_as(self, tensors: Sequence[WireTensor], elements: int) -> Tensor:

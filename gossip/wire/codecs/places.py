@@ -8,13 +8,13 @@ ascending.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gossip.errors import PeerError
+from gossip.wire.codecs.selection import Array, largest_of_rows
 from gossip.wire.tensors import TensorSpec, WireTensor, empty
 
 CHUNK = 4096
@@ -22,8 +22,6 @@ BITMAP_FROM = 1 / 16
 """The least share at which one bit a number is shorter than 16 for each that travels."""
 BLOCK = 64 * CHUNK
 """Numbers looked at in one go, so that they stay in the cache."""
-
-Array: TypeAlias = np.ndarray[Any, Any]
 
 
 class Places:
@@ -66,8 +64,8 @@ class Places:
 
     def walk(
         self, elements: int, keys: Callable[[slice, Array], Array]
-    ) -> Iterator[tuple[slice, Array, slice]]:
-        """Yield, block by block, (the block, the places in it of the largest of each chunk, which of all those).
+    ) -> Iterator[tuple[slice, Array, Array, slice]]:
+        """Yield, block by block, (the block, where the largest of each chunk are in it, their places, which of all they are).
 
         For one vector on the CPU: what `largest` finds, while all that is looked at stays in the cache.
 
@@ -79,42 +77,28 @@ class Places:
         first = 0
         for start in range(0, elements, BLOCK):
             block = slice(start, min(start + BLOCK, elements))
-            found = self._in_block(keys(block, scratch[: block.stop - start]).view(np.int32))
-            yield block, found, slice(first, first + len(found))
-            first += len(found)
+            there = self._in_block(keys(block, scratch[: block.stop - start]).view(np.int32))
+            places = np.flatnonzero(there)
+            yield block, there, places, slice(first, first + len(places))
+            first += len(places)
 
     def _in_block(self, bits: Array) -> Array:
         whole = len(bits) // CHUNK * CHUNK
-        there = np.empty(len(bits), bool)
-        for piece, out in (
-            (bits[:whole].reshape(-1, CHUNK), there[:whole].reshape(-1, CHUNK)),
-            (bits[None, whole:], there[None, whole:]),
-        ):
-            if not piece.size:
-                continue
-            kept = self.kept_of(piece.shape[1])
-            least = piece.shape[1] - kept
-            threshold = np.partition(piece, least, axis=1)[:, least, None]
-            np.greater_equal(piece, threshold, out=out)
-            if np.count_nonzero(out) > kept * len(piece):  # ties, of which the lower places are taken
-                out[:] = largest(torch.from_numpy(piece), kept).numpy()
-        return np.flatnonzero(there)
+        pieces = (piece for piece in (bits[:whole].reshape(-1, CHUNK), bits[None, whole:]) if piece.size)
+        found = [largest_of_rows(piece, self.kept_of(piece.shape[1])).reshape(-1) for piece in pieces]
+        return found[0] if len(found) == 1 else np.concatenate(found)
 
     def empty(self, elements: int) -> WireTensor:
         """Return the tensor that tells places, to be written on by `tell`."""
         return empty(self.spec(elements))
 
-    def tell(self, told: WireTensor, block: slice, places: Array, among: slice) -> None:
-        """Write which `places` of a block travel; they are `among` all that do."""
+    def tell(self, told: WireTensor, block: slice, there: Array, places: Array, among: slice) -> None:
+        """Write which places of a block travel, as `walk` yields them."""
         if not self._bitmap:
             np.frombuffer(told.data, np.int16)[among] = places % CHUNK
             return
-        there = np.zeros(-(-(block.stop - block.start) // 8) * 8, bool)
-        there[places] = True
-        first = block.start // 8
-        np.frombuffer(told.data, np.uint8)[first : first + len(there) // 8] = np.packbits(
-            there, bitorder="little"
-        )
+        bits = np.packbits(there, bitorder="little")
+        np.frombuffer(told.data, np.uint8)[block.start // 8 :][: len(bits)] = bits
 
     def read(self, told: WireTensor, elements: int) -> Tensor:
         """Return the places, int64 (k,), ascending.
@@ -162,9 +146,8 @@ def largest(keys: Tensor, k: int) -> Tensor:
     """Return where the `k` largest of each row of `keys` (..., l), int32, are, as bool; ties: the lower place."""
     length = keys.shape[-1]
     if keys.device.type == "cpu":
-        threshold = torch.from_numpy(np.partition(keys.numpy(), length - k, axis=-1)[..., length - k, None])
-    else:
-        threshold = keys.kthvalue(length - k + 1, dim=-1, keepdim=True).values
+        return torch.from_numpy(largest_of_rows(keys.reshape(-1, length).numpy(), k)).view(keys.shape)
+    threshold = keys.kthvalue(length - k + 1, dim=-1, keepdim=True).values
     there = keys >= threshold
     tied = there.sum(dim=-1) > k
     if bool(tied.any()):

@@ -86,11 +86,11 @@ class TopChange(Referring):
             return out
 
         places, values = self.places.empty(elements), np.empty(self.places.count(elements), np.float32)
-        for block, found, among in self.places.walk(elements, keys):
+        for block, there, found, among in self.places.walk(elements, keys):
             taken = mine[block][found]
             values[among] = sent[block][found] = taken
             told[block][found] = now
-            self.places.tell(places, block, found, among)
+            self.places.tell(places, block, there, found, among)
         return (places, *self._values.encode(torch.from_numpy(values), draws)), rows
 
     def held(
