@@ -65,7 +65,7 @@ class Places:
     def walk(
         self, elements: int, keys: Callable[[slice, Array], Array]
     ) -> Iterator[tuple[slice, Array, Array, slice]]:
-        """Yield, block by block, (the block, where the largest of each chunk are in it, their places, which of all they are).
+        """Yield by blocks: the block, where the largest of each chunk are in it, their places, which of all they are.
 
         For one vector on the CPU: what `largest` finds, while all that is looked at stays in the cache.
 

@@ -2,7 +2,7 @@
 
 The upper 16 bits of a key are searched for, all rows side by side: to count what is above a guess costs two passes over
 memory that stays in the cache, and guesses from a sample of the row leave some six of them. What is above the bucket
-that is found is in, what is below is out, and of those within it, mostly a few, the lower 16 bits decide, then the place.
+that is found is in, what is below is out, and of those within, mostly a few, the lower 16 bits decide, then the place.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SAMPLED = 16
 DEVIATIONS = 4.5
 """How many standard deviations of a sample's rank the first two guesses are apart from what is looked for."""
 FEW = 1 / 32
-"""Up to this share of all numbers in their rows' buckets, those are sorted; else their lower bits are searched for, too."""
+"""Up to this share of all numbers in the buckets, those are sorted; else their lower bits are searched for, too."""
 
 _LEAST, _MOST = -(2**15), 2**15 - 1
 
