@@ -12,6 +12,7 @@ from typing import Any
 import trio
 
 from gossip.errors import GossipError, NetworkError, PeerError, ProtocolMisuse
+from gossip.net.ahead import Ahead
 from gossip.net.local import Local
 from gossip.net.receiving import Receiver
 from gossip.net.sending import Sender
@@ -19,7 +20,7 @@ from gossip.net.settings import sent_chunk_bytes
 from gossip.net.stream import EndOfStream, Stream
 from gossip.protocols.base import Message, PeerId
 from gossip.wire.agreement import Expectation
-from gossip.wire.codecs.base import Copy, Linked, anew_specs, part_specs
+from gossip.wire.codecs.base import Codec, Copy, Linked, anew_specs, part_specs
 from gossip.wire.codecs.float32 import EXACTLY
 from gossip.wire.documents import Document, Envelope
 from gossip.wire.frames import Cancelled, FrameReader, Received, writer
@@ -82,7 +83,8 @@ class Connection:
             anew=anew,
         )
         reader = FrameReader(self._expectation.accept, checksum=local.insecure, pool=local.pool)
-        self._receiver = Receiver(stream, reader, local.settings)
+        self._ahead = Ahead(self._decoded_by)
+        self._receiver = Receiver(stream, reader, local.settings, on_coming=self._ahead.note)
         envelope = Envelope(local.agreement.run_id, local.agreement.space_id, local.name)
         frames = writer(
             envelope,
@@ -167,6 +169,7 @@ class Connection:
                 for task in (
                     lambda: sender.write(first),
                     self._read,
+                    self._ahead.run,
                     sender.beat,
                     self.outbox.wait_for_values,
                 ):
@@ -236,6 +239,7 @@ class Connection:
         document = event.document
         self._count_received(event)
         if isinstance(event, Cancelled):
+            self._ahead.forget()
             return
         if not document.type.transport:
             if event.tensors:
@@ -269,7 +273,9 @@ class Connection:
             if codec.instant:
                 model = codec.read(tensors, elements)
             else:
-                model = await trio.to_thread.run_sync(codec.read, tensors, elements)
+                model = await self._ahead.read(codec, tensors, elements)
+        if tensors:
+            self._ahead.forget()
         # The thread was waited for, and meanwhile the table may have let go of this connection.
         if self._abandoned:
             return
@@ -279,6 +285,13 @@ class Connection:
         if document.classes is not None:
             self.local.on_declared(self.peer, document.classes)
         self.local.on_message(self.peer, document.message(model))
+
+    def _decoded_by(self, document: Document) -> tuple[Codec, int] | None:
+        """Return what decodes a model as it comes, and how many numbers it has; None: it waits until it is whole."""
+        codec = self.local.codec
+        if document.codec != codec.name or codec.instant or isinstance(codec, Linked):
+            return None
+        return None if self.local.unseen(self.peer) is not None else (codec, self._elements(document))
 
     def _ask_anew(self) -> None:
         """Drop a model that does not follow the last one."""

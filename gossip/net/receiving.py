@@ -8,6 +8,7 @@ messages, which costs less than a hundredth of reading them.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import trio
 
@@ -15,7 +16,7 @@ from gossip.errors import NetworkError, PeerError
 from gossip.net.budget import STEPS_PER_MESSAGE, Budget, message_cost
 from gossip.net.settings import NetSettings
 from gossip.net.stream import EndOfStream, Stream
-from gossip.wire.frames import Cancelled, FrameReader, Received
+from gossip.wire.frames import Cancelled, Coming, FrameReader, Received
 
 TURN_STEPS = 32
 """Pieces of the stream: 16 small messages, or 6 MB of a model."""
@@ -27,8 +28,17 @@ TURN_S = 0.005
 class Receiver:
     """Reads events from a stream."""
 
-    def __init__(self, stream: Stream, reader: FrameReader, settings: NetSettings) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        reader: FrameReader,
+        settings: NetSettings,
+        *,
+        on_coming: Callable[[Coming], None] = lambda coming: None,
+    ) -> None:
+        """Make a receiver; `on_coming` is called whenever some of a model has come that is not whole yet."""
         self._stream = stream
+        self._on_coming = on_coming
         self._reader = reader
         self._settings = settings
         self._budget = Budget(settings, trio.current_time())
@@ -89,8 +99,10 @@ class Receiver:
             self._bytes += len(buffer)
             if event is not None:
                 self._note_event(event)
-            elif reader.model_bytes and self._model_by_s == float("inf"):
-                self._model_by_s = trio.current_time() + self._time_for(reader.model_bytes)
+            elif (coming := reader.coming) is not None:
+                if self._model_by_s == float("inf"):
+                    self._model_by_s = trio.current_time() + self._time_for(coming.nbytes)
+                self._on_coming(coming)
             if (
                 self._steps + self._stream.crumbs >= TURN_STEPS
                 or self._bytes >= self._turn_bytes_max

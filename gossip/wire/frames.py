@@ -216,10 +216,13 @@ class Cancelled:
     frame_bytes: int
 
 
-class _Body:
-    """A model message under way: where its next bytes belong."""
+class Coming:
+    """A model message under way, whose head was accepted: where its next bytes belong.
 
-    __slots__ = ("document", "frame_bytes", "headers", "nbytes", "segments", "tensors")
+    Its tensors are filled from first to last; `missing` bytes, the last ones, were in no whole frame yet.
+    """
+
+    __slots__ = ("document", "frame_bytes", "headers", "missing", "nbytes", "segments", "tensors")
 
     def __init__(self, document: Document, frame_bytes: int, pool: MemoryPool | None) -> None:
         self.document = document
@@ -234,6 +237,11 @@ class _Body:
             header = bytearray(len(wanted))
             self.headers.append((header, wanted))
             self.segments += [segment for segment in (tensor.data, memoryview(header)) if len(segment)]
+        self.missing = self.lacking()
+
+    def lacking(self) -> int:
+        """Return how many bytes are still to be filled."""
+        return sum(len(segment) for segment in self.segments)
 
     def check_headers(self) -> None:
         for header, wanted in self.headers:
@@ -270,7 +278,7 @@ class FrameReader:
         self._left = 0
         self._step = self._header_filled
         self._buffer = memoryview(self._header)
-        self._body: _Body | None = None
+        self._body: Coming | None = None
 
     @property
     def at_boundary(self) -> bool:
@@ -278,9 +286,9 @@ class FrameReader:
         return self._step == self._header_filled and self._body is None
 
     @property
-    def model_bytes(self) -> int:
-        """How many bytes of memory the model takes that is under way; 0 where none is."""
-        return 0 if self._body is None else self._body.nbytes
+    def coming(self) -> Coming | None:
+        """The model message under way, if there is one."""
+        return self._body
 
     def next_buffer(self) -> memoryview:
         """Return the buffer that the next bytes of the stream belong in, never empty."""
@@ -323,7 +331,7 @@ class FrameReader:
         if self._kind is not FrameKind.CANCEL and not length:
             raise PeerError("garbage", f"an empty {self._kind.name} frame")
         if self._kind is FrameKind.DATA and self._body is not None:
-            missing = sum(len(segment) for segment in self._body.segments)
+            missing = self._body.lacking()
             if length > missing:
                 raise PeerError("oversized", f"{length} bytes of a model message that lacks only {missing}")
 
@@ -366,7 +374,7 @@ class FrameReader:
         if self._kind is FrameKind.HEAD:
             document = read_head(self._small)
             self._accept(document)
-            self._body = _Body(document, overhead + length, self._pool)
+            self._body = Coming(document, overhead + length, self._pool)
             return None
         body = self._body
         assert body is not None
@@ -375,6 +383,7 @@ class FrameReader:
             self._body = None
             return Cancelled(body.document, body.frame_bytes)
         if body.segments:
+            body.missing = body.lacking()
             return None
         self._body = None
         body.check_headers()

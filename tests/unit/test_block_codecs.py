@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from gossip.config.loading import load_task
 from gossip.draws import Draws
 from gossip.errors import PeerError, SettingError
+from gossip.wire.codecs import blocks
 from gossip.wire.codecs.blocks import Blocks
 from gossip.wire.codecs.settings import CODECS
 from gossip.wire.tensors import WireTensor, to_numpy
@@ -239,3 +240,62 @@ def test_mistakes_are_sentences(line: str, sentence: str, tmp_path) -> None:
     with pytest.raises(SettingError, match=r"task\.toml") as caught:
         load_task(path)
     assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", sorted(MOST))
+@pytest.mark.parametrize("elements", [17, 48, 49, 203])
+def test_decoded_as_it_comes_a_model_is_to_the_bit_what_it_is_as_a_whole(kind, elements, monkeypatch) -> None:
+    monkeypatch.setattr(blocks, "PIECE", 16)
+    codec = codec_of(kind, block=8)
+    encoded = codec.encode(torch.randn(elements, generator=torch.Generator().manual_seed(elements)), DRAWS)
+    whole = codec.read(encoded, elements)
+    sent = b"".join(tensor.data for tensor in encoded)
+    draw = np.random.default_rng(elements)
+    for _ in range(5):
+        # What has not come yet would be refused: no number has these codes, and no block this scale.
+        unwritten = [
+            np.full(tensor.data.nbytes, 0x80 if kind == "int8" else 0, np.uint8) for tensor in encoded
+        ]
+        unwritten[0].view("<f4")[:] = -1.0
+        coming = tuple(WireTensor(t.dtype, t.shape, a.data) for t, a in zip(encoded, unwritten, strict=True))
+        decoding = codec.decoding(coming, elements)
+        assert decoding is not None
+        for come in [*sorted(draw.integers(0, len(sent), 6).tolist()), len(sent)]:
+            scales = len(unwritten[0])
+            unwritten[0][:come] = np.frombuffer(sent[: min(come, scales)], np.uint8)
+            unwritten[1][: max(0, come - scales)] = np.frombuffer(sent[scales:come], np.uint8)
+            decoding.advance(len(sent) - come)
+        assert torch.equal(codec.read_on(decoding, elements), whole)
+
+
+def decoded_as_it_comes(
+    codec: Blocks, tensors: tuple[WireTensor, ...], elements: int, missing: list[int]
+) -> object:
+    decoding = codec.decoding(tensors, elements)
+    assert decoding is not None
+    for each in missing:
+        decoding.advance(each)
+    return codec.read_on(decoding, elements)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "place", "byte"), [(0, 3, 0xBF), (0, -1, 0xBF), (1, 0, 0x80), (1, -1, 0x80)]
+)
+def test_what_is_refused_of_a_whole_model_is_refused_as_it_comes(tensor, place, byte, monkeypatch) -> None:
+    monkeypatch.setattr(blocks, "PIECE", 16)
+    codec = codec_of("int8", block=8)
+    encoded = codec.encode(torch.randn(96, generator=torch.Generator().manual_seed(1)), DRAWS)
+    np.frombuffer(encoded[tensor].data, np.uint8)[place] = byte
+    for steps in ([], [90], [70, 50, 16], [1, 0]):
+        with pytest.raises(PeerError, match=r"negative scale|code -128") as caught:
+            decoded_as_it_comes(codec, encoded, 96, steps)
+        assert caught.value.reason == "garbage"
+
+
+def test_a_model_of_one_piece_or_compressed_waits_until_it_is_whole() -> None:
+    codec = codec_of("int8")
+    assert codec.decoding(codec.encode(torch.ones(1000), DRAWS), 1000) is None
+    many = torch.ones(blocks.PIECE + 1)
+    assert codec.decoding(codec.encode(many, DRAWS), len(many)) is not None
+    compressed = codec_of("int8", compress="zstd")
+    assert compressed.decoding(compressed.encode(many, DRAWS), len(many)) is None

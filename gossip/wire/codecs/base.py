@@ -15,6 +15,7 @@ from gossip.errors import PeerError, ProtocolMisuse
 from gossip.partial import Partial, Received
 from gossip.protocols.base import Part
 from gossip.stages import Stage, State
+from gossip.wire.codecs.decoding import Decoding
 from gossip.wire.codecs.settings import CODECS
 from gossip.wire.tensors import PartSpecs, TensorSpec, WireTensor
 
@@ -38,7 +39,7 @@ class Copy(NamedTuple):
 
 
 @contextmanager
-def _blamed_on_the_sender() -> Iterator[None]:
+def blamed_on_the_sender() -> Iterator[None]:
     """Make a peer's offence of whatever a codec does with bytes that no encoder wrote."""
     try:
         yield
@@ -48,6 +49,18 @@ def _blamed_on_the_sender() -> Iterator[None]:
         raise PeerError(
             "garbage", f"a model that cannot be decoded: {plugins.one_line(failure)}"
         ) from failure
+
+
+def _checked(received: object, elements: int) -> Received:
+    if isinstance(received, Partial):
+        return received
+    if (
+        not isinstance(received, torch.Tensor)
+        or received.shape != (elements,)
+        or received.dtype != torch.float32
+    ):
+        raise PeerError("garbage", f"a model that is decoded to no vector of {elements} numbers")
+    return received
 
 
 class Codec(Stage):
@@ -106,21 +119,30 @@ class Codec(Stage):
         Raises:
             PeerError: "garbage". Whatever a codec does with bytes that no encoder wrote, it is the sender's fault.
         """
-        with _blamed_on_the_sender():
+        with blamed_on_the_sender():
             received = self.received(tensors, elements)
-        if isinstance(received, Partial):
-            return received
-        if (
-            not isinstance(received, torch.Tensor)
-            or received.shape != (elements,)
-            or received.dtype != torch.float32
-        ):
-            raise PeerError("garbage", f"a model that is decoded to no vector of {elements} numbers")
-        return received
+        return _checked(received, elements)
 
     def received(self, tensors: Sequence[WireTensor], elements: int) -> Received:
         """Return what `read` is to check."""
         return self.decode_as(tensors, elements)
+
+    def decoding(self, tensors: Sequence[WireTensor], elements: int) -> Decoding | None:
+        """Return what decodes a model whose tensors are being filled, first to last; None: it wants all of them.
+
+        To be overridden, together with `decode_as`, where a model is long in coming and its beginning can be decoded.
+        """
+        return None
+
+    def read_on(self, decoding: Decoding, elements: int) -> Received:
+        """Return what `read` does, of a model that was decoded while it came.
+
+        Raises:
+            PeerError: "garbage".
+        """
+        with blamed_on_the_sender():
+            vector = decoding.finish()
+        return _checked(vector, elements)
 
     def coded(self, vectors: torch.Tensor, draws: Sequence[Draws]) -> torch.Tensor:
         """Return what receivers will hold of each of `vectors` (n, elements), to the bit."""
@@ -202,7 +224,7 @@ class Linked(Referring):
         Raises:
             PeerError: "garbage".
         """
-        with _blamed_on_the_sender():
+        with blamed_on_the_sender():
             return self._follow(copy, tensors, elements)
 
     def received(self, tensors: Sequence[WireTensor], elements: int) -> Received:

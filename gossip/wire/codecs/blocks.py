@@ -30,6 +30,7 @@ from gossip.errors import PeerError
 from gossip.wire import tensors as wire
 from gossip.wire.codecs.base import Codec
 from gossip.wire.codecs.compressed import compressed_spec, content_bytes, deflated, inflated
+from gossip.wire.codecs.decoding import Decoding
 from gossip.wire.tensors import TensorSpec, WireTensor, to_torch
 
 PIECE = 1 << 18
@@ -74,7 +75,7 @@ class Blocks(Codec):
         scales, codes = map(to_torch, encoded)
         halves = draws.halves() if self._stochastic else None
         scratch = _Scratch(min(self._piece, self._padded(len(vector))))
-        for start, end in self._pieces(len(vector)):
+        for start, end in self.pieces(len(vector)):
             padded = self._padded(end - start)
             x = vector[start:end]
             x = x if len(x) == padded else scratch.padded(x[None], padded)
@@ -93,20 +94,13 @@ class Blocks(Codec):
 
     def decode_as(self, tensors: Sequence[WireTensor], elements: int) -> Tensor:
         """Return codes times scales; refuse a negative scale, and codes that no number has."""
-        scales = to_torch(tensors[0])
-        spec = self._codes_spec(elements)
-        codes = to_torch(inflated(tensors[1], spec) if self._compress else tensors[1])
-        if bool((scales < 0).any()):
-            raise PeerError("garbage", "a block of numbers with a negative scale")
-        self._check_end(codes, elements)
-        vector = to_torch(wire.empty(TensorSpec("float32", (elements,))))
-        for start, end in self._pieces(elements):
-            self._unpack(codes, start, vector[start:end])
-            first, whole = start // self._block, (end - start) // self._block
-            last = start + whole * self._block
-            vector[start:last].view(whole, self._block).mul_(scales[first : first + whole, None])
-            vector[last:end].mul_(scales[first + whole : first + whole + 1])
-        return vector
+        return _BlocksDecoding(self, tensors, elements).finish()
+
+    def decoding(self, tensors: Sequence[WireTensor], elements: int) -> Decoding | None:
+        """Return what decodes piece by piece; None where codes are compressed, or all are one piece."""
+        if self._compress or elements <= self._piece:
+            return None
+        return _BlocksDecoding(self, tensors, elements)
 
     def coded(self, vectors: Tensor, draws: Sequence[Draws]) -> Tensor:
         """Return codes times scales of many at once: what `decode` makes of what `encode` makes of each."""
@@ -129,15 +123,28 @@ class Blocks(Codec):
             held[start : start + at_once] = coded.view(len(rows), padded)[:, :elements]
         return held.to(vectors.device)
 
+    def plain(self, tensor: WireTensor, elements: int) -> WireTensor:
+        """Return the codes of `elements` numbers as they are before they are compressed."""
+        return inflated(tensor, self._codes_spec(elements)) if self._compress else tensor
+
+    def pieces(self, elements: int) -> Iterator[tuple[int, int]]:
+        """Yield where pieces of `elements` numbers begin and end."""
+        for start in range(0, elements, self._piece):
+            yield start, min(start + self._piece, elements)
+
+    def unscale(self, codes: Tensor, scales: Tensor, vector: Tensor, start: int, end: int) -> None:
+        """Write what the piece from `start` to `end` says into `vector`; refuse codes that no number has."""
+        self._unpack(codes, start, vector[start:end])
+        first, whole = start // self._block, (end - start) // self._block
+        last = start + whole * self._block
+        vector[start:last].view(whole, self._block).mul_(scales[first : first + whole, None])
+        vector[last:end].mul_(scales[first + whole : first + whole + 1])
+
     def _scales_spec(self, elements: int) -> TensorSpec:
         return TensorSpec("float32", (-(-elements // self._block),))
 
     def _padded(self, elements: int) -> int:
         return -(-elements // self._block) * self._block
-
-    def _pieces(self, elements: int) -> Iterator[tuple[int, int]]:
-        for start in range(0, elements, self._piece):
-            yield start, min(start + self._piece, elements)
 
     def _quantised(self, x: Tensor, scales: Tensor, scratch: _Scratch, drawn: Tensor | None) -> Tensor:
         """Return the codes of `x` (blocks, block) as float32, in the scratch; write their `scales` (blocks,)."""
@@ -161,7 +168,7 @@ class Blocks(Codec):
         """Return the tensor of the codes of `elements` numbers."""
 
     @abc.abstractmethod
-    def _check_end(self, codes: Tensor, elements: int) -> None:
+    def check_end(self, codes: Tensor, elements: int) -> None:
         """Refuse what stands behind the last of `elements` codes and is not what we write there."""
 
     @abc.abstractmethod
@@ -182,7 +189,7 @@ class Int8(Blocks):
     def _codes_spec(self, elements: int) -> TensorSpec:
         return TensorSpec("int8", (elements,))
 
-    def _check_end(self, codes: Tensor, elements: int) -> None:
+    def check_end(self, codes: Tensor, elements: int) -> None:
         """Nothing stands there."""
 
     def _pack(self, coded: Tensor, codes: Tensor, start: int) -> None:
@@ -204,7 +211,7 @@ class Int4(Blocks):
     def _codes_spec(self, elements: int) -> TensorSpec:
         return TensorSpec("uint8", ((elements + 1) // 2,))
 
-    def _check_end(self, codes: Tensor, elements: int) -> None:
+    def check_end(self, codes: Tensor, elements: int) -> None:
         if elements % 2 and int(codes[-1]) >> 4 != ZERO:
             raise PeerError("garbage", f"behind the last int4 code a half-byte other than {ZERO}")
 
@@ -225,6 +232,40 @@ class Int4(Blocks):
         if int(halves.amin()) == 0:
             raise PeerError("garbage", "the int4 half-byte 0, which no number has")
         piece.copy_(halves.sub_(ZERO)[:count])
+
+
+class _BlocksDecoding(Decoding):
+    """Codes times scales, a piece after the other."""
+
+    def __init__(self, codec: Blocks, tensors: Sequence[WireTensor], elements: int) -> None:
+        self._codec = codec
+        self._elements = elements
+        self._scales = to_torch(tensors[0])
+        self._codes = to_torch(codec.plain(tensors[1], elements))
+        # Memory that is not written to yet takes none.
+        self._vector = to_torch(wire.empty(TensorSpec("float32", (elements,))))
+        self._pieces = codec.pieces(elements)
+        self._next = next(self._pieces, None)
+        self._judged = False
+
+    def advance(self, missing: int) -> None:
+        """Decode the whole pieces of what has come of the codes, which stand last."""
+        come = (self._codes.numel() - missing) * 8 // self._codec.bits
+        if self._next is None or self._next[1] > min(come, self._elements):
+            return
+        if not self._judged:
+            self._judged = True
+            if bool((self._scales < 0).any()):
+                raise PeerError("garbage", "a block of numbers with a negative scale")
+        while self._next is not None and self._next[1] <= come:
+            self._codec.unscale(self._codes, self._scales, self._vector, *self._next)
+            self._next = next(self._pieces, None)
+
+    def finish(self) -> Tensor:
+        """Decode the rest; refuse a negative scale, and codes that no number has."""
+        self._codec.check_end(self._codes, self._elements)
+        self.advance(0)
+        return self._vector
 
 
 class _Scratch:
@@ -251,6 +292,8 @@ class _Scratch:
         """Return rows of `halves` as float32 (n · width,); what stands behind the last place of a row is any number."""
         end = 0
         for row in halves:
+            if len(row) == width == len(self._drawn):  # all there is, and nothing behind it
+                return self._drawn.copy_(torch.from_numpy(row))
             self._halves[end : end + len(row)] = row
             end += width
         return self._drawn[:end].copy_(torch.from_numpy(self._halves[:end]))
