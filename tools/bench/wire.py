@@ -11,10 +11,15 @@ where it can be:
     raw          a blocking TCP socket without TLS
 
 A repetition sends a number of models one after another, each acknowledged before the next; the table has medians.
-Below it: models of float32's size that arrive per second by a codec, beside float32 in the same repetition: sent to
-one neighbour, which takes coding, transfer and decoding, one after the other; and to a further one, for a model is
-coded once, however many it goes to. Then CPU time per small message outside TLS, and the bytes that a message costs
-beyond its tensors.
+Below it: models of float32's size that arrive per second by a codec, beside float32 in the same repetition:
+
+    gossip CODEC           one after another: each is coded, sent, decoded and acknowledged before the next
+    gossip CODEC stream    the next is given to the node while the last one travels, as it is for float32 beside it
+    gossip CODEC again     one after another, to a further neighbour: a model is coded once, however many it goes to
+
+and milliseconds of CPU per model, of the sending process (which has the coding) and of the receiving one: of a stream,
+no more can come per second than the busier of the two lets through, each on a core of its own. Then CPU time per small
+message outside TLS, and the bytes that a message costs beyond its tensors.
 """
 
 from __future__ import annotations
@@ -24,305 +29,31 @@ import gc
 import json
 import multiprocessing
 import os
-import socket
 import ssl
 import statistics
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-import trio
+from ways import WAYS, make_peers, way_of
 
-from gossip.draws import Draws
-from gossip.net import peers_file
-from gossip.net.identity import Identity
-from gossip.net.local import Local
-from gossip.net.neighbours import NeighbourTable
-from gossip.net.settings import NetSettings
-from gossip.net.tls import TlsContexts
-from gossip.protocols.base import FinishedMessage, Message, ModelMessage
-from gossip.telemetry.accounting import Accounting
-from gossip.wire.agreement import Agreement
-from gossip.wire.codecs.base import Codec
+from gossip.protocols.base import FinishedMessage, ModelMessage
 from gossip.wire.codecs.float32 import Float32
-from gossip.wire.codecs.settings import CODECS
 from gossip.wire.documents import Envelope
 from gossip.wire.frames import FrameReader, writer
-from gossip.wire.tensors import WireTensor
 from scenarios.virtual.engine import quiet_collector
 
-BYTES_PER_REPETITION = 200_000_000
+BYTES_PER_REPETITION = 600_000_000
+"""Six models of 100 MB: of a stream the first and the last have nobody beside them."""
 MODELS_PER_REPETITION_MAX = 60
-ACKNOWLEDGEMENT = b"!"
-Tensors = tuple[WireTensor, ...]
-
-
-def codec_of(kind: str) -> Codec:
-    """Return a codec with its default settings."""
-    choice = CODECS.validate({"kind": kind})
-    codec: Codec = choice.load()(choice)
-    return codec
-
-
-class Coded:
-    """The handle of a model that is coded when it is sent, in a thread as a node's learning is; or was before."""
-
-    def __init__(
-        self, vector: torch.Tensor, codec: Codec, number: int, tensors: Tensors | None = None
-    ) -> None:
-        self._encode = partial(codec.encode, vector, Draws(0, "b", number))
-        self._tensors = tensors
-
-    def ready(self) -> bool:
-        """Return whether it is coded."""
-        return self._tensors is not None
-
-    async def wait(self) -> Tensors:
-        """Return its tensors."""
-        await trio.lowlevel.checkpoint()
-        if self._tensors is None:
-            self._tensors = await trio.to_thread.run_sync(self._encode)
-        return self._tensors
-
-
-class Value:
-    """A model handle whose value is there."""
-
-    def __init__(self, vector: torch.Tensor) -> None:
-        self._vector = vector
-
-    def ready(self) -> bool:
-        """Return that it is."""
-        return True
-
-    async def wait(self) -> torch.Tensor:
-        """Return it."""
-        await trio.lowlevel.checkpoint()
-        return self._vector
-
-
-def make_table(
-    folder: Path,
-    name: str,
-    learned: int,
-    *,
-    codec: Codec | None = None,
-    on_peer: Callable[[str, bool], None],
-    **callbacks: Any,
-) -> NeighbourTable:
-    """Return a table of a node as a user runs it."""
-    return NeighbourTable(
-        Local(
-            name=name,
-            agreement=Agreement(run_id="benchmark", sections=(), space_id="space"),
-            codec=codec or Float32(),
-            learned_size=learned,
-            settings=NetSettings(),
-            accounting=Accounting(),
-            instance="1",
-            insecure=False,
-            **callbacks,
-        ),
-        peers=peers_file.load(folder / "peers.txt"),
-        contacts=("a", "b"),
-        identity=Identity.load(folder / name),
-        rng=np.random.default_rng(0),
-        on_peer=on_peer,
-        on_rejected=lambda peer, reason, sentence: sys.exit(f"rejected: {peer} {reason} {sentence}"),
-    )
-
-
-# --- ways to move a vector: each has a receiving and a sending half ---
-
-
-def gossip_receive(folder: Path, port: int, elements: int, count: int, *, codec: str = "float32") -> None:
-    """Receive models through a table of neighbours; acknowledge each with a message."""
-    del port
-
-    async def main() -> None:
-        done = trio.Event()
-        seen = 0
-
-        def on_message(sender: str, message: Message) -> None:
-            nonlocal seen
-            assert isinstance(message, ModelMessage)
-            assert message.model.shape == (elements,)
-            seen += 1
-            table.send(sender, FinishedMessage(round=seen))
-
-        def on_peer(peer: str, up: bool) -> None:
-            del peer
-            if not up:
-                done.set()
-
-        table = make_table(
-            folder, "a", elements, codec=codec_of(codec), on_message=on_message, on_peer=on_peer
-        )
-        async with trio.open_nursery() as nursery:
-            await nursery.start(table.run)
-            await done.wait()
-            nursery.cancel_scope.cancel()
-        assert seen == count
-
-    trio.run(main)
-
-
-def gossip_send(
-    folder: Path, port: int, vector: torch.Tensor, count: int, *, codec: str = "float32", again: bool = False
-) -> float:
-    """Send models through a table of neighbours; return the seconds. `again`: they were coded for another."""
-    del port
-    used = codec_of(codec)
-    coded = used.encode(vector, Draws(0, "b", 0)) if again else None
-
-    def handle(number: int) -> Any:
-        return Value(vector) if used.exact else Coded(vector, used, number, coded)
-
-    async def main() -> float:
-        up, acknowledged = trio.Event(), trio.Event()
-        table = make_table(
-            folder,
-            "b",
-            vector.numel(),
-            codec=used,
-            on_message=lambda sender, message: acknowledged.set(),
-            on_peer=lambda peer, is_up: up.set(),
-        )
-        async with trio.open_nursery() as nursery:
-            await nursery.start(table.run)
-            await up.wait()
-            seconds = 0.0
-            for number in range(count + 1):
-                start = time.perf_counter()
-                table.send("a", ModelMessage(round=number, step=0, model=handle(number)))
-                await acknowledged.wait()
-                if number:  # the first one warms up
-                    seconds += time.perf_counter() - start
-                acknowledged = trio.Event()
-            await table.close("done")
-        return seconds
-
-    return trio.run(main)
-
-
-def contexts(folder: Path, name: str) -> TlsContexts:
-    """Return the same TLS settings for everybody who uses TLS."""
-    return TlsContexts(Identity.load(folder / name), peers_file.load(folder / "peers.txt"))
-
-
-def socket_receive(folder: Path, port: int, elements: int, count: int, *, tls: bool) -> None:
-    """Receive with a blocking socket into one preallocated vector."""
-    view = memoryview(np.empty(elements, np.float32)).cast("B")
-    with socket.create_server(("127.0.0.1", port)) as listener:
-        connection = listener.accept()[0]
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if tls:
-        connection = contexts(folder, "a")._server.wrap_socket(connection, server_side=True)
-    with connection:
-        for _ in range(count):
-            filled = 0
-            while filled < len(view):
-                filled += connection.recv_into(view[filled:])
-            connection.sendall(ACKNOWLEDGEMENT)
-
-
-def socket_send(folder: Path, port: int, vector: torch.Tensor, count: int, *, tls: bool) -> float:
-    """Send with a blocking socket; return the seconds."""
-    view = memoryview(vector.numpy()).cast("B")
-    connection = connect(port)
-    if tls:
-        connection = contexts(folder, "b")._client.wrap_socket(connection)
-    with connection:
-        return timed(count, lambda: (connection.sendall(view), connection.recv(1)))
-
-
-def trio_receive(folder: Path, port: int, elements: int, count: int) -> None:
-    """Receive with `trio.SSLStream`."""
-
-    async def serve(transport: trio.SocketStream) -> None:
-        stream = trio.SSLStream(transport, contexts(folder, "a")._server, server_side=True)
-        view = memoryview(np.empty(elements, np.float32)).cast("B")
-        for _ in range(count):
-            filled = 0
-            while filled < len(view):
-                piece = await stream.receive_some(min(512 * 1024, len(view) - filled))
-                view[filled : filled + len(piece)] = piece
-                filled += len(piece)
-            await stream.send_all(ACKNOWLEDGEMENT)
-        await transport.aclose()
-
-    async def main() -> None:
-        (listener,) = await trio.open_tcp_listeners(port, host="127.0.0.1")
-        async with listener:
-            await serve(await listener.accept())
-
-    trio.run(main)
-
-
-def trio_send(folder: Path, port: int, vector: torch.Tensor, count: int) -> float:
-    """Send with `trio.SSLStream`; return the seconds."""
-    view = memoryview(vector.numpy()).cast("B")
-
-    async def main() -> float:
-        transport = trio.SocketStream(trio.socket.from_stdlib_socket(connect(port)))
-        stream = trio.SSLStream(transport, contexts(folder, "b")._client)
-        seconds = 0.0
-        for number in range(count + 1):
-            start = time.perf_counter()
-            await stream.send_all(view)
-            await stream.receive_some(1)
-            seconds += (time.perf_counter() - start) * bool(number)
-        await transport.aclose()
-        return seconds
-
-    return trio.run(main)
-
-
-def connect(port: int) -> socket.socket:
-    """Connect to the other process, which may not be listening yet."""
-    for _ in range(1000):
-        try:
-            connection = socket.create_connection(("127.0.0.1", port))
-        except ConnectionRefusedError:
-            time.sleep(0.01)
-            continue
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return connection
-    sys.exit("the other process does not listen")
-
-
-def timed(count: int, send: Callable[[], object]) -> float:
-    """Return the seconds of `count` calls after one that warms up."""
-    send()
-    start = time.perf_counter()
-    for _ in range(count):
-        send()
-    return time.perf_counter() - start
-
-
-WAYS: dict[str, tuple[Callable[..., None], Callable[..., float]]] = {
-    "gossip": (gossip_receive, gossip_send),
-    "ssl": (lambda *a: socket_receive(*a, tls=True), lambda *a: socket_send(*a, tls=True)),
-    "trio ssl": (trio_receive, trio_send),
-    "raw": (lambda *a: socket_receive(*a, tls=False), lambda *a: socket_send(*a, tls=False)),
-}
-
-
-def way_of(name: str) -> tuple[Callable[..., None], Callable[..., float]]:
-    """Return how to receive and send: one of `WAYS`, or ``gossip CODEC``, with `` again`` where it is coded before."""
-    if name in WAYS:
-        return WAYS[name]
-    _, codec, *again = name.split()
-    return partial(gossip_receive, codec=codec), partial(gossip_send, codec=codec, again=bool(again))
+FLOAT32_STREAM = "gossip float32 stream"
 
 
 def use_core(number: int) -> None:
@@ -340,43 +71,72 @@ def receiver_process(pipe: Pipe) -> None:
 
 
 def receive(pipe: Pipe) -> None:
-    """Receive in whichever way it is told, until told to end."""
+    """Receive in whichever way it is told, and tell the CPU time for each, until told to end."""
     while (order := pipe.recv()) is not None:
         way, folder, port, elements, count = order
         gc.collect()
+        began_s = time.process_time()
         way_of(way)[0](folder, port, elements, count + 1)
+        pipe.send((time.process_time() - began_s) / (count + 1))
+
+
+class Measured(NamedTuple):
+    """One repetition of a way."""
+
+    mb_per_s: float
+    """Of float32, whatever travels."""
+    sender_cpu_ms: float
+    """Per model."""
+    receiver_cpu_ms: float
+
+
+def once(pipe: Pipe, way: str, folder: Path, vector: torch.Tensor, count: int) -> Measured:
+    """Send `count` models to the receiver behind the pipe."""
+    port = make_peers(folder)
+    gc.collect()
+    pipe.send((way, folder, port, vector.numel(), count))
+    began_s = time.process_time()
+    seconds = way_of(way)[1](folder, port, vector, count)
+    sender_s = (time.process_time() - began_s) / (count + 1)
+    return Measured(count * vector.nbytes / 1e6 / seconds, sender_s * 1e3, pipe.recv() * 1e3)
 
 
 def measure(
     pipe: Pipe, sizes_mb: Sequence[float], repetitions: int, models_max: int, ways: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Return the median MB/s of every way at every size, measured in turns, to the receiver behind the pipe.
-
-    MB are those of float32, whatever travels.
-    """
+    """Return medians of every way at every size, measured in turns, to the receiver behind the pipe."""
     vectors = {size: torch.rand(int(size * 1e6) // 4) for size in sizes_mb}
-    speeds: dict[float, dict[str, list[float]]] = {s: {way: [] for way in ways} for s in sizes_mb}
+    found: dict[float, dict[str, list[Measured]]] = {s: {way: [] for way in ways} for s in sizes_mb}
     with tempfile.TemporaryDirectory() as temporary:
         for repetition in range(repetitions):
             for size, vector in vectors.items():
                 count = max(2, min(models_max, int(BYTES_PER_REPETITION / (size * 1e6))))
                 for way in ways:
                     folder = Path(temporary) / f"{repetition}-{size}-{way.replace(' ', '-')}"
-                    port = make_peers(folder)
-                    gc.collect()
-                    pipe.send((way, folder, port, vector.numel(), count))
-                    seconds = way_of(way)[1](folder, port, vector, count)
-                    speeds[size][way].append(count * vector.numel() * 4 / 1e6 / seconds)
-    rows = []
-    for size, by_way in speeds.items():
-        medians = {way: statistics.median(values) for way, values in by_way.items()}
-        # The ratio of neighbours in time: a machine that slows down for a while slows both.
-        ratios = {
-            way: statistics.median(g / w for g, w in zip(by_way["gossip"], by_way[way], strict=True))
-            for way in ways
-        }
-        rows.append({"size_mb": size, "mb_per_s": medians, "gossip_against": ratios})
-    return rows
+                    found[size][way].append(once(pipe, way, folder, vector, count))
+    return [{"size_mb": size, **summary(by_way)} for size, by_way in found.items()]
+
+
+def summary(by_way: Mapping[str, Sequence[Measured]]) -> dict[str, Any]:
+    """Return medians, and how float32 does beside each way."""
+    medians = {
+        way: Measured(*map(statistics.median, zip(*values, strict=True))) for way, values in by_way.items()
+    }
+    # The ratio of neighbours in time: a machine that slows down for a while slows both.
+    ratios = {
+        way: statistics.median(
+            ours.mb_per_s / theirs.mb_per_s for ours, theirs in zip(by_way[beside(way)], values, strict=True)
+        )
+        for way, values in by_way.items()
+    }
+    cpu = {way: (median.sender_cpu_ms, median.receiver_cpu_ms) for way, median in medians.items()}
+    speeds = {way: median.mb_per_s for way, median in medians.items()}
+    return {"mb_per_s": speeds, "gossip_against": ratios, "cpu_ms_per_model": cpu}
+
+
+def beside(way: str) -> str:
+    """Return which way of float32 another is held against."""
+    return FLOAT32_STREAM if way.endswith("stream") else "gossip"
 
 
 @contextmanager
@@ -406,15 +166,6 @@ def other_thread() -> Iterator[Pipe]:
         yield ours
         ours.send(None)
         thread.join(10)
-
-
-def make_peers(folder: Path) -> int:
-    """Make two identities and their peers file; return the first one's port."""
-    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
-        ports = {"a": first.getsockname()[1], "b": second.getsockname()[1]}
-    made = [Identity.create(folder / n, name=n, advertise=f"127.0.0.1:{p}") for n, p in ports.items()]
-    (folder / "peers.txt").write_text("\n".join(identity.peers_line() for identity in made))
-    return ports["a"]
 
 
 def cpu_per_message(rounds: int) -> dict[str, float]:
@@ -466,6 +217,20 @@ def overhead(sizes_mb: list[float]) -> dict[str, float]:
     return result
 
 
+def show_coded(rows: Sequence[Mapping[str, Any]], coded: Sequence[str]) -> None:
+    """Print how coded models do beside float32."""
+    print("\nmodels per second, × those of float32" + "".join(f"{way:>20}" for way in coded))
+    for row in rows:
+        print(
+            f"{row['size_mb']:>5g} MB{'':29}"
+            + "".join(f"{1 / row['gossip_against'][w]:>20.2f}" for w in coded)
+        )
+    print("\nCPU per model, ms                  of the sender   of the receiver")
+    for row in rows:
+        for way, (sender, receiver) in row["cpu_ms_per_model"].items():
+            print(f"{row['size_mb']:>5g} MB   {way:<22}{sender:>16.2f}{receiver:>18.2f}")
+
+
 def main(arguments: Sequence[str]) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -488,9 +253,10 @@ def main(arguments: Sequence[str]) -> int:
         options.sizes_mb, options.repetitions, options.models, options.messages = [0.01], 1, 2, 50
         other = other_thread
     torch.set_num_threads(1)
+    coded = [f"gossip {codec}{how}" for codec in options.codecs for how in ("", " stream", " again")]
+    ways = [*WAYS, *([FLOAT32_STREAM, *coded] if coded else [])]
     with quiet_collector(), other() as pipe:
-        coded = [f"gossip {codec}{again}" for codec in options.codecs for again in ("", " again")]
-        rows = measure(pipe, options.sizes_mb, options.repetitions, options.models, [*WAYS, *coded])
+        rows = measure(pipe, options.sizes_mb, options.repetitions, options.models, ways)
     cpu, extra = cpu_per_message(options.messages), overhead(options.sizes_mb)
     if options.json:
         print(json.dumps({"throughput": rows, "cpu_us_per_message": cpu, "overhead_bytes": extra}))
@@ -510,10 +276,7 @@ def main(arguments: Sequence[str]) -> int:
         )
         print(f"{row['size_mb']:>5g} MB{speeds}{ratios}")
     if coded:
-        print("\nmodels per second, × those of float32" + "".join(f"{way:>20}" for way in coded))
-        for row in rows:
-            ratios = "".join(f"{1 / row['gossip_against'][way]:>20.2f}" for way in coded)
-            print(f"{row['size_mb']:>5g} MB{'':29}{ratios}")
+        show_coded(rows, coded)
     print("\nCPU outside TLS, µs per message")
     for what, microseconds in cpu.items():
         print(f"  {what:<24}{microseconds:>8.1f}")
