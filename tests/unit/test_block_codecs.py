@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 
 import numpy as np
 import pytest
@@ -299,3 +300,28 @@ def test_a_model_of_one_piece_or_compressed_waits_until_it_is_whole() -> None:
     assert codec.decoding(codec.encode(many, DRAWS), len(many)) is not None
     compressed = codec_of("int8", compress="zstd")
     assert compressed.decoding(compressed.encode(many, DRAWS), len(many)) is None
+
+
+@pytest.mark.parametrize("kind", sorted(MOST))
+def test_drawn_ahead_in_a_thread_the_bytes_are_the_same(kind, monkeypatch) -> None:
+    monkeypatch.setattr(blocks, "PIECE", 16)
+    vector = torch.randn(16 * blocks.LONG_PIECES + 3, generator=torch.Generator().manual_seed(5))
+    drawn_by = []
+
+    class Told(Draws):
+        def halves(self):
+            take = super().halves()
+            return lambda count: drawn_by.append(threading.current_thread()) or take(count)
+
+    threads, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            encoded = codec_of(kind, block=8).encode(vector, Told(*DRAWS))
+            found.append([bytes(tensor.data) for tensor in encoded])
+    finally:
+        torch.set_num_threads(threads)
+    assert found[0] == found[1]
+    alone = drawn_by[: len(drawn_by) // 2]
+    assert set(alone) == {threading.current_thread()}
+    assert threading.current_thread() not in drawn_by[len(alone) :]

@@ -19,7 +19,8 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, ClassVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import torch
@@ -35,6 +36,12 @@ from gossip.wire.tensors import TensorSpec, WireTensor, to_torch
 
 PIECE = 1 << 18
 """Numbers that are coded at once: what is computed of them stays in the cache, and a call costs little beside it."""
+
+LONG_PIECES = 4
+"""From so many on a thread that draws ahead costs little beside what it saves."""
+
+Halves16: TypeAlias = np.ndarray[Any, np.dtype[np.uint16]]
+"""Random words of 16 bits."""
 
 DRAWS_ULP = 2.0**-16
 """Of a 16-bit half, as a number in [0, 1)."""
@@ -73,13 +80,13 @@ class Blocks(Codec):
         specs = (self._scales_spec(len(vector)), self._codes_spec(len(vector)))
         encoded = tuple(wire.empty(spec) for spec in specs)
         scales, codes = map(to_torch, encoded)
-        halves = draws.halves() if self._stochastic else None
+        halves = self._halves(draws, len(vector)) if self._stochastic else None
         scratch = _Scratch(min(self._piece, self._padded(len(vector))))
         for start, end in self.pieces(len(vector)):
             padded = self._padded(end - start)
             x = vector[start:end]
             x = x if len(x) == padded else scratch.padded(x[None], padded)
-            drawn = None if halves is None else scratch.drawn([halves(end - start)], padded)
+            drawn = None if halves is None else scratch.drawn([next(halves)], padded)
             first = start // self._block
             here = scales[first : first + padded // self._block]
             coded = self._quantised(x.view(-1, self._block), here, scratch, drawn)
@@ -139,6 +146,21 @@ class Blocks(Codec):
         last = start + whole * self._block
         vector[start:last].view(whole, self._block).mul_(scales[first : first + whole, None])
         vector[last:end].mul_(scales[first + whole : first + whole + 1])
+
+    def _halves(self, draws: Draws, elements: int) -> Iterator[Halves16]:
+        """Yield the draws of each piece, where torch may use a second thread the next piece's while one is coded."""
+        take = draws.halves()
+        counts = [end - start for start, end in self.pieces(elements)]
+        if len(counts) < LONG_PIECES or torch.get_num_threads() < 2:
+            yield from map(take, counts)
+            return
+        # They take as long as all the rest of coding, and numpy draws without the interpreter's lock.
+        with ThreadPoolExecutor(1) as thread:
+            coming = thread.submit(take, counts[0])
+            for count in counts[1:]:
+                drawn, coming = coming.result(), thread.submit(take, count)
+                yield drawn
+            yield coming.result()
 
     def _scales_spec(self, elements: int) -> TensorSpec:
         return TensorSpec("float32", (-(-elements // self._block),))
@@ -288,7 +310,7 @@ class _Scratch:
         padded[:, length:] = 0
         return padded
 
-    def drawn(self, halves: Iterable[np.ndarray[Any, np.dtype[np.uint16]]], width: int) -> Tensor:
+    def drawn(self, halves: Iterable[Halves16], width: int) -> Tensor:
         """Return rows of `halves` as float32 (n · width,); what stands behind the last place of a row is any number."""
         end = 0
         for row in halves:
