@@ -59,7 +59,8 @@ def largest_of_rows(keys: Array, kept: int) -> Array:
 def _counts(there: Array) -> Array:
     """Return how many are true in each row (n,)."""
     short = np.uint16 if there.shape[1] < 2**16 else np.uint32  # the shorter, the faster
-    return np.add.reduce(there.view(np.uint8), axis=1, dtype=short).astype(np.int64)
+    counts: Array = np.add.reduce(there.view(np.uint8), axis=1, dtype=short).astype(np.int64)
+    return counts
 
 
 def _above(values: Array, bucket: Array, room: Array, out: Array) -> Array:

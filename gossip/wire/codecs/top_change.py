@@ -32,7 +32,8 @@ from gossip.wire.codecs.base import Codec, Coded, Referring
 from gossip.wire.codecs.blocks import Int8
 from gossip.wire.codecs.float32 import Float32
 from gossip.wire.codecs.halves import Float16
-from gossip.wire.codecs.places import BLOCK, Array, Places
+from gossip.wire.codecs.places import BLOCK, Places
+from gossip.wire.codecs.selection import Array
 from gossip.wire.codecs.settings import Float16Settings, Float32Settings, Int8Settings
 from gossip.wire.tensors import TensorSpec, WireTensor
 
