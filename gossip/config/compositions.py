@@ -16,6 +16,7 @@ from gossip.config.task import TaskSettings
 from gossip.config.updates import check_network, check_update
 from gossip.config.uploads import check_upload
 from gossip.config.variants import check_variant
+from gossip.config.weighing import check_weighing
 from topologies import Topology
 
 CHECKS: tuple[Callable[[TaskSettings, Topology], None], ...] = (
@@ -30,6 +31,7 @@ CHECKS: tuple[Callable[[TaskSettings, Topology], None], ...] = (
     check_outer,
     check_update,
     check_network,
+    check_weighing,
 )
 
 

@@ -16,7 +16,13 @@ class RoundsSettings(Choice):
     """Synchronous neighbourhood rounds: one local update, then Q gossip steps."""
 
     implementation = "gossip.protocols.rounds:Rounds"
-    implied: ClassVar[Mapping[str, Any]] = {"order": "adapt-then-combine", "parts": 1}
+    implied: ClassVar[Mapping[str, Any]] = {
+        "order": "adapt-then-combine",
+        "parts": 1,
+        "weighing": "row",
+        "interval_max": 10,
+        "self_min": 0.2,
+    }
     kind: str = "rounds"
     order: Literal["adapt-then-combine", "combine-then-adapt"] = Field(
         "adapt-then-combine",
@@ -31,6 +37,20 @@ class RoundsSettings(Choice):
         le=4096,
         description="S: a gossip step sends one of so many parts of the model, in turn; larger: fewer bytes each, "
         "slower agreement. With gossip_steps = parts a round sends a model and mixes as one step of whole models does",
+    )
+    weighing: Literal["row", "participation"] = Field(
+        "row",
+        description="what a model weighs: its entry of W; or that times how seldom its sender comes (FedAU), for "
+        "peers whose data go with when they are there",
+    )
+    interval_max: int = Field(
+        10,
+        ge=2,
+        le=1000,
+        description="K of weighing = participation: who comes in every K-th step, or more seldom, weighs K times more",
+    )
+    self_min: float = Field(
+        0.2, ge=0, lt=1, description="of weighing = participation: the own model's weight is at least that"
     )
     deadline_k: float = Field(
         6.0,
@@ -57,6 +77,18 @@ class RoundsSettings(Choice):
         if self.order == "combine-then-adapt" and not self.gossip_steps:
             raise ValueError(
                 "order = 'combine-then-adapt' means nothing with gossip_steps = 0, which combines nothing"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _something_to_weigh(self) -> RoundsSettings:
+        if self.weighing == "row" and (self.interval_max, self.self_min) != (10, 0.2):
+            raise ValueError(
+                "interval_max and self_min belong to weighing = 'participation', which is not set"
+            )
+        if self.weighing != "row" and not self.gossip_steps:
+            raise ValueError(
+                f"weighing = '{self.weighing}' means nothing with gossip_steps = 0, which hears nobody"
             )
         return self
 

@@ -48,7 +48,13 @@ def believed(own_age: int, ages: Sequence[int], *, witnesses: int) -> list[int]:
 
 
 def merge_weights(
-    own_age: int, ages: Sequence[int], *, by_age: bool, self_weight: float | None = None, limit: int
+    own_age: int,
+    ages: Sequence[int],
+    *,
+    by_age: bool,
+    self_weight: float | None = None,
+    limit: int,
+    factors: Sequence[float] = (),
 ) -> Weights | None:
     """Return the weights of a merge, or None where no received model is to be used.
 
@@ -58,9 +64,12 @@ def merge_weights(
         by_age: in proportion to ages, or all the same.
         self_weight: β of the own model; None: a share like every other's.
         limit: L, in updates; models further behind are left out.
+        factors: what the received models' shares are multiplied by besides; default: nothing.
     """
     usable = [age if own_age - age <= limit else 0 for age in ages]
     shares = [float(age) if by_age else float(age > 0) for age in usable]
+    if factors:
+        shares = [share * factor for share, factor in zip(shares, factors, strict=True)]
     total = sum(shares)
     if not total:
         return None

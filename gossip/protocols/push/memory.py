@@ -59,6 +59,11 @@ class Memory:
         self._remembered.update((each.sender, Remembered(each, wake_ups)) for each in fresh)
         return recalled
 
+    def periods_of(self, sender: PeerId, *, wake_ups: int) -> int:
+        """Return for how many own periods a sender's model has been here, 0 where it is not remembered."""
+        found = self._remembered.get(sender)
+        return 0 if found is None else wake_ups - found.wake_ups
+
     def clear(self) -> None:
         """Forget everything."""
         self._remembered.clear()

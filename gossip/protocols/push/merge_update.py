@@ -16,6 +16,7 @@ from gossip.protocols.push.inbox import ReceivedModel
 from gossip.protocols.push.memory import Memory
 from gossip.protocols.push.messages import PushMessage
 from gossip.protocols.push.neighbourhood import Neighbourhood
+from gossip.protocols.push.rates import Rates, staleness
 from gossip.protocols.push.settings import PushSettings
 from gossip.protocols.push.variant import Counts, News, Variant
 
@@ -36,6 +37,7 @@ class MergeUpdate(Variant):
         self._memories = [Memory(settings.memory) for _ in self.ages]
         self._arrivals = Arrivals(settings)
         self._by_wake_ups = settings.merge_when == "wake-up"
+        self._rates = Rates(interval_max=settings.interval_max) if settings.weighting == "rate" else None
 
     @property
     def remembered(self) -> int:
@@ -58,6 +60,8 @@ class MergeUpdate(Variant):
         ):
             ctx.emit(MessageRejected(sender=sender, reason="too-often"))
             return False
+        if self._rates is not None:
+            self._rates.came(sender, ctx.now())
         return super().keep(ctx, sender, message)
 
     def arrived(self, ctx: Context) -> News:
@@ -88,6 +92,21 @@ class MergeUpdate(Variant):
             if inbox
         ]
 
+    def _factors(self, part: int, kept: Sequence[ReceivedModel], ages: Sequence[int]) -> list[float]:
+        """Return what the shares of received models are multiplied by; [] where ages are all that counts."""
+        settings, own_age, memory = self._settings, self.ages[part], self._memories[part]
+        if self._rates is not None:
+            share = settings.share(len(self._around.neighbours))
+            window_s = settings.period_s * len(self.ages) / share
+            return [self._rates.factor(each.sender, window_s=window_s) for each in kept]
+        if settings.weighting != "staleness":
+            return []
+        wake_ups = self._counts.wake_ups
+        return [
+            staleness(max(own_age - age, memory.periods_of(each.sender, wake_ups=wake_ups)))
+            for each, age in zip(kept, ages, strict=True)
+        ]
+
     def _merge_part(self, ctx: Context, part: int, fresh: Sequence[ReceivedModel]) -> bool:
         """Merge what has come of a part, and what is remembered; return whether there was news in it."""
         settings, own_age = self._settings, self.ages[part]
@@ -100,12 +119,14 @@ class MergeUpdate(Variant):
         # Sums depend on the order.
         kept = sorted([*fresh, *recalled], key=lambda each: each.sender) if recalled else fresh
         again = {each.sender for each in recalled}
+        ages = self._believed(own_age, kept)
         weights = merge_weights(
             own_age,
-            self._believed(own_age, kept),
+            ages,
             by_age=settings.weighting == "age",
             self_weight=settings.self_weight,
             limit=self.limit(),
+            factors=self._factors(part, kept, ages),
         )
         received = []
         for each, weight in zip(kept, weights.received if weights else [0.0] * len(kept), strict=True):

@@ -23,7 +23,7 @@ class PushSettings(Choice):
     """
 
     implementation = "gossip.protocols.push.protocol:Push"
-    implied: ClassVar[Mapping[str, Any]] = {"variant": "merge-update"}
+    implied: ClassVar[Mapping[str, Any]] = {"variant": "merge-update", "interval_max": 10}
     kind: str = "push"
     period_s: float = Field(
         1.0, gt=0, description="Δ, between wake-ups; one that comes while still training is skipped"
@@ -59,9 +59,13 @@ class PushSettings(Choice):
         description="R of merge_when = full; only the newest model of each sender is merged, and of each at most one a "
         "period counts, but for bursts",
     )
-    weighting: Literal["age", "uniform"] = Field(
+    weighting: Literal["age", "uniform", "rate", "staleness"] = Field(
         "age",
-        description="models weigh in proportion to their age (local updates contained), or all the same",
+        description="models weigh by their age (local updates contained), or all the same; or so that who "
+        "pushes seldom counts as much over time (FedFix); or by 1 / √(1 + u), u the periods that they are behind",
+    )
+    interval_max: int = Field(
+        10, ge=2, le=1000, description="K of weighting = rate: nobody weighs more than so many times as much"
     )
     self_weight: float | None = Field(
         None, ge=0, lt=1, description="β, of the own model in a merge; default: its share like every other's"
@@ -115,6 +119,19 @@ class PushSettings(Choice):
         if self.tokens in ("generalised", "randomised") and self.token_reach > self.token_capacity:
             raise ValueError(
                 f"token_reach = {self.token_reach} is above token_capacity = {self.token_capacity}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _rates_where_they_count(self) -> PushSettings:
+        if self.interval_max != 10 and self.weighting != "rate":
+            raise ValueError(
+                f"interval_max = {self.interval_max} belongs to weighting = 'rate', which is not set"
+            )
+        if self.weighting in ("rate", "staleness") and self.variant != "merge-update":
+            raise ValueError(
+                f"weighting = '{self.weighting}' is of merges of all that came, and variant = '{self.variant}' has "
+                "none; valid: age, uniform"
             )
         return self
 

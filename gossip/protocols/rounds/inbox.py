@@ -9,6 +9,7 @@ if that does not come in time either: so the data of a machine that is too slow 
 from __future__ import annotations
 
 from gossip.protocols.base import Context, Contribution, Model, ModelMessage, Part, PeerId
+from gossip.protocols.participation import Participation
 from gossip.protocols.rounds.final import FinalSteps
 from gossip.protocols.rounds.neighbourhood import ROWS_LOOKED_UP, Neighbourhood
 from gossip.protocols.rounds.parts import Parts, PieceMessage
@@ -35,6 +36,7 @@ class Inbox:
         "_final",
         "_gossip_steps",
         "_near",
+        "_participation",
         "_parts",
         "_rounds",
         "_settings",
@@ -59,6 +61,11 @@ class Inbox:
         self.last = rounds
         """Rounds after which this peer ends; others may do more."""
         self._near = near
+        self._participation: Participation | None = None
+        if settings.weighing == "participation":
+            self._participation = Participation(
+                interval_max=settings.interval_max, self_min=settings.self_min
+            )
         self._parts = parts
         self._steps_began: list[tuple[Tag, float]] = []
         """When the latest steps began, in their order."""
@@ -145,7 +152,10 @@ class Inbox:
                 weight = known.weight
                 received.append(Contribution(known.peer, model, weight))
                 own_weight -= weight
-        return max(0.0, own_weight), received
+        own_weight = max(0.0, own_weight)
+        if self._participation is not None and tag[1] < self._gossip_steps:  # final steps are to be exact
+            return self._participation.weighed(self._near.row, own_weight, received)
+        return own_weight, received
 
     def forget_before(self, target: Tag) -> None:
         """Forget all models of steps that are passed over."""
