@@ -120,7 +120,7 @@ def test_where_nobody_is_missing_a_run_is_that_of_plain_rows_and_else_another(tm
 
     def digest(*overrides: str) -> str:
         out = tmp_path / str(len(list(tmp_path.iterdir())))
-        return str(api.run(path, out=out, overrides=list(overrides)).summary["model_digest"])
+        return str(api.run(path, out=out, overrides=list(overrides), report=False).summary["model_digest"])
 
     assert digest() == digest("protocol.weighing=row")
     assert digest(gone) != digest(gone, "protocol.weighing=row")
@@ -135,7 +135,9 @@ def test_gossip_learning_weighs_by_rate_and_by_staleness(tmp_path: Path, weighti
         )
         + '[faults]\nlist = [{ at = 0.2, do = "crash", peers = [3] }, { at = 0.5, do = "restart", peers = [3] }]\n'
     )
-    summary = api.run(path, out=tmp_path / "run", overrides=[f"protocol.weighting={weighting}"]).summary
+    summary = api.run(
+        path, out=tmp_path / "run", overrides=[f"protocol.weighting={weighting}"], report=False
+    ).summary
     assert summary["rounds"] == 8
     assert sum(summary["faults"]["rejected_messages"].values()) < summary["messages"]["by_type"]["push"]
 

@@ -117,7 +117,7 @@ def test_a_node_measures_its_own_steps(folder, monkeypatch):
 def run(tmp_path: Path, name: str, *overrides: str) -> dict:
     path = tmp_path / "uneven.toml"
     path.write_text(UNEVEN)
-    return api.run(path, out=tmp_path / name, overrides=list(overrides)).summary
+    return api.run(path, out=tmp_path / name, overrides=list(overrides), report=False).summary
 
 
 def test_rounds_take_the_deadline_and_the_same_seed_is_the_same_run(tmp_path):
