@@ -27,7 +27,7 @@ from gossip.merging.sanitise import Refusal, Sanitiser, SanitiseSettings
 from gossip.outgoing.base import AsItIs, Outgoing
 from gossip.partial import Partial, completed
 from gossip.protocols.base import Contribution, GossipStep, Part, PeerId
-from gossip.stages import PeerState
+from gossip.stages import PeerState, State
 
 __all__ = ["Evaluation", "Learner", "RecordedVerdict", "Trained"]
 
@@ -109,11 +109,18 @@ class Learner:
         return self.task.initial_of(self.peer, independent=independent)
 
     def train(
-        self, model: Tensor, *, round: int, steps: int | None = None, in_place: bool = False
+        self,
+        model: Tensor,
+        *,
+        round: int,
+        steps: int | None = None,
+        in_place: bool = False,
+        rows: State | None = None,
     ) -> Trained:
         """Return the outcome of one local update of `model` [P], of so many `steps` instead of what `[local]` says.
 
-        A pure function of its arguments, and of what the update remembers of the last one (`state`). With
+        A pure function of its arguments, and of what the update remembers of the last one: `state`, or `rows`, each
+        (1, length), where the caller keeps them, who may find them written over and has them back in the outcome. With
         `in_place` nobody needs `model` any more, the merge rule included (`trains_in_place`): the outcome lies there.
         """
         self._check(model)
@@ -125,12 +132,15 @@ class Learner:
             seed=self.task.seed,
             peer=self.peer,
             round=round,
-            rows=self.state.gather("update", [0]),
+            rows=self.state.gather("update", [0]) if rows is None else rows,
             steps=steps,
             in_place=True,
         )
+        trained = replace(trained, model=self._transfers.back(trained.model))
+        if rows is not None:
+            return trained
         self.state.scatter("update", [0], trained.rows)
-        return replace(trained, model=self._transfers.back(trained.model), rows={})
+        return replace(trained, rows={})
 
     @property
     def shapes_outgoing(self) -> bool:

@@ -9,7 +9,7 @@ the same few lines serve both, and a restart, a checkpoint and a peer that begin
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -47,6 +47,7 @@ class PeerState:
         space: layout of the models.
         peers: how many; row k is peer k's.
         device: where the rows lie.
+        zeros: makes the tables of what is kept, as `torch.zeros` does.
     """
 
     def __init__(
@@ -56,14 +57,13 @@ class PeerState:
         *,
         peers: int = 1,
         device: torch.device | str = "cpu",
+        zeros: Callable[..., Tensor] = torch.zeros,
     ) -> None:
         self._device = torch.device(device)
         self._rows = {name: dict(stage.rows(space)) for name, stage in stages.items()}
         self._tables: dict[str, State] = {
             name: {
-                key: torch.zeros(peers, row.length, device=self._device)
-                for key, row in rows.items()
-                if row.kept
+                key: zeros(peers, row.length, device=self._device) for key, row in rows.items() if row.kept
             }
             for name, rows in self._rows.items()
         }

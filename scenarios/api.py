@@ -44,6 +44,7 @@ def run(
     force: bool = False,
     progress: Progress | None = None,
     report: bool = True,
+    workers: int | None = 1,
 ) -> Result:
     """Run a scenario to its end.
 
@@ -56,6 +57,8 @@ def run(
         force: replace a finished run that is there.
         progress: told what goes on; default: nobody is.
         report: write report.html too.
+        workers: processes that compute the virtual engine's learning, with the same outcome to the bit; 1: this one
+            alone; None: as many as there are cores, where that pays.
 
     Raises:
         gossip.errors.UserError: a setting, file or folder is wrong; one sentence.
@@ -71,7 +74,7 @@ def run(
     folder = RunFolder(Path(out) if out is not None else default, force=force)
     try:
         folder.begin(settings)
-        records = start(settings, folder.path, progress or Quiet())
+        records = start(settings, folder.path, progress or Quiet(), workers=workers)
         summary = summarise(settings, records, engine=engine, wall_seconds=time.monotonic() - began)
         if alone is not None:
             summary["alone"] = measured_alone(settings, alone)

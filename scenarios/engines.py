@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol
 
 from gossip.errors import SettingError, nearest
 from scenarios.progress import Progress
 from scenarios.records import Records
 from scenarios.scenario import ScenarioSettings
 
-Engine: TypeAlias = Callable[[ScenarioSettings, Path, Progress], Records]
-"""Runs the scenario to its end inside the folder, tells progress, returns the records.
 
-Raises `RunFailed` where a peer failed, and lets KeyboardInterrupt pass after it has tidied up.
-"""
+class Engine(Protocol):
+    """Runs a scenario."""
+
+    def __call__(
+        self, scenario: ScenarioSettings, folder: Path, progress: Progress, /, *, workers: int | None = 1
+    ) -> Records:
+        """Run the scenario to its end inside the folder, tell progress, return the records.
+
+        `workers` is how many processes compute beside the engine's own; None: as it pays. Raises `RunFailed` where a
+        peer failed, and lets KeyboardInterrupt pass after it has tidied up.
+        """
+        ...
+
 
 ENGINES: Mapping[str, str] = {
     "virtual": "scenarios.virtual.engine:run",

@@ -69,6 +69,9 @@ class Progress(Protocol):
     def begin(self, scenario: ScenarioSettings) -> None:
         """The run starts."""
 
+    def say(self, sentence: str) -> None:
+        """What was chosen, once everything is set up."""
+
     def update(self, state: State) -> None:
         """It has got on, perhaps."""
 
@@ -80,6 +83,9 @@ class Quiet:
     """Shows nothing."""
 
     def begin(self, scenario: ScenarioSettings) -> None:
+        """Show nothing."""
+
+    def say(self, sentence: str) -> None:
         """Show nothing."""
 
     def update(self, state: State) -> None:
@@ -114,6 +120,10 @@ class Live:
             told=f"starting {scenario.scenario.peers} peers",
         )
 
+    def say(self, sentence: str) -> None:
+        """Show the sentence above the bar."""
+        self._bar.console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
     def update(self, state: State) -> None:
         """Move the bar."""
         if state.score_mean is not None:
@@ -142,6 +152,10 @@ class Lines:
             f"{scenario.topology.kind}, {scenario.stop.rounds} rounds, seed {scenario.seed}"
         )
         self._last_s = time.monotonic()
+
+    def say(self, sentence: str) -> None:
+        """Say it."""
+        self._print(sentence)
 
     def update(self, state: State) -> None:
         """Say a line if the last one is old enough."""

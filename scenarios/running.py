@@ -60,6 +60,14 @@ def run(
             help="Where the virtual engine computes; the same as --set virtual.device.", metavar="cpu|cuda"
         ),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes that compute the virtual engine's learning; the outcome is the same to the bit. "
+            "Default: one per core, where it pays.",
+            metavar="N",
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Run folder; default runs/NAME-SEED-ENGINE.", metavar="DIR")
     ] = None,
@@ -87,6 +95,7 @@ def run(
                 overrides=[*(overrides or ()), *([] if device is None else [f"virtual.device={device}"])],
                 out=out,
                 force=force,
+                workers=workers,
                 progress=watching,
             )
             finished(result.folder)

@@ -36,7 +36,9 @@ PORT_ATTEMPTS_MAX = 3
 """Two engines that start together may choose the same port; a third collision in a row has another reason."""
 
 
-def run(scenario: ScenarioSettings, folder: Path, progress: Progress) -> Records:
+def run(
+    scenario: ScenarioSettings, folder: Path, progress: Progress, /, *, workers: int | None = 1
+) -> Records:
     """Run every peer of the scenario as a process, to the end of all.
 
     Raises:
@@ -45,6 +47,8 @@ def run(scenario: ScenarioSettings, folder: Path, progress: Progress) -> Records
         UserError: data or model cannot be used.
         KeyboardInterrupt: as it came; all processes are gone then.
     """
+    if workers is not None and workers != 1:
+        raise SettingError(f"--workers {workers}: with --engine processes every peer is a process already")
     if scenario.protocol.load().scenarios_only:
         raise SettingError(
             f"algorithm '{scenario.algorithm}' needs a central peer, which no node is; use --engine virtual"

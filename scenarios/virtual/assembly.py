@@ -24,6 +24,7 @@ from scenarios.virtual.events.paces import Paces
 from scenarios.virtual.events.seams import Measure, State
 from scenarios.virtual.events.simulation import Simulation
 from scenarios.virtual.learning.batched import BatchedLearning
+from scenarios.virtual.learning.workers import Workers
 from topologies import Topology
 
 
@@ -40,7 +41,9 @@ def attack_of(
     }
 
 
-def learning_of(scenario: ScenarioSettings, task: Task, poisoned: Mapping[int, Shard]) -> BatchedLearning:
+def learning_of(
+    scenario: ScenarioSettings, task: Task, poisoned: Mapping[int, Shard], workers: Workers
+) -> BatchedLearning:
     """Return the learning of all peers."""
     names = scenario.peer_names
     learning = BatchedLearning(
@@ -54,6 +57,7 @@ def learning_of(scenario: ScenarioSettings, task: Task, poisoned: Mapping[int, S
         attackers=scenario.attackers,
         device=scenario.virtual.device,
         method=scenario.virtual.method,
+        workers=workers,
     )
     for peer in scenario.attackers if learning.declares else ():
         # Whatever it has: who is asked about more is heard more.

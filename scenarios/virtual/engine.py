@@ -43,6 +43,8 @@ from scenarios.virtual.events.faults import FaultPlan
 from scenarios.virtual.events.peer import VirtualPeer
 from scenarios.virtual.events.seams import Measure
 from scenarios.virtual.events.tally import traffic
+from scenarios.virtual.learning.batched import BatchedLearning
+from scenarios.virtual.learning.workers import Workers
 from scenarios.virtual.measures.rounds import Measurements, ModelSum, finite
 from scenarios.virtual.measures.scores import Scores
 from scenarios.virtual.measures.timed import TimedMeasurements
@@ -58,8 +60,10 @@ MODELS_SAVED_MAX = 256
 """Final models are written for so many peers at most."""
 
 
-def run(scenario: ScenarioSettings, folder: Path, progress: Progress) -> Records:
-    """Run all peers of the scenario in this process.
+def run(
+    scenario: ScenarioSettings, folder: Path, progress: Progress, /, *, workers: int | None = 1
+) -> Records:
+    """Run all peers of the scenario in this process, or `workers` beside it that compute; see `Workers`.
 
     Raises:
         UserError: data, model or a setting cannot be used.
@@ -76,8 +80,9 @@ def run(scenario: ScenarioSettings, folder: Path, progress: Progress) -> Records
         # An earlier run is a few objects to the collector, in cycles, and gigabytes of models to the machine.
         gc.collect()
         aside = len(scenario.peer_names) >= MANY_PEERS
-        with slow_operators_untold():
-            virtual_run = VirtualRun(scenario, load_task(scenario))
+        with slow_operators_untold(), Workers(workers) as processes:
+            virtual_run = VirtualRun(scenario, load_task(scenario), workers=processes)
+            progress.say(told_of(virtual_run.learning))
             with quiet_collector(aside=aside), logged(scenario, folder, virtual_run.measurements):
                 records = virtual_run.run(progress)
                 virtual_run.save_models(folder)
@@ -87,11 +92,18 @@ def run(scenario: ScenarioSettings, folder: Path, progress: Progress) -> Records
         progress.end()
 
 
+def told_of(learning: BatchedLearning) -> str:
+    """Return a sentence about who computes the learning, and how."""
+    count = learning.workers.count
+    who = "this process" if count == 1 else f"{count} worker processes"
+    return f"learning is computed by {who}: {learning.method} ({learning.reason})"
+
+
 @contextmanager
 def slow_operators_untold() -> Iterator[None]:
     """Keep to ourselves what torch asks its own developers for: vmap of an operator that it computes one by one.
 
-    How peers are trained is chosen by what it takes, with that included; a user cannot do anything about it.
+    How peers are trained is chosen with that included (`methods.choose`); a user cannot do anything about it.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings(
@@ -142,13 +154,20 @@ def logged(scenario: ScenarioSettings, folder: Path, measurements: Measurements)
 class VirtualRun:
     """A scenario, ready to run; benchmarks and tests take it apart."""
 
-    def __init__(self, scenario: ScenarioSettings, task: Task, *, measure: Measure | None = None) -> None:
+    def __init__(
+        self,
+        scenario: ScenarioSettings,
+        task: Task,
+        *,
+        measure: Measure | None = None,
+        workers: Workers | None = None,
+    ) -> None:
         self.scenario = scenario
         self.task = task
         self._attackers = frozenset(scenario.attackers)
         topology, trace = scenario.graphs(), scenario.trace()
         self.attack, poisoned = assembly.attack_of(scenario, task, topology)
-        self.learning = assembly.learning_of(scenario, task, poisoned)
+        self.learning = assembly.learning_of(scenario, task, poisoned, workers or Workers())
         protocol: type[Protocol] = scenario.protocol.load()
         register_messages(protocol)
         self.measurements = self._measurements(protocol.update_period_s(scenario.protocol))

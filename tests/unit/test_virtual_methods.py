@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+import warnings
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from gossip.learning.settings import (
 )
 from gossip.merging.settings import MERGES, AverageSettings
 from gossip.parameters import ParameterSpace
-from scenarios.virtual.learning import training
+from scenarios.virtual.learning import methods
 from scenarios.virtual.learning.batched import BatchedLearning
 from scenarios.virtual.learning.linear_stack import LinearStack
 from tests.virtual_learners import (
@@ -63,39 +65,52 @@ def test_networks_that_vmap_cannot_run_learn_as_their_nodes_do(folder):
         assert_rounds_agree(task_of(folder, f"python:user.py:{model}"), "auto", rounds=2)
 
 
-@pytest.mark.parametrize(
-    ("limit", "ratio", "method"),
-    [
-        (1e9, 0.5, "vmap"),
-        (1e9, 2.9, "vmap"),
-        (1e9, 3.1, "loop"),
-        (1e3, 2.0, "loop"),
-        (1e3, 0.4, "loop"),
-        (1e3, 0.3, "vmap"),
-    ],
-)
-def test_with_convolutions_arithmetic_decides_unless_measuring_is_decisive(
-    folder, monkeypatch, limit, ratio, method
-):
-    monkeypatch.setattr(training, "MULTIPLICATIONS_MAX", limit)
-    monkeypatch.setattr(training, "_measured_ratio", lambda trial: ratio)
+@pytest.mark.parametrize(("limit", "method"), [(1e9, "vmap"), (1e3, "loop")])
+def test_with_convolutions_arithmetic_decides_and_no_clock(folder, monkeypatch, limit, method):
+    monkeypatch.setattr(methods, "MULTIPLICATIONS_MAX", limit)
+    for clock in ("time", "perf_counter", "monotonic", "process_time"):
+        monkeypatch.setattr(time, clock, lambda: pytest.fail("somebody looked at a clock"))
     learning = batched(task_of(folder, "cnn"))
     assert learning.method == method
-    assert f"{ratio}" in learning.reason
+    assert f"{8 * methods.multiplications(task_of(folder, 'cnn')) / 1e6:.1f} M" in learning.reason
 
 
-def test_measuring_leaves_no_trace(folder):
+def test_what_vmap_computes_one_by_one_is_left_to_the_loop(folder, monkeypatch):
+    agrees = methods._agrees
+
+    def slowly(*given) -> bool:
+        warnings.warn(f"{methods.SLOW} the batching rule for aten::something", UserWarning, stacklevel=1)
+        return agrees(*given)
+
+    monkeypatch.setattr(methods, "_agrees", slowly)
+    assert batched(task_of(folder, "cnn")).method == "loop"
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "peers", "size"), [(8, 20, 20), (8, 400, 58), (512, 20, 10), (512, 100, 12), (512, 7, 7)]
+)
+def test_stacks_of_convolutions_are_cut_by_their_arithmetic_and_alike(
+    folder, monkeypatch, batch_size, peers, size
+):
+    monkeypatch.setattr(methods, "chunk_peers", lambda *_: 60)
+    found = methods.stack_size(
+        task_of(folder, "cnn"), "vmap", device=torch.device("cpu"), batch_size=batch_size, peers=peers
+    )
+    assert found == size
+
+
+def test_choosing_leaves_no_trace(folder):
     task = task_of(folder, "cnn")
     before = task.initial()
-    training.choose(task, "auto", device=torch.device("cpu"), batch_size=8)
+    methods.choose(task, "auto", device=torch.device("cpu"), batch_size=8)
     assert torch.equal(task.initial(), before)
     assert not any(module._forward_hooks for module in task.module.modules())
 
 
 def test_multiplications_of_convolutions_are_counted(folder):
     # 3×3 filters: 16 on a channel of 4×4 pixels, then 32 on 16 channels of 2×2.
-    assert training._multiplications(task_of(folder, "cnn")) == 16 * (16 * 9) + 4 * (32 * 16 * 9)
-    assert training._multiplications(task_of(folder, "mlp")) == 0
+    assert methods.multiplications(task_of(folder, "cnn")) == 16 * (16 * 9) + 4 * (32 * 16 * 9)
+    assert methods.multiplications(task_of(folder, "mlp")) == 0
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gossip.protocols.base import Part
 from gossip.wire.tensors import TensorSpec
+from scenarios.virtual.learning.workers import SharedRows
 
 INSERTED_MAX = 64
 """So many rows that came free since the last look are put in their places; more are sorted in."""
@@ -67,10 +68,16 @@ class Arena:
         columns: P.
         rows: how many to begin with.
         device: where they lie.
+        shared: memory of so many rows that other processes read and write as well; None: this one's own.
     """
 
-    def __init__(self, columns: int, *, rows: int, device: torch.device) -> None:
-        self.vectors = torch.empty(rows, columns, device=device)  # (rows, P)
+    def __init__(
+        self, columns: int, *, rows: int, device: torch.device, shared: SharedRows | None = None
+    ) -> None:
+        self._shared = shared
+        self.vectors = (
+            torch.empty(rows, columns, device=device) if shared is None else shared.vectors
+        )  # (rows, P)
         self.there: Tensor | None = None
         """Which numbers are there of the partial models, (rows, columns) bool; None: there never was one."""
         self.free: list[int] = list(range(rows - 1, -1, -1))
@@ -108,6 +115,14 @@ class Arena:
             for row in rows:
                 insort(self.free, row, key=int.__neg__)
 
+    def handle_of(self, vector: Tensor, peer: int) -> Handle:
+        """Return a handle of `peer` for a copy of `vector` [P]."""
+        handle = Handle(peer, None, self.free)
+        rows = self.take(1)
+        self.put(rows, vector[None])
+        handle.place(rows[0])
+        return handle
+
     def at(self, rows: Sequence[int]) -> Tensor:
         """Return the vectors (n, P) in `rows`: a view where they adjoin, else a copy."""
         first = _run(rows)
@@ -138,13 +153,22 @@ class Arena:
         """Return `rows` as a tensor of as many dimensions on the arena's device."""
         return torch.tensor(rows, dtype=torch.int64).to(self.vectors.device)
 
+    def follow(self, rows: int) -> None:
+        """Have as many rows as the arena of the process that hands them out."""
+        if self._shared is not None and rows != len(self.vectors):
+            self._shared.grow(rows)
+            self.vectors = self._shared.vectors
+
     def _grow(self, count: int) -> None:
         old = self.vectors
         missing = count - len(self.free)
         step = min((GROWTH - 1) * len(old), GROWTH_BYTES_MAX / (4 * max(1, old.shape[1])))
         rows = len(old) + max(missing, math.ceil(step))
-        self.vectors = old.new_empty(rows, old.shape[1])
-        self.vectors[: len(old)] = old
+        if self._shared is None:
+            self.vectors = old.new_empty(rows, old.shape[1])
+            self.vectors[: len(old)] = old
+        else:
+            self.follow(rows)
         if self.there is not None:
             there = self.there
             self.there = there.new_empty(rows, there.shape[1])

@@ -31,11 +31,11 @@ from gossip.stages import PeerState, Stage
 from gossip.wire.codecs.settings import Float32Settings
 from gossip.wire.tensors import TensorSpec
 from gossip.wire.wholes import Turn
-from scenarios.virtual.learning import requests, training
+from scenarios.virtual.learning import methods, requests
 from scenarios.virtual.learning.arena import Arena, Handle
 from scenarios.virtual.learning.corrections import Corrections
 from scenarios.virtual.learning.deferred import Deferred
-from scenarios.virtual.learning.devices import chunk_peers, usable_device
+from scenarios.virtual.learning.devices import usable_device
 from scenarios.virtual.learning.divergence import Watches
 from scenarios.virtual.learning.evaluation import StackedEvaluation
 from scenarios.virtual.learning.exchanges import Exchanges
@@ -48,6 +48,7 @@ from scenarios.virtual.learning.remembering import Memory, Remembering
 from scenarios.virtual.learning.screening import Screen
 from scenarios.virtual.learning.sending import Sending
 from scenarios.virtual.learning.training import StackedTraining
+from scenarios.virtual.learning.workers import Workers
 
 
 class BatchedLearning:
@@ -64,6 +65,7 @@ class BatchedLearning:
         attackers: peers who send what they like: their models are coded, and not shaped before.
         device: where everything is computed.
         method: ``auto``, or ``linear-stack``, ``vmap`` or ``loop`` for local updates.
+        workers: who computes local updates and evaluations; default: this process.
 
     Raises:
         UserError: the task's data, model or partition cannot be used, there is no such device, or `method` is
@@ -83,9 +85,10 @@ class BatchedLearning:
         attackers: Collection[int] = (),
         device: torch.device | str = "cpu",
         method: str = "auto",
+        workers: Workers | None = None,
     ) -> None:
-        self.task = task
-        self.names = tuple(names)
+        self.workers = workers or Workers()
+        self.task, self.names = task, tuple(names)
         self.device = usable_device(device)
         sizes = [len(shard) for shard in task.partition(len(names))]
         task.shard(sizes.index(min(sizes)), len(names))  # says so where it is too small
@@ -95,17 +98,15 @@ class BatchedLearning:
         self._shards = dict(shards or {})
         self.on_judged: Callable[[int, RecordedVerdict], None] = lambda peer, judged: None
         """Told (peer, what became of a model it received); when the merge is computed, which may be much later."""
-        self._processes = Processes()
+        self._processes = Processes(self._learner)
         example: Merge = merge.load()(merge)
         check_merge(task, example)
         self.declares = example.declares_classes
         """Whether models are sent with the classes that the sender has samples of."""
-        self.declared: dict[PeerId, frozenset[int]] = {}
+        self.declared: dict[PeerId, frozenset[int]] = (
+            {name: self._familiar(position) for position, name in enumerate(names)} if self.declares else {}
+        )
         """What each peer declares; by the simulation's attackers to be changed."""
-        if self.declares:
-            self.declared = {name: self._familiar(position) for position, name in enumerate(names)}
-        self._arena = Arena(task.space.size, rows=2 * len(names) + 8, device=self.device)
-        self._chunk = chunk_peers(4 * task.space.size, self.device)
         self._trainings = [0] * len(names)
         self._set_up_training(method, max(sizes), outgoing or NoOutgoingSettings())
         self._set_up_exchanges(codec or Float32Settings(), attackers)
@@ -114,8 +115,10 @@ class BatchedLearning:
     def _set_up_training(self, method: str, samples_max: int, outgoing: Choice) -> None:
         """Choose how local updates and evaluations are computed, and make the table of what they remember."""
         task, names = self.task, self.names
-        self.method, self.reason = training.choose(
-            task, method, device=self.device, batch_size=min(task.local_settings.batch_size, samples_max)
+        batch_size = min(task.local_settings.batch_size, samples_max)
+        self.method, self.reason = methods.choose(task, method, device=self.device, batch_size=batch_size)
+        self._chunk = methods.stack_size(
+            task, self.method, device=self.device, batch_size=batch_size, peers=len(names)
         )
         stack = LinearStack.of(task.module, task.space) if self.method == "linear-stack" else None
         self._minibatches = MiniBatches(
@@ -131,21 +134,29 @@ class BatchedLearning:
             chance=task.objective.chance(task.dataset.classes),
             rms=rms_of(task.initial()[: task.space.learned_size]),
         )
+        samples = sum(map(self._minibatches.samples, range(len(names))))
+        parts = -(-len(names) // (1 if self.method == "loop" else self._chunk))
+        self.workers.settle(device=self.device, parts=parts, multiplications=methods.work(task, samples))
+        rows = 2 * len(names) + 8
+        self._arena = Arena(
+            task.space.size, rows=rows, device=self.device, shared=self.workers.rows(rows, task.space.size)
+        )
         local = task.local_training(self.device)
         self._outgoing: Outgoing = outgoing.load()(outgoing)
-        stages: dict[str, Stage] = {"outgoing": self._outgoing}
+        stages: dict[str, Stage] = {"outgoing": self._outgoing, "update": local.stage}
         stacked: StackedTraining | None = None
-        if self.method != "loop":  # those who are trained alone remember by themselves
+        if self.method != "loop":
             stacked = StackedTraining(local, self._minibatches, stack.gradient if stack else None)
-            stages["update"] = local.stage
+        learner_of, workers = self._processes.learner, self.workers
         self._evaluation = StackedEvaluation(
-            task, self._arena, stack, learner_of=self._learner, chunk=self._chunk, alone=stacked is None
+            task, self._arena, stack, learner_of, workers, chunk=self._chunk, alone=stacked is None
         )
-        self._state = PeerState(stages, task.space, peers=len(names), device=self.device)
-        kept = any(row.kept for row in local.stage.rows(task.space).values())
-        self.remembers = kept or not self._state.empty
+        self._state = PeerState(
+            stages, task.space, peers=len(names), device=self.device, zeros=self.workers.zeros
+        )
+        self.remembers = not self._state.empty
         """Whether peers remember anything beside their models that a checkpoint has to hold."""
-        self._remembering = Remembering(self._state, None if stacked else self._learner)
+        self._remembering = Remembering(self._state)
         self._updates = LocalUpdates(
             self._arena,
             stacked,
@@ -153,13 +164,14 @@ class BatchedLearning:
             self.watches,
             self._state,
             self._remembering,
-            learner_of=self._learner,
+            learner_of=learner_of,
+            workers=workers,
             chunk=self._chunk,
         )
 
     def _set_up_exchanges(self, codec: Choice, attackers: Collection[int]) -> None:
         """Make what computes everything between two local updates."""
-        learned, arena = self.task.space.learned_size, self._arena
+        learned, arena, chunk = self.task.space.learned_size, self._arena, self._chunk
 
         def tell(peer: int, judged: RecordedVerdict) -> None:
             self.on_judged(peer, judged)
@@ -174,7 +186,7 @@ class BatchedLearning:
             self._told,
             unshaped=attackers,
             learned=learned,
-            chunk=self._chunk,
+            chunk=chunk,
         )
         self._publics = Publics(self._sending, self._noted, self.names, seed=self.task.seed)
         self.varies = self._sending.varies
@@ -185,18 +197,17 @@ class BatchedLearning:
         """What receivers must hold to use what comes: "none", "own" or "link"."""
         rule = self._merge_class.correction(self._merge_choice, self.task.space)
         self._averages = self._merge_class.linear or rule is not None
+        corrections = (
+            None if rule is None else Corrections(rule, self._processes, arena, learned, chunk=chunk)
+        )
         self._exchanges = Exchanges(
             arena,
-            Screen(
-                self._sanitise, arena, self._processes, learned_size=learned, chunk=self._chunk, tell=tell
-            ),
+            Screen(self._sanitise, arena, self._processes, learned_size=learned, chunk=chunk, tell=tell),
             learned=learned,
-            chunk=self._chunk,
+            chunk=chunk,
             rank=self._minibatches.rank,
-            corrections=None
-            if rule is None
-            else Corrections(rule, self._processes, arena, learned, chunk=self._chunk),
-            learner_of=self._learner,
+            corrections=corrections,
+            learner_of=self._processes.learner,
             retains=self._merge_class.retains,
             declared=self.declared,
             tell=tell,
@@ -210,8 +221,6 @@ class BatchedLearning:
             return frozenset(torch.unique(self._shards[peer].y).tolist())
         return frozenset(self.task.familiar(peer, len(self.names)))
 
-    # --- what a peer asks for; cheap, and answered at once ---
-
     def initial(self, peer: int, *, independent: bool | None = None) -> Handle:
         """Return the model of round 0: common to all peers, or the peer's own draw; default: as `[model]` says."""
         return self.from_vector(self.task.initial_of(self.names[peer], independent=independent), peer)
@@ -222,11 +231,7 @@ class BatchedLearning:
             raise ProtocolMisuse(
                 f"a vector of shape {tuple(vector.shape)}; expected ({self.task.space.size},)"
             )
-        handle = Handle(peer, None, self._arena.free)
-        rows = self._arena.take(1)
-        self._arena.put(rows, vector.to(self.device)[None])
-        handle.place(rows[0])
-        return handle
+        return self._arena.handle_of(vector.to(self.device), peer)
 
     def train(self, model: Handle, peer: int, *, round: int, steps: int | None = None) -> Handle:
         """Return `model` as one local update of `peer` will leave it; of so many steps, if `[local]` is not to say."""
@@ -312,8 +317,6 @@ class BatchedLearning:
         """Return how many samples a local update of `peer` sees, repetitions counted."""
         return self._minibatches.samples(peer)
 
-    # --- what the world looks at; computes whatever is outstanding ---
-
     def vector(self, handle: Handle) -> Tensor:
         """Return a copy of the model [P] on the CPU."""
         return self.stack([handle])[0]
@@ -346,8 +349,6 @@ class BatchedLearning:
     def rows_used(self) -> int:
         """How many vectors are kept at the moment."""
         return self._arena.rows_used
-
-    # --- computing ---
 
     def flush(self) -> None:
         """Compute everything that was asked for."""
@@ -383,16 +384,14 @@ class BatchedLearning:
         )
 
     def _learner(self, peer: int) -> Learner:
-        process = self._processes[peer]
-        if process.learner is None:
-            process.learner = Learner(
-                self.task,
-                peer=self.names[peer],
-                position=peer,
-                peers=len(self.names),
-                merge=self._merge_choice.load()(self._merge_choice),
-                sanitise=self._sanitise,
-                shard=self._shards.get(peer),
-                device=self.device,
-            )
-        return process.learner
+        """Return what learns for a peer alone."""
+        return Learner(
+            self.task,
+            peer=self.names[peer],
+            position=peer,
+            peers=len(self.names),
+            merge=self._merge_choice.load()(self._merge_choice),
+            sanitise=self._sanitise,
+            shard=self._shards.get(peer),
+            device=self.device,
+        )

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from gossip.learning.divergence import Sign, Watch
-from gossip.learning.trained import Trained
-from scenarios.virtual.learning.training import StackedOutcome
+from scenarios.virtual.learning.training import Outcomes
 
 
 class Watches:
@@ -27,20 +26,14 @@ class Watches:
         self.on_sign: Callable[[int, Sign], None] = lambda peer, sign: None
         """Told (peer, its first sign)."""
 
-    def trained(self, peers: Sequence[int], rounds: Sequence[int], outcome: StackedOutcome) -> None:
-        """Look at the local updates of a stack of models."""
-        limits, skips = self._limits, outcome.skipped
-        for place, loss in enumerate(outcome.losses):
+    def trained(self, peers: Sequence[int], rounds: Sequence[int], outcomes: Outcomes) -> None:
+        """Look at the local updates of some models."""
+        limits, skips = self._limits, outcomes.skipped
+        for place, loss in enumerate(outcomes.losses):
             peer = peers[place]
             if not loss <= limits[peer] or skips[place]:
-                self._look(
-                    peer, rounds[place], loss, outcome.first_losses[place], skips[place], outcome.steps[place]
-                )
-
-    def trained_alone(self, peer: int, outcome: Trained) -> None:
-        """Look at one local update."""
-        if not outcome.loss <= self._limits[peer] or outcome.skipped:
-            self._look(peer, outcome.round, outcome.loss, outcome.first_loss, outcome.skipped, outcome.steps)
+                first_loss, steps = outcomes.first_losses[place], outcomes.steps[place]
+                self._look(peer, rounds[place], loss, first_loss, skips[place], steps)
 
     def _look(self, peer: int, round: int, loss: float, first_loss: float, skipped: int, steps: int) -> None:
         self.skipped[peer] += skipped

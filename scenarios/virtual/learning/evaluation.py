@@ -14,6 +14,8 @@ from gossip.learning.evaluation import Evaluation
 from gossip.learning.task import Shard, Task
 from scenarios.virtual.learning.arena import Arena, Handle
 from scenarios.virtual.learning.linear_stack import LinearStack
+from scenarios.virtual.learning.local_updates import ALONE_PARTS
+from scenarios.virtual.learning.workers import Workers
 
 ACTIVATION_BYTES = 16 * 2**20
 """Of one layer of all networks of a stack; decides how many test samples go through them at a time. `vmap` has to
@@ -30,6 +32,7 @@ class StackedEvaluation:
         arena: where the models lie.
         stack: logits of a stack where they are not `vmap`'s.
         learner_of: a peer's own learner, which re-estimates statistics of batch normalisation.
+        workers: who computes.
         chunk: how many models make a stack.
         alone: one model after another, where the network does not gain from batches.
     """
@@ -39,11 +42,14 @@ class StackedEvaluation:
         task: Task,
         arena: Arena,
         stack: LinearStack | None,
-        *,
         learner_of: Callable[[int], Learner],
+        workers: Workers,
+        *,
         chunk: int,
         alone: bool,
     ) -> None:
+        self._workers = workers
+        workers.add("evaluate", self._computed)
         self._task = task
         self._arena = arena
         self._stack = stack
@@ -59,18 +65,33 @@ class StackedEvaluation:
 
     def run(self, handles: Sequence[Handle]) -> list[Evaluation]:
         """Return the evaluations of computed models, as `Learner.evaluate` does."""
-        evaluations: list[Evaluation] = []
-        for start in range(0, len(handles), self._chunk):
-            part = handles[start : start + self._chunk]
-            models = self._arena.at([handle.row for handle in part])
-            if self._reestimates:
-                evaluated = [
-                    self._learner_of(handle.peer).evaluated(model)
-                    for handle, model in zip(part, models, strict=True)
-                ]
-                models = torch.stack(evaluated).to(models.device)
-            evaluations += self._of(models)
-        return evaluations
+        size = -(-len(handles) // ALONE_PARTS) if self._alone else self._chunk
+        parts = [handles[start : start + size] for start in range(0, len(handles), size or 1)]
+        orders = [
+            (
+                len(self._arena.vectors),
+                [handle.row for handle in part],
+                [handle.peer for handle in part] if self._reestimates else [],
+            )
+            for part in parts
+        ]
+        return [
+            Evaluation(loss=loss, score=score, samples=samples)
+            for answer in self._workers.run("evaluate", orders)
+            for loss, score, samples in answer
+        ]
+
+    def _computed(self, order: tuple[int, list[int], list[int]]) -> list[tuple[float, float, int]]:
+        """Return loss, score and samples of the models in some rows; with their peers where statistics need them."""
+        height, rows, peers = order
+        self._arena.follow(height)
+        models = self._arena.at(rows)
+        if peers:
+            evaluated = [
+                self._learner_of(peer).evaluated(model) for peer, model in zip(peers, models, strict=True)
+            ]
+            models = torch.stack(evaluated).to(models.device)
+        return [(each.loss, each.score, each.samples) for each in self._of(models)]
 
     def on(self, handle: Handle, samples: Shard) -> Evaluation:
         """Return the evaluation of a computed model on a peer's own samples, as `Learner.own_score` does."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from gossip.learner import Learner
 from gossip.stages import PeerState
@@ -10,7 +11,15 @@ from scenarios.virtual.learning.arena import Arena, Handle
 from scenarios.virtual.learning.divergence import Watches
 from scenarios.virtual.learning.minibatches import MiniBatches
 from scenarios.virtual.learning.remembering import Remembering
-from scenarios.virtual.learning.training import StackedTraining
+from scenarios.virtual.learning.training import Outcomes, StackedTraining
+from scenarios.virtual.learning.workers import Workers
+
+Order: TypeAlias = tuple[int, list[int], list[int], list[int], list[int], list[int | None]]
+"""How many rows the arena has; of each model where it lies, where it is to lie, its peer, the peer's round, and its
+steps if not as `[local]` says."""
+
+ALONE_PARTS = 16
+"""Into so many parts are models divided at most that are trained one after another: enough for as many cores."""
 
 
 class LocalUpdates:
@@ -24,6 +33,7 @@ class LocalUpdates:
         state: what peers remember for the update.
         remembering: told of each that is computed.
         learner_of: a peer's own learner.
+        workers: who computes.
         chunk: how many models make a stack.
     """
 
@@ -37,6 +47,7 @@ class LocalUpdates:
         remembering: Remembering,
         *,
         learner_of: Callable[[int], Learner],
+        workers: Workers,
         chunk: int,
     ) -> None:
         self._arena = arena
@@ -46,45 +57,74 @@ class LocalUpdates:
         self._state = state
         self._remembering = remembering
         self._learner_of = learner_of
+        self._workers = workers
         self._chunk = chunk
+        workers.add("train", self._computed)
 
     def run(self, handles: list[Handle]) -> None:
-        """Compute them."""
-        if self._training is None:
-            self._alone(handles)
-        else:
-            self._stacked(self._training, handles)
-
-    def _stacked(self, training: StackedTraining, handles: list[Handle]) -> None:
+        """Compute them, in parts that depend on nothing but how many there are."""
         place = self._minibatches.place
-        handles.sort(key=lambda handle: place(handle.peer, handle.request.steps))
+        size = self._chunk
+        if self._training is None:
+            size = -(-len(handles) // ALONE_PARTS)
+        else:
+            handles.sort(key=lambda handle: place(handle.peer, handle.request.steps))
         rows = self._arena.take(len(handles))
-        for start in range(0, len(handles), self._chunk):
-            part = handles[start : start + self._chunk]
-            peers, rounds = [handle.peer for handle in part], [handle.request.round for handle in part]
-            outcome = training.run(
-                self._arena.at([handle.request.own.row for handle in part]),
-                peers,
-                rounds,
-                self._state.gather("update", peers),
+        parts = [
+            (handles[start : start + size], rows[start : start + size])
+            for start in range(0, len(handles), size)
+        ]
+        orders = [
+            (
+                len(self._arena.vectors),
+                [handle.request.own.row for handle in part],
+                part_rows,
+                [handle.peer for handle in part],
+                [handle.request.round for handle in part],
                 [handle.request.steps for handle in part],
             )
-            self._arena.put(rows[start : start + len(part)], outcome.models)
-            self._watches.trained(peers, rounds, outcome)
-            self._state.scatter("update", peers, outcome.rows)
-            for handle, row, loss in zip(part, rows[start : start + len(part)], outcome.losses, strict=True):
+            for part, part_rows in parts
+        ]
+        answers = self._workers.run("train", orders)
+        for (part, part_rows), (*_, peers, rounds, _), answer in zip(parts, orders, answers, strict=True):
+            told = Outcomes(*answer)
+            self._watches.trained(peers, rounds, told)
+            for handle, row, loss in zip(part, part_rows, told.losses, strict=True):
                 handle.loss = loss
                 self._remembering.trained(handle)
                 handle.place(row)
 
-    def _alone(self, handles: list[Handle]) -> None:
-        rows = self._arena.take(len(handles))
-        for handle, row in zip(handles, rows, strict=True):
-            own, round, _, steps = handle.request
-            learner = self._learner_of(handle.peer)
-            outcome = learner.train(self._arena.vectors[own.row], round=round, steps=steps)
-            self._arena.vectors[row] = outcome.model
-            self._watches.trained_alone(handle.peer, outcome)
-            handle.loss = outcome.loss
-            self._remembering.trained(handle)
-            handle.place(row)
+    def _computed(self, order: Order) -> Outcomes:
+        """Train models that lie in some rows into others, and return what is told of them."""
+        height, own, rows, peers, rounds, steps = order
+        self._arena.follow(height)
+        if self._training is None:
+            return self._alone(own, rows, peers, rounds, steps)
+        outcome = self._training.run(
+            self._arena.at(own), peers, rounds, self._state.gather("update", peers), steps
+        )
+        self._arena.put(rows, outcome.models)
+        self._state.scatter("update", peers, outcome.rows)
+        return outcome.told
+
+    def _alone(
+        self,
+        own: Sequence[int],
+        rows: Sequence[int],
+        peers: Sequence[int],
+        rounds: Sequence[int],
+        steps: Sequence[int | None],
+    ) -> Outcomes:
+        told = Outcomes([], [], [], [])
+        vectors = self._arena.vectors
+        for before, row, peer, round, count in zip(own, rows, peers, rounds, steps, strict=True):
+            remembered = self._state.gather("update", [peer])
+            learner = self._learner_of(peer)
+            outcome = learner.train(vectors[before], round=round, steps=count, rows=remembered)
+            vectors[row] = outcome.model
+            self._state.scatter("update", [peer], outcome.rows)
+            told.losses.append(outcome.loss)
+            told.first_losses.append(outcome.first_loss)
+            told.skipped.append(outcome.skipped)
+            told.steps.append(outcome.steps)
+        return told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 from gossip.learner import Learner
@@ -24,7 +25,19 @@ class Process:
 
 
 class Processes(defaultdict[int, Process]):
-    """By the peer's number."""
+    """By the peer's number.
 
-    def __init__(self) -> None:
+    Args:
+        make_learner: a peer -> what learns for it alone.
+    """
+
+    def __init__(self, make_learner: Callable[[int], Learner]) -> None:
         super().__init__(Process)
+        self._make_learner = make_learner
+
+    def learner(self, peer: int) -> Learner:
+        """Return what learns for the peer alone."""
+        process = self[peer]
+        if process.learner is None:
+            process.learner = self._make_learner(peer)
+        return process.learner

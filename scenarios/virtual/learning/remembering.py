@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import Tensor
 
 from gossip.errors import ProtocolMisuse
-from gossip.learner import Learner
 from gossip.stages import PeerState
 from scenarios.virtual.learning.arena import Handle
 
@@ -26,12 +23,10 @@ class Remembering:
 
     Args:
         state: the rows of all peers.
-        learner_of: of peers who are trained alone: their learner remembers what belongs to that.
     """
 
-    def __init__(self, state: PeerState, learner_of: Callable[[int], Learner] | None) -> None:
+    def __init__(self, state: PeerState) -> None:
         self._state = state
-        self._learner_of = learner_of
         self._awaited: dict[tuple[int, int], Memory] = {}
 
     def remember(self, peer: int, trainings: int, *, pending: bool) -> Memory:
@@ -40,7 +35,7 @@ class Remembering:
         if pending:
             self._awaited[peer, trainings] = memory
         else:
-            memory.rows = self._rows_of(peer)
+            memory.rows = self._state.export(peer)
         return memory
 
     def trained(self, handle: Handle) -> None:
@@ -48,20 +43,10 @@ class Remembering:
         if self._awaited:
             memory = self._awaited.pop((handle.peer, handle.request.number), None)
             if memory is not None:
-                memory.rows = self._rows_of(handle.peer)
+                memory.rows = self._state.export(handle.peer)
 
     def restore(self, peer: int, memory: Memory) -> None:
         """Take over what was remembered, which is computed."""
         if memory.rows is None:
             raise ProtocolMisuse("a checkpoint is read before what it holds is computed")
-        for state, row in self._states_of(peer):
-            state.restore(row, {name: memory.rows[name] for name in state.names})
-
-    def _states_of(self, peer: int) -> list[tuple[PeerState, int]]:
-        states = [(self._state, peer)]
-        if self._learner_of is not None:
-            states.append((self._learner_of(peer).state, 0))
-        return states
-
-    def _rows_of(self, peer: int) -> dict[str, Tensor]:
-        return {name: row for state, k in self._states_of(peer) for name, row in state.export(k).items()}
+        self._state.restore(peer, memory.rows)
