@@ -13,7 +13,8 @@ from gossip.errors import SettingError
 from gossip.merging.settings import AverageSettings
 from scenarios import api
 from scenarios.virtual.learning import batched, methods
-from scenarios.virtual.learning.workers import WORTHWHILE, SharedRows, Workers
+from scenarios.virtual.learning.rows import PrivateRows, SharedRows
+from scenarios.virtual.learning.workers import WORTHWHILE, Workers
 from tests.virtual_learners import PEERS, deferred_round, names_of, task_of, write_task_files
 
 
@@ -98,6 +99,21 @@ def test_rows_that_are_shared_stay_when_there_are_more_of_them():
     rows.vectors[1, 1] = -1
     assert before[1, 1] == -1
     assert not rows.vectors[2:].any()
+
+
+def test_rows_of_one_process_stay_too_whether_somebody_looks_at_them_or_not():
+    rows = PrivateRows(2, 3, torch.device("cpu"))
+    rows.vectors[:] = torch.arange(6.0).view(2, 3)
+    rows.grow(1000)
+    assert torch.equal(rows.vectors[:2], torch.arange(6.0).view(2, 3))
+    rows.vectors[999] = 7.0
+    seen = rows.vectors[:2]
+    rows.grow(5000)
+    assert torch.equal(rows.vectors[:2], seen)
+    assert rows.vectors[999, 2] == 7
+    rows.grow(9000)  # a copy by now
+    assert rows.vectors.shape == (9000, 3)
+    assert rows.vectors[999, 2] == 7
 
 
 @pytest.mark.parametrize(

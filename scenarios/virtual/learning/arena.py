@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gossip.protocols.base import Part
 from gossip.wire.tensors import TensorSpec
-from scenarios.virtual.learning.workers import SharedRows
+from scenarios.virtual.learning.rows import PrivateRows, SharedRows
 
 INSERTED_MAX = 64
 """So many rows that came free since the last look are put in their places; more are sorted in."""
@@ -74,10 +74,8 @@ class Arena:
     def __init__(
         self, columns: int, *, rows: int, device: torch.device, shared: SharedRows | None = None
     ) -> None:
-        self._shared = shared
-        self.vectors = (
-            torch.empty(rows, columns, device=device) if shared is None else shared.vectors
-        )  # (rows, P)
+        self._rows = PrivateRows(rows, columns, device) if shared is None else shared
+        self.vectors = self._rows.vectors  # (rows, P)
         self.there: Tensor | None = None
         """Which numbers are there of the partial models, (rows, columns) bool; None: there never was one."""
         self.free: list[int] = list(range(rows - 1, -1, -1))
@@ -155,25 +153,22 @@ class Arena:
 
     def follow(self, rows: int) -> None:
         """Have as many rows as the arena of the process that hands them out."""
-        if self._shared is not None and rows != len(self.vectors):
-            self._shared.grow(rows)
-            self.vectors = self._shared.vectors
+        if rows != len(self.vectors):
+            self.vectors = torch.empty(0)  # or they could not be moved
+            self._rows.grow(rows)
+            self.vectors = self._rows.vectors
 
     def _grow(self, count: int) -> None:
-        old = self.vectors
+        old, columns = self.vectors.shape
         missing = count - len(self.free)
-        step = min((GROWTH - 1) * len(old), GROWTH_BYTES_MAX / (4 * max(1, old.shape[1])))
-        rows = len(old) + max(missing, math.ceil(step))
-        if self._shared is None:
-            self.vectors = old.new_empty(rows, old.shape[1])
-            self.vectors[: len(old)] = old
-        else:
-            self.follow(rows)
+        step = min((GROWTH - 1) * old, GROWTH_BYTES_MAX / (4 * max(1, columns)))
+        rows = old + max(missing, math.ceil(step))
+        self.follow(rows)
         if self.there is not None:
             there = self.there
             self.there = there.new_empty(rows, there.shape[1])
-            self.there[: len(old)] = there
-        self.free.extend(range(len(old), rows))
+            self.there[:old] = there
+        self.free.extend(range(old, rows))
 
 
 def _run(rows: Sequence[int]) -> int | None:

@@ -14,7 +14,6 @@ import contextlib
 import ctypes
 import gc
 import logging
-import mmap
 import os
 import signal
 import sys
@@ -29,6 +28,7 @@ import torch
 from torch import Tensor
 
 from gossip.errors import SettingError
+from scenarios.virtual.learning.rows import SharedRows
 
 Job: TypeAlias = Callable[[Any], Any]
 """From an order to its answer, both of numbers and lists; it reads and writes what is shared."""
@@ -201,33 +201,6 @@ class Workers:
             theirs.close()
             workers.append(_Worker(pid, ours))
         return workers
-
-
-class SharedRows:
-    """Rows of floats in memory that is shared with what is forked later, and that may become more meanwhile.
-
-    Pages that nobody has written to take no memory, as with `torch.empty`.
-    """
-
-    def __init__(self, rows: int, columns: int) -> None:
-        self._columns = columns
-        self._file = os.memfd_create("gossip-models")
-        self.vectors = self._mapped(rows)
-        """All of them, (rows, columns)."""
-
-    def grow(self, rows: int) -> None:
-        """Let there be so many rows; those that were there stay as they are."""
-        self.vectors = self._mapped(rows)
-
-    def _mapped(self, rows: int) -> Tensor:
-        size = 4 * rows * self._columns
-        if os.fstat(self._file).st_size < size:
-            os.ftruncate(self._file, size)
-        memory = mmap.mmap(self._file, size)
-        return torch.frombuffer(memory, dtype=torch.float32).view(rows, self._columns)
-
-    def __del__(self) -> None:
-        os.close(self._file)
 
 
 def possible() -> bool:
