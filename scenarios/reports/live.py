@@ -52,6 +52,10 @@ class Watched:
             self._going = Going(scenario, self._engine, began_s=self._began_s)
         self._live.offer(partial(nothing_yet, scenario.scenario.name, "starting"))
 
+    def say(self, sentence: str) -> None:
+        """Tell the other."""
+        self._told.say(sentence)
+
     def update(self, state: State) -> None:
         """Show where it stands, if somebody looks."""
         self._told.update(state)

@@ -16,6 +16,7 @@ import gc
 import logging
 import os
 import signal
+import stat
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -195,8 +196,7 @@ class Workers:
                 warnings.simplefilter("ignore", DeprecationWarning)
                 pid = os.fork()
             if not pid:
-                for line in [ours, *(worker.line for worker in workers)]:
-                    line.close()  # or nobody would see the end of this process
+                _leave_sockets(theirs)
                 _serve(self._jobs, theirs, parent)
             theirs.close()
             workers.append(_Worker(pid, ours))
@@ -206,6 +206,14 @@ class Workers:
 def possible() -> bool:
     """Return whether there can be processes beside this one: what torch has begun must survive a fork."""
     return sys.platform == "linux" and hasattr(os, "memfd_create")
+
+
+def _leave_sockets(line: Connection) -> None:
+    """Close the sockets of the process that this one was forked from: nobody would see that their other end is gone."""
+    for entry in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if int(entry) != line.fileno() and stat.S_ISSOCK(os.fstat(int(entry)).st_mode):
+                os.close(int(entry))
 
 
 def _serve(jobs: dict[str, Job], line: Connection, parent: int) -> NoReturn:
