@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from gossip import plugins
 from gossip.errors import DataError, SettingError
 from gossip.inference.description import KEY, VERSION
+from gossip.learning import adapters, models, parts, user_code
 from gossip.learning import extractor as extractors
-from gossip.learning import models, user_code
 from gossip.learning.data.arrays import UNIT
 from gossip.learning.data.preparation import Preparation
 from gossip.learning.extractor import Extracted
@@ -231,11 +231,20 @@ def _from_file(model: ModelSettings, path: Path, network: Path | str | None) -> 
 def _built(settings: ModelSettings, shape: tuple[int, ...], description: Mapping[str, Any]) -> nn.Module:
     seed, classes = description["seed"], description["classes"]
     if settings.extractor is None:
-        return models.build(settings, shape, classes, seed=seed, folder=Path())
+        return _adapted(models.build(settings, shape, classes, seed=seed, folder=Path()), settings, seed)
     extractor = extractors.find(settings, shape, seed=seed, folder=Path()).module.eval()
     with torch.no_grad():
         features = extractor(torch.zeros(1, *shape)).flatten(1).shape[1:]
-    head = models.build(settings, tuple(features), classes, seed=seed, folder=Path())
+    head = _adapted(
+        models.build(settings, tuple(features), classes, seed=seed, folder=Path()), settings, seed
+    )
     # Training has flattened features once for all (`Task.features`).
     extractor.register_forward_hook(lambda _, given, made: made.flatten(1))
     return Extracted(extractor, head)
+
+
+def _adapted(network: nn.Module, settings: ModelSettings, seed: int) -> nn.Module:
+    if settings.adapter is not None:
+        adapters.adapt(network, settings.adapter, seed=seed)
+        parts.roles(settings, network)
+    return network

@@ -12,17 +12,20 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from gossip.learning.adapters import HeldNorm
 from gossip.learning.extractor import Extracted
 from gossip.parameters import ParameterSpace, Role
 
 
 def batch_norms(module: nn.Module) -> dict[str, _BatchNorm]:
-    """Return the BatchNorm layers by name, without those of an extractor, which are frozen."""
+    """Return the BatchNorm layers by name, without those of an extractor or beside adapters, which are frozen."""
     frozen = "extractor." if isinstance(module, Extracted) else None
     return {
         name: layer
         for name, layer in module.named_modules()
-        if isinstance(layer, _BatchNorm) and not (frozen and name.startswith(frozen))
+        if isinstance(layer, _BatchNorm)
+        and not issubclass(type(layer), HeldNorm)
+        and not (frozen and name.startswith(frozen))
     }
 
 

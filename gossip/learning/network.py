@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from gossip import plugins, seeding
 from gossip.errors import SettingError
+from gossip.learning import adapters, models, partitions, parts, user_code
 from gossip.learning import data as data_sources
 from gossip.learning import extractor as extractors
-from gossip.learning import models, partitions, parts, user_code
 from gossip.learning.batch_norm import batch_norms, running
 from gossip.learning.data import Dataset
 from gossip.learning.data.mapped import Mapped, Samples
@@ -283,8 +283,20 @@ class Network:
         )
         if self._start is not None:
             parts.begin(network, self._start)
+        self._adapt(network)
         parts.roles(self.model_settings, network)
         return network if self.extractor is None else Extracted(self.extractor.module, network)
+
+    def _adapt(self, network: nn.Module) -> None:
+        """Put the adapter's factors beside the layers of `network`, the frozen ones of the first that was built."""
+        if self.model_settings.adapter is not None:
+            first = self.__dict__.get("module")
+            adapters.adapt(
+                network,
+                self.model_settings.adapter,
+                seed=self.seed,
+                like=first.head if isinstance(first, Extracted) else first,
+            )
 
     @property
     def _start(self) -> Path | None:
@@ -318,6 +330,7 @@ class Network:
                 **({} if self.objective.classifies else {"objective": self.objective.score.name}),
                 **({} if self.extractor is None else {"extractor": self.extractor.digest}),
                 **({} if self._start is None else {"start": self._start_hash}),
+                **({} if settings.adapter is None else {"adapter": settings.adapter.model_dump(mode="json")}),
                 **({"data": meaning} if (meaning := self.dataset.preparation.meaning) else {}),
             },
             sort_keys=True,

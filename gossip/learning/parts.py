@@ -2,8 +2,9 @@
 
 `[model] learned`, `private` and `frozen` are patterns of tensor names, as in a shell (``head.*``, ``*.bias``). Of
 several that match a tensor private decides before frozen, and frozen before learned. With `learned` alone, all else is
-frozen. Private parameters are trained and never sent: a personal head (Arivazhagan et al. 2019;
-Collins et al., ICML 2021). What is frozen is equal on all peers, and part of what they agree on.
+frozen; beside an adapter all is but what that learns, and `learned` adds to it. Private parameters are trained and
+never sent: a personal head (Arivazhagan et al. 2019; Collins et al., ICML 2021). What is frozen is equal on all
+peers, and part of what they agree on.
 
 `[model] start` are values to begin with, by tensor names, from a safetensors file: a pre-trained backbone. Its content
 is part of what peers agree on, too.
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 
 from gossip.errors import SettingError, nearest
 from gossip.learning import user_code
+from gossip.learning.adapter_settings import AdapterSettings
 from gossip.learning.settings import ModelSettings
 from gossip.parameters import Role
 
@@ -44,7 +46,12 @@ def roles(settings: ModelSettings, network: nn.Module) -> dict[str, Role]:
         raise SettingError(
             f"[model] private: '{name}' is a buffer, which every peer keeps for itself anyway; valid: parameters"
         )
-    if settings.learned is not None:
+    if settings.adapter is not None:
+        # What it learns was set by `adapt`; all else is the base's, and stays as it is.
+        of_adapter = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+        frozen |= set(names) - of_adapter - learned - private
+        _refuse_frozen_factors(settings.adapter, learned | private)
+    elif settings.learned is not None:
         frozen |= parameters - learned - private
     for name, parameter in network.named_parameters():
         if name in frozen:
@@ -55,6 +62,15 @@ def roles(settings: ModelSettings, network: nn.Module) -> dict[str, Role]:
         **dict.fromkeys(sorted(frozen - parameters), Role.FROZEN),
         **dict.fromkeys(sorted(private), Role.PRIVATE),
     }
+
+
+def _refuse_frozen_factors(adapter: AdapterSettings, trained: set[str]) -> None:
+    for name in sorted(trained):
+        if name.rpartition(".")[2] in adapter.frozen_factors:
+            raise SettingError(
+                f"[model] learned or private matches '{name}', which [model.adapter] train = '{adapter.train}' has "
+                "frozen; valid: patterns that leave it out"
+            )
 
 
 def _matching(patterns: Sequence[str] | None, names: Iterable[str], key: str) -> set[str]:

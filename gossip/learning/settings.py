@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, StrictInt, model_validator
 
+from gossip.learning.adapter_settings import AdapterSettings
 from gossip.learning.sources import DIGITS as DIGITS
 from gossip.learning.sources import SourceSettings
 from gossip.learning.updates.settings import Optimizer, SgdSettings
@@ -201,6 +202,10 @@ class ModelSettings(Settings):
         None,
         pattern=r"^[0-9a-f]{32}$",
         description="BLAKE2b of that file, 16 bytes; another content is refused",
+    )
+    adapter: AdapterSettings | None = Field(
+        None,
+        description="small factors beside frozen layers are learnt, sent and merged instead of the network",
     )
     init: Literal["shared", "independent"] = Field(
         "shared",
