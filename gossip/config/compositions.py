@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from gossip.config.adapters import check_adapter
 from gossip.config.codecs import check_choco, check_codec, check_top_change
 from gossip.config.directions import check_directions
 from gossip.config.outer import check_outer
@@ -20,6 +21,7 @@ from gossip.config.weighing import check_weighing
 from topologies import Topology
 
 CHECKS: tuple[Callable[[TaskSettings, Topology], None], ...] = (
+    check_adapter,
     check_variant,
     check_directions,
     check_stop,

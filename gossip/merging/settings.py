@@ -74,6 +74,31 @@ class VarianceCorrectedSettings(Choice):
     )
 
 
+class ProductSettings(Choice):
+    """Adapters of which both factors learn: the averaged product, cut to their rank; all else is averaged."""
+
+    implementation = "gossip.merging.products:Product"
+    kind: str = "product"
+    gauge: Literal["balanced", "orthonormal"] = Field(
+        "balanced",
+        description="how singular values are shared: evenly, or all with B, so that A has rows at right angles "
+        "(FedSVD); the even split lengthens A, and with it the steps on B",
+    )
+
+
+class LoraFairSettings(Choice):
+    """Adapters of which both factors learn: averages, B then corrected to the averaged product."""
+
+    implementation = "gossip.merging.products:LoraFair"
+    kind: str = "lora-fair"
+    ridge: float = Field(
+        0.01,
+        gt=0,
+        le=1,
+        description="λ, in terms of the mean squared length of A's rows: how far the correction is held back",
+    )
+
+
 class MergeSeam(Seam):
     """Merges by kind; a robust rule's may be composed, as in ``nnm+trimmed-mean``: the last name is the rule's."""
 
@@ -96,6 +121,8 @@ MERGES = MergeSeam(
     AverageSettings,
     BristleSettings,
     VarianceCorrectedSettings,
+    ProductSettings,
+    LoraFairSettings,
     *ROBUST_RULES,
     group="gossip.merges",
     base="gossip.merging.base:Merge",

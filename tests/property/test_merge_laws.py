@@ -32,7 +32,7 @@ NEEDED = {
     "balance": {"horizon": 10, "gamma": 1.0},
     "bristle": {"budget": 3},
 }
-WITHOUT_F = ("ubar", "bristle", "average", "variance-corrected")
+WITHOUT_F = ("ubar", "bristle", "average", "variance-corrected", "product", "lora-fair")
 RULES = tuple(kind for kind in MERGES.kinds() if kind not in ("monna", "mozi"))
 """Without second names."""
 
