@@ -139,7 +139,7 @@ def export(
         str,
         typer.Option(
             "--format",
-            help="safetensors, state-dict, torchscript or onnx (needs the extra \\[onnx]).",
+            help="safetensors, state-dict, torchscript, onnx (needs the extra \\[onnx]); peft: a folder of adapters.",
             metavar="FORMAT",
         ),
     ],

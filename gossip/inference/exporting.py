@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from gossip.errors import SettingError
+from gossip.inference import peft_files
 from gossip.inference.loaded import LoadedModel
 from gossip.learning import user_code
 
@@ -33,7 +34,7 @@ def export(model: LoadedModel, format: str, path: Path) -> None:
         model: it stays as it is.
         format: ``safetensors`` (the state dict), ``state-dict`` (the same as `torch.load` reads it, weights only),
             ``torchscript`` (a traced module, no Python needed), ``onnx`` (a graph with the weights, for onnxruntime and
-            the like).
+            the like), ``peft`` (a folder with the adapters alone, as `peft.PeftModel` loads them).
         path: replaced where it is there.
 
     Raises:
@@ -56,6 +57,12 @@ def export(model: LoadedModel, format: str, path: Path) -> None:
 def example(model: LoadedModel) -> Tensor:
     """Return two samples of zeros, as the network takes them."""
     return torch.zeros(2, *model.input_shape, dtype=torch.int64 if model.whole_numbers else torch.float32)
+
+
+def _peft(model: LoadedModel, path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise SettingError(f"--out {path}: PEFT's format is a folder, and that is a file")
+    peft_files.write(model.module, path, base=model.description["model"].get("start"))
 
 
 def _safetensors(model: LoadedModel, path: Path) -> None:
@@ -135,4 +142,5 @@ FORMATS: dict[str, Callable[[LoadedModel, Path], None]] = {
     "state-dict": _state_dict,
     "torchscript": _torchscript,
     "onnx": _onnx,
+    "peft": _peft,
 }

@@ -1,0 +1,110 @@
+"""Adapters in PEFT's format: tensors and settings by the names that peft.PeftModel reads, for the same outputs."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+from torch.nn import functional
+
+from gossip.errors import SettingError
+from gossip.inference import peft_files
+from gossip.learning import adapters
+from gossip.learning.adapter_settings import AdapterSettings
+
+
+class Pretrained(nn.Module):
+    """Looks like a model of the transformers library."""
+
+    config = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(7, 6)
+        self.conv = nn.Conv1d(6, 5, 3, padding=1)
+        self.dense = nn.Linear(5, 5)
+        self.score = nn.Linear(5, 3)
+
+    def save_pretrained(self) -> None:
+        """Never called."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.score(self.dense(self.conv(self.table(x).mT).mT).tanh())
+
+
+class Outer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = Pretrained()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.model(x)
+
+
+def written(folder: Path, train: str) -> tuple[nn.Module, dict[str, torch.Tensor], dict]:
+    network = Outer()
+    targets = ("*.table", "*.conv", "*.dense")
+    adapters.adapt(network, AdapterSettings(kind="lora", train=train, rank=6, targets=targets), seed=0)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.requires_grad:
+                parameter.normal_()
+    peft_files.write(network, folder / "peft", base="base.safetensors")
+    tensors = safetensors.torch.load_file(folder / "peft" / "adapter_model.safetensors")
+    return network, tensors, json.loads((folder / "peft" / "adapter_config.json").read_text())
+
+
+@pytest.mark.parametrize("train", ["R", "B", "AB"])
+def test_what_the_file_says_is_what_the_network_computes(tmp_path: Path, train: str) -> None:
+    network, tensors, config = written(tmp_path, train)
+    base, x = network.model, torch.randint(7, (2, 4))
+    prefix = "base_model.model."
+
+    def scaled(name: str) -> float:
+        rank = config["rank_pattern"].get(name, config["r"])
+        return config["alpha_pattern"].get(name, config["lora_alpha"]) / rank
+
+    first, second = (tensors[f"{prefix}table.lora_embedding_{each}"] for each in "AB")
+    h = base.table.base(x) + scaled("table") * functional.embedding(x, first.T) @ second.T
+    first, second = (tensors[f"{prefix}conv.lora_{each}.weight"] for each in "AB")
+    beside = functional.conv1d(functional.conv1d(h.mT, first, padding=1), second)
+    h = functional.conv1d(h.mT, base.conv.weight, tensors[f"{prefix}conv.base_layer.bias"], padding=1)
+    h = (h + scaled("conv") * beside).mT
+    first, second = (tensors[f"{prefix}dense.lora_{each}.weight"] for each in "AB")
+    beside = scaled("dense") * h @ first.T @ second.T
+    h = functional.linear(h, base.dense.weight, tensors[f"{prefix}dense.base_layer.bias"]) + beside
+    y = functional.linear(h.tanh(), tensors[f"{prefix}score.weight"], tensors[f"{prefix}score.bias"])
+    torch.testing.assert_close(y, network(x), rtol=1e-4, atol=1e-4)
+    assert config["modules_to_save"] == ["score"]
+    assert config["target_modules"] == ["conv", "dense", "table"]
+    assert (config["peft_type"], config["bias"], config["base_model_name_or_path"]) == (
+        "LORA", "lora_only", "base.safetensors"
+    )  # fmt: skip
+    assert len(tensors) == 10, "the adapters, their biases and the last layer, and nothing of the base"
+
+
+def test_names_that_are_ends_of_others_are_a_pattern(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Linear(3, 3), nn.Sequential(nn.Linear(3, 3)), nn.Linear(3, 2))
+    adapters.adapt(network, AdapterSettings(kind="lora", targets=("0",)), seed=0)
+    peft_files.write(network, tmp_path, base=None)
+    targets = json.loads((tmp_path / "adapter_config.json").read_text())["target_modules"]
+    assert [name for name, _ in network.named_modules() if re.fullmatch(targets, name)] == ["0"]
+
+
+def test_what_peft_cannot_have_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="the network has no adapters"):
+        peft_files.write(nn.Linear(2, 2), tmp_path, base=None)
+    network = nn.Sequential(nn.Conv2d(1, 2, 3, dilation=2), nn.Flatten(), nn.Linear(2, 2))
+    adapters.adapt(network, AdapterSettings(kind="lora"), seed=0)
+    with pytest.raises(SettingError, match=r"'0' is a convolution with .* dilation = \(2, 2\)"):
+        peft_files.write(network, tmp_path, base=None)
+    network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    adapters.adapt(network, AdapterSettings(kind="lora"), seed=0)
+    network[0].weight.requires_grad_(True)
+    with pytest.raises(SettingError, match=r"'0\.weight' has learnt beside its own adapter"):
+        peft_files.write(network, tmp_path, base=None)
