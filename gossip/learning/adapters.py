@@ -62,7 +62,7 @@ class Held:
         """Return the product of the weight with `x`, without bias."""
         layer: Any = self
         if isinstance(layer, nn.modules.conv._ConvNd):
-            product: Tensor = layer._conv_forward(x, self.weight, None)  # type: ignore[operator]
+            product: Tensor = layer._conv_forward(x, self.weight, None)
             return product
         return functional.linear(x, self.weight if isinstance(layer, nn.Linear) else self.weight.T)
 
@@ -100,7 +100,7 @@ class Adapted(Held):
         layer: Any = self
         if isinstance(layer, nn.modules.conv._ConvNd):
             kernel = first.view(len(first), *self.weight.shape[1:])
-            h: Tensor = self.lora_scale * layer._conv_forward(x, kernel, None)  # type: ignore[operator]
+            h: Tensor = self.lora_scale * layer._conv_forward(x, kernel, None)
             convolve = (functional.conv1d, functional.conv2d, functional.conv3d)[len(layer.kernel_size) - 1]
             for factor in others:
                 h = convolve(h, factor.view(*factor.shape, *[1] * len(layer.kernel_size)))
@@ -191,7 +191,7 @@ def rows_are_outputs(layer: Any) -> bool:
     return isinstance(layer, nn.Linear | nn.modules.conv._ConvNd)
 
 
-def is_transposed_linear(layer: nn.Module) -> bool:
+def is_transposed_linear(layer: Any) -> bool:
     """Return whether it is what the transformers library calls Conv1D: a linear layer with its weight (n, m)."""
     return type(layer).__name__ == "Conv1D" and hasattr(layer, "nf") and hasattr(layer, "nx")
 
