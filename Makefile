@@ -6,11 +6,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c tools/constraints.txt
 
-.PHONY: help demo test check format torture torture-smoke clean
+.PHONY: help demo test check docs format packaging torture torture-smoke clean
 help:
 	@echo "make demo    8 peers learn handwritten digits together on this machine, with a report"
 	@echo "make test    the whole test suite"
 	@echo "make check   formatting, lint, types, layering"
+	@echo "make docs    the site, in site/index.html"
+	@echo "make packaging  wheel and sdist, tried in an empty environment"
 	@echo "make torture kills, enemies, floods, full disks: everything that a node promises to bear (an hour)"
 
 demo: $(VENV)/.installed
@@ -25,6 +27,14 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Without a word of what its makers think of other makers' plans.
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --quiet
+	@echo "site/index.html"
+
+packaging: $(VENV)/bin/python
+	$(BIN)/python tools/packaging.py
 
 TORTURES := $(filter-out $(addprefix tools/torture/,$(addsuffix .py,arena client driven enemy malformed namespaces proxy verdicts)),\
   $(sort $(wildcard tools/torture/*.py)))
@@ -45,11 +55,15 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml tools/constraints.txt | $(VENV)/bin/python
-	$(PIP) -e .
+	$(PIP) -e '.[report,scores]'
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(PIP) -e '.[test]'
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(PIP) -e '.[docs]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed-test
@@ -57,4 +71,4 @@ $(VENV)/.installed-dev: $(VENV)/.installed-test
 	@touch $@
 
 clean:
-	rm -rf $(VENV) runs build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) runs build site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

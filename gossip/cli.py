@@ -26,7 +26,6 @@ from gossip.telemetry.standard_error import queue_standard_error, run_and_leave
 app = typer.Typer(
     name="gossip-node",
     help="A peer that learns with its neighbours: machines with private data train one model, with no server.",
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gossip.errors import SettingError
+from gossip.extras import needed
 from scenarios.alone import alone_settings, measured_alone
 from scenarios.engines import load_engine
 from scenarios.progress import Progress, Quiet
 from scenarios.records import told_peer
+from scenarios.reports.needs import require_page
 from scenarios.run_folder import REPORT, RunFolder
 from scenarios.scenario import load
 from scenarios.summary import summarise
@@ -32,6 +35,22 @@ class Result:
     peers: list[dict[str, Any]]
     """One record per peer: how it ended."""
     folder: Path
+
+    def to_pandas(self) -> Any:
+        """Return `metrics` as a pandas.DataFrame: a row for each peer and evaluation, by round and peer.
+
+        Raises:
+            SettingError: pandas is not installed.
+        """
+        pandas = needed("pandas", "to_pandas() makes a table of pandas", extra="pandas")
+        return pandas.DataFrame.from_records(self.metrics)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the table that a terminal has, and a link to the page where there is one."""
+        from scenarios.reports.notebook import small_page
+
+        page = self.folder / REPORT
+        return small_page(self.summary, self.peers, report=str(page) if page.exists() else None)
 
 
 def run(
@@ -56,7 +75,7 @@ def run(
         out: the run folder; default runs/NAME-SEED-ENGINE.
         force: replace a finished run that is there.
         progress: told what goes on; default: nobody is.
-        report: write report.html too.
+        report: write report.html too, where what writes it is installed.
         workers: processes that compute the virtual engine's learning, with the same outcome to the bit; 1: this one
             alone; None: as many as there are cores, where that pays.
 
@@ -65,6 +84,7 @@ def run(
         scenarios.errors.RunFailed: a peer failed; one sentence that names it and its log.
     """
     began = time.monotonic()
+    report = report and _can_report()
     start = load_engine(engine)
     strings = () if overrides is None or isinstance(overrides, Mapping) else tuple(overrides)
     values = overrides if isinstance(overrides, Mapping) else None
@@ -96,3 +116,12 @@ def run(
         [told_peer(peer, records.scored) for peer in records.peers],
         folder.path,
     )
+
+
+def _can_report() -> bool:
+    try:
+        require_page()
+    except SettingError as missing:
+        logger.warning("no report will be written: %s", missing)
+        return False
+    return True

@@ -19,7 +19,6 @@ from scenarios.tuning import commands
 
 app = typer.Typer(
     name="gossip-scenario",
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -47,27 +46,16 @@ def scenarios_of_peers(
 @app.command("list")
 def list_scenarios(as_json: AsJson = False) -> None:
     """Show the ready scenarios."""
-    from rich.console import Console
+    from scenarios import ready
 
-    from gossip.config.presets import SEEN
-    from scenarios import scenario
-    from scenarios.reports import terminal as tables
-
-    entries = []
-    for name, path in scenario.library().items():
-        table = scenario.load(path).scenario
-        entries.append(
-            {
-                "name": name,
-                "peers": table.peers,
-                "algorithm": table.algorithm,
-                "description": table.description,
-                "seen": SEEN.get(table.algorithm),
-            }
-        )
+    entries = ready.entries()
     if as_json:
         print(json.dumps(entries))
     else:
+        from rich.console import Console
+
+        from scenarios.reports import terminal as tables
+
         tables.print_library(Console(), entries)
 
 

@@ -105,7 +105,9 @@ def run(
     if as_json:
         print(json.dumps(result.summary, indent=1))
     else:
-        tables.print_result(Console(), result.summary, result.peers, report=str(result.folder / REPORT))
+        page = result.folder / REPORT
+        shown = str(page) if page.exists() else None
+        tables.print_result(Console(), result.summary, result.peers, report=shown)
 
 
 @contextmanager

@@ -21,11 +21,10 @@ from gossip.settings import Settings
 from scenarios import traces
 from scenarios.attacks.choice import Circumstances
 from scenarios.attacks.settings import AttackChoice, AttackSettings, NoAttack
+from scenarios.ready import PEERS, library
 from scenarios.sections import ComputeSettings, FaultSettings, NetworkSettings, PeersSettings, ScenarioStop
 from scenarios.traces import Trace
 from topologies import Topology
-
-LIBRARY = Path(__file__).parent / "library"
 
 PEERS_MAX = 1_000_000
 
@@ -41,7 +40,7 @@ class ScenarioTable(Settings):
     )
     description: str = ""
     seed: int = Field(0, ge=0, lt=2**63, description="of everything that is drawn")
-    peers: int = Field(8, ge=1, le=PEERS_MAX)
+    peers: int = Field(PEERS, ge=1, le=PEERS_MAX)
     algorithm: str = Field(DEFAULT_ALGORITHM, description="a preset; written keys override it")
     alone: bool = Field(
         False,
@@ -151,11 +150,6 @@ def _names(peers: int) -> tuple[str, ...]:
     # Whoever asks for one name asks for all of them, peer after peer.
     width = max(2, len(str(peers - 1)))
     return tuple(f"peer-{index:0{width}}" for index in range(peers))
-
-
-def library() -> dict[str, Path]:
-    """Return the ready scenarios by name."""
-    return {path.stem: path for path in sorted(LIBRARY.glob("*.toml"))}
 
 
 def find(name_or_path: str | Path) -> Path:

@@ -40,7 +40,6 @@ PRELOAD = (
     "torch.func",
     "trio",
     "safetensors.numpy",
-    "sklearn.datasets",
     "gossip.cli",
     "gossip.learner",
     "gossip.learning.task",

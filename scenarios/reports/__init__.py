@@ -11,7 +11,9 @@ if BACKEND in os.environ and "matplotlib" not in sys.modules:
     _wanted = os.environ.pop(BACKEND)
     try:
         import matplotlib as _matplotlib
+    except ImportError:  # an extra; what draws says so
+        _matplotlib = None  # type: ignore[assignment]
     finally:
         os.environ[BACKEND] = _wanted
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, AttributeError):
         _matplotlib.rcParams["backend"] = _wanted

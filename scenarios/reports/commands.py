@@ -29,6 +29,7 @@ def report(
 
     With --svg or --pdf: figures for a paper instead, and the page only where --out names it.
     """
+    from scenarios.reports.needs import require_figures, require_page
     from scenarios.run_folder import REPORT
     from scenarios.tuning.commands import report_study
     from scenarios.tuning.study import is_study
@@ -43,12 +44,14 @@ def report(
         report_study(studies[0], page)
         return
     if svg is not None or pdf is not None:
+        require_figures("--svg" if pdf is None else "--pdf")
         from scenarios.reports.papers import write_figures
 
         for path in write_figures(folders, svg=svg, pdf=pdf):
             print(path)
         if out is None:
             return
+    require_page()
     from scenarios.reports.page import write_report
 
     write_report(folders, page)

@@ -30,7 +30,7 @@ MEASURES_MIN = 3
 
 
 def print_result(
-    console: Console, summary: Mapping[str, Any], peers: Sequence[Mapping[str, Any]], *, report: str
+    console: Console, summary: Mapping[str, Any], peers: Sequence[Mapping[str, Any]], *, report: str | None
 ) -> None:
     """Print a table of the peers, what came out together, and where the report is."""
     console.print(_title(summary), style="bold", highlight=False, soft_wrap=True)
@@ -81,7 +81,8 @@ def print_result(
         # What a process said last is no markup.
         line = f"  died               {peer['peer']} {peer['last_words']}"
         console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
-    console.print(f"\nreport: {report}", markup=False, highlight=False, soft_wrap=True)
+    if report is not None:
+        console.print(f"\nreport: {report}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _table(summary: Mapping[str, Any], peers: Sequence[Mapping[str, Any]]) -> Table:

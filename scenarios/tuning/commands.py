@@ -89,10 +89,14 @@ def tune(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")] = False,
 ) -> None:
     """Search for the settings that suit a scenario, and measure them with seeds that chose nothing."""
+    from scenarios.reports.needs import require_study
     from scenarios.run_folder import REPORT
     from scenarios.sweep import parse_seeds
     from scenarios.tuning import search
+    from scenarios.tuning.sampling import require_optuna
 
+    require_study()
+    require_optuna()
     signal.signal(signal.SIGTERM, interrupt)
     try:
         with standard_output.kept(as_json):
@@ -123,6 +127,9 @@ def report_study(folder: Path, path: Path, *, every_trial: bool = True, as_json:
     """Write the page of a study, and print the study."""
     from rich.console import Console
 
+    from scenarios.reports.needs import require_study
+
+    require_study()
     from scenarios.tuning import told
     from scenarios.tuning.page import write_page
 

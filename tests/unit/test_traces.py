@@ -15,6 +15,7 @@ import scenarios
 from gossip.errors import SettingError
 from scenarios import cli, scenario, traces
 from scenarios.processes.homes import arguments, own_settings
+from scenarios.ready import LIBRARY
 from scenarios.sections import PeersSettings
 from scenarios.traces import Periods, Trace
 
@@ -367,7 +368,7 @@ def test_bandwidths_and_speeds_are_log_normal_and_sessions_as_long_as_asked(tmp_
 
 
 def test_the_ready_trace_is_what_the_command_makes_that_stands_in_it(tmp_path: Path) -> None:
-    ready = scenario.LIBRARY / "phones.csv"
+    ready = LIBRARY / "phones.csv"
     sharp, program, command, name, *options = ready.read_text(encoding="utf-8").splitlines()[0].split()
     assert (sharp, program, command, name) == ("#", "gossip-scenario", "trace", "phones.csv")
     make(tmp_path / name, *options)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 from gossip.errors import DataError
-
-INSTALL = "pip install 'gossip-node[data]'"
+from gossip.extras import needed
 
 
 def arrow(source: object) -> Any:
@@ -33,7 +31,4 @@ def pillow(source: object) -> Any:
 
 
 def _needed(module: str, package: str, source: object) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as missing:
-        raise DataError(f"{source} is read with {package}, which is not installed: {INSTALL}") from missing
+    return needed(module, f"{source} is read with {package}", extra="data", error=DataError)

@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from gossip.errors import DataError, SettingError
 from gossip.learning.objectives.base import Array, Measured, Names, Objective, whole
+from gossip.learning.objectives.measures import measures
 from gossip.learning.objectives.score import ACCURACY
 from gossip.learning.objectives.settings import ClassificationSettings
 
@@ -77,8 +78,7 @@ class Classification(Objective):
 
     def metrics(self, outputs: Tensor, targets: Tensor) -> Mapping[str, Any]:
         """Return accuracy, balanced accuracy, F1, AUC, recall per class and the confusion matrix (true, predicted)."""
-        from sklearn import metrics
-
+        metrics = measures()
         measured = self.measured(self.sums(outputs, targets))
         classes = outputs.shape[1]
         truth, found = targets.cpu().numpy(), outputs.argmax(1).cpu().numpy()
@@ -124,8 +124,7 @@ class Classification(Objective):
 
 def _auc(shares: Array, truth: Array, classes: int) -> float | None:
     """Return the area under the ROC curve, of one class against the rest in the mean; None where it is not defined."""
-    from sklearn import metrics
-
+    metrics = measures()
     if len(set(truth.tolist())) < classes or not bool((shares == shares).all()):
         return None
     if classes == 2:

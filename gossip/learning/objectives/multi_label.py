@@ -13,6 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from gossip.errors import DataError, SettingError
 from gossip.learning.objectives.base import Array, Measured, Names, Objective, Score, numbers
+from gossip.learning.objectives.measures import measures
 from gossip.learning.objectives.settings import MultiLabelSettings
 
 
@@ -79,8 +80,7 @@ class MultiLabel(Objective):
 
     def metrics(self, outputs: Tensor, targets: Tensor) -> Mapping[str, Any]:
         """Return both F1, the AUC in the mean of the labels that vary, and the F1 of each label."""
-        from sklearn import metrics
-
+        metrics = measures()
         measured = self.measured(self.sums(outputs, targets))
         truth, found = targets.cpu().numpy() > 0.5, (outputs > 0).cpu().numpy()
         each = metrics.f1_score(truth, found, average=None, zero_division=0.0)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.datasets import load_digits
+
+from gossip.learning.data.digits import images_and_labels
 
 
 def load(piece: int | None = None, pieces: int = 3) -> dict[str, Any]:
@@ -17,8 +18,8 @@ def load(piece: int | None = None, pieces: int = 3) -> dict[str, Any]:
     """
     # ----- your own rows, in place of these lines -----------------------------------------------------------------
     # x: real numbers (rows, features…), of about unit size; y: class numbers 0, 1, 2, … (rows,)
-    x, y = load_digits(return_X_y=True)  # x (1797, 64) from 0 to 16, y (1797,)
-    x = x.astype(np.float32) / 16
+    x, y = images_and_labels()  # x (1797, 1, 8, 8) from 0 to 1, y (1797,)
+    x = x.reshape(len(x), -1)
     # --------------------------------------------------------------------------------------------------------------
     order = np.random.default_rng(0).permutation(len(y))
     test, train = order[: len(y) // 5], order[len(y) // 5 :]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BeforeValidator, SerializeAsAny
+from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from gossip.settings import Choice, Seam
 
@@ -23,10 +23,40 @@ class CsvSettings(Choice):
     kind: str = "csv"
 
 
+class TensorBoardSettings(Choice):
+    """tensorboard/PEER: event files, a run for each peer; takes pip install 'gossip-node[tensorboard]'."""
+
+    implementation = "gossip.telemetry.loggers.tensorboard:TensorBoard"
+    kind: str = "tensorboard"
+
+
+class MLflowSettings(Choice):
+    """An MLflow experiment, a run for each peer; takes pip install 'gossip-node[mlflow]'."""
+
+    implementation = "gossip.telemetry.loggers.mlflow:MLflow"
+    kind: str = "mlflow"
+    uri: str = Field(
+        "",
+        description="of a tracking server, which then hears what is measured; empty: mlflow.db in the own folder",
+    )
+    experiment: str = Field("gossip-node", min_length=1, description="its name")
+
+
+class WandbSettings(Choice):
+    """A Weights & Biases run that stays on this machine; takes pip install 'gossip-node[wandb]'."""
+
+    implementation = "gossip.telemetry.loggers.wandb:WeightsAndBiases"
+    kind: str = "wandb"
+    project: str = Field("gossip-node", min_length=1, description="its name")
+
+
 LOGGERS = Seam(
     "logger",
     NoLoggerSettings,
     CsvSettings,
+    TensorBoardSettings,
+    MLflowSettings,
+    WandbSettings,
     group="gossip.loggers",
     base="gossip.telemetry.loggers.base:Logger",
 )
