@@ -14,7 +14,7 @@ from gossip.config.outer import check_outer
 from gossip.config.parts import check_turns
 from gossip.config.stopping import check_stop
 from gossip.config.task import TaskSettings
-from gossip.config.updates import check_network, check_update
+from gossip.config.updates import check_network, check_slopes, check_update
 from gossip.config.uploads import check_upload
 from gossip.config.variants import check_variant
 from gossip.config.weighing import check_weighing
@@ -32,6 +32,7 @@ CHECKS: tuple[Callable[[TaskSettings, Topology], None], ...] = (
     check_turns,
     check_outer,
     check_update,
+    check_slopes,
     check_network,
     check_weighing,
 )

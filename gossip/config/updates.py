@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gossip.config.task import TaskSettings
 from gossip.errors import SettingError
-from gossip.learning.updates.settings import FedSpeedSettings
+from gossip.learning.updates.settings import FedSpeedSettings, SpsaSettings
 from gossip.merging.robust.settings import UbarSettings
 from gossip.merging.settings import BristleSettings, VarianceCorrectedSettings
 from gossip.protocols.modest.settings import ModestSettings
@@ -43,6 +43,17 @@ def check_update(task: TaskSettings, topology: Topology) -> None:
         task.note(
             f"[local] optimizer.kind = 'fedspeed': a peer that did not train in the round before begins its dual anew, "
             f"and with [protocol] sample_size = {protocol.sample_size} of {topology.peers} peers that is most of them"
+        )
+
+
+def check_slopes(task: TaskSettings, topology: Topology) -> None:
+    """Raise `SettingError` where there are no few directions along which slopes could be told."""
+    if isinstance(task.local.optimizer, SpsaSettings) and (
+        task.model.adapter is None or task.model.adapter.kind != "seed-space"
+    ):
+        raise SettingError(
+            f"{task.where('local')} optimizer.kind = 'spsa' tells slopes along the few directions of [model.adapter] "
+            "kind = 'seed-space', and there is none; valid: that adapter, or another optimizer"
         )
 
 

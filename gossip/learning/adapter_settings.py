@@ -12,8 +12,12 @@ from gossip.settings import Settings
 class AdapterSettings(Settings):
     """`[model.adapter]`: the network stays as it is, and small factors beside its layers are learnt together."""
 
-    kind: Literal["lora", "r-only"] = Field(
-        description="low-rank factors beside the weights of layers; r-only is lora with train = R"
+    kind: Literal["lora", "r-only", "seed-space"] = Field(
+        description="low-rank factors beside the weights of layers; r-only is lora with train = R; seed-space: so many "
+        "numbers that move all weights along directions drawn from the run's seed"
+    )
+    size: int | None = Field(
+        None, ge=1, le=1_000_000, description="seed-space: K, how many numbers; default 1024"
     )
     train: Literal["R", "B", "AB"] = Field(
         "R",
@@ -59,6 +63,24 @@ class AdapterSettings(Settings):
                 f'train = \'{self.train}\' is not kind = "r-only", which is R; write kind = "lora"'
             )
         return self
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> AdapterSettings:
+        if self.kind != "seed-space" and self.size is not None:
+            raise ValueError(f"size = {self.size} belongs to kind = 'seed-space', not to '{self.kind}'")
+        if self.kind == "seed-space":
+            for key, field in type(self).model_fields.items():
+                if key not in ("kind", "size") and getattr(self, key) != field.default:
+                    raise ValueError(
+                        f"{key} = {getattr(self, key)!r} belongs to factors beside layers, and kind = 'seed-space' has "
+                        "none; valid keys: kind, size"
+                    )
+        return self
+
+    @property
+    def directions(self) -> int:
+        """K of the seed space."""
+        return 1024 if self.size is None else self.size
 
     @property
     def frozen_factors(self) -> tuple[str, ...]:

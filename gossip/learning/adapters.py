@@ -27,6 +27,7 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from gossip.errors import SettingError, nearest
 from gossip.learning import adapter_bases as bases
+from gossip.learning import seed_space
 from gossip.learning.adapter_settings import AdapterSettings
 
 FACTORS = ("lora_A", "lora_B", "lora_R", "lora_L")
@@ -160,6 +161,10 @@ def adapt(
     Raises:
         SettingError: there is no such layer, or one that cannot have an adapter.
     """
+    if settings.kind == "seed-space":
+        seed_space.put_into(network, size=settings.directions, seed=seed, like=like)
+        _hold_norms(network)
+        return frozenset({seed_space.COEFFICIENTS})
     chosen = _chosen(network, settings)
     output = _output_layer(network, settings, chosen)
     for parameter in network.parameters():
@@ -270,9 +275,7 @@ def _output_layer(
 
 def _hold(network: nn.Module, settings: AdapterSettings, output: nn.Module | None) -> None:
     """Let layers of the base bear half precision, and its norms keep their statistics."""
-    for layer in network.modules():
-        if isinstance(layer, _BatchNorm) and layer.running_mean is not None:
-            _mix_in(HeldNorm, layer)
+    _hold_norms(network)
     for layer in _layers(network).values():
         if layer is output:
             continue  # what learns keeps all its bits
@@ -281,6 +284,12 @@ def _hold(network: nn.Module, settings: AdapterSettings, output: nn.Module | Non
             weight.data = weight.data.to(getattr(torch, settings.dtype))
         if weight.dtype in HALVES:
             _mix_in(Held, layer)
+
+
+def _hold_norms(network: nn.Module) -> None:
+    for layer in network.modules():
+        if isinstance(layer, _BatchNorm) and layer.running_mean is not None:
+            _mix_in(HeldNorm, layer)
 
 
 def _put_beside(name: str, layer: Any, settings: AdapterSettings, *, seed: int, like: Any | None) -> None:

@@ -36,6 +36,7 @@ from gossip.learning.data.mapped import Samples
 from gossip.learning.forward import Forward
 from gossip.learning.generators import NONE, Generators
 from gossip.learning.in_place import NORM_FLOOR, AdamWInPlace, Done, InPlaceTraining, norm_of
+from gossip.learning.losses import losses_of
 from gossip.learning.mini_batches import mini_batches
 from gossip.learning.normalised import normalised
 from gossip.learning.outer import OuterSteps, Remembered, apart, together
@@ -337,6 +338,16 @@ class _Batch:
         self.loss = rest.new_full((), torch.nan)
         self.applied = torch.ones((), dtype=torch.bool, device=rest.device)
         self._asked = False
+
+    def losses(self, models: Tensor) -> Tensor:
+        """Return the losses (n,) at trained slots (n, T), with nothing that leads back to a gradient."""
+        found = losses_of(self._training, models, self._rest, self._x, self._y, stacked=self._stacked)
+        finite = found.isfinite()[:, None]
+        if not self._asked:
+            self.loss = found if self._stacked else found[0]
+        self.applied = self.applied & finite if self._asked else finite
+        self._asked = True
+        return found
 
     def __call__(self, models: Tensor) -> Tensor:
         """Return the gradients (n, T) at trained slots (n, T); notes whether all that were asked for are finite.

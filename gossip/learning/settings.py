@@ -271,7 +271,7 @@ class LocalSettings(Settings):
     lr_warmup: int = Field(0, ge=0, description="rounds over which η rises to its schedule")
     optimizer: Optimizer = Field(
         SgdSettings(),
-        description="what a step makes of a gradient: sgd, adamw, quasi-global, fedprox, fedspeed",
+        description="what a step makes of a gradient: sgd, adamw, quasi-global, fedprox, fedspeed, spsa",
     )
     epochs: int | None = Field(None, ge=1, description="passes over own data per round; default 1")
     steps: int | None = Field(None, ge=1, description="mini-batch steps per round, instead of epochs")
@@ -367,6 +367,13 @@ class LocalSettings(Settings):
                 "optimizer.kind = 'fedspeed' hands on all that its dual says, and consolidate = 'familiar' only some "
                 "columns; valid: consolidate = 'all'"
             )
+        if kind == "spsa":
+            for key, nothing in (("momentum", 0), ("sam_rho", 0), ("clip_norm", None), ("micro_batch", None)):
+                if getattr(self, key) != nothing:
+                    raise ValueError(
+                        f"{key} = {getattr(self, key)} acts on gradients, and optimizer.kind = 'spsa' has none; leave "
+                        "it out"
+                    )
         if kind == "quasi-global" and not self.momentum:
             raise ValueError("optimizer.kind = 'quasi-global' needs momentum; 0.9 is usual")
         if kind == "quasi-global" and self.keep_momentum:

@@ -64,6 +64,16 @@ class FedSpeedSettings(Choice):
     )
 
 
+class SpsaSettings(Choice):
+    """Slopes from two losses, without a backward pass, for `[model.adapter] kind = "seed-space"` (FedKSeed)."""
+
+    implementation = "gossip.learning.updates.spsa:Spsa"
+    kind: str = "spsa"
+    epsilon: float = Field(
+        5e-4, gt=0, description="ε, how far apart the two losses are; larger: less rounding, more curvature"
+    )
+
+
 OPTIMIZERS = Seam(
     "optimizer",
     SgdSettings,
@@ -71,6 +81,7 @@ OPTIMIZERS = Seam(
     QuasiGlobalSettings,
     FedProxSettings,
     FedSpeedSettings,
+    SpsaSettings,
     group="gossip.updates",
     base="gossip.learning.updates.base:LocalUpdate",
 )
