@@ -139,7 +139,9 @@ def test_a_step_that_is_not_finite_is_undone():
     assert trained.skipped == 2
 
 
-@pytest.mark.parametrize("local", [{"momentum": 0.5}, {"optimizer": {"kind": "spsa", "epsilon": 0.05}, "lr": 1.0}])
+@pytest.mark.parametrize(
+    "local", [{"momentum": 0.5}, {"optimizer": {"kind": "spsa", "epsilon": 0.05}, "lr": 1.0}]
+)
 @pytest.mark.parametrize("method", ["vmap", "loop"])
 def test_a_stack_is_each_peers_own(folder: Path, method: str, local):
     task = task_of(folder, steps=3, **local)
