@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, StrictInt, model_va
 from gossip.learning.adapter_settings import AdapterSettings
 from gossip.learning.sources import DIGITS as DIGITS
 from gossip.learning.sources import SourceSettings
+from gossip.learning.updates import rules
 from gossip.learning.updates.settings import Optimizer, SgdSettings
 from gossip.settings import Choice, Seam, Settings
 
@@ -347,7 +348,6 @@ class LocalSettings(Settings):
 
     @model_validator(mode="after")
     def _only_what_acts(self) -> LocalSettings:
-        kind = self.optimizer.kind
         if self.lr_decay != 1 and self.schedule != "exponential":
             raise ValueError(
                 f'lr_decay = {self.lr_decay} belongs to schedule = "exponential"; lr_final is for the others'
@@ -356,30 +356,9 @@ class LocalSettings(Settings):
             raise ValueError(
                 f'lr_final = {self.lr_final} belongs to schedule = "cosine" or "linear"; lr_decay is exponential\'s'
             )
-        if kind == "adamw" and (self.momentum or self.keep_momentum):
-            raise ValueError("momentum is not adamw's: it has beta1, and keep_moments")
-        if kind == "fedspeed" and self.normalise is not None:
-            raise ValueError(
-                "normalise scales what was learnt; optimizer.kind = 'fedspeed' hands on something else; leave it out"
-            )
-        if kind == "fedspeed" and self.consolidate == "familiar":
-            raise ValueError(
-                "optimizer.kind = 'fedspeed' hands on all that its dual says, and consolidate = 'familiar' only some "
-                "columns; valid: consolidate = 'all'"
-            )
-        if kind == "spsa":
-            for key, nothing in (("momentum", 0), ("sam_rho", 0), ("clip_norm", None), ("micro_batch", None)):
-                if getattr(self, key) != nothing:
-                    raise ValueError(
-                        f"{key} = {getattr(self, key)} acts on gradients, and optimizer.kind = 'spsa' has none; leave "
-                        "it out"
-                    )
-        if kind == "quasi-global" and not self.momentum:
-            raise ValueError("optimizer.kind = 'quasi-global' needs momentum; 0.9 is usual")
-        if kind == "quasi-global" and self.keep_momentum:
-            raise ValueError(
-                "keep_momentum is not for optimizer.kind = 'quasi-global', whose momentum is the network's"
-            )
+        wrong = rules.complaint(self)
+        if wrong is not None:
+            raise ValueError(wrong)
         return self
 
     @model_validator(mode="after")
