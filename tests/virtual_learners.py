@@ -128,7 +128,7 @@ def assert_close(one: torch.Tensor, other: torch.Tensor, tolerance: float = 1e-5
     assert float((one - other).abs().max()) <= tolerance * float(other.abs().max())
 
 
-def assert_rounds_agree(task: Task, method: str, *, rounds: int = 1) -> None:
+def assert_rounds_agree(task: Task, method: str, *, rounds: int = 1, tolerance: float = 1e-5) -> None:
     learning, group = batched(task, method), learners(task)
     handles = [learning.initial(k, independent=True) for k in range(PEERS)]
     models = [learner.initial(independent=True) for learner in group]
@@ -136,5 +136,5 @@ def assert_rounds_agree(task: Task, method: str, *, rounds: int = 1) -> None:
         handles = deferred_round(learning, handles, round)
         models = own_round(group, models, round)
     for mine, theirs in zip(learning.stack(handles), models, strict=True):
-        assert_close(mine, theirs)
+        assert_close(mine, theirs, tolerance)
     assert not torch.allclose(models[0], task.initial("p0"), atol=1e-3)

@@ -151,7 +151,8 @@ def test_a_stack_is_each_peers_own(folder: Path, method: str, local):
     task = Task(
         data=task.data_settings, model=settings, local=task.local_settings, seed=1, folder=task.folder
     )
-    assert_rounds_agree(task, method, rounds=2)
+    # A difference of two losses, over 2ε: their last bits weigh ten times as much.
+    assert_rounds_agree(task, method, rounds=2, tolerance=1e-4)
 
 
 @pytest.mark.parametrize(
