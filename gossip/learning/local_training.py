@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -36,6 +36,8 @@ from gossip.learning.data.mapped import Samples
 from gossip.learning.forward import Forward
 from gossip.learning.generators import NONE, Generators
 from gossip.learning.in_place import NORM_FLOOR, AdamWInPlace, Done, InPlaceTraining, norm_of
+from gossip.learning.local_state import LocalState as LocalState
+from gossip.learning.local_state import StepResult as StepResult
 from gossip.learning.losses import losses_of
 from gossip.learning.mini_batches import mini_batches
 from gossip.learning.normalised import normalised
@@ -57,23 +59,6 @@ Gradient: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, T
 
 PADDING = -100
 """Label of a sample that pads a mini-batch of a stack: `cross_entropy` leaves it out of sum and count."""
-
-
-class LocalState(NamedTuple):
-    """What one step changes. A tuple, so that `vmap` stacks it over peers; a stack has a leading axis n."""
-
-    trained: Tensor  # (T,) learned and private slots
-    rest: Tensor  # (P - T,) statistics, counters
-    rows: State
-    """What the update remembers, each (1, length); (n, length) of a stack."""
-
-
-class StepResult(NamedTuple):
-    """The state after a step, the mini-batch's loss, and whether the step was applied."""
-
-    state: LocalState
-    loss: Tensor  # () or (n,) mean over the mini-batch at y; may be NaN where skipped
-    applied: Tensor  # () or (n,) bool
 
 
 class LocalTraining:
