@@ -16,6 +16,7 @@ K numbers can reach in a network of random weights is little.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -91,7 +92,7 @@ class Signs:
     def _made(self, part: slice) -> Tensor:
         """Return directions (k, T) float32 of their bits: 1 is +, 0 is −."""
         ones = np.unpackbits(self._bits[part], axis=1, count=self.length, bitorder="little")
-        return (torch.from_numpy(ones).to(torch.float32) * 2 - 1) / self.length**0.5
+        return (torch.from_numpy(ones).to(torch.float32) * 2 - 1) / math.sqrt(self.length)
 
 
 class _Moved(torch.autograd.Function):
@@ -108,7 +109,7 @@ class _Moved(torch.autograd.Function):
         ctx.signs = inputs[1]
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return ctx.signs.products(gradient), None
 
 
