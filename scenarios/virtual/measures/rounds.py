@@ -51,11 +51,14 @@ class ModelSum:
             self.origin = vectors[0].astype(np.float64)
             self.total = np.zeros_like(self.origin)
         with np.errstate(invalid="ignore"):  # of models that have diverged, which is told of
-            offsets = vectors.astype(np.float64) - self.origin
+            offsets = np.subtract(vectors, self.origin, dtype=np.float64)
         self.count += len(vectors)
         assert self.total is not None
         self.total += offsets.sum(axis=0)
-        self.squares += float(np.square(offsets[:, :learned]).sum())
+        whole = learned == offsets.shape[1]
+        # Contiguous in both cases: the order of a sum, and so its last bit, depends on that.
+        squares = np.square(offsets, out=offsets) if whole else np.square(offsets[:, :learned])
+        self.squares += float(squares.sum())
 
     def average(self) -> NDArray[np.float32]:
         """Return x̄ (P,)."""
@@ -189,9 +192,10 @@ class Measurements:
             before = self._learning.stack(trained).cpu().numpy()
         for number, places in by_round.items():
             total = self._sums.setdefault(number, ModelSum())
-            total.add(vectors[places], self._learned)
+            of = slice(None) if len(places) == len(chunk) else places
+            total.add(vectors[of], self._learned)
             if before is not None:
-                self._sums_before.setdefault(number, ModelSum()).add(before[places], self._learned)
+                self._sums_before.setdefault(number, ModelSum()).add(before[of], self._learned)
             if total.count >= self._peers:
                 self._close(number)
         if self.sent_by_all is not None:
