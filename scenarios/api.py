@@ -12,7 +12,7 @@ from typing import Any
 from gossip.errors import SettingError
 from gossip.extras import needed
 from scenarios.alone import alone_settings, measured_alone
-from scenarios.engines import load_engine
+from scenarios.engines import LOCAL, elsewhere, load_engine
 from scenarios.progress import Progress, Quiet
 from scenarios.records import told_peer
 from scenarios.reports.needs import require_page
@@ -64,6 +64,8 @@ def run(
     progress: Progress | None = None,
     report: bool = True,
     workers: int | None = 1,
+    cluster: str = LOCAL,
+    hosts: str | Path | None = None,
 ) -> Result:
     """Run a scenario to its end.
 
@@ -78,6 +80,8 @@ def run(
         report: write report.html too, where what writes it is installed.
         workers: processes that compute the virtual engine's learning, with the same outcome to the bit; 1: this one
             alone; None: as many as there are cores, where that pays.
+        cluster: "local", or ray://HOST:PORT: the processes of "processes" are started on the machines of that cluster.
+        hosts: a file of machines that have them instead, reached by ssh.
 
     Raises:
         gossip.errors.UserError: a setting, file or folder is wrong; one sentence.
@@ -86,6 +90,8 @@ def run(
     began = time.monotonic()
     report = report and _can_report()
     start = load_engine(engine)
+    if cluster != LOCAL or hosts is not None:
+        start = elsewhere(start, engine, cluster, None if hosts is None else Path(hosts))
     strings = () if overrides is None or isinstance(overrides, Mapping) else tuple(overrides)
     values = overrides if isinstance(overrides, Mapping) else None
     settings = load(scenario, seed=seed, overrides=strings, values=values)

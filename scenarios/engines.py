@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +28,9 @@ class Engine(Protocol):
         ...
 
 
+LOCAL = "local"
+"""The cluster that is this machine."""
+
 ENGINES: Mapping[str, str] = {
     "virtual": "scenarios.virtual.engine:run",
     "processes": "scenarios.processes.engine:run",
@@ -40,3 +44,19 @@ def load_engine(name: str) -> Engine:
     module, _, function = ENGINES[name].partition(":")
     engine: Engine = getattr(importlib.import_module(module), function)
     return engine
+
+
+def elsewhere(engine: Engine, name: str, cluster: str, hosts: Path | None) -> Engine:
+    """Return the engine with its peers on other machines.
+
+    Raises:
+        SettingError: it cannot have them there, or there is no such place.
+    """
+    from scenarios.machines.reach import reach
+
+    if name != "processes":
+        said = f"--cluster {cluster}" if hosts is None else f"--hosts {hosts}"
+        raise SettingError(
+            f"{said}: the peers of --engine {name} live in one process; use --engine processes"
+        )
+    return partial(engine, reach=reach(cluster, hosts))  # type: ignore[call-arg]

@@ -75,6 +75,12 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a finished run.")] = False,
     live: LiveAddress = None,
+    cluster: Annotated[
+        str, typer.Option(help="Which machines have the processes.", metavar="local|ray://HOST:PORT")
+    ] = "local",
+    hosts: Annotated[
+        Path | None, typer.Option(help="Machines that have them instead, by ssh: one a line.", metavar="FILE")
+    ] = None,
 ) -> None:
     """Run a scenario to its end, and write its folder and report."""
     from rich.console import Console
@@ -97,6 +103,8 @@ def run(
                 force=force,
                 workers=workers,
                 progress=watching,
+                cluster=cluster,
+                hosts=hosts,
             )
             finished(result.folder)
     except KeyboardInterrupt:
@@ -145,6 +153,20 @@ def sweep(
     as_json: AsJson = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")] = False,
     live: LiveAddress = None,
+    cluster: Annotated[
+        str,
+        typer.Option(
+            help="Where runs are done: this machine, or others.", metavar="local|slurm|ray://HOST:PORT"
+        ),
+    ] = "local",
+    cluster_settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--cluster-set",
+            help="What a run gets there, e.g. partition=gpu, num_gpus=1.",
+            metavar="KEY=VALUE",
+        ),
+    ] = None,
 ) -> None:
     """Run every combination of settings and seeds; finished runs are skipped."""
     from dataclasses import asdict
@@ -161,7 +183,15 @@ def sweep(
     with standard_output.kept(as_json):
         runs = sweeping.plan(scenario, engine, axes or [], sweeping.parse_seeds(seeds), folder)
         with _sweep_shown(live, runs, title=Path(scenario).stem) as show:
-            for each in sweeping.carry_out(runs, jobs=jobs, tell=None if quiet else sweeping.tell_line):
+            done = sweeping.carry_out(
+                runs,
+                jobs=jobs,
+                tell=None if quiet else sweeping.tell_line,
+                cluster=cluster,
+                cluster_settings=cluster_settings or (),
+                folder=folder,
+            )
+            for each in done:
                 show(each)
     rows = sweeping.table(runs)
     if as_json:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import itertools
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
 from hashlib import sha256
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
-from gossip.errors import GossipError, SettingError
+from gossip.errors import SettingError
 from gossip.learning.objectives.score import score_in
-from scenarios.processes.launcher import keep_server, kept_server
+from scenarios.clusters.choice import LOCAL, choose
+from scenarios.clusters.executor import each_done
+from scenarios.clusters.runs import Run as Run
 from scenarios.records import SweepRow
 from scenarios.run_folder import SCENARIO, SUMMARY, read_summary
 from scenarios.scenario import load
@@ -40,18 +38,6 @@ MEASURES = (
 )
 OWN = "own_score"
 """A measure more, where peers keep test samples of their own."""
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One run of the sweep."""
-
-    scenario: str
-    engine: str
-    settings: tuple[str, ...]
-    """KEY=VALUE of the varied settings."""
-    seed: int
-    folder: Path
 
 
 def parse_axis(argument: str) -> tuple[str, list[str]]:
@@ -146,7 +132,13 @@ def is_done(run: Run) -> bool:
 
 
 def carry_out(
-    runs: Sequence[Run], *, jobs: int | None = None, tell: Callable[[Run, int, int], None] | None = None
+    runs: Sequence[Run],
+    *,
+    jobs: int | None = None,
+    tell: Callable[[Run, int, int], None] | None = None,
+    cluster: str = LOCAL,
+    cluster_settings: Sequence[str] = (),
+    folder: Path | None = None,
 ) -> Iterator[Run]:
     """Do the runs that are not done, several at a time, and yield each as it ends.
 
@@ -155,63 +147,25 @@ def carry_out(
         jobs: processes at a time; 0: none, but one run after another in this one; default: one per core for the virtual
             engine, one for real processes.
         tell: called with (run, how many are done, of how many).
+        cluster: where they are done: local, slurm, or ray://HOST:PORT.
+        cluster_settings: KEY=VALUE, see `scenarios.clusters`.
+        folder: of the sweep; default: that of the first run.
     """
     todo = [run for run in runs if not is_done(run)]
     if not todo:
         return
-    if jobs == 0:
-        with kept_server():
-            for count, run in enumerate(todo, start=1):
-                _run(run)
-                if tell is not None:
-                    tell(run, count, len(todo))
-                yield run
-        return
-    virtual = todo[0].engine == "virtual"
-    jobs = jobs or ((os.cpu_count() or 1) if virtual else 1)
-    with ProcessPoolExecutor(
-        min(jobs, len(todo)), mp_context=get_context("spawn"), initializer=begin
-    ) as pool:
-        futures = {pool.submit(_run, run): run for run in todo}
-        try:
-            for count, future in enumerate(as_completed(futures), start=1):
-                future.result()
-                if tell is not None:
-                    tell(futures[future], count, len(todo))
-                yield futures[future]
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def one_thread() -> None:
-    """Make the libraries of a process that has only begun compute on one core: its siblings have the others."""
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = "1"
-
-
-def begin() -> None:
-    """Prepare a process that does one run after another."""
-    one_thread()
-    keep_server()
-
-
-def _run(run: Run) -> None:
-    from scenarios.api import run as run_scenario
-
-    try:
-        run_scenario(
-            run.scenario,
-            engine=run.engine,
-            seed=run.seed,
-            overrides=run.settings,
-            out=run.folder,
-            force=True,
-            report=False,
-        )
-    except GossipError as error:
-        # The pool brings exceptions back by their arguments; ours have more than a sentence.
-        raise SettingError(f"{' '.join(run.settings)} seed {run.seed}: {error}") from None
+    executor = choose(
+        cluster,
+        cluster_settings,
+        engine=todo[0].engine,
+        runs=len(todo),
+        jobs=jobs,
+        folder=folder or todo[0].folder,
+    )
+    for count, run in enumerate(each_done(executor, todo), start=1):
+        if tell is not None:
+            tell(run, count, len(todo))
+        yield run
 
 
 def summaries(runs: Sequence[Run]) -> list[tuple[Run, dict[str, Any]]]:

@@ -63,7 +63,7 @@ class Deaths:
         Raises:
             RunFailed: strict; its sentence is about this peer.
         """
-        death = Death(peer=exit.name, code=exit.code, words=last_line(log), log=log, time=time)
+        death = Death(peer=exit.name, code=exit.code, words=exit.words or last_line(log), log=log, time=time)
         self.all.append(death)
         self.now[exit.name] = death
         if self._strict:

@@ -1,10 +1,10 @@
-"""The engine of real processes: one `gossip-node` per peer, over mutual TLS on this machine's loopback."""
+"""The engine of real processes: a `gossip-node` per peer, over mutual TLS, on this machine's loopback or on several."""
 
 from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from scenarios.scenario import ScenarioSettings
 from scenarios.shards import told_shards
 
 if TYPE_CHECKING:
+    from scenarios.machines.machines import Machines
     from scenarios.processes.averages import Averages
 
 POLL_S = 0.1
@@ -37,9 +38,15 @@ PORT_ATTEMPTS_MAX = 3
 
 
 def run(
-    scenario: ScenarioSettings, folder: Path, progress: Progress, /, *, workers: int | None = 1
+    scenario: ScenarioSettings,
+    folder: Path,
+    progress: Progress,
+    /,
+    *,
+    workers: int | None = 1,
+    reach: Callable[[], Machines] | None = None,
 ) -> Records:
-    """Run every peer of the scenario as a process, to the end of all.
+    """Run every peer of the scenario as a process, to the end of all: here, or on the machines that `reach` returns.
 
     Raises:
         RunFailed: no honest peer is left, or nobody got on any more; with `[scenario] strict`, any peer failed. One
@@ -59,17 +66,21 @@ def run(
             "real nodes show nobody; use --engine virtual"
         )
     linked = scenario.processes.links == "namespaces"
+    if linked and reach is not None:
+        raise SettingError(
+            f"{scenario.where('processes')} links = 'namespaces' are made on one machine; leave out --cluster, --hosts"
+        )
     if not linked and says_something(scenario.network):
         scenario.note(
-            "[network] is not obeyed: real processes have this machine's loopback, unless [processes] links = "
-            "'namespaces' gives each a link as it says"
+            "[network] is not obeyed: real processes have the loopback, or the links between machines, unless "
+            "[processes] links = 'namespaces' gives each a link as it says"
         )
     progress.begin(scenario)
     try:
         # Nodes end before their links do.
         with (
             Links(scenario) if linked else nullcontext() as links,
-            Launcher(folder / "launcher.log") as launcher,
+            Launcher(folder / "launcher.log") if reach is None else reach() as launcher,
         ):
             # Imports torch while the launcher does the same on another core.
             from scenarios.processes.averages import load_task
@@ -98,7 +109,7 @@ class _Processes:
         self,
         scenario: ScenarioSettings,
         folder: Path,
-        launcher: Launcher,
+        launcher: Launcher | Machines,
         progress: Progress,
         links: Links | None,
     ) -> None:
@@ -107,10 +118,8 @@ class _Processes:
         self._progress = progress
         self._folder = folder
         self._links = links
-        addresses = None
-        if links is not None:
-            addresses = {name: f"{address}:{PORT}" for name, address in links.addresses.items()}
-        self._homes = preparation.prepare(scenario, folder, addresses)
+        self._folder_of: Callable[[str], Path]
+        self._homes = self._prepared(launcher)
         self._began = time.time()
         self._faults = ProcessFaults(scenario, launcher, self._start)
         self._begun_s: float | None = None
@@ -119,6 +128,16 @@ class _Processes:
         self._deaths = Deaths(self._honest, strict=scenario.scenario.strict)
         self._ended_well: set[str] = set()
         self._events: list[dict[str, Any]] = []
+
+    def _prepared(self, launcher: Launcher | Machines) -> dict[str, Path]:
+        if not isinstance(launcher, Launcher):
+            self._folder_of = launcher.folder_of
+            return launcher.prepare(self._scenario, self._folder)
+        self._folder_of = lambda _: self._folder
+        addresses = None
+        if self._links is not None:
+            addresses = {name: f"{address}:{PORT}" for name, address in self._links.addresses.items()}
+        return preparation.prepare(self._scenario, self._folder, addresses)
 
     def run(self, task: Any, warnings: Sequence[str]) -> Records:
         from scenarios.processes.averages import Averages
@@ -143,15 +162,17 @@ class _Processes:
         return self._records(averages, warnings)
 
     def _start(self, name: str, fresh: bool) -> None:
-        home = self._homes[name]
+        # Where its machine has it; what it writes there is here, too.
+        folder = self._folder_of(name)
+        home = folder / "peers" / name
         self._deaths.started_again(name)
         self._ended_well.discard(name)
         if name in self._honest:
             own = preparation.own_settings(self._scenario, name)
-            program, argv = "gossip.cli", preparation.arguments(self._folder, home, fresh=fresh, own=own)
+            program, argv = "gossip.cli", preparation.arguments(folder, home, fresh=fresh, own=own)
         else:
             program = "scenarios.attacks.node"
-            argv = preparation.attacker_arguments(self._scenario, self._folder, name, fresh=fresh)
+            argv = preparation.attacker_arguments(self._scenario, folder, name, fresh=fresh)
         self._launcher.start(
             name,
             argv,

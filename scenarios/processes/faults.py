@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gossip.errors import SettingError
-from scenarios.processes.launcher import Launcher
+from scenarios.processes.launcher import Nodes
 from scenarios.scenario import ScenarioSettings
 from scenarios.sections import Fault
 from scenarios.virtual.events.faults import check_positions, chosen_positions
@@ -34,7 +34,7 @@ class ProcessFaults:
     """
 
     def __init__(
-        self, scenario: ScenarioSettings, launcher: Launcher, start: Callable[[str, bool], None]
+        self, scenario: ScenarioSettings, launcher: Nodes, start: Callable[[str, bool], None]
     ) -> None:
         names = scenario.peer_names
         if scenario.faults.churn is not None:

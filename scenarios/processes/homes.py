@@ -41,16 +41,24 @@ def prepare(
         addresses = {name: f"{HOST}:{port}" for name, port in zip(homes, ports, strict=True)}
     for name, home in homes.items():
         lines.append(Identity.create(home, name=name, advertise=addresses[name]).peers_line())
-    (folder / "peers.txt").write_text(
-        "\n".join(["# name   address   certificate", *lines]) + "\n", encoding="utf-8"
-    )
+    (folder / "peers.txt").write_text(peers_text(lines), encoding="utf-8")
+    (folder / "task.toml").write_text(task_text(scenario), encoding="utf-8")
+    return homes
+
+
+def peers_text(lines: Sequence[str]) -> str:
+    """Return peers.txt."""
+    return "\n".join(["# name   address   certificate", *lines]) + "\n"
+
+
+def task_text(scenario: ScenarioSettings) -> str:
+    """Return task.toml, the same for all peers."""
     task = scenario.task()
     node = task.node if task.node.threads is not None else task.node.model_copy(update={"threads": 1})
     # The engine averages the evaluated models, and removes them if the user has not asked for them.
     evaluate = task.evaluate.model_copy(update={"snapshots": True})
     task = task.model_copy(update={"node": node, "evaluate": evaluate})
-    (folder / "task.toml").write_text(dumps(task.as_sections()), encoding="utf-8")
-    return homes
+    return dumps(task.as_sections())
 
 
 def attacker_arguments(
@@ -94,8 +102,8 @@ def arguments(folder: Path, home: Path, *, fresh: bool = True, own: Sequence[str
     ]
 
 
-def free_ports(count: int) -> list[int]:
-    """Return ports of the loopback that nobody listens on now.
+def free_ports(count: int, host: str = HOST) -> list[int]:
+    """Return ports of an address of this machine, or of all with "", that nobody listens on now.
 
     Raises:
         RunFailed: there are not that many.
@@ -108,14 +116,14 @@ def free_ports(count: int) -> list[int]:
             break
         with socket.socket() as probe:
             try:
-                probe.bind((HOST, port))
+                probe.bind((host, port))
             except OSError as error:
                 if error.errno not in {errno.EADDRINUSE, errno.EACCES}:
-                    raise SettingError(f"no port of {HOST} can be used: {error.strerror}") from None
+                    raise SettingError(f"no port of {host or '*'} can be used: {error.strerror}") from None
                 continue
         found.append(port)
     if len(found) < count:
         raise RunFailed(
-            f"{count} free ports are needed, {HOST} has {len(found)} from {PORTS.start} to {PORTS.stop}"
+            f"{count} free ports are needed, {host or '*'} has {len(found)} from {PORTS.start} to {PORTS.stop}"
         )
     return found

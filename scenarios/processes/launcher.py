@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from scenarios.errors import RunFailed
 
@@ -39,6 +39,35 @@ class Exit:
 
     name: str
     code: int
+    words: str | None = None
+    """What is known of it beside its log."""
+
+
+class Nodes(Protocol):
+    """Nodes that can be started, signalled and heard of, here or elsewhere: see `Launcher`."""
+
+    running: dict[str, int]
+
+    def start(
+        self,
+        name: str,
+        argv: list[str],
+        *,
+        stdout: Path,
+        stderr: Path,
+        program: str = "gossip.cli",
+        namespace: str | None = None,
+    ) -> None:
+        """Start one."""
+
+    def signal(self, names: Iterable[str], number: signal.Signals) -> None:
+        """Send a signal to those that still run."""
+
+    def wait(self, timeout_s: float) -> list[Exit]:
+        """Return those that have ended."""
+
+    def stop(self, timeout_s: float) -> bool:
+        """End all."""
 
 
 class Server:

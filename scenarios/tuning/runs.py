@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from gossip.errors import GossipError
+from scenarios.clusters.local import one_thread
+from scenarios.clusters.runs import Run as SweepRun
 from scenarios.errors import FAILED, RunFailed
 from scenarios.run_folder import read_summary
-from scenarios.sweep import Run as SweepRun
-from scenarios.sweep import is_done, one_thread
+from scenarios.sweep import is_done
 
 ENDING_S = 5.0
 """A process that was told to end is waited for so long."""

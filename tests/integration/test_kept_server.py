@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from scenarios import sweep
+from scenarios.clusters import local
 from scenarios.processes import launcher
 from scenarios.processes.launcher import Launcher, Server, _Kept
 from tests.integration.homes import eventually
@@ -92,7 +92,7 @@ def test_a_process_of_a_sweep_keeps_one_for_its_whole_life(monkeypatch: pytest.M
     kept = _Kept()
     monkeypatch.setattr(launcher, "_KEPT", kept)
     assert not kept.wanted
-    sweep.begin()
+    local.begin()
     gc.collect()
     assert kept.wanted
 

@@ -24,10 +24,13 @@ LIBRARIES = [name for path in FILES if (name := f"{path.parent.name}/{path.stem}
 NOT_FOR_PEOPLE = ("torture/enemy",)
 """Other tools start it."""
 ELSEWHERE: Mapping[str, str] = {
+    "bench/all": "starts the other benches",
     "torture/kills": "in test_torture",
     "torture/hostile": "in test_torture",
     "torture/disk": "in test_torture",
+    "torture/clusters": "whole sweeps, by Slurm's stand-in and Ray; in test_clusters and test_machines",
     "torture/flood": "holds a node to its pace and its answers' latency, which a busy machine breaks",
+    "torture/machines": "real nodes by several programs, and Ray; in test_machines",
     "torture/neighbours": "holds nodes to their pace, which a busy machine breaks",
     "torture/soak": "needs some seconds of samples",
 }

@@ -1,0 +1,155 @@
+"""What a worker on another machine is told, and what it answers: JSON, and a run's folder as bytes.
+
+An order has the resolved scenario with its seed as text, so a worker needs none of the user's scenario files. What it
+names (data, code) must lie on the worker's machine at the same place, with the same content.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import file_digest
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from gossip import plugins
+from gossip.errors import GossipError, SettingError
+from scenarios.clusters.parcels import BadParcel, pack, unpack
+from scenarios.clusters.runs import Run
+from scenarios.clusters.versions import difference, versions
+from scenarios.errors import RunFailed
+from scenarios.scenario import load
+
+HEADER_BYTES_MAX = 1 << 16
+COMPARED_BYTES_MAX = 1 << 30
+"""A larger file is compared by its size alone: reading it would take longer than many a run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is sent of a run."""
+
+    data: bytes
+    scenario: str
+    """Text of the scenario.toml that must come back."""
+
+
+def order(run: Run) -> Order:
+    """Write down a run for a worker elsewhere.
+
+    Raises:
+        SettingError: a setting is wrong.
+    """
+    tables = load(run.scenario, seed=run.seed, overrides=run.settings).as_file()
+    text = tomli_w.dumps(tables)
+    said = {
+        "scenario": text,
+        "engine": run.engine,
+        "versions": dict(versions()),
+        "files": named_files(tables),
+    }
+    return Order(json.dumps(said).encode(), text)
+
+
+def named_files(tables: Mapping[str, Any]) -> dict[str, str]:
+    """Return path -> content, in short, of every file that resolved settings name and that is here."""
+    return {str(path): _content(path) for path in _named(tables) if os.path.isfile(path)}
+
+
+def missing_file(files: Mapping[str, str]) -> str | None:
+    """Return in words which of these files this machine does not have as they are elsewhere; None: it has them all."""
+    for name, content in files.items():
+        if not os.path.isfile(name):
+            return f"it has no file {name}, which the scenario names"
+        if _content(Path(name)) != content:
+            return f"its file {name}, which the scenario names, is another than here"
+    return None
+
+
+def work(data: bytes) -> bytes:
+    """Do what an order says, on the worker's machine, and return the answer. What is ours to say is never raised."""
+    said = json.loads(data)
+    here = socket.gethostname()
+    other = difference(said["versions"])
+    if other is not None:
+        return _answer(here, refused=f"it has {other}")
+    wrong = missing_file(said["files"])
+    if wrong is not None:
+        return _answer(here, refused=wrong)
+    with tempfile.TemporaryDirectory(prefix="gossip-run-") as temporary:
+        try:
+            return _answer(here, parcel=_done(said, Path(temporary)))
+        except (GossipError, BadParcel) as error:
+            return _answer(here, error=str(error))
+
+
+def _done(said: Mapping[str, Any], folder: Path) -> bytes:
+    from scenarios.api import run
+
+    scenario = folder / "scenario.toml"
+    scenario.write_text(said["scenario"], encoding="utf-8")
+    out = folder / "run"
+    run(scenario, engine=said["engine"], out=out, report=False)
+    return pack(out)
+
+
+def arrive(run: Run, ordered: Order, answer: bytes) -> None:
+    """Put what a worker answered into the run's folder.
+
+    Raises:
+        SettingError: the worker may not do it, or the run came to nothing there. RunFailed: it answers something else.
+    """
+    header, _, parcel = answer.partition(b"\n")
+    try:
+        if len(header) > HEADER_BYTES_MAX:
+            raise BadParcel("its head is too long")
+        said = json.loads(header)
+        host, error, refused = (str(said[key]) for key in ("host", "error", "refused"))
+        if not (error or refused):
+            unpack(parcel, run.folder, scenario=ordered.scenario)
+    except (ValueError, LookupError, TypeError, RecursionError) as wrong:
+        raise RunFailed(f"{run.told}: what a worker has sent back is not the run: {wrong}") from None
+    if refused:
+        raise SettingError(f"the worker {host} cannot do {run.told}: {refused}; make it the same there")
+    if error:
+        raise SettingError(f"{run.told}: {error} (on {host})")
+
+
+def _answer(host: str, *, parcel: bytes = b"", error: str = "", refused: str = "") -> bytes:
+    return json.dumps({"host": host, "error": error, "refused": refused}).encode() + b"\n" + parcel
+
+
+def _named(value: object) -> Iterator[Path]:
+    """Yield every path that stands in resolved settings: those are absolute."""
+    if isinstance(value, Mapping):
+        for each in value.values():
+            yield from _named(each)
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            yield from _named(each)
+    elif isinstance(value, str):
+        if plugins.is_user_code(value):
+            value = value.removeprefix(plugins.PREFIX).rpartition(":")[0]
+        if value.startswith(os.sep) and "\n" not in value and len(value) < 4096:
+            yield Path(value)
+
+
+def _content(path: Path) -> str:
+    found = path.stat()
+    if found.st_size > COMPARED_BYTES_MAX:
+        return f"{found.st_size} bytes"
+    return _digest(path, found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(maxsize=100)
+def _digest(path: Path, mtime_ns: int, size: int) -> str:
+    """Read a file once for all runs of a sweep."""
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
