@@ -98,3 +98,29 @@ def test_what_tools_share_can_be_imported(name: str) -> None:
 def test_what_is_said_of_tools_is_said_of_tools_that_there_are() -> None:
     assert {*NOT_FOR_PEOPLE, *ELSEWHERE} <= set(COMMANDS)
     assert {name.partition("/")[0] for name in COMMANDS} == set(FOLDERS)
+
+
+def test_figures_of_all_benches_are_found_however_they_are_nested_and_held_to_their_limits() -> None:
+    every = tool("bench/all")
+    said = {
+        "1 threads": [{"codec": "int8", "share": 0.4, "wanted": 0.5, "encode_gb_per_s": 3.0}],
+        "throughput": [{"size_mb": 1, "gossip_against": {"ssl": 0.9}}],
+        "rows": [
+            {"what": "merge", "name": "median", "ms": 3.0, "/ copy": 2.0},
+            {"peers": 2000, "growth": 1.7},
+        ],
+    }
+    found = {(row, key): (value, wanted) for row, key, value, wanted in every.figures(said)}
+    assert found == {
+        ("1 threads · int8", "share"): (0.4, 0.5),
+        ("throughput · 1 MB", "gossip / ssl"): (0.9, None),
+        ("rows · merge · median", "/ copy"): (2.0, None),
+        ("rows · 2000", "growth"): (1.7, None),
+    }
+    slower = {key: (2 * value, wanted) for key, (value, wanted) in found.items()}
+    rows = every.rows_of("scaling", [{"here": found, "there": slower}])
+    assert [row["here / there"] for row in rows] == [0.5] * 4
+    assert {row["figure"]: row["limit"] for row in rows if not row["holds"]} == {
+        "share": "≥ 0.5",
+        "growth": "≤ 1.5",
+    }
