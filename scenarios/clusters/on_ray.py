@@ -7,13 +7,13 @@ reaches its ports, and pickles. So does whoever starts it; ours are no pickles.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from gossip.errors import SettingError, nearest
+from gossip.extras import needed
 from gossip.plugins import one_line
 from scenarios.clusters.executor import Ended, Executor
 from scenarios.clusters.orders import Order, arrive, order, work
@@ -33,14 +33,9 @@ def connect(address: str, option: str) -> Any:
     Raises:
         SettingError: Ray is missing, or nothing that can be used answers there.
     """
-    # Its client takes grpc, which plain ray comes without.
-    if any(importlib.util.find_spec(name) is None for name in ("ray", "grpc")):
-        raise SettingError(
-            f"{option} {address} needs the package ray with its client, which is not installed; "
-            "pip install 'gossip-node[ray]'"
-        )
-    import ray
-
+    use = f"{option} {address} needs the package ray with its client"
+    needed("grpc", use, extra="ray")  # its client's, and no part of plain ray
+    ray = needed("ray", use, extra="ray")
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, namespace="gossip")
     except Exception as error:

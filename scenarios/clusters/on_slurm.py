@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gossip.errors import SettingError, nearest
+from gossip.extras import needed
 from scenarios.clusters.executor import Ended, Executor
 from scenarios.clusters.orders import Order, arrive, order, work
 from scenarios.clusters.runs import Run
@@ -39,12 +40,7 @@ class Slurm(Executor):
     """
 
     def __init__(self, settings: Mapping[str, Any], *, folder: Path, cluster: str = "slurm") -> None:
-        try:
-            import submitit
-        except ImportError:
-            raise SettingError(
-                "--cluster slurm needs the package submitit, which is not installed; pip install 'gossip-node[slurm]'"
-            ) from None
+        submitit = needed("submitit", "--cluster slurm needs the package submitit", extra="slurm")
         # What it says of each submission is no news; what went wrong comes as an exception.
         logging.getLogger("submitit").setLevel(logging.CRITICAL)
         self._incomplete = submitit.core.utils.UncompletedJobError

@@ -147,9 +147,9 @@ def test_wrong_clusters_are_one_sentence(tmp_path, cluster, settings, jobs, sent
 
 @pytest.mark.parametrize(("cluster", "extra"), [("slurm", "slurm"), ("ray://127.0.0.1:1", "ray")])
 def test_what_is_not_installed_is_one_sentence(tmp_path, monkeypatch, cluster, extra):
-    monkeypatch.setitem(sys.modules, "submitit", None)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(SettingError, match=rf"not installed; pip install 'gossip-node\[{extra}\]'"):
+    for module in ("submitit", "grpc"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(SettingError, match=rf"not installed: pip install 'gossip-node\[{extra}\]'"):
         choose(cluster, [], engine="virtual", runs=1, jobs=None, folder=tmp_path)
 
 
