@@ -23,6 +23,9 @@ from scenarios.errors import RunFailed
 POLL_S = 1.0
 """Between two looks, so that a Ctrl-C is heard."""
 
+CONNECT_ATTEMPTS_MAX = 3
+"""A head that is busy gives a client up that is not served within half a minute."""
+
 SETTINGS: Mapping[str, float] = {"num_cpus": 1, "num_gpus": 0, "memory": 0}
 """What a run holds while it lasts, in Ray's names; memory in bytes, 0: not counted."""
 
@@ -36,12 +39,16 @@ def connect(address: str, option: str) -> Any:
     use = f"{option} {address} needs the package ray with its client"
     needed("grpc", use, extra="ray")  # its client's, and no part of plain ray
     ray = needed("ray", use, extra="ray")
-    try:
-        ray.init(address, log_to_driver=False, logging_level=logging.ERROR, namespace="gossip")
-    except Exception as error:
-        raise SettingError(
-            f"{option} {address}: no Ray cluster can be used there: {one_line(error)}"
-        ) from None
+    for attempt in range(CONNECT_ATTEMPTS_MAX):
+        try:
+            ray.init(address, log_to_driver=False, logging_level=logging.ERROR, namespace="gossip")
+        except Exception as error:
+            if isinstance(error, ConnectionAbortedError) and attempt < CONNECT_ATTEMPTS_MAX - 1:
+                continue
+            raise SettingError(
+                f"{option} {address}: no Ray cluster can be used there: {one_line(error)}"
+            ) from None
+        break
     return ray
 
 

@@ -26,7 +26,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 EXTRAS = {name: set(packages) for name, packages in PROJECT["optional-dependencies"].items()}
 MODULES = {"prometheus_client": "prometheus-client", "tomli_w": "tomli-w", "sklearn": "scikit-learn"}
 UNTESTED = ("dev", "fuzz", "docs", "mlflow", "wandb", "ray")
-"""Of two loggers stand-ins are tested, tools/packaging.py --loggers runs the real ones; tools/torture/clusters.py runs Ray."""
+"""Of two loggers stand-ins are tested, tools/packaging.py --loggers runs the real ones; a torture runs Ray."""
 SMALL = {"scenario.peers": 2, "stop.rounds": 1, "scenario.algorithm": "dfedavg", "topology.kind": "full"}
 
 
