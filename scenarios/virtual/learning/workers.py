@@ -127,6 +127,11 @@ class Workers:
                 answers[place] = answer if done else job(orders[place])
         return [answers[place] for place in range(len(orders))]
 
+    @property
+    def pids(self) -> list[int]:
+        """The processes, once they are forked."""
+        return [worker.pid for worker in self._workers or []]
+
     def rows(self, rows: int, columns: int) -> SharedRows | None:
         """Return memory for so many rows of floats that all processes share; None where there is only this one."""
         return None if self.count == 1 else SharedRows(rows, columns)
