@@ -13,11 +13,13 @@ from gossip.errors import SettingError
 from gossip.extras import needed
 from scenarios.alone import alone_settings, measured_alone
 from scenarios.engines import LOCAL, elsewhere, load_engine
-from scenarios.progress import Progress, Quiet
+from scenarios.errors import Stopped
+from scenarios.progress import Progress, Quiet, Remembered, State, told
 from scenarios.records import told_peer
 from scenarios.reports.needs import require_page
-from scenarios.run_folder import REPORT, RunFolder
-from scenarios.scenario import load
+from scenarios.run_folder import REPORT, SUMMARY, RunFolder
+from scenarios.scenario import ScenarioSettings, load
+from scenarios.steps import doing, heard
 from scenarios.summary import summarise
 
 DEFAULT_ENGINE = "virtual"
@@ -89,33 +91,38 @@ def run(
     """
     began = time.monotonic()
     report = report and _can_report()
-    start = load_engine(engine)
-    if cluster != LOCAL or hosts is not None:
-        start = elsewhere(start, engine, cluster, None if hosts is None else Path(hosts))
-    strings = () if overrides is None or isinstance(overrides, Mapping) else tuple(overrides)
-    values = overrides if isinstance(overrides, Mapping) else None
-    settings = load(scenario, seed=seed, overrides=strings, values=values)
-    alone = alone_settings(settings) if settings.scenario.alone else None
-    default = Path("runs") / f"{settings.scenario.name}-{settings.seed}-{engine}"
-    folder = RunFolder(Path(out) if out is not None else default, force=force)
+    watching = Remembered(progress or Quiet())
     try:
-        folder.begin(settings)
-        records = start(settings, folder.path, progress or Quiet(), workers=workers)
-        summary = summarise(settings, records, engine=engine, wall_seconds=time.monotonic() - began)
-        if alone is not None:
-            summary["alone"] = measured_alone(settings, alone)
-        folder.finish(records, summary)
-        if report:
-            from scenarios.reports.page import write_report  # what it needs, checks need not wait for
-
+        with heard(watching.step):
+            doing("loading torch and the engine")
+            start = load_engine(engine)
+            if cluster != LOCAL or hosts is not None:
+                start = elsewhere(start, engine, cluster, None if hosts is None else Path(hosts))
+            strings = () if overrides is None or isinstance(overrides, Mapping) else tuple(overrides)
+            values = overrides if isinstance(overrides, Mapping) else None
+            settings = load(scenario, seed=seed, overrides=strings, values=values)
+            alone = alone_settings(settings) if settings.scenario.alone else None
+            default = Path("runs") / f"{settings.scenario.name}-{settings.seed}-{engine}"
+            folder = RunFolder(Path(out) if out is not None else default, force=force)
             try:
-                write_report([folder.path], folder.path / REPORT)
-            except Exception:  # hours of learning are done and on the disk
-                logger.exception(
-                    "the report could not be written; gossip-scenario report %s tries again", folder.path
-                )
+                folder.begin(settings)
+                records = start(settings, folder.path, watching, workers=workers)
+                summary = summarise(settings, records, engine=engine, wall_seconds=time.monotonic() - began)
+                if alone is not None:
+                    doing("measuring what learning alone would have reached")
+                    with heard(lambda what: None):
+                        summary["alone"] = measured_alone(settings, alone)
+                folder.finish(records, summary)
+                if report:
+                    doing("writing the report")
+                    _report(folder.path)
+            except KeyboardInterrupt:
+                _keep(settings, folder, watching.last, engine=engine, wall_seconds=time.monotonic() - began)
+                raise
+            finally:
+                folder.release()
     finally:
-        folder.release()
+        watching.close()
     return Result(
         summary,
         [dict(entry) for entry in records.metrics],
@@ -131,3 +138,32 @@ def _can_report() -> bool:
         logger.warning("no report will be written: %s", missing)
         return False
     return True
+
+
+def _report(folder: Path) -> None:
+    from scenarios.reports.page import write_report  # what it needs, checks need not wait for
+
+    try:
+        write_report([folder], folder / REPORT)
+    except Exception:  # hours of learning are done and on the disk
+        logger.exception("the report could not be written; gossip-scenario report %s tries again", folder)
+
+
+def _keep(
+    settings: ScenarioSettings, folder: RunFolder, last: State | None, *, engine: str, wall_seconds: float
+) -> None:
+    """Keep what a run had measured when it was stopped.
+
+    Raises:
+        Stopped: with what there was. Nothing where there was nothing, or it could not be kept.
+    """
+    if last is None or last.so_far is None or last.score_mean is None or (folder.path / SUMMARY).exists():
+        return
+    try:
+        records = last.so_far()
+        summary = summarise(settings, records, engine=engine, wall_seconds=wall_seconds)
+        path = folder.stopped(records, {**summary, "stopped": "interrupted"})
+    except Exception:  # it was in the middle of something
+        logger.exception("what was measured so far could not be kept")
+        return
+    raise Stopped(f"round {last.rounds_mean:.0f} of {settings.stop.rounds}: {told(last)}", path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -19,6 +20,20 @@ class Interrupted(UserError):
     """The user has stopped the run."""
 
     exit_code = ExitCode.INTERRUPTED
+
+
+class Stopped(KeyboardInterrupt):
+    """A run was stopped by the user, and what it had measured is kept.
+
+    Args:
+        told: what it had come to, as one line.
+        path: the file with the summary so far.
+    """
+
+    def __init__(self, told: str, path: Path) -> None:
+        super().__init__(told)
+        self.told = told
+        self.path = path
 
 
 def interrupt(number: int, frame: FrameType | None) -> NoReturn:

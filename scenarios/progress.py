@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bar
+from rich.console import Console, Group, RenderableType
+from rich.live import Live as Drawn
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
 
 from gossip.learning.objectives.score import ACCURACY, Score
 from gossip.telemetry.progress import human_bytes
@@ -18,8 +22,11 @@ from scenarios.scenario import ScenarioSettings
 if TYPE_CHECKING:
     from scenarios.records import Records
 
-LINE_EVERY_S = 5.0
-"""Between two lines where standard error is a file or a pipe."""
+DRAWN_A_SECOND = 4
+"""How often a terminal is drawn anew: bars and seconds move though nothing is told."""
+
+TREND = "▁▂▃▄▅▆▇█"
+TREND_POINTS = 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +43,8 @@ class State:
     bytes_sent: int
     scored: Score = ACCURACY
     """What the score is."""
+    consensus: float | None = None
+    """How far the models are from their mean, in the newest round where that is known."""
     died: int = 0
     """Peers whose process has ended though nobody wanted it to."""
     so_far: Callable[[], Records] | None = field(default=None, compare=False)
@@ -66,6 +75,9 @@ class TimeLeft:
 class Progress(Protocol):
     """Is told what goes on."""
 
+    def step(self, what: str) -> None:
+        """What is done before the first round, or after the last."""
+
     def begin(self, scenario: ScenarioSettings) -> None:
         """The run starts."""
 
@@ -82,6 +94,9 @@ class Progress(Protocol):
 class Quiet:
     """Shows nothing."""
 
+    def step(self, what: str) -> None:
+        """Show nothing."""
+
     def begin(self, scenario: ScenarioSettings) -> None:
         """Show nothing."""
 
@@ -95,81 +110,193 @@ class Quiet:
         """Show nothing."""
 
 
-class Live:
-    """A bar on a terminal."""
+class Remembered:
+    """Tells another, and keeps what was told last."""
 
-    def __init__(self, console: Console) -> None:
-        self._bar = Bar(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TextColumn("rounds  {task.fields[told]}"),
-            TimeElapsedColumn(),
-            console=console,
-            transient=True,
-        )
+    def __init__(self, told: Progress) -> None:
+        self._told = told
+        self._ended = False
+        self.last: State | None = None
+
+    def step(self, what: str) -> None:
+        """Pass it on."""
+        self._told.step(what)
 
     def begin(self, scenario: ScenarioSettings) -> None:
-        """Show an empty bar, under what should be known of the settings."""
-        for note in scenario.notes:
-            self._bar.console.print(note, markup=False, highlight=False, soft_wrap=True)
-        self._bar.start()
-        self._task = self._bar.add_task(
-            scenario.scenario.name,
-            total=scenario.stop.rounds,
-            told=f"starting {scenario.scenario.peers} peers",
+        """Pass it on."""
+        self._told.begin(scenario)
+
+    def update(self, state: State) -> None:
+        """Keep it, and pass it on."""
+        self.last = state
+        self._told.update(state)
+
+    def end(self) -> None:
+        """Pass it on."""
+        self._ended = True
+        self._told.end()
+
+    def close(self) -> None:
+        """Pass the end on if nobody has: a mistake in a file ends a run before it starts."""
+        if not self._ended:
+            self.end()
+
+
+class Live:
+    """The few figures on a terminal, drawn in place."""
+
+    def __init__(self, console: Console) -> None:
+        self._drawn = Drawn(
+            console=console,
+            transient=True,
+            refresh_per_second=DRAWN_A_SECOND,
+            get_renderable=self._render,
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
+        self._console = console
+        self._ended = False
+        self._title = ""
+        self._doing = Spinner("dots", text="starting")
+        self._state: State | None = None
+        self._scores: list[float] = []
+        self._left = TimeLeft(1)
+        self._rounds = 1
+        self._began_s = time.monotonic()
+
+    def step(self, what: str) -> None:
+        """Show what is being done; after the rounds as a line of its own."""
+        if self._ended:
+            self._console.print(what, style="dim", markup=False, highlight=False)
+            return
+        self._doing.update(text=Text(what))
+        self._drawn.start(refresh=True)
+
+    def begin(self, scenario: ScenarioSettings) -> None:
+        """Show what starts, under what should be known of the settings."""
+        for note in scenario.notes:
+            self._console.print(note, markup=False, highlight=False, soft_wrap=True)
+        self._title, self._rounds = titled(scenario), scenario.stop.rounds
+        self._left = TimeLeft(self._rounds)
+        self.step(f"starting {scenario.scenario.peers} peers")
 
     def say(self, sentence: str) -> None:
         """Show the sentence above the bar."""
         self._bar.console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
     def update(self, state: State) -> None:
-        """Move the bar."""
-        if state.score_mean is not None:
-            self._bar.update(self._task, completed=int(state.rounds_mean), told=told(state))
+        """Move the bar and the figures."""
+        self._left.note(state.rounds_mean)
+        if state.score_mean is None:
+            return
+        before = 0 if self._state is None else int(self._state.rounds_mean)
+        self._state = state
+        if not self._scores or int(state.rounds_mean) > before:
+            self._scores.append(state.score_mean)
 
     def end(self) -> None:
-        """Take the bar away."""
-        self._bar.stop()
+        """Take it all away."""
+        self._ended = True
+        self._drawn.stop()
+
+    def _render(self) -> RenderableType:
+        state = self._state
+        if state is None:
+            return Group(Text(self._title, style="bold"), self._doing) if self._title else self._doing
+        bar = Table.grid(padding=(0, 1))
+        done, elapsed_s = min(int(state.rounds_mean), self._rounds), time.monotonic() - self._began_s
+        bar.add_row(
+            ProgressBar(total=self._rounds, completed=done, width=30),
+            Text(f"round {done}/{self._rounds}  {seconds(elapsed_s)}{left_told(self._left.seconds)}"),
+        )
+        figures = Table.grid(padding=(0, 3))
+        cells = figures_of(state)
+        figures.add_row(*(Text(name, style="dim") for name, _ in cells))
+        figures.add_row(*(Text(value) for _, value in cells), Text(trend(self._scores), style="cyan"))
+        return Group(Text(self._title, style="bold"), bar, figures)
 
 
 class Lines:
-    """A line now and then, for logs."""
+    """A line for each step and for each round, for logs."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._last_s = 0.0
+        self._told = 0
         self._rounds = 0
+        self._left = TimeLeft(1)
+
+    def step(self, what: str) -> None:
+        """Say it."""
+        self._print(what)
 
     def begin(self, scenario: ScenarioSettings) -> None:
         """Say what starts, and what should be known of the settings."""
         self._rounds = scenario.stop.rounds
+        self._left = TimeLeft(self._rounds)
         for note in scenario.notes:
             self._print(note)
-        self._print(
-            f"{scenario.scenario.name}: {scenario.scenario.peers} peers, {scenario.algorithm}, "
-            f"{scenario.topology.kind}, {scenario.stop.rounds} rounds, seed {scenario.seed}"
-        )
-        self._last_s = time.monotonic()
+        self._print(titled(scenario))
 
     def say(self, sentence: str) -> None:
         """Say it."""
         self._print(sentence)
 
     def update(self, state: State) -> None:
-        """Say a line if the last one is old enough."""
-        if state.score_mean is not None and time.monotonic() - self._last_s >= LINE_EVERY_S:
-            self._last_s = time.monotonic()
-            self._print(
-                f"{state.seconds:6.1f} s  round {state.rounds_mean:.1f}/{self._rounds}  {told(state)}"
-            )
+        """Say a line of every round that most peers have done; of several at once, of the last."""
+        self._left.note(state.rounds_mean)
+        if state.score_mean is None or int(state.rounds_mean) <= self._told:
+            return
+        self._told = int(state.rounds_mean)
+        left = left_told(self._left.seconds)
+        self._print(f"{state.seconds:6.1f} s  round {self._told}/{self._rounds}  {told(state)}{left}")
 
     def end(self) -> None:
         """Say nothing more."""
 
     def _print(self, line: str) -> None:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def titled(scenario: ScenarioSettings) -> str:
+    """Return what starts, as one line."""
+    return (
+        f"{scenario.scenario.name}: {scenario.scenario.peers} peers, {scenario.algorithm}, "
+        f"{scenario.topology.kind}, {scenario.stop.rounds} rounds, seed {scenario.seed}"
+    )
+
+
+def figures_of(state: State) -> list[tuple[str, str]]:
+    """Return the page's figures at a glance: (what, value)."""
+    score = state.scored
+    found = [(score.label, score.told(state.score_mean)), ("worst peer", score.told(state.score_worst))]
+    if state.score_of_mean is not None:
+        found.append(("average of all", score.told(state.score_of_mean)))
+    if state.consensus is not None:
+        found.append(("disagreement", f"{state.consensus:.3g}"))
+    died = f", {state.died} died" if state.died else ""
+    return [*found, ("sent", human_bytes(state.bytes_sent)), ("peers", f"{state.running} running{died}")]
+
+
+def trend(values: Sequence[float]) -> str:
+    """Return the last of the values as small bars, the lowest of them the smallest."""
+    shown = [value for value in values if math.isfinite(value)][-TREND_POINTS:]
+    if len(shown) < 2:
+        return ""
+    low, high = min(shown), max(shown)
+    step = (high - low) / (len(TREND) - 1) or 1.0
+    return "".join(TREND[round((value - low) / step)] for value in shown)
+
+
+def seconds(value: float) -> str:
+    """Return e.g. ``42 s``, ``7 min`` or ``2.5 h``."""
+    if value < 90:
+        return f"{value:.0f} s"
+    return f"{value / 60:.0f} min" if value < 5400 else f"{value / 3600:.1f} h"
+
+
+def left_told(value: float | None) -> str:
+    """Return how long it still takes, "" as long as nobody knows."""
+    return "" if value is None else f"  about {seconds(max(1.0, value))} to go"
 
 
 def told(state: State) -> str:
@@ -189,5 +316,5 @@ def told(state: State) -> str:
 
 
 def for_console(console: Console) -> Progress:
-    """Return a bar where the console is a terminal, lines elsewhere."""
+    """Return figures in place where the console is a terminal, lines elsewhere."""
     return Live(console) if console.is_terminal else Lines(console)

@@ -24,6 +24,9 @@ from scenarios.records import Records, told_peer
 from scenarios.scenario import ScenarioSettings
 
 SUMMARY = "summary.json"
+PARTIAL = "partial.json"
+"""The summary of a run that was stopped, as far as it had come."""
+
 SCENARIO = "scenario.toml"
 METRICS = "metrics.jsonl"
 EVENTS = "events.jsonl"
@@ -86,12 +89,21 @@ class RunFolder:
 
     def finish(self, records: Records, summary: Mapping[str, Any]) -> None:
         """Write the measurements, and last the summary, which marks the run as finished."""
-        _write_lines(self.path / METRICS, records.metrics)
-        _write_lines(self.path / EVENTS, records.events)
+        self._measured(records)
         if records.shards is not None:
             _write_json(self.path / SHARDS, records.shards)
         _write_json(self.path / "peers.json", [told_peer(peer, records.scored) for peer in records.peers])
         _write_json(self.path / SUMMARY, summary)
+
+    def stopped(self, records: Records, summary: Mapping[str, Any]) -> Path:
+        """Write what was measured of a run that was stopped, which stays unfinished; return the summary's path."""
+        self._measured(records)
+        _write_json(self.path / PARTIAL, summary)
+        return self.path / PARTIAL
+
+    def _measured(self, records: Records) -> None:
+        _write_lines(self.path / METRICS, records.metrics)
+        _write_lines(self.path / EVENTS, records.events)
 
 
 def named_graph(scenario: ScenarioSettings) -> nx.Graph[str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gossip.telemetry import standard_output
-from scenarios.errors import Interrupted, interrupt
+from scenarios.errors import Interrupted, Stopped, interrupt
 
 if TYPE_CHECKING:
     from scenarios.progress import Progress
@@ -107,7 +107,9 @@ def run(
                 hosts=hosts,
             )
             finished(result.folder)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
+        if isinstance(stopped, Stopped):
+            _say(f"{stopped.told}; what was measured is in {stopped.path}")
         # Said here, because typer would turn it into a bare exit code.
         raise Interrupted("interrupted; all processes are stopped, the run is unfinished") from None
     if as_json:

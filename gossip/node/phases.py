@@ -26,6 +26,8 @@ class Phases:
         self._began_s = time.monotonic()
         self._train_s = 0.0
         self._evaluate_s = 0.0
+        self._told: Mapping[str, float] = self.as_dict()
+        self._told_round = 0
 
     def trained(self) -> None:
         """Note that the job whose outcome is being handed back was a local update."""
@@ -43,4 +45,14 @@ class Phases:
             "evaluate": self._evaluate_s,
             "merge": max(0.0, busy_s - self._train_s - self._evaluate_s),
             "wait": max(0.0, time.monotonic() - self._began_s - busy_s),
+        }
+
+    def of_round(self, round: int) -> Mapping[str, float]:
+        """Return phase -> seconds of a round, the mean of those since it was asked last, at an earlier one."""
+        before, self._told = self._told, self.as_dict()
+        rounds = max(1, round - self._told_round) if self._told_round else 1
+        self._told_round = round
+        return {
+            name: float(f"{max(0.0, spent - before[name]) / rounds:.4g}")
+            for name, spent in self._told.items()
         }

@@ -196,6 +196,7 @@ class Recorder:
             "bytes_sent": self._accounting.sent.total,
             "bytes_received": self._accounting.received.total,
             "seconds": seconds,
+            "phases": dict(phases.of_round(event.round)),
         }
 
         def evaluated(outcome: tuple[Evaluation, float, float | None]) -> None:

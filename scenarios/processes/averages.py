@@ -23,6 +23,7 @@ from gossip.probing import probe
 from scenarios.attacks.choice import Samples
 from scenarios.records import Average
 from scenarios.scenario import ScenarioSettings
+from scenarios.steps import doing
 
 Vector: TypeAlias = NDArray[np.float32]
 Vectors: TypeAlias = Callable[[], Iterator[Vector]]
@@ -36,6 +37,7 @@ def load_task(scenario: ScenarioSettings) -> Task:
     Raises:
         SettingError, DataError: one sentence.
     """
+    doing("loading data and model")
     task = Task(
         data=scenario.data,
         model=scenario.model,
@@ -54,7 +56,9 @@ def load_task(scenario: ScenarioSettings) -> Task:
             "write target_score"
         )
     check_parts(task, scenario.protocol.load().parts(scenario.protocol), scenario.merge.load())
+    doing(f"dividing the data among {scenario.scenario.peers} peers")
     task.partition(scenario.scenario.peers)
+    doing("trying the stages on a model of this size")
     probe(
         task,
         merge=scenario.merge,

@@ -23,6 +23,7 @@ from scenarios.progress import Progress, State
 from scenarios.records import Average, PeerOutcome, Records, own_of
 from scenarios.scenario import ScenarioSettings
 from scenarios.shards import told_shards
+from scenarios.steps import doing
 
 if TYPE_CHECKING:
     from scenarios.machines.machines import Machines
@@ -148,6 +149,9 @@ class _Processes:
         averages = Averages(task, self._honest, keep=self._scenario.evaluate.snapshots)
         self._shards = told_shards(task, len(self._homes))
         try:
+            doing(
+                f"starting {len(self._homes) - len(self._faults.absent)} processes, which load torch and their data"
+            )
             for name in self._homes:
                 if name not in self._faults.absent:
                     self._start(name, True)
@@ -267,6 +271,7 @@ class _Processes:
             score_worst=scored.worst(scores),
             score_of_mean=None if last is None else last.score,
             bytes_sent=sum(entry["bytes_sent"] for entry in latest.values()),
+            consensus=None if last is None else last.consensus_distance,
             so_far=lambda: self._so_far(averages),
         )
 

@@ -38,19 +38,27 @@ UNDRAWN = "page not drawn"
 class Watched:
     """A run's progress, told to another and shown on a page."""
 
-    def __init__(self, told: Progress, live: Live, *, engine: str) -> None:
+    def __init__(self, told: Progress, live: Live, *, engine: str, title: str = "") -> None:
         self._told = told
+        self._title = title
         self._live = live
         self._engine = engine
         self._began_s = time.monotonic()
         self._going: Going | None = None
+
+    def step(self, what: str) -> None:
+        """Show what is being done; after the rounds the page keeps what it shows."""
+        self._told.step(what)
+        if self._going is None or not self._going.noted:
+            self._live.offer(partial(nothing_yet, self._title, what))
 
     def begin(self, scenario: ScenarioSettings) -> None:
         """Show that it starts."""
         self._told.begin(scenario)
         with self._live.contained(UNDRAWN):
             self._going = Going(scenario, self._engine, began_s=self._began_s)
-        self._live.offer(partial(nothing_yet, scenario.scenario.name, "starting"))
+        self._title = scenario.scenario.name
+        self._live.offer(partial(nothing_yet, self._title, f"starting {scenario.scenario.peers} peers"))
 
     def say(self, sentence: str) -> None:
         """Tell the other."""
@@ -87,9 +95,11 @@ class Going:
         self._left = TimeLeft(scenario.stop.rounds)
         self._graph: nx.Graph[str] = named_graph(scenario)
         self._environment = environment()
+        self.noted = False
 
     def note(self, state: State) -> None:
         """Note how fast it is."""
+        self.noted = True
         self._left.note(state.rounds_mean)
 
     def document(self, records: Records, state: State) -> Document:
@@ -141,7 +151,7 @@ def shown(
     live = opened(address, nothing_yet(title, "starting"))
     say(f"live page: {live.url}")
     try:
-        yield Watched(told, live, engine=engine)
+        yield Watched(told, live, engine=engine, title=title)
     except BaseException as error:
         live.offer(
             partial(stopped, live, "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"),

@@ -38,6 +38,7 @@ from scenarios.records import Average, PeerOutcome, Records, Traffic, own_of
 from scenarios.reports.divergences import Divergences, look_at_inputs
 from scenarios.scenario import ScenarioSettings
 from scenarios.shards import told_shards
+from scenarios.steps import doing
 from scenarios.virtual import assembly
 from scenarios.virtual.events.faults import FaultPlan
 from scenarios.virtual.events.peer import VirtualPeer
@@ -167,7 +168,9 @@ class VirtualRun:
         self._attackers = frozenset(scenario.attackers)
         topology, trace = scenario.graphs(), scenario.trace()
         self.attack, poisoned = assembly.attack_of(scenario, task, topology)
+        doing("choosing how all peers are computed together")
         self.learning = assembly.learning_of(scenario, task, poisoned, workers or Workers())
+        doing("making peers and network")
         protocol: type[Protocol] = scenario.protocol.load()
         register_messages(protocol)
         self.measurements = self._measurements(protocol.update_period_s(scenario.protocol))
@@ -226,6 +229,11 @@ class VirtualRun:
     def run(self, progress: Progress) -> Records:
         """Run to the end and return the records."""
         simulation = self.simulation
+        doing(
+            "compiling the network, then the first round"
+            if self.scenario.local.compile
+            else "the first round"
+        )
         simulation.start()
         until_s = self.scenario.stop.virtual_seconds or float("inf")
         shown_s = time.monotonic()
@@ -268,6 +276,7 @@ class VirtualRun:
             score_worst=scored.worst(scores),
             score_of_mean=averages[max(averages)].score if averages else None,
             bytes_sent=self.simulation.traffic.bytes_sent(),
+            consensus=averages[max(averages)].consensus_distance if averages else None,
             so_far=self.so_far,
         )
 

@@ -82,6 +82,9 @@ class Recorded:
     def update(self, state: State) -> None:
         self.told.append(state)
 
+    def step(self, what: str) -> None:
+        pass
+
     def end(self) -> None:
         self.told.append("end")
 
