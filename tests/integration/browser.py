@@ -9,6 +9,7 @@ import subprocess
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -65,13 +66,23 @@ class Browser:
         ):
             self.call("goog/cdp/execute", {"cmd": command, "params": params})
 
-    def open(self, page: Path) -> None:
-        """Open a file and wait until its charts are drawn."""
-        self.call("url", {"url": page.as_uri()})
+    def open(self, page: Path | str) -> None:
+        """Open a file, or an address on this machine, and wait until its charts are drawn."""
+        self.call("url", {"url": page if isinstance(page, str) else page.as_uri()})
         drawn = (
             "return document.documentElement.dataset.drawn === 'true' && !!document.querySelector('tbody tr')"
         )
         eventually(lambda: bool(self.run(drawn)), f"{page} is drawn")
+
+    def barriers(self) -> list[str]:
+        """Return what keeps people from using the page, as axe-core finds it."""
+        self.run((files("axe_core_python") / "axe.min.js").read_text(encoding="utf-8"))
+        asked = """
+            const done = arguments[0];
+            const told = (each) => [each.help, ...each.nodes.map((node) => node.html)];
+            axe.run(document).then((found) => done(found.violations.map(told)));
+        """
+        return [" ".join(found)[:500] for found in self.call("execute/async", {"script": asked, "args": []})]
 
     def complaints(self) -> list[str]:
         """Return what the console got to hear that is more than a note."""

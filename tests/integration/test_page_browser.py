@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 import scenarios
-from scenarios.reports.page import write_report
+from gossip.page import serving
+from gossip.page.serving import Live
+from gossip.telemetry.containment import Containment
+from scenarios.reports.page import document, read_run, write_report
 from tests.integration.browser import CHROMIUM, DRIVER, MISSING, Browser, browser
 from tests.integration.homes import eventually
 
@@ -65,6 +68,69 @@ def test_every_page_draws_without_a_complaint_and_fits(
     assert min(window.run(cards)) > 0
     assert window.run("return document.querySelectorAll('[role=img]').length") >= 1
     assert window.run("return document.title") != "taken"
+    assert window.barriers() == []
+
+
+def test_on_paper_nothing_is_cut_and_it_is_light(window: Browser, pages: Path) -> None:
+    window.look(width=1360, dark=True)
+    window.open(pages / "attacked" / "report.html")
+    medium = {"cmd": "Emulation.setEmulatedMedia", "params": {"media": "print"}}
+    window.call("goog/cdp/execute", medium)
+    try:
+        ends = """
+            const ends = (found) => [...document.querySelectorAll(`.card:not([hidden])${found}`)].map(
+                (each) => Math.ceil(each.getBoundingClientRect().right));
+            return [Math.max(...ends("")), Math.max(...ends(" canvas"), ...ends(" table"))];
+        """
+        card, inside = window.run(ends)
+        assert inside <= card
+        # A page of A4, between usual margins.
+        paper = {"width": 718, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
+        window.call("goog/cdp/execute", {"cmd": "Emulation.setDeviceMetricsOverride", "params": paper})
+        eventually(lambda: max(window.run(ends)) <= 718, "everything fits the paper")
+        assert (
+            window.run("return getComputedStyle(document.querySelector('.card')).backgroundColor")
+            == "rgb(255, 255, 255)"
+        )
+    finally:
+        window.call("goog/cdp/execute", {"cmd": "Emulation.setEmulatedMedia", "params": {"media": ""}})
+
+
+def test_a_live_page_draws_every_document_as_it_comes_and_says_when_nobody_answers(
+    window: Browser, pages: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "EVERY_S", 0.01)
+    monkeypatch.setattr(serving, "SHARE", 1.0)
+    whole = document([read_run(pages / "calm")])
+    cut = {name: values[:2] for name, values in whole["curve"].items()}
+    rows = [values[:2] for values in whole["matrix"]]
+    early = {**whole, "curve": cut, "matrix": rows, "points": [0, 1], "state": "running"}
+    said = "return document.getElementById('state').textContent"
+    drawn = "return Charts.drawn.get('score').plot.renderers"
+    points = f"{drawn}.find((each) => each.glyph.type === 'Line').data_source.data.x.length"
+    live = Live("0", option="--live", shown=early, contained=Containment())
+    try:
+        window.look(width=1360, dark=False)
+        window.open(live.url)
+        assert window.run(said) == "running"
+        assert window.run(points) == 2
+        up = [False, *[True] * (len(rows) - 1)]
+        live.offer(lambda: {**whole, "state": "running", "peers": {**whole["peers"], "up": up}})
+        eventually(lambda: window.run(points) == 4, "the later rounds are drawn")
+        assert window.run("return document.querySelectorAll('#peers .dot.off').length") == 1
+        gone = "return Charts.drawn.get('network').plot.renderers.at(2).data_source.data.x.length"
+        eventually(lambda: window.run(gone) == 1, "who is gone is hatched")
+        window.run("document.getElementById('pause').click()")
+        live.offer(lambda: {**whole, "state": "finished"}, last=True)
+        eventually(lambda: window.run("return Stream.ended"), "it has ended")
+        assert window.run(said) == "view paused"
+        window.run("document.getElementById('pause').click()")
+        eventually(lambda: window.run(said) == "finished", "the last document is shown")
+        assert window.run("return document.getElementById('pause').hidden")
+        assert window.complaints() == []
+        assert window.barriers() == []
+    finally:
+        live.close()
 
 
 def shown(window: Browser, card: str) -> bool:

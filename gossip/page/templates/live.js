@@ -20,7 +20,7 @@ Stream.source.addEventListener("document", (event) => {
 Stream.source.addEventListener("end", () => {
   Stream.source.close();
   Stream.ended = true;
-  byId("pause").hidden = true;
+  byId("pause").hidden = !Stream.paused;
 });
 Stream.source.addEventListener("error", () => {
   if (!Stream.ended) Stream.say("nobody answers", "lost");
@@ -34,5 +34,6 @@ byId("pause").addEventListener("click", () => {
   else {
     head();
     Stream.draw();
+    byId("pause").hidden = Stream.ended;
   }
 });
