@@ -146,14 +146,6 @@ class Live:
     """The few figures on a terminal, drawn in place."""
 
     def __init__(self, console: Console) -> None:
-        self._drawn = Drawn(
-            console=console,
-            transient=True,
-            refresh_per_second=DRAWN_A_SECOND,
-            get_renderable=self._render,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
         self._console = console
         self._ended = False
         self._title = ""
@@ -162,6 +154,14 @@ class Live:
         self._scores: list[float] = []
         self._left = TimeLeft(1)
         self._rounds = 1
+        self._drawn = Drawn(
+            console=console,
+            transient=True,
+            refresh_per_second=DRAWN_A_SECOND,
+            get_renderable=self._render,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
         self._began_s = time.monotonic()
 
     def step(self, what: str) -> None:
@@ -170,7 +170,8 @@ class Live:
             self._console.print(what, style="dim", markup=False, highlight=False)
             return
         self._doing.update(text=Text(what))
-        self._drawn.start(refresh=True)
+        self._drawn.start()
+        self._drawn.refresh()
 
     def begin(self, scenario: ScenarioSettings) -> None:
         """Show what starts, under what should be known of the settings."""
