@@ -50,7 +50,7 @@ class Watched:
         """Show what is being done; after the rounds the page keeps what it shows."""
         self._told.step(what)
         if self._going is None or not self._going.noted:
-            self._live.offer(partial(nothing_yet, self._title, what))
+            self._offer(partial(nothing_yet, self._title, what))
 
     def begin(self, scenario: ScenarioSettings) -> None:
         """Show that it starts."""
@@ -58,7 +58,7 @@ class Watched:
         with self._live.contained(UNDRAWN):
             self._going = Going(scenario, self._engine, began_s=self._began_s)
         self._title = scenario.scenario.name
-        self._live.offer(partial(nothing_yet, self._title, f"starting {scenario.scenario.peers} peers"))
+        self._offer(partial(nothing_yet, self._title, f"starting {scenario.scenario.peers} peers"))
 
     def say(self, sentence: str) -> None:
         """Tell the other."""
@@ -82,7 +82,11 @@ class Watched:
 
     def finished(self, folder: Path) -> None:
         """Show the finished run of a folder, and nothing after it."""
-        self._live.offer(lambda: page.document([page.read_run(folder)]), last=True)
+        self._offer(lambda: page.document([page.read_run(folder)]), last=True)
+
+    def _offer(self, make: Callable[[], Document], *, last: bool = False) -> None:
+        with self._live.contained(UNDRAWN):
+            self._live.offer(make, last=last)
 
 
 class Going:
