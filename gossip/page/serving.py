@@ -2,7 +2,7 @@
 
 In a thread with a trio of its own: what goes wrong there, and how many look, is nothing to the learning. Documents are
 made there, too, once for all viewers, and only while somebody looks; nobody has a queue: a viewer who was busy gets the
-newest document next. The thread keeps itself to `SHARE` of a processor: what costs more comes more seldom.
+newest document next. The thread keeps itself to `SHARE` of the process's own time: what costs more comes more seldom.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import trio
 
 from gossip.errors import SettingError
 from gossip.page.rendering import encoded
+from gossip.page.viewers import Viewer
 from gossip.telemetry.addresses import family_of, parsed, tell_who_may_read
 from gossip.telemetry.containment import Containment
 
@@ -28,10 +29,16 @@ EVERY_S = 1.0
 """Between two documents at least."""
 
 SHARE = 0.02
-"""Of a processor, for all that the page does."""
+"""Of the processor time that this process gets, for all that the page does."""
+
+IDLE_SHARE = 0.004
+"""Of a processor, beside it: a process that waits is looked at, too."""
 
 EVERY_S_MAX = 20.0
-"""However much it costs, somebody who looks wants to see that it goes on."""
+"""However much a document costs, somebody who looks wants to see that it goes on."""
+
+SENT_EVERY_S_MAX = 4.0
+"""The same of what it costs to send it: who has died is to be seen within five seconds, however many look."""
 
 QUIET_S = 10.0
 """Without news a viewer is sent a comment so often, which finds out whether it is still there."""
@@ -69,13 +76,17 @@ class Live:
         self._lock = threading.Lock()
         self._make: Callable[[], Document] | None = None
         self._last = False
-        self._due_s = 0.0
+        self._shown_s = self._process_s = self._cost_s = self._patience_s = 0.0
+        """When the last document was shown, on the wall and by this process's time; what it cost; how long that is
+        waited out."""
         self._elsewhere_s = 0.0
         self.viewers = 0
         self.number = 0
         """Of the newest document."""
         self.text = encoded(shown)
         self.ended = False
+        self._looking: set[Viewer] = set()
+        self._encoded: tuple[int, bytes] = (-1, b"")
         self._loop: trio.lowlevel.TrioToken | None = None
         self._thread = threading.Thread(target=self._run, name="page", daemon=True)
         self._thread.start()
@@ -85,7 +96,11 @@ class Live:
     @property
     def wanted(self) -> bool:
         """Whether somebody looks, and it is time for another document."""
-        return self.viewers > 0 and self._make is None and time.monotonic() >= self._due_s
+        if self.viewers == 0 or self._make is not None:
+            return False
+        passed_s = time.monotonic() - self._shown_s
+        earned_s = SHARE * (time.process_time() - self._process_s) + IDLE_SHARE * passed_s
+        return passed_s >= EVERY_S and (earned_s >= self._cost_s or passed_s >= self._patience_s)
 
     def offer(self, make: Callable[[], Document], *, took_s: float = 0.0, last: bool = False) -> None:
         """Have a newer document shown; `make` is called in the page's thread, and may have cost `took_s` here."""
@@ -118,7 +133,7 @@ class Live:
     async def _serve(self) -> None:
         from gossip.page.web import serve
 
-        self._news, self._asked, self._closing = trio.Event(), trio.Event(), trio.Event()
+        self._asked, self._closing = trio.Event(), trio.Event()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(serve, self, self._listening)
             nursery.start_soon(self._pace)
@@ -139,7 +154,7 @@ class Live:
 
     async def _pace(self) -> None:
         """Make a document whenever one is offered, and keep to the thread's share."""
-        spent_s = time.thread_time()
+        thread_s = time.thread_time()
         while True:
             await self._asked.wait()
             self._asked = trio.Event()
@@ -147,53 +162,52 @@ class Live:
                 make, last = self._make, self._last
             if make is None:
                 continue
+            began_s = time.thread_time()
             with self.contained("page not drawn"):
                 self._show(make(), last=last)
-            await trio.sleep(0)  # the viewers' turn, which is part of what it costs
+            made_s = time.thread_time() - began_s
+            await trio.sleep(0)  # the turn of viewers who do not take it at once
             with self._lock:
                 self._make = None if self._make is make else self._make
-                elsewhere_s, self._elsewhere_s = self._elsewhere_s, 0.0
+                made_s, self._elsewhere_s = made_s + self._elsewhere_s, 0.0
             now_s = time.thread_time()
-            pause_s = (now_s - spent_s + elsewhere_s) / SHARE
-            spent_s = now_s
-            self._due_s = time.monotonic() + min(EVERY_S_MAX, max(EVERY_S, pause_s))
+            cost_s, thread_s = max(made_s, now_s - thread_s), now_s
+            self._patience_s = max(SENT_EVERY_S_MAX, min(EVERY_S_MAX, made_s / SHARE / 4))
+            self._shown_s, self._process_s, self._cost_s = time.monotonic(), time.process_time(), cost_s
 
     def _show(self, shown: Document, *, last: bool) -> None:
         text = encoded(shown)
         self.ended = last
         if text != self.text or last:
             self.text, self.number = text, self.number + 1
-            self._news.set()
-            self._news = trio.Event()
+            piece = self._piece()
+            for viewer in self._looking:
+                viewer.push(self.number, piece)
+                if last:
+                    viewer.wake()
 
-    async def events(self) -> AsyncIterator[bytes]:
-        """Yield server-sent events for one viewer: the newest document, and again whenever there is a newer one."""
+    async def events(self, viewer: Viewer) -> AsyncIterator[bytes]:
+        """Yield the beginning and the end of what a viewer is sent; documents go straight to its connection."""
         self.viewers += 1
-        seen = -1
         try:
             yield b"retry: 2000\n\n"
-            while True:
-                if seen == self.number:
-                    with trio.move_on_after(QUIET_S):
-                        await self._news.wait()
-                if seen == self.number:
+            self._looking.add(viewer)
+            while not (self.ended and viewer.seen == self.number):
+                if not await viewer.take(self.number, self._piece(), quiet_s=QUIET_S) and not self.ended:
                     yield b":\n\n"
-                    continue
-                seen, ended = self.number, self.ended
-                yield self._event()
-                if ended:
-                    yield b"event: end\ndata:\n\n"
-                    return
+            yield b"event: end\ndata:\n\n"
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return  # the viewer has gone, or takes nothing
         finally:
+            self._looking.discard(viewer)
             self.viewers -= 1
 
-    def _event(self) -> bytes:
-        """Return the newest document as an event; the same bytes for all viewers."""
+    def _piece(self) -> bytes:
+        """Return the newest document as an event, in a chunk of HTTP; the same bytes for all viewers."""
         if self._encoded[0] != self.number:
-            self._encoded = (self.number, f"event: document\ndata: {self.text}\n\n".encode())
+            event = f"event: document\ndata: {self.text}\n\n".encode()
+            self._encoded = (self.number, b"%x\r\n%b\r\n" % (len(event), event))
         return self._encoded[1]
-
-    _encoded: tuple[int, bytes] = (-1, b"")
 
 
 def require_packages(option: str) -> None:

@@ -112,7 +112,7 @@ def running(parameters_hidden: int) -> Iterator[tuple[Path, int, int]]:
     """Start three nodes and give the first one's home, process and page's port."""
     with tempfile.TemporaryDirectory() as folder:
         port = free_ports(1)[0]
-        settings = {"model.hidden": [parameters_hidden], "stop.rounds": 1_000_000, "local.epochs": 1}
+        settings = {"model.hidden": [parameters_hidden], "stop.rounds": 1_000_000, "local.epochs": 10}
         with Nodes(Path(folder), "d-psgd", settings, first=("--page", str(port))) as nodes:
             home, until_s = nodes.homes[0], time.monotonic() + PATIENCE_S
             while time.monotonic() < until_s:
@@ -137,11 +137,11 @@ def main() -> int:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 2 * asked.viewers + 200)), hard))
     alone, watched = [], []
-    with running(32) as (home, pid, port):
+    with running(256) as (home, pid, port):
         for _ in range(asked.repetitions):
             alone.append(span(home, pid, asked.seconds, None))
             viewers = Viewers(port, asked.viewers)
-            viewers.look(2.0)  # connecting is not looking
+            viewers.look(6.0)  # connecting is not looking
             watched.append(span(home, pid, asked.seconds, viewers))
             viewers.close()
             time.sleep(1.0)
