@@ -28,8 +28,6 @@ from gossip.protocols.base import Model, Protocol
 from gossip.storage.atomic import write_atomically
 from gossip.storage.models import BEST, MODEL, encode_model
 from gossip.storage.run_record import SOURCE
-from gossip.telemetry.containment import Containment
-from gossip.telemetry.loggers.base import open_logger
 from gossip.wire.messages import register_messages
 from scenarios.attacks.base import success_rate
 from scenarios.processes.averages import load_task
@@ -46,13 +44,12 @@ from scenarios.virtual.events.seams import Measure
 from scenarios.virtual.events.tally import traffic
 from scenarios.virtual.learning.batched import BatchedLearning
 from scenarios.virtual.learning.workers import Workers
+from scenarios.virtual.logged import logged
 from scenarios.virtual.measures.rounds import Measurements, ModelSum, finite
 from scenarios.virtual.measures.scores import Scores
 from scenarios.virtual.measures.timed import TimedMeasurements
 
 PROGRESS_S = 0.25
-
-NOT_LOGGED = "measurements not logged"
 
 MANY_PEERS = 200
 """Runs of fewer make too little garbage for it to be worth putting aside what was there before."""
@@ -131,25 +128,6 @@ def quiet_collector(*, aside: bool = True) -> Iterator[None]:
         if aside:
             gc.unfreeze()
         gc.set_threshold(*before)
-
-
-@contextmanager
-def logged(scenario: ScenarioSettings, folder: Path, measurements: Measurements) -> Iterator[None]:
-    """Give the run's logger what is measured; what fails there is told, and ends nothing."""
-    logger, contained = open_logger(scenario.logger, folder), Containment()
-
-    def measured(entry: Mapping[str, Any]) -> None:
-        with contained(NOT_LOGGED):
-            logger.log(dict(entry))
-
-    with contained(NOT_LOGGED):
-        logger.begin(0)
-    measurements.on_measured = measured
-    try:
-        yield
-    finally:
-        with contained("the logger not closed"):
-            logger.end()
 
 
 class VirtualRun:
