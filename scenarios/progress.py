@@ -126,6 +126,10 @@ class Remembered:
         """Pass it on."""
         self._told.begin(scenario)
 
+    def say(self, sentence: str) -> None:
+        """Pass it on."""
+        self._told.say(sentence)
+
     def update(self, state: State) -> None:
         """Keep it, and pass it on."""
         self.last = state
@@ -183,7 +187,7 @@ class Live:
 
     def say(self, sentence: str) -> None:
         """Show the sentence above the bar."""
-        self._bar.console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
     def update(self, state: State) -> None:
         """Move the bar and the figures."""
