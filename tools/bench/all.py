@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +39,9 @@ class Bench:
 
     quick: Sequence[str] = ()
     """Arguments of a run that takes a minute or two."""
-    least: Mapping[str, float] = {}
+    least: Mapping[str, float] = field(default_factory=dict)
     """Figure -> what it must reach."""
-    most: Mapping[str, float] = {}
+    most: Mapping[str, float] = field(default_factory=dict)
     """Figure -> what it must not pass."""
 
 
