@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
 import shutil
@@ -21,8 +22,11 @@ SCORES = {
     "timeseries": "R²",
     "text": "perplexity",
     "backbone": "accuracy",
+    "finetune-transformer": "accuracy",
 }
 """What `evaluate` must tell of each."""
+NEEDS = {"finetune-transformer": ("transformers", "peft")}
+"""What is not installed with the tests: such an example is tried where it is there."""
 WHOLE = "csv"
 """Run to its end; of the others' rounds a few show that the commands fit."""
 FEW = 2
@@ -98,6 +102,9 @@ def lines_of(name: str) -> list[str]:
 def test_the_commands_of_the_page_lead_from_data_to_a_model_in_use(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for package in NEEDS.get(name, ()):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"the example needs {package}")
     shutil.copytree(EXAMPLES / name, tmp_path / name, ignore=MADE)
     monkeypatch.setenv(
         "PYTHONPATH", str(EXAMPLES.parent)
