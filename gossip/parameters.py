@@ -21,6 +21,9 @@ from gossip.errors import ProtocolMisuse, SettingError, nearest
 PARAMETERS_MAX = 2**30
 """Largest model: 4 GiB as float32. Above, offsets and frame lengths would outgrow what the wire agrees on."""
 
+FROZEN_BLOCK = 1 << 20
+"""Numbers of a frozen tensor that are made float32 together, for its digest: it may be larger than memory."""
+
 COUNT_MAX = 2**24
 """Up to here float32 holds every integer exactly; a counter that counts batches stops here."""
 
@@ -124,9 +127,11 @@ class ParameterSpace:
             )
             slots.append(slot)
             offset = slot.end
-        if offset > PARAMETERS_MAX:
+        held = sum(slot.size for slot in slots if slot.role is not Role.FROZEN)
+        if held > PARAMETERS_MAX:
             raise SettingError(
-                f"the model has {offset:,} parameters and buffer elements; at most {PARAMETERS_MAX:,} are supported"
+                f"the model has {held:,} parameters and buffer elements that are not frozen; at most "
+                f"{PARAMETERS_MAX:,} are supported"
             )
         if not any(slot.role is Role.LEARNED and slot.size for slot in slots):
             raise SettingError("the model has no parameter to learn; at least one must have requires_grad on")
@@ -296,6 +301,7 @@ def _space_id(slots: tuple[Slot, ...], tensors: Mapping[str, Tensor], salt: byte
     for slot in slots:
         if slot.role is Role.FROZEN:
             tensor = tensors[slot.name].detach()
-            content = tensor.to("cpu", torch.int64 if _is_wide(tensor) else torch.float32).contiguous()
-            digest.update(content.reshape(-1).numpy().tobytes())
+            dtype = torch.int64 if _is_wide(tensor) else torch.float32
+            for block in torch.split(tensor.reshape(-1), FROZEN_BLOCK):
+                digest.update(block.to("cpu", dtype).contiguous().numpy().data)
     return digest.hexdigest()

@@ -328,6 +328,10 @@ def _absolute(layer: Layer, folder: Path) -> Layer:
         table = tables.get(section)
         if isinstance(table, dict) and isinstance(table.get(key), str):
             table[key] = _absolute_path(table[key], folder, bare=f"{section}.{key}" in BARE)
+    model = tables.get("model")
+    adapter = model.get("adapter") if isinstance(model, dict) else None
+    if isinstance(adapter, Mapping) and isinstance(adapter.get("start"), str):
+        tables["model"]["adapter"] = {**adapter, "start": _absolute_path(adapter["start"], folder, bare=True)}
     churn = tables.get("faults", {}).get("churn") if isinstance(tables.get("faults"), dict) else None
     if isinstance(churn, Mapping) and isinstance(churn.get("trace_path"), str):
         trace_path = _absolute_path(churn["trace_path"], folder, bare=True)

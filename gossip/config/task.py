@@ -227,6 +227,8 @@ class TaskSettings(Settings):
         common["model"] = {
             key: value for key, value in common["model"].items() if key not in ("name", "extractor", "start")
         }
+        if self.model.adapter is not None:
+            common["model"]["adapter"] = self.model.adapter.model_dump(mode="json", exclude={"start"})
         common["topology"] = {key: value for key, value in common["topology"].items() if key != "path"}
         common["data.partition"] = data["partition"]
         if "class_subset" in data:

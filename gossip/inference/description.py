@@ -35,6 +35,10 @@ def described(task: Task, *, provenance: Mapping[str, Any]) -> dict[str, str]:
     model["name"] = plugins.absolute(model["name"], task.folder)
     if str(model.get("extractor", "")).endswith(".safetensors"):
         model["extractor"] = str((task.folder / model["extractor"]).expanduser().resolve())
+    model.get("adapter", {}).pop("start", None)  # what it began with is of no use any more
+    if "start" in model:
+        model["start"] = str((task.folder / model["start"]).expanduser().resolve())
+        model["start_hash"] = task.start_hash
     objective = task.objective_settings.model_dump(mode="json", exclude_none=True)
     said = {
         "version": VERSION,

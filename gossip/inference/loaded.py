@@ -157,9 +157,10 @@ def load(where: Path | str, *, network: Path | str | None = None) -> LoadedModel
     if user_code.is_user_code(name) and plugins.content_of(name) not in ("", description["content"]):
         logger.warning("%s has changed since the model was learnt", name.removeprefix(plugins.PREFIX))
     shape = tuple(description["input_shape"])
-    module = _built(model, shape, description)
+    base = _base_of(model, path)
+    module = _built(model, shape, description, base)
     try:
-        module.load_state_dict(state)
+        _fill(module, state, set() if base is None else parts.names_in(base))
     except RuntimeError as failure:
         raise SettingError(
             f"{path}: the network that [model] name = '{name}' makes is another one: {user_code.one_line(failure)}"
@@ -228,23 +229,53 @@ def _from_file(model: ModelSettings, path: Path, network: Path | str | None) -> 
     return model.model_copy(update={"name": f"{plugins.PREFIX}{file.resolve()}:{function}"})
 
 
-def _built(settings: ModelSettings, shape: tuple[int, ...], description: Mapping[str, Any]) -> nn.Module:
+def _base_of(model: ModelSettings, path: Path) -> Path | None:
+    """Return the file that holds the base of adapters, which a model's file leaves out.
+
+    Raises:
+        SettingError: it is not there, or another one.
+    """
+    if model.adapter is None or model.start is None:
+        return None
+    base = Path(model.start)
+    if not base.is_file():
+        raise SettingError(
+            f"{path}: holds adapters, and there is no file {base} with their base; put it there"
+        )
+    if parts.hash_of(base) != model.start_hash:
+        raise SettingError(f"{path}: holds adapters, and {base} is not the base that they were learnt beside")
+    return base
+
+
+def _fill(module: nn.Module, state: Mapping[str, Tensor], base: set[str]) -> None:
+    """Put `state` into `module`, which has what it lacks of the base; raise `RuntimeError` where it lacks more."""
+    missing, unexpected = module.load_state_dict(state, strict=False)
+    absent = [name for name in missing if name.removeprefix("head.") not in base and name not in base]
+    if absent or unexpected:
+        raise RuntimeError(
+            f"missing {', '.join(absent) or 'none'}; unknown {', '.join(unexpected) or 'none'}"
+        )
+
+
+def _built(
+    settings: ModelSettings, shape: tuple[int, ...], description: Mapping[str, Any], base: Path | None
+) -> nn.Module:
     seed, classes = description["seed"], description["classes"]
+
+    def network(taken: tuple[int, ...]) -> nn.Module:
+        made = parts.begun(
+            lambda: models.build(settings, taken, classes, seed=seed, folder=Path()), base, mapped=True
+        )
+        if settings.adapter is not None:
+            adapters.adapt(made, settings.adapter, seed=seed)
+            parts.roles(settings, made)
+        return made
+
     if settings.extractor is None:
-        return _adapted(models.build(settings, shape, classes, seed=seed, folder=Path()), settings, seed)
+        return network(shape)
     extractor = extractors.find(settings, shape, seed=seed, folder=Path()).module.eval()
     with torch.no_grad():
         features = extractor(torch.zeros(1, *shape)).flatten(1).shape[1:]
-    head = _adapted(
-        models.build(settings, tuple(features), classes, seed=seed, folder=Path()), settings, seed
-    )
     # Training has flattened features once for all (`Task.features`).
     extractor.register_forward_hook(lambda _, given, made: made.flatten(1))
-    return Extracted(extractor, head)
-
-
-def _adapted(network: nn.Module, settings: ModelSettings, seed: int) -> nn.Module:
-    if settings.adapter is not None:
-        adapters.adapt(network, settings.adapter, seed=seed)
-        parts.roles(settings, network)
-    return network
+    return Extracted(extractor, network(tuple(features)))

@@ -35,7 +35,7 @@ def write(network: nn.Module, folder: Path, *, base: str | None) -> None:
     Raises:
         SettingError: the network has no adapters, or some that PEFT cannot have.
     """
-    owner = _pretrained(network)
+    owner = adapters.pretrained(network)
     network = network.get_submodule(owner)
     layers = adapters.adapted(network)
     if not layers:
@@ -59,15 +59,6 @@ def write(network: nn.Module, folder: Path, *, base: str | None) -> None:
         folder / TENSORS,
         metadata={"format": "pt"},
     )
-
-
-def _pretrained(network: nn.Module) -> str:
-    """Return the name of the part that a transformers model is, where all adapters are within it; else ''."""
-    names = list(adapters.adapted(network))
-    for owner, part in network.named_modules():
-        if hasattr(part, "save_pretrained") and hasattr(part, "config"):
-            return owner if all(name.startswith(f"{owner}." if owner else "") for name in names) else ""
-    return ""
 
 
 def _refuse_unknown(name: str, layer: Any) -> None:

@@ -50,6 +50,11 @@ class AdapterSettings(Settings):
         description="train = R: the frozen factors span random directions, or those in which the layer's own weight is "
         "largest, which suit what is like what the base has learnt; B always has a random A",
     )
+    start: str | None = Field(
+        None,
+        description="a folder in PEFT's format whose factors the adapters begin with, equal on all peers; with train = "
+        "B or AB",
+    )
     dtype: Literal["float32", "bfloat16"] | None = Field(
         None,
         description="of the frozen weights of linear, convolution and embedding layers: bfloat16 takes half the "
@@ -61,6 +66,11 @@ class AdapterSettings(Settings):
         if self.kind == "r-only" and self.train != "R":
             raise ValueError(
                 f'train = \'{self.train}\' is not kind = "r-only", which is R; write kind = "lora"'
+            )
+        if self.start is not None and self.train == "R":
+            raise ValueError(
+                "start has A and B, and train = 'R' learns between two frozen factors of its own; write train = "
+                '"B" or "AB"'
             )
         return self
 

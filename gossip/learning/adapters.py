@@ -185,6 +185,15 @@ def adapted(network: nn.Module) -> dict[str, Adapted]:
     return {name: layer for name, layer in network.named_modules() if isinstance(layer, Adapted)}
 
 
+def pretrained(network: nn.Module) -> str:
+    """Return the name of the part that a transformers model is, where all adapters are within it; else ''."""
+    names = list(adapted(network))
+    for owner, part in network.named_modules():
+        if hasattr(part, "save_pretrained") and hasattr(part, "config"):
+            return owner if all(name.startswith(f"{owner}." if owner else "") for name in names) else ""
+    return ""
+
+
 def matrix_of(layer: Any) -> Tensor:
     """Return a layer's weight as (m, n): outputs by inputs."""
     weight: Tensor = layer.weight.detach()
@@ -201,19 +210,18 @@ def is_transposed_linear(layer: Any) -> bool:
     return type(layer).__name__ == "Conv1D" and hasattr(layer, "nf") and hasattr(layer, "nx")
 
 
+def may_be_adapted(layer: nn.Module) -> bool:
+    """Return whether it is a layer that may have an adapter."""
+    if isinstance(layer, NonDynamicallyQuantizableLinear | nn.modules.conv._ConvTransposeNd):
+        return False  # an attention reads the one's weight itself
+    return isinstance(
+        layer, nn.Linear | nn.Embedding | nn.Conv1d | nn.Conv2d | nn.Conv3d
+    ) or is_transposed_linear(layer)
+
+
 def _layers(network: nn.Module) -> dict[str, nn.Module]:
     """Return all layers that may have an adapter, by name."""
-    return {
-        name: layer
-        for name, layer in network.named_modules()
-        if (
-            isinstance(layer, nn.Linear | nn.Embedding | nn.Conv1d | nn.Conv2d | nn.Conv3d)
-            or is_transposed_linear(layer)
-        )
-        # An attention reads this one's weight itself.
-        and not isinstance(layer, NonDynamicallyQuantizableLinear)
-        and not isinstance(layer, nn.modules.conv._ConvTransposeNd)
-    }
+    return {name: layer for name, layer in network.named_modules() if may_be_adapted(layer)}
 
 
 def _grouped(layer: nn.Module) -> bool:

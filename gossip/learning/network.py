@@ -6,16 +6,17 @@ import copy
 import json
 from functools import cached_property, partial
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
 
 from gossip import plugins, seeding
 from gossip.errors import SettingError
-from gossip.learning import adapters, models, partitions, parts, user_code
+from gossip.learning import adapters, models, partitions, parts, peft_start, user_code
 from gossip.learning import data as data_sources
 from gossip.learning import extractor as extractors
+from gossip.learning.adapter_settings import AdapterSettings
 from gossip.learning.batch_norm import batch_norms, running
 from gossip.learning.data import Dataset
 from gossip.learning.data.mapped import Mapped, Samples
@@ -208,6 +209,15 @@ class Network:
         return {slot.name: named[slot.name].detach() for slot in self.space.slots_of(Role.FROZEN)}
 
     @cached_property
+    def in_base(self) -> frozenset[str]:
+        """The names of frozen tensors that a model's file leaves to the base's: with adapters, those of `start`."""
+        if self._start is None or self.model_settings.adapter is None:
+            return frozenset()
+        prefix = "head." if isinstance(self.module, Extracted) else ""
+        frozen = {slot.name for slot in self.space.slots_of(Role.FROZEN)}
+        return frozenset({prefix + name for name in parts.names_in(self._start)} & frozen)
+
+    @cached_property
     def draws(self) -> Generators:
         """Which of the process's generators the network draws from (dropout)."""
         return probe(
@@ -278,14 +288,19 @@ class Network:
         return self._forwards[device]
 
     def _build(self, seed: int) -> nn.Module:
-        network = models.build(
-            self.model_settings, self.taken_shape, self.dataset.classes, seed=seed, folder=self.folder
-        )
-        if self._start is not None:
-            parts.begin(network, self._start)
+        network = self._begun(seed)
         self._adapt(network)
         parts.roles(self.model_settings, network)
         return network if self.extractor is None else Extracted(self.extractor.module, network)
+
+    def _begun(self, seed: int) -> nn.Module:
+        """Return the network with the values that it begins with; a large base beside adapters lies in its file."""
+
+        def build() -> nn.Module:
+            settings, shape, classes = self.model_settings, self.taken_shape, self.dataset.classes
+            return models.build(settings, shape, classes, seed=seed, folder=self.folder)
+
+        return parts.begun(build, self._start, mapped=self.model_settings.adapter is not None)
 
     def _adapt(self, network: nn.Module) -> None:
         """Put the adapter's factors beside the layers of `network`, the frozen ones of the first that was built."""
@@ -297,6 +312,15 @@ class Network:
                 seed=self.seed,
                 like=first.head if isinstance(first, Extracted) else first,
             )
+            if self._adapter_start is not None:
+                peft_start.begin(network, self.model_settings.adapter, self._adapter_start)
+
+    @property
+    def _adapter_start(self) -> Path | None:
+        adapter = self.model_settings.adapter
+        if adapter is None or adapter.start is None:
+            return None
+        return self.folder / Path(adapter.start).expanduser()
 
     @property
     def _start(self) -> Path | None:
@@ -304,7 +328,7 @@ class Network:
         return None if start is None else self.folder / Path(start).expanduser()
 
     @cached_property
-    def _start_hash(self) -> str:
+    def start_hash(self) -> str:
         """Of the content of `[model] start`. `SettingError` where another one is pinned."""
         assert self._start is not None
         found, pinned = parts.hash_of(self._start), self.model_settings.start_hash
@@ -314,6 +338,10 @@ class Network:
                 f"'{pinned}'"
             )
         return found
+
+    def _adapter_salt(self, adapter: AdapterSettings) -> dict[str, Any]:
+        start = {} if self._adapter_start is None else {"start": peft_start.hash_of(self._adapter_start)}
+        return {**adapter.model_dump(mode="json", exclude={"start"}), **start}
 
     def _salt(self) -> str:
         settings = self.model_settings
@@ -329,8 +357,8 @@ class Network:
                 "classes": self.dataset.classes,
                 **({} if self.objective.classifies else {"objective": self.objective.score.name}),
                 **({} if self.extractor is None else {"extractor": self.extractor.digest}),
-                **({} if self._start is None else {"start": self._start_hash}),
-                **({} if settings.adapter is None else {"adapter": settings.adapter.model_dump(mode="json")}),
+                **({} if self._start is None else {"start": self.start_hash}),
+                **({} if settings.adapter is None else {"adapter": self._adapter_salt(settings.adapter)}),
                 **({"data": meaning} if (meaning := self.dataset.preparation.meaning) else {}),
             },
             sort_keys=True,

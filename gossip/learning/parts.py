@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import safetensors
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from gossip.errors import SettingError, nearest
-from gossip.learning import user_code
+from gossip.learning import mapped_base, user_code
 from gossip.learning.adapter_settings import AdapterSettings
 from gossip.learning.settings import ModelSettings
 from gossip.parameters import Role
@@ -86,8 +86,23 @@ def _matching(patterns: Sequence[str] | None, names: Iterable[str], key: str) ->
     return found
 
 
-def begin(network: nn.Module, path: Path) -> None:
+def begun(build: Callable[[], nn.Module], path: Path | None, *, mapped: bool) -> nn.Module:
+    """Return what `build` makes, with the tensors of the file at `path`; large ones stay there where they are `mapped`.
+
+    Raises:
+        SettingError: as `begin`.
+    """
+    made = mapped_base.made(build, path) if path is not None and mapped and path.is_file() else None
+    network = build() if made is None else made
+    if path is not None:
+        begin(network, path, mapped=made is not None)
+    return network
+
+
+def begin(network: nn.Module, path: Path, *, mapped: bool = False) -> None:
     """Put the tensors of a file into the network's of the same names; the others stay as they are.
+
+    With `mapped`, the large ones are the file's already.
 
     Raises:
         SettingError: there is no such file, it cannot be read, has another shape, or no name in common.
@@ -99,7 +114,7 @@ def begin(network: nn.Module, path: Path) -> None:
         with safetensors.safe_open(path, framework="pt") as file, torch.no_grad():
             there = set(file.keys())
             for name in sorted(there & named.keys()):
-                _put(named[name], file.get_tensor(name), name, path)
+                _put(named[name], file.get_tensor(name), name, path, mapped=mapped)
     except (safetensors.SafetensorError, OSError) as failure:
         raise SettingError(
             f"[model] start: {path} is not a readable .safetensors file: {user_code.one_line(failure)}"
@@ -112,14 +127,21 @@ def begin(network: nn.Module, path: Path) -> None:
         )
 
 
-def _put(tensor: Tensor, value: Tensor, name: str, path: Path) -> None:
+def _put(tensor: Tensor, value: Tensor, name: str, path: Path, *, mapped: bool) -> None:
     if tensor.shape != value.shape:
         raise SettingError(
             f"[model] start: {path}: '{name}' has shape {tuple(value.shape)}; the network's is {tuple(tensor.shape)}"
         )
-    tensor.copy_(value)
-    if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+    if not (mapped and tensor.numel() >= mapped_base.LARGE):
+        tensor.copy_(value)
+    if tensor.is_floating_point() and not mapped_base.is_finite(tensor):
         raise SettingError(f"[model] start: {path}: '{name}' holds what is not finite in {tensor.dtype}")
+
+
+def names_in(path: Path) -> set[str]:
+    """Return the names of a file's tensors."""
+    with safetensors.safe_open(path, framework="pt") as file:
+        return set(file.keys())
 
 
 def hash_of(path: Path) -> str:

@@ -53,7 +53,9 @@ class ModelFiles:
 
     def _pieces(self, vector: Tensor, about: Mapping[str, str]) -> Iterator[Piece]:
         task, peer = self._setup.task, self._setup.membership.me.name
-        return model_pieces(task.space, vector, frozen=task.frozen, peer=peer, about=about)
+        return model_pieces(
+            task.space, vector, frozen=task.frozen, peer=peer, about=about, without=task.in_base
+        )
 
     def _provenance(self, rounds: int) -> dict[str, Any]:
         membership, shard = self._setup.membership, self._setup.learner.shard

@@ -11,7 +11,7 @@ import torch
 from gossip.storage.layout import Entry, pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from gossip.parameters import ParameterSpace, Slot
     from gossip.storage.atomic import Piece
@@ -31,17 +31,18 @@ def model_pieces(
     peer: str,
     frozen: Mapping[str, torch.Tensor],
     about: Mapping[str, str] | None = None,
+    without: Collection[str] = (),
 ) -> Iterator[Piece]:
     """Yield a file that `safetensors.torch.load_file` turns into the model's state dict.
 
     `frozen` are the tensors that are not in the vector (`Task.frozen`). The metadata hold the layout: slot names with
     shape, dtype and role, in the vector's order, and what `about` says. Nothing is copied but slots that are not
-    float32, one at a time.
+    float32, one at a time. Frozen tensors that are called as one of `without` are left out.
     """
     tensors: dict[str, Entry] = {}
     for slot in space.slots:
-        if not slot.persistent:
-            continue  # the module makes it itself, and its state dict has no place for it
+        if not slot.persistent or slot.name in without:
+            continue  # the module makes it itself, and its state dict has no place for it; or it lies in another file
         constant = frozen.get(slot.name)
         entry = (
             _entry(slot.dtype, slot.shape, partial(_slot_memory, vector, slot))
@@ -65,9 +66,10 @@ def encode_model(
     peer: str,
     frozen: Mapping[str, torch.Tensor],
     about: Mapping[str, str] | None = None,
+    without: Collection[str] = (),
 ) -> bytes:
     """Return the file of `model_pieces` as one."""
-    return b"".join(model_pieces(space, vector, peer=peer, frozen=frozen, about=about))
+    return b"".join(model_pieces(space, vector, peer=peer, frozen=frozen, about=about, without=without))
 
 
 def encode_snapshot(vector: torch.Tensor) -> bytes:

@@ -343,7 +343,14 @@ class VirtualRun:
 
     def _save_model(self, path: Path, peer: VirtualPeer, model: Model, came: Mapping[str, Any]) -> None:
         vector, about = self.learning.vector(model).cpu(), described(self.task, provenance=came)
-        data = encode_model(self.task.space, vector, frozen=self.task.frozen, peer=peer.peer, about=about)
+        data = encode_model(
+            self.task.space,
+            vector,
+            frozen=self.task.frozen,
+            peer=peer.peer,
+            about=about,
+            without=self.task.in_base,
+        )
         write_atomically(path, data, durable=False)
 
     def _provenance(self, peer: VirtualPeer) -> dict[str, Any]:

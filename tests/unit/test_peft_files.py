@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from gossip.errors import SettingError
 from gossip.inference import peft_files
-from gossip.learning import adapters
+from gossip.learning import adapters, peft_start
 from gossip.learning.adapter_settings import AdapterSettings
 
 
@@ -86,6 +86,42 @@ def test_what_the_file_says_is_what_the_network_computes(tmp_path: Path, train: 
         "LORA", "lora_only", "base.safetensors"
     )  # fmt: skip
     assert len(tensors) == 10, "the adapters, their biases and the last layer, and nothing of the base"
+
+
+def test_adapters_begin_with_what_such_a_folder_holds(tmp_path: Path) -> None:
+    network, _, _ = written(tmp_path, "AB")
+    other = Outer()
+    with torch.no_grad():
+        for name, tensor in other.state_dict().items():
+            if not name.startswith("model.score") and not name.endswith("bias"):
+                tensor.copy_(network.state_dict()[name])
+    targets = ("*.table", "*.conv", "*.dense")
+    settings = AdapterSettings(kind="lora", train="AB", rank=6, targets=targets, scale=0.5)
+    adapters.adapt(other, settings, seed=1)
+    peft_start.begin(other, settings, tmp_path / "peft")
+    x = torch.randint(7, (2, 4))
+    torch.testing.assert_close(other(x), network(x), rtol=1e-4, atol=1e-4)
+
+
+def test_a_folder_of_other_adapters_is_a_sentence(tmp_path: Path) -> None:
+    written(tmp_path, "AB")
+
+    def begin(folder: str, **settings: object) -> None:
+        network = Outer()
+        chosen = AdapterSettings(**{"kind": "lora", "train": "AB", "rank": 6, **settings})
+        adapters.adapt(network, chosen, seed=0)
+        peft_start.begin(network, chosen, tmp_path / folder)
+
+    with pytest.raises(SettingError, match="is no readable folder with"):
+        begin("none")
+    with pytest.raises(SettingError, match=r"'.*table.lora_embedding_A' is of no adapted layer"):
+        begin("peft", targets=("*.conv", "*.dense"))
+    with pytest.raises(
+        SettingError, match=r"'model.table.lora_A' has shape \(6, 7\); the network's is \(2, 7\)"
+    ):
+        begin("peft", targets=("*.table", "*.conv", "*.dense"), rank=2)
+    with pytest.raises(SettingError, match=r"lacks '.*score.lora_A.weight'"):
+        begin("peft", targets=("*.table", "*.conv", "*.dense", "*.score"))
 
 
 def test_names_that_are_ends_of_others_are_a_pattern(tmp_path: Path) -> None:
