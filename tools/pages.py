@@ -27,6 +27,7 @@ INCLUDED = {
     "scenarios/README.md": "rooms/scenarios.md",
     "topologies/README.md": "rooms/topologies.md",
     "examples/README.md": "examples/index.md",
+    "gossip/learning/adapters.md": "rooms/adapters.md",
     "tools/fuzz/README.md": "rooms/fuzz.md",
     "tools/torture/README.md": "rooms/torture.md",
     **{
@@ -45,7 +46,16 @@ INCLUDED = {
     },
     **{
         f"examples/{name}/README.md": f"examples/{name}.md"
-        for name in ("csv", "images", "regression", "timeseries", "text", "backbone", "extending")
+        for name in (
+            "csv",
+            "images",
+            "regression",
+            "timeseries",
+            "text",
+            "backbone",
+            "finetune-transformer",
+            "extending",
+        )
     },
 }
 """File of the repository -> page of the site. A page of docs/ is itself."""
