@@ -327,6 +327,8 @@ def _learn(options: NodeOptions) -> int:
             told.info("training and evaluation compute on %s", setup.learner.device)
         for doubt in own_data.cautions(setup):
             told.warning("%s", doubt)
+        for said in own_data.spending(setup):
+            told.info("privacy: %s", said)
         if setup.checkpoint is not None and setup.stopped is not None:
             from gossip.node.recorder import Recorder
             from gossip.protocols.stopping import ROUNDS

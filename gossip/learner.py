@@ -12,24 +12,27 @@ from torch import Tensor
 
 from gossip import plugins
 from gossip.draws import Draws
-from gossip.errors import ProtocolMisuse, SettingError
+from gossip.errors import ProtocolMisuse
+from gossip.fitting import check_merge, check_parts
 from gossip.learning import devices
 from gossip.learning.data.mapped import Samples
 from gossip.learning.devices import Transfers
 from gossip.learning.evaluation import Evaluation
+from gossip.learning.private import budget_of
 from gossip.learning.scales import Scales, scales_of
 from gossip.learning.task import Shard, Task
-from gossip.learning.trained import Trained
+from gossip.learning.trained import Trained, untrained
 from gossip.merging import sanitise
 from gossip.merging.agreement import agreed
 from gossip.merging.base import Merge, MergeContext, Verdict
 from gossip.merging.sanitise import Refusal, Sanitiser, SanitiseSettings
 from gossip.outgoing.base import AsItIs, Outgoing
 from gossip.partial import Partial, completed
+from gossip.privacy.budget import Budget
 from gossip.protocols.base import Contribution, GossipStep, Part, PeerId
 from gossip.stages import PeerState, State
 
-__all__ = ["Evaluation", "Learner", "RecordedVerdict", "Trained"]
+__all__ = ["Evaluation", "Learner", "RecordedVerdict", "Trained", "check_merge", "check_parts"]
 
 JUDGED_MAX = 100_000
 """Judgements that wait to be fetched; nobody may want them."""
@@ -55,6 +58,7 @@ class Learner:
         sanitise: what is refused before the merge sees it.
         outgoing: what becomes of models before they are sent.
         shard: own samples, where they are not the partition's.
+        counts: whether it counts itself what its local updates give away of its samples, under `[privacy]`.
         device: where training, sending's stages and evaluation compute; merges are the CPU's, where models arrive.
 
     Raises:
@@ -72,6 +76,7 @@ class Learner:
         sanitise: SanitiseSettings | None = None,
         outgoing: Outgoing | None = None,
         shard: Shard | None = None,
+        counts: bool = True,
         device: torch.device | str = "cpu",
     ) -> None:
         self.task = task
@@ -86,6 +91,8 @@ class Learner:
         )  # mapped ones stay where they are until they are trained on
         self._y = self._transfers.there(self.shard.y)
         self._training = task.local_training(self.device)
+        self.budget: Budget | None = budget_of(task, len(self.shard)) if counts else None
+        """What its local updates may still give away of its samples; None: no `[privacy]`, or others count."""
         self._merge = merge
         self.sanitiser = Sanitiser(sanitise or SanitiseSettings(), task.space.learned_size)
         self._judged: list[RecordedVerdict] = []
@@ -120,10 +127,13 @@ class Learner:
         """Return the outcome of one local update of `model` [P], of so many `steps` instead of what `[local]` says.
 
         A pure function of its arguments, and of what the update remembers of the last one: `state`, or `rows`, each
-        (1, length), where the caller keeps them, who may find them written over and has them back in the outcome. With
+        (1, length), where the caller keeps them, who may find them written over and has them back in the outcome; but
+        under `[privacy]` of chance, too, and where the `budget` does not allow for it the model stays as it is. With
         `in_place` nobody needs `model` any more, the merge rule included (`trains_in_place`): the outcome lies there.
         """
         self._check(model)
+        if self.budget is not None and not self.budget.spend(steps):
+            return untrained(model, round=round)
         start = self._transfers.there(model)
         trained = self._training.run(
             model.clone() if start is model and not in_place else start,
@@ -363,37 +373,3 @@ class Learner:
 
 def _shares_memory(one: Tensor, other: Tensor) -> bool:
     return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
-
-
-def check_parts(task: Task, parts: int, merge: type[Merge]) -> None:
-    """Raise `SettingError` where a protocol divides models into more parts than there are, or than the rule can judge.
-
-    Args:
-        task: what is learnt.
-        parts: into so many a model is divided to travel.
-        merge: the class of the rule.
-    """
-    classes = task.dataset.classes
-    if merge.needs_classes and parts > classes > 0:
-        raise SettingError(
-            f"[protocol] parts = {parts}: [merge] judges models class by class, and a part of so few numbers holds no "
-            f"class whole; valid: 1 to {classes}, the number of classes"
-        )
-    most = task.space.learned_size
-    if parts > max(1, most):
-        raise SettingError(
-            f"[protocol] parts = {parts}: {most} numbers of the model travel, and a part has one at least; so at most "
-            f"{max(1, most)}"
-        )
-
-
-def check_merge(task: Task, merge: Merge) -> None:
-    """Raise `SettingError` where the rule cannot merge the task's models, or lacks samples to judge them by."""
-    if merge.needs_classes and not task.objective.classifies:
-        kind = getattr(merge.settings, "kind", type(merge).__name__)
-        raise SettingError(f"[merge] kind = '{kind}' judges models by classes, and the objective has none")
-    merge.check(task.space)
-    if merge.needs_validation and not task.data_settings.validation_per_class:
-        raise SettingError(
-            "[data] validation_per_class = 0: the merge rule judges models by validation samples; 10 is usual"
-        )

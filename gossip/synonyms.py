@@ -22,6 +22,10 @@ WORDS: Mapping[str, str] = {
     "weight_decay": "wd l2 l2_reg l2_penalty decay regularization",
     "sam_rho": "rho radius sam_radius perturbation sharpness",
     "clip_norm": "clip clipping grad_clip gradient_clipping clip_grad_norm max_grad_norm max_norm clip_grad",
+    # [privacy]
+    "privacy": "dp differential_privacy dp_sgd",
+    "noise": "noise_multiplier sigma noise_scale",
+    "epsilon_max": "epsilon target_epsilon max_epsilon eps privacy_budget budget",
     # [model], [data]
     "name": "model model_name arch architecture net network backbone",
     "hidden": "hidden_sizes hidden_size hidden_dim hidden_dims hidden_layers hidden_units layers widths units",

@@ -59,6 +59,8 @@ class PeerOutcome:
     """Mini-batches that gave a gradient that was not finite; of a real process those of its last life."""
     divergence: Mapping[str, Any] | None = None
     """What showed that its model has diverged, when, and the likely cause; see `gossip.learning.divergence`."""
+    privacy: Mapping[str, Any] | None = None
+    """What it has spent of its samples' privacy, as `gossip.privacy.budget.Budget.as_dict`; None: without."""
     last_words: str | None = None
     """How one that died has ended, and the last line of its log."""
 

@@ -63,6 +63,7 @@ def summarise(
             "adopted": sum(peer.adopted for peer in records.peers),
             "rejected_messages": _added(peer.rejected_messages for peer in honest),
         },
+        **privacy(honest),
         "skipped": sum(peer.skipped for peer in honest),
         "divergence": diverged,
         "warnings": [*records.warnings, *([diverged["sentence"]] if diverged else [])],
@@ -129,6 +130,21 @@ def stopped(honest: Sequence[PeerOutcome]) -> dict[str, Any]:
     rounds = [peer.rounds for peer in ended]
     why = max(sorted(whys, key=str), key=whys.__getitem__)
     return {"stopped": why, "stopped_round": {"min": min(rounds), "max": max(rounds)}}
+
+
+def privacy(honest: Sequence[PeerOutcome]) -> dict[str, Any]:
+    """Return what the honest peers have spent under `[privacy]`; {} without."""
+    told = [peer.privacy for peer in honest if peer.privacy is not None]
+    if not told:
+        return {}
+    return {
+        "privacy": {
+            "epsilon": spread([each["epsilon"] for each in told]),
+            "epsilon_max": told[0]["epsilon_max"],
+            "delta": told[0]["delta"],
+            "spent": sum(each["refused"] == "spent" for each in told),
+        }
+    }
 
 
 def divergence(honest: Sequence[PeerOutcome]) -> dict[str, Any] | None:

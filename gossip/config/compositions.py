@@ -12,6 +12,7 @@ from gossip.config.codecs import check_choco, check_codec, check_top_change
 from gossip.config.directions import check_directions
 from gossip.config.outer import check_outer
 from gossip.config.parts import check_turns
+from gossip.config.privacy import check_privacy
 from gossip.config.stopping import check_stop
 from gossip.config.task import TaskSettings
 from gossip.config.updates import check_network, check_slopes, check_update
@@ -35,6 +36,7 @@ CHECKS: tuple[Callable[[TaskSettings, Topology], None], ...] = (
     check_slopes,
     check_network,
     check_weighing,
+    check_privacy,
 )
 
 

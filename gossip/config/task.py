@@ -19,6 +19,7 @@ from gossip.merging.sanitise import SanitiseSettings
 from gossip.merging.settings import AverageSettings, Merge
 from gossip.net.settings import NetSettings
 from gossip.outgoing.settings import NoOutgoingSettings, Outgoing
+from gossip.privacy.settings import NO_PRIVACY, PrivacySettings
 from gossip.protocols.settings import FinalSettings, ProtocolChoice, RoundsSettings
 from gossip.settings import Settings
 from gossip.telemetry.loggers.settings import Logger, NoLoggerSettings
@@ -144,6 +145,7 @@ class TaskSettings(Settings):
     model: ModelSettings = ModelSettings()
     local: LocalSettings = LocalSettings()
     outer: OuterSettings = NO_OUTER
+    privacy: PrivacySettings = NO_PRIVACY
     protocol: ProtocolChoice = RoundsSettings()
     merge: Merge = AverageSettings()
     sanitise: SanitiseSettings = SanitiseSettings()
@@ -202,8 +204,8 @@ class TaskSettings(Settings):
         """Return what all peers of a run must have in common: section -> digest.
 
         Sections compared one by one, so that a mismatch can be named. Not compared: where the data lies, and how this
-        process behaves (`sanitise`, `evaluate`, `node`, `net`, `logger`). `stop` is: peers with fewer rounds would
-        leave early.
+        process behaves (`privacy`, `sanitise`, `evaluate`, `node`, `net`, `logger`). `stop` is: peers with fewer rounds
+        would leave early.
         """
         tables = self.as_sections()
         data = tables["data"]

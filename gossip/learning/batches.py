@@ -42,12 +42,18 @@ def epochs(
     """
     generator = seeding.generator(seed, "batches", peer=peer, round=round)
     sizes = batch_sizes(samples, settings.batch_size, batch_min=batch_min)
-    steps = settings.steps if steps is None else steps
-    steps_left = len(sizes) * (settings.epochs or 1) if steps is None else steps
+    steps_left = steps_of(samples, settings, batch_min=batch_min) if steps is None else steps
     while steps_left > 0:
         used = sizes[:steps_left]
         yield Epoch(generator.permutation(samples)[: sum(used)], used)
         steps_left -= len(used)
+
+
+def steps_of(samples: int, settings: LocalSettings, *, batch_min: int = 1) -> int:
+    """Return how many mini-batches a local update of so many samples has."""
+    if settings.steps is not None:
+        return settings.steps
+    return len(batch_sizes(samples, settings.batch_size, batch_min=batch_min)) * (settings.epochs or 1)
 
 
 def batch_sizes(samples: int, batch_size: int, *, batch_min: int = 1) -> tuple[int, ...]:

@@ -61,6 +61,11 @@ class Forward:
         self._mutable_sites = [_sites(module, slot)[0] for slot in rest]
 
     @property
+    def users(self) -> bool:
+        """Whether the network is a user's own."""
+        return self._users_name is not None
+
+    @property
     def updates_rest(self) -> bool:
         """Whether a forward pass in training mode may change statistics or counters."""
         return bool(self._mutable_sites)

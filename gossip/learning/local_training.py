@@ -35,16 +35,18 @@ from gossip.learning import batches
 from gossip.learning.data.mapped import Samples
 from gossip.learning.forward import Forward
 from gossip.learning.generators import NONE, Generators
-from gossip.learning.in_place import NORM_FLOOR, AdamWInPlace, Done, InPlaceTraining, norm_of
+from gossip.learning.in_place import NORM_FLOOR, Done, norm_of
 from gossip.learning.local_state import LocalState as LocalState
 from gossip.learning.local_state import StepResult as StepResult
 from gossip.learning.losses import losses_of
 from gossip.learning.mini_batches import mini_batches
+from gossip.learning.model_steps import FunctionalSteps, InPlaceSteps
 from gossip.learning.normalised import normalised
 from gossip.learning.outer import OuterSteps, Remembered, apart, together
 from gossip.learning.outer_settings import NO_OUTER, OuterSettings
 from gossip.learning.output_layer import OutputLayer
 from gossip.learning.passes import Passes
+from gossip.learning.private import PrivateGradients, refuse_losses
 from gossip.learning.sam import perturbation
 from gossip.learning.schedules import learning_rate
 from gossip.learning.settings import LocalSettings
@@ -52,6 +54,7 @@ from gossip.learning.trained import Trained, summary
 from gossip.learning.updates.adamw import AdamW
 from gossip.learning.updates.base import LocalUpdate, UpdateContext
 from gossip.learning.updates.sgd import Sgd
+from gossip.privacy.settings import NO_PRIVACY, PrivacySettings
 from gossip.stages import State
 
 Gradient: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
@@ -72,6 +75,7 @@ class LocalTraining:
         loss: ``loss(logits (b, classes), y (b,)) -> ()``, the mini-batch's mean.
         rounds: how many the run has, for schedules that end with it.
         outer: how an update begins from what merging made of the last one.
+        privacy: what becomes of gradients before an update sees them.
     """
 
     def __init__(
@@ -84,6 +88,7 @@ class LocalTraining:
         loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
         rounds: int | None = None,
         outer: OuterSettings = NO_OUTER,
+        privacy: PrivacySettings = NO_PRIVACY,
     ) -> None:
         self.update: LocalUpdate = settings.optimizer.load()(settings.optimizer, settings)
         self.outer = None if outer.nothing else OuterSteps(outer)
@@ -98,7 +103,7 @@ class LocalTraining:
         self.passes = Passes(forward, loss, settings)
         self.layer = OutputLayer(forward.space) if settings.consolidate == "familiar" else None
         """The output layer whose foreign columns are kept as they were, if so it is set."""
-        self._by_autograd = self._autograd_gradient
+        self.private = None if privacy.nothing else PrivateGradients(self, privacy)
         self._by_transform = self._transform_gradient()
         self._by_vmap: Gradient = torch.func.vmap(self._by_transform)
 
@@ -175,13 +180,21 @@ class LocalTraining:
         return learning_rate(self.settings, round, self.rounds)
 
     def step(
-        self, state: LocalState, x: Tensor, y: Tensor, lr: Tensor, *, seed: int | None = None
+        self,
+        state: LocalState,
+        x: Tensor,
+        y: Tensor,
+        lr: Tensor,
+        *,
+        seed: int | None = None,
+        gradient: Gradient | None = None,
     ) -> StepResult:
         """Do one step on one mini-batch; `x` (b, *input_shape), `y` (b,), `lr` (). Inputs stay as they are.
 
-        `seed` fixes what the network draws (both passes of SAM draw the same); `None`: it draws nothing.
+        `seed` fixes what the network draws (both passes of SAM draw the same); `None`: it draws nothing. `gradient`
+        replaces autograd's.
         """
-        return self._step(self._by_autograd, state, x, y, lr, seed)
+        return self._step(gradient or self.gradient_of_batch, state, x, y, lr, seed)
 
     def step_stacked(
         self, state: LocalState, x: Tensor, y: Tensor, lr: Tensor, *, gradient: Gradient | None = None
@@ -221,13 +234,28 @@ class LocalTraining:
         del rows
         # A subclass with a step of its own is none of those that are done where the model lies.
         in_place_too = type(self.update).step in (Sgd.step, AdamW.step)
-        way: _InPlace | _Functional = (_InPlace if in_place_too else _Functional)(self, model, state, round)
+        private = None if self.private is None else self.private.update(peer, round, len(y))
+        way: InPlaceSteps | FunctionalSteps
+        if in_place_too and private is None:
+            way = InPlaceSteps(self, model, state, round)
+        else:
+            way = FunctionalSteps(self, state, round, private)
         seed_first = seeding.integer_seed(seed, "dropout", peer=peer, round=round) if self.draws else None
         done: list[Done] = []
         sizes: list[int] = []
         self.forward.module.train()
-        plan = batches.epochs(
-            len(y), self.settings, seed=seed, peer=peer, round=round, batch_min=self.batch_min, steps=steps
+        plan = (
+            batches.epochs(
+                len(y),
+                self.settings,
+                seed=seed,
+                peer=peer,
+                round=round,
+                batch_min=self.batch_min,
+                steps=steps,
+            )
+            if private is None
+            else private.epochs(steps or batches.steps_of(len(y), self.settings))
         )
         with self.draws.kept(model), closing(mini_batches(x, y, plan)) as given:
             for x_batch, y_batch in given:
@@ -279,19 +307,21 @@ class LocalTraining:
             moved, applied = moved[0], applied.reshape(1)
         return StepResult(LocalState(moved, rest, rows), batch.loss, applied.squeeze(-1))
 
-    def _loss(self, trained: Tensor, rest: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def loss_and_rest(self, trained: Tensor, rest: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a mini-batch's loss () and what has become of `rest`; differentiable."""
         logits, rest = self.forward.with_updates(trained, rest, x)
         return self.loss(logits, y), rest
 
-    def _autograd_gradient(
+    def gradient_of_batch(
         self, trained: Tensor, rest: Tensor, x: Tensor, y: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the gradient (T,), the loss () and what has become of `rest`, of a mini-batch, by autograd."""
         leaf = trained.detach().requires_grad_()
         loss, rest = self.passes.backward(self.forward.pieces(leaf), rest, x, y)
         return torch.zeros_like(leaf) if leaf.grad is None else self.passes.unscaled(leaf.grad), loss, rest
 
     def _transform_gradient(self) -> Gradient:
-        transformed = torch.func.grad_and_value(self._loss, has_aux=True)
+        transformed = torch.func.grad_and_value(self.loss_and_rest, has_aux=True)
 
         def gradient(trained: Tensor, rest: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             g, (loss, rest) = transformed(trained, rest, x, y)
@@ -326,6 +356,7 @@ class _Batch:
 
     def losses(self, models: Tensor) -> Tensor:
         """Return the losses (n,) at trained slots (n, T), with nothing that leads back to a gradient."""
+        refuse_losses(self._training)
         found = losses_of(self._training, models, self._rest, self._x, self._y, stacked=self._stacked)
         finite = found.isfinite()[:, None]
         if not self._asked:
@@ -359,38 +390,3 @@ class _Batch:
         if settings.weight_decay and not self._training.update.decays_weights:
             g = torch.add(g, point, alpha=settings.weight_decay)
         return g if self._stacked else g[None]
-
-
-class _InPlace:
-    """Heavy-ball steps, or AdamW's, where the model lies."""
-
-    def __init__(self, training: LocalTraining, model: Tensor, state: LocalState, round: int) -> None:
-        self.state = state
-        what = (training.forward, training.settings, training.passes, model)
-        update = training.update
-        self._training: InPlaceTraining
-        if isinstance(update, AdamW):
-            self._training = AdamWInPlace(*what, update, state.rows, training.draws)
-        else:
-            velocity = state.rows["velocity"][0] if "velocity" in state.rows else None
-            self._training = InPlaceTraining(*what, velocity, training.draws)
-        self._lr = torch.tensor(training.lr(round), dtype=torch.float32, device=model.device)
-
-    def step(self, x: Tensor, y: Tensor, seed: int | None) -> Done:
-        """Do one step on one mini-batch."""
-        return self._training.step(x, y, self._lr, seed=seed)
-
-
-class _Functional:
-    """The steps of any update, each into memory of its own."""
-
-    def __init__(self, training: LocalTraining, model: Tensor, state: LocalState, round: int) -> None:
-        self.state = state
-        self._training = training
-        self._lr = torch.tensor(training.lr(round), dtype=torch.float32, device=model.device)
-
-    def step(self, x: Tensor, y: Tensor, seed: int | None) -> Done:
-        """Do one step on one mini-batch."""
-        result = self._training.step(self.state, x, y, self._lr, seed=seed)
-        self.state = result.state
-        return Done(float(result.loss), bool(result.applied))

@@ -30,6 +30,7 @@ from gossip.learning.outer_settings import NO_OUTER, OuterSettings
 from gossip.learning.output_layer import OutputLayer
 from gossip.learning.settings import DataSettings, LocalSettings, ModelSettings
 from gossip.parameters import ParameterSpace, Role
+from gossip.privacy.settings import NO_PRIVACY, PrivacySettings
 from gossip.settings import Choice
 
 
@@ -47,6 +48,7 @@ class Network:
         rounds: how many the run has, for learning rates that fall until its end.
         objective: `[objective]`; default: classification.
         outer: `[outer]`; default: none.
+        privacy: `[privacy]`; default: none.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Network:
         rounds: int | None = None,
         objective: Choice | None = None,
         outer: OuterSettings = NO_OUTER,
+        privacy: PrivacySettings = NO_PRIVACY,
     ) -> None:
         chosen = objective or ClassificationSettings()
         self.objective: Objective = chosen.load()(chosen)
@@ -71,6 +74,7 @@ class Network:
         self.folder = folder
         self.rounds = rounds
         self.outer_settings = outer
+        self.privacy_settings = privacy
         self._shards: dict[int, list[partitions.Indices]] = {}
         self._own_tests: dict[int, list[partitions.Indices]] = {}
         self._own_validations: dict[int, list[partitions.Indices]] = {}

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gossip import seeding
 from gossip.errors import DataError, SettingError
-from gossip.learning import own_tests, partitions, self_test
+from gossip.learning import own_tests, partitions, private, self_test
 from gossip.learning import validation as splits
 from gossip.learning.data.mapped import Samples, part
 from gossip.learning.evaluation import Evaluation, evaluate, reestimated
@@ -62,6 +62,10 @@ class Task(Network):
     def check(self) -> None:
         """Load and build everything, so that whatever is wrong is said now."""
         _ = self.dataset, self.space, self.draws, self.cautions
+        if not self.privacy_settings.nothing:
+            private.check_samples(
+                self.local_training(), self.initial(), self.features(self.dataset.x_train[:2])
+            )
 
     def partition(self, peers: int) -> list[partitions.Indices]:
         """Return the indices of every peer's training samples, in the order of positions.
@@ -181,6 +185,7 @@ class Task(Network):
             loss=self.objective.loss,
             rounds=self.rounds,
             outer=self.outer_settings,
+            privacy=self.privacy_settings,
         )
 
     def evaluate(self, vector: Tensor, x: Samples | None = None, y: Tensor | None = None) -> Evaluation:

@@ -30,9 +30,20 @@ class Trained:
     rows: State = field(default_factory=dict)
     """What the update remembers at the end, each (1, length)."""
 
+    @property
+    def learnt(self) -> bool:
+        """Whether there is anything to tell: it saw samples, or skipped mini-batches."""
+        return bool(self.samples or self.skipped)
+
     def figures(self) -> Trained:
         """Return the same without the vectors, which are large: the model is empty."""
         return replace(self, model=torch.empty(0), rows={})
+
+
+def untrained(model: Tensor, *, round: int) -> Trained:
+    """Return the outcome of an update that was not done: `model` [P] as it is."""
+    nothing = float("nan")
+    return Trained(model=model, round=round, loss=nothing, first_loss=nothing, samples=0, steps=0, skipped=0)
 
 
 def summary(model: Tensor, done: Sequence[Done], sizes: Sequence[int], *, round: int, rows: State) -> Trained:

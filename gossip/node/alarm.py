@@ -1,4 +1,4 @@
-"""Tells that the node's own model has diverged: once in the log and events.jsonl, and in what it says of itself."""
+"""Tells that the node's own model has diverged, or its privacy budget is spent: once, in the log and events.jsonl."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from gossip.learning.divergence import EVENT, Sign, Watch, cause_of, rms_of, told
-from gossip.telemetry.containment import Containment
+from gossip.privacy.budget import SPENT
+from gossip.telemetry.containment import Containment, said_of, tell
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,6 +33,7 @@ class Alarm:
         self._event = event
         self._contained = contained
         self._watch: Watch | None = None
+        self._refused: str | None = None
         self.said: Mapping[str, Any] | None = None
         """What this process said first, or the one that it resumes."""
         self.skipped = 0
@@ -50,8 +52,9 @@ class Alarm:
     def trained(self, trained: Trained) -> None:
         """Look at a local update."""
         with self._contained("divergence not told"):
+            self._look_at_budget(trained.round)
             self.skipped += trained.skipped
-            if self._watch is not None:
+            if self._watch is not None and trained.learnt:
                 self._note(
                     self._watch.trained(
                         round=trained.round,
@@ -67,6 +70,28 @@ class Alarm:
         with self._contained("divergence not told"):
             if self._watch is not None:
                 self._note(self._watch.evaluated(round=round, loss=evaluation.loss, rms=rms))
+
+    def _look_at_budget(self, round: int) -> None:
+        """Tell, once each time, that local updates are not done any more for the sake of privacy, and why."""
+        budget = self._setup.learner.budget
+        if budget is None or budget.refused == self._refused:
+            return
+        self._refused = budget.refused
+        if budget.refused == SPENT:
+            sentence = (
+                f"the privacy budget is spent in round {round + 1}: ε = {budget.epsilon:.3g}, and another local update "
+                f"would come to more than {budget.settings.epsilon_max:g}; from here on this peer only merges"
+            )
+            tell(logging.WARNING, sentence)
+            self._event("privacy_spent", round=round + 1, epsilon=budget.epsilon)
+        elif budget.failure is not None:
+            tell(
+                logging.ERROR,
+                f"the privacy ledger cannot be written: {said_of(budget.failure)}; nothing is learnt that it does not "
+                "count, and this peer only merges until it can",
+            )
+        else:
+            tell(logging.WARNING, "the privacy ledger is written again, and this peer learns again")
 
     def _note(self, sign: Sign | None) -> None:
         if sign is None:

@@ -141,6 +141,7 @@ def _print(setup: Setup, port: str, reached: list[Reached], expected: Expected, 
             "device": device,
             **expected.as_dict(),
             "resume_round": resume,
+            **({} if setup.learner.budget is None else {"privacy": setup.learner.budget.as_dict()}),
             "warnings": doubts,
             "neighbours": [asdict(each) for each in reached],
         }
@@ -157,6 +158,8 @@ def _print(setup: Setup, port: str, reached: list[Reached], expected: Expected, 
     sends, takes = expected.lines()
     print(f"  sends       {sends}")
     print(f"  takes       {takes}")
+    for said in own_data.spending(setup):
+        print(f"  privacy     {said}")
     print(f"  starts at   round {resume} of {settings.stop.rounds}")
     print(f"  {port}")
     for each in reached:

@@ -75,14 +75,23 @@ def note_source(home: Path, setup: Setup) -> None:
         write_atomically(home / SOURCE, json.dumps(said, indent=1).encode(), durable=False)
 
 
+def spending(setup: Setup) -> list[str]:
+    """Return what the rounds that are left will spend of the samples' privacy, told; [] without `[privacy]`."""
+    done = 0 if setup.checkpoint is None else setup.checkpoint.round
+    budget, rounds = setup.learner.budget, setup.membership.settings.stop.rounds
+    return [] if budget is None else [budget.told(max(0, rounds - done))]
+
+
 def cautions(setup: Setup) -> list[str]:
     """Return what may be a mistake in data, network and settings, a sentence each."""
     from gossip.learning import batches, scales
+    from gossip.node import ledger
 
     task, learner = setup.task, setup.learner
     found = [
         *task.cautions,
         scales.caution(learner.scales, task.model_settings),
+        ledger.abandoned(setup.options.home, task),
         batches.caution(len(learner.shard), task.local_settings, whose="here"),
     ]
     return [sentence for sentence in found if sentence is not None]

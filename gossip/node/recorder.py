@@ -24,7 +24,7 @@ from gossip.node.best import Best
 from gossip.node.handles import Pending
 from gossip.node.held import Held, Measured
 from gossip.node.model_files import ModelFiles
-from gossip.node.report import counts, finite
+from gossip.node.report import counts, finite, spent_of
 from gossip.node.saver import Due, Saver
 from gossip.node.scribe import Scribe
 from gossip.protocols.base import ModelAdopted, RoundCompleted
@@ -198,6 +198,9 @@ class Recorder:
             "seconds": seconds,
             "phases": dict(phases.of_round(event.round)),
         }
+        budget = self._setup.learner.budget
+        if budget is not None:
+            entry["epsilon"] = budget.epsilon
 
         def evaluated(outcome: tuple[Evaluation, float, float | None]) -> None:
             if before:
@@ -271,6 +274,7 @@ class Recorder:
             vector=due.model.vector.numpy(),
             rows={} if due.rows is None else {name: row.numpy() for name, row in due.rows.value.items()},
             counters=self._accounting.as_dict(),
+            privacy_steps=None if self._setup.learner.budget is None else self._setup.learner.budget.steps,
             saved_s=time.time(),
         )
 
@@ -363,6 +367,7 @@ class Recorder:
             "adopted": self._adopted,
             "skipped": self.alarm.skipped,
             "divergence": self.alarm.said,
+            **spent_of(self._setup.learner.budget),
             "verdicts": self.verdicts.as_dict(),
             "verdicts_on_others": self.verdicts.others_as_dict(),
             "weights": self.verdicts.weights(),

@@ -11,6 +11,7 @@ from gossip.telemetry.accounting import Accounting
 
 if TYPE_CHECKING:
     from gossip.node.node import Node
+    from gossip.privacy.budget import Budget
 
 
 def status_of(node: Node) -> Mapping[str, Any]:
@@ -38,6 +39,7 @@ def status_of(node: Node) -> Mapping[str, Any]:
         "training_loss": None if last is None else last.entry.get("loss"),
         "waiting_for": sorted(node.protocol.waiting_for),
         "divergence": recorder.alarm.said,
+        **spent_of(setup.learner.budget),
         "protocol": dict(node.protocol.status()),
         "neighbours": list(node.table.status()),
         "upload": node.table.upload(),
@@ -53,6 +55,11 @@ def status_of(node: Node) -> Mapping[str, Any]:
         "insecure": setup.options.insecure,
         **counts(node.accounting),
     }
+
+
+def spent_of(budget: Budget | None) -> dict[str, Any]:
+    """Return what summary.json and `status` say of `[privacy]`; {} without."""
+    return {} if budget is None else {"privacy": budget.as_dict()}
 
 
 def finite(value: float) -> float | None:

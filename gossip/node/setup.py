@@ -157,6 +157,7 @@ def load_learning(options: NodeOptions, membership: Membership, *, touch: bool =
     """
     import torch
 
+    from gossip.node.ledger import open_budget
     from gossip.storage.checkpoints import Belongs
 
     settings = membership.settings
@@ -166,6 +167,8 @@ def load_learning(options: NodeOptions, membership: Membership, *, touch: bool =
     task = learner.task
     belongs = Belongs(peer=membership.me.name, space_id=task.space.space_id, seed=settings.seed)
     checkpoint = _newest_checkpoint(options, membership, belongs) if touch or not options.fresh else None
+    shard = len(learner.shard)
+    learner.budget = open_budget(options.home, task, shard, checkpoint, touch=touch)
     if checkpoint is not None:
         rows = checkpoint.take_rows()
         learner.state.restore(0, {name: torch.from_numpy(row) for name, row in rows.items()})
@@ -199,6 +202,7 @@ def _learner(membership: Membership) -> Learner:
         rounds=settings.stop.rounds,
         objective=settings.objective,
         outer=settings.outer,
+        privacy=settings.privacy,
     )
     task.check()
     check_parts(task, settings.protocol.load().parts(settings.protocol), settings.merge.load())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BeforeValidator, SerializeAsAny
+from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from gossip.settings import Choice, Seam
 
@@ -16,7 +16,19 @@ class NoOutgoingSettings(Choice):
     kind: str = "none"
 
 
+class NoiseSettings(Choice):
+    """Normal noise on every number of what is sent. No differential privacy: that is `[privacy]`."""
+
+    implementation = "gossip.outgoing.noised:Noised"
+    kind: str = "noise"
+    std: float = Field(0.01, gt=0, description="standard deviation of the noise, in the weights' own unit")
+
+
 OUTGOINGS = Seam(
-    "outgoing", NoOutgoingSettings, group="gossip.outgoing", base="gossip.outgoing.base:Outgoing"
+    "outgoing",
+    NoOutgoingSettings,
+    NoiseSettings,
+    group="gossip.outgoing",
+    base="gossip.outgoing.base:Outgoing",
 )
 Outgoing = Annotated[SerializeAsAny[Choice], BeforeValidator(OUTGOINGS.validate)]

@@ -51,6 +51,8 @@ class Checkpoint:
     """What the learning remembers beside the model: name -> (length,)."""
     counters: Mapping[str, Any] = field(default_factory=dict)
     """Bytes and messages so far, so that a resumed run goes on counting."""
+    privacy_steps: int | None = None
+    """Steps that the privacy ledger had counted, all of those in the model at least; None: nobody counted."""
     saved_s: float | None = None
     """When it was made, in seconds since 1970; None where an older version wrote it."""
 
@@ -133,6 +135,8 @@ def pieces_of(checkpoint: Checkpoint) -> Iterator[Piece]:
         "state": json.dumps(dict(checkpoint.state), sort_keys=True),
         "counters": json.dumps(dict(checkpoint.counters), sort_keys=True),
     }
+    if checkpoint.privacy_steps is not None:
+        about["privacy_steps"] = str(checkpoint.privacy_steps)
     if checkpoint.saved_s is not None:
         about["saved_s"] = repr(checkpoint.saved_s)
     vectors = {ROW + name: row for name, row in checkpoint.rows.items()} | {TENSOR: checkpoint.vector}
@@ -192,6 +196,7 @@ def decode(path: Path) -> Checkpoint:
             counters=json.loads(about["counters"]),
             vector=vectors.pop(TENSOR),
             rows={name.removeprefix(ROW): row for name, row in vectors.items()},
+            privacy_steps=int(about["privacy_steps"]) if "privacy_steps" in about else None,
             saved_s=float(about["saved_s"]) if "saved_s" in about else None,
         )
         checkpoint.round  # noqa: B018 - is it there, and a number?

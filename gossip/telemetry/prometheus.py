@@ -82,6 +82,14 @@ class StatusCollector(Collector):
         yield CounterMetricFamily(
             "gossip_rounds", "Rounds done whose checkpoint is on the disk", value=status["round"]
         )
+        private = status.get("privacy")
+        if private is not None:
+            yield GaugeMetricFamily(
+                "gossip_privacy_epsilon", "ε spent of the samples' privacy", private["epsilon"]
+            )
+            yield GaugeMetricFamily(
+                "gossip_privacy_epsilon_max", "ε beyond which nothing is learnt", private["epsilon_max"]
+            )
         for name, about, key in GAUGES:
             if status.get(key) is not None:
                 yield GaugeMetricFamily(name, about, value=status[key])

@@ -47,6 +47,7 @@ def load_task(scenario: ScenarioSettings) -> Task:
         rounds=scenario.stop.rounds,
         objective=scenario.objective,
         outer=scenario.outer,
+        privacy=scenario.privacy,
     )
     task.check()
     score = task.objective.score

@@ -86,8 +86,11 @@ def run(
             # Imports torch while the launcher does the same on another core.
             from scenarios.processes.averages import load_task
             from scenarios.reports.divergences import look_at_inputs
+            from scenarios.spending import planned
 
             task = load_task(scenario)
+            for sentence in planned(scenario, task):
+                progress.say(sentence)
             _, warnings = look_at_inputs(task)
             for attempt in range(PORT_ATTEMPTS_MAX):
                 processes = _Processes(scenario, folder, launcher, progress, links)

@@ -53,6 +53,7 @@ def read_outcome(name: str, path: Path) -> PeerOutcome:
         rejected_messages=said["rejected_messages"],
         adopted=said["adopted"],
         skipped=said["skipped"],
+        privacy=said.get("privacy"),
         verdicts=said["verdicts"],
         weights=said["weights"],
         verdicts_on_others=said["verdicts_on_others"],

@@ -65,6 +65,10 @@ def print_result(
             f"{scored.told(alone['min'])}, max {scored.told(alone['max'])})",
             highlight=False,
         )
+    if "privacy" in summary:
+        console.print(
+            f"  privacy            {told_privacy(summary['privacy'])}", highlight=False, soft_wrap=True
+        )
     console.print(f"  consensus distance {_number(summary['consensus_distance'])}", highlight=False)
     console.print(
         f"  sent in all        {human_bytes(sent['total'])} in {summary['time']:.1f} s "
@@ -112,6 +116,15 @@ def _table(summary: Mapping[str, Any], peers: Sequence[Mapping[str, Any]]) -> Ta
         "",
     )
     return table
+
+
+def told_privacy(said: Mapping[str, Any]) -> str:
+    """Return what a summary says of `[privacy]`, in words."""
+    spent = f", spent by {said['spent']} of the peers" if said["spent"] else ""
+    return (
+        f"ε = {said['epsilon']['mean']:.3g} (max {said['epsilon']['max']:.3g}) at δ = {said['delta']:g}, of single "
+        f"samples; the budget is {said['epsilon_max']:g}{spent}"
+    )
 
 
 def _print_received(console: Console, summary: Mapping[str, Any]) -> None:

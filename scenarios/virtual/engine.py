@@ -36,6 +36,7 @@ from scenarios.records import Average, PeerOutcome, Records, Traffic, own_of
 from scenarios.reports.divergences import Divergences, look_at_inputs
 from scenarios.scenario import ScenarioSettings
 from scenarios.shards import told_shards
+from scenarios.spending import planned
 from scenarios.steps import doing
 from scenarios.virtual import assembly
 from scenarios.virtual.events.faults import FaultPlan
@@ -80,7 +81,8 @@ def run(
         aside = len(scenario.peer_names) >= MANY_PEERS
         with slow_operators_untold(), Workers(workers) as processes:
             virtual_run = VirtualRun(scenario, load_task(scenario), workers=processes)
-            progress.say(told_of(virtual_run.learning))
+            for sentence in (*planned(scenario, virtual_run.task), told_of(virtual_run.learning)):
+                progress.say(sentence)
             with quiet_collector(aside=aside), logged(scenario, folder, virtual_run.measurements):
                 records = virtual_run.run(progress)
                 virtual_run.save_models(folder)
@@ -387,4 +389,5 @@ class VirtualRun:
             verdicts_on_others=self.measurements.verdicts[peer.index].others_as_dict(),
             skipped=self.learning.watches.skipped[peer.index],
             divergence=self.divergences.of.get(peer.peer),
+            privacy=self.learning.budgets[peer.index].as_dict() if self.learning.budgets else None,
         )

@@ -56,7 +56,7 @@ def update_of(module: nn.Module, **local: object) -> tuple[LocalTraining, torch.
 def loss_after_climbing(module: nn.Module, rho: float, eta: float | None) -> float:
     update, model = update_of(module)
     (x, y), rest = samples(), model[len(model) :]
-    g, _, _ = update._autograd_gradient(model, rest, x, y)
+    g, _, _ = update.gradient_of_batch(model, rest, x, y)
     delta = sam_perturbation(g, rho) if eta is None else asam_perturbation(g, model, rho, eta)
     return float(cross_entropy(update.forward(model + delta, rest, x), y))
 

@@ -104,7 +104,7 @@ def test_s2_rho_zero_is_sgd_bit_by_bit():
             optimiser.zero_grad()
             cross_entropy(plain(x[chosen]), y[chosen]).backward()
             optimiser.step()
-            g, _, _ = update._autograd_gradient(by_hand, rest, x[chosen], y[chosen])
+            g, _, _ = update.gradient_of_batch(by_hand, rest, x[chosen], y[chosen])
             by_hand = torch.addcmul(by_hand, g, LR, value=-1)
     assert torch.equal(trained.model, by_hand)
     assert torch.allclose(trained.model, update.forward.space.flatten_module(plain), rtol=1e-5, atol=1e-6)
@@ -133,7 +133,7 @@ def test_s5_the_perturbation_never_lowers_a_convex_loss_and_gains_rho_times_the_
     update, model = update_of(build("logistic"))
     x, y = samples(16, 1, 8, 8, seed=seed)
     rest = model[len(model) :]
-    g, loss, _ = update._autograd_gradient(model, rest, x, y)
+    g, loss, _ = update.gradient_of_batch(model, rest, x, y)
 
     def at(r: float) -> float:
         return float(cross_entropy(update.forward(model + sam_perturbation(g, r), rest, x), y))

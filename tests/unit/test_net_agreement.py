@@ -44,7 +44,7 @@ COMMON = {
 }
 """A section that all peers of a run share, and settings that differ from the defaults there and nowhere else."""
 
-OWN_AFFAIRS = {"algorithm", "sanitise", "evaluate", "logger", "node", "net"}
+OWN_AFFAIRS = {"algorithm", "privacy", "sanitise", "evaluate", "logger", "node", "net"}
 """Sections that each peer chooses for itself. A preset has only filled the other sections by the time of the hello."""
 
 

@@ -112,6 +112,7 @@ function peersTable() {
     column("sent", "sent", bytesText),
     column("received", "received", bytesText, { wide: true }),
     column("heard", "heard", (value) => value ?? NONE, { wide: true }),
+    column("epsilon", "ε spent", numberText, { wide: true }),
     column("rejected", "refused", (value) => value, { wide: true }),
     column("rounds", "rounds", (value) => value, { wide: true }),
     column("state", "state", (value) => value, { long: true, wide: true }),

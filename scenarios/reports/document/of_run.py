@@ -138,6 +138,10 @@ def facts(summary: Mapping[str, Any], score: Score) -> list[dict[str, Any]]:
     known = alone(summary)
     if known:
         found.append(_fact("learning alone", told(known["mean"]), f"worst peer {told(known['worst'])}"))
+    private = summary.get("privacy")
+    if private:
+        most = f"the most of any peer; of {private['epsilon_max']:g} at δ = {private['delta']:g}"
+        found.append(_fact("privacy spent", f"ε = {private['epsilon']['max']:.3g}", most))
     distance = summary["consensus_distance"]
     found.append(
         _fact(

@@ -70,6 +70,7 @@ def table(run: Run, rows: Rows, down: Mapping[str, Sequence[Any]]) -> dict[str, 
         "sent": [peer["sent"]["total"] for peer in shown],
         "received": [peer["received"]["total"] for peer in shown],
         "heard": [_heard(last.get(name)) for name in rows.names],
+        "epsilon": shorts((peer.get("privacy") or {}).get("epsilon") for peer in shown),
         "rejected": [sum(peer["rejected_messages"].values()) for peer in shown],
     }
     return {

@@ -28,7 +28,18 @@ class Handle:
     The row is free again as soon as nothing refers to the handle: inboxes and messages are what keeps models alive.
     """
 
-    __slots__ = ("_free", "level", "loss", "measured", "partial", "peer", "request", "row", "specs")
+    __slots__ = (
+        "_free",
+        "epsilon",
+        "level",
+        "loss",
+        "measured",
+        "partial",
+        "peer",
+        "request",
+        "row",
+        "specs",
+    )
 
     def __init__(self, peer: int, request: Any, free: list[int]) -> None:
         self.peer = peer
@@ -37,6 +48,8 @@ class Handle:
         self.row = -1
         self.level = 0
         """Depth in the graph of requests while they are computed; 0 where the vector exists."""
+        self.epsilon: float | None = None
+        """ε that the peer had spent by then, of a model that was trained under `[privacy]`."""
         self.loss: float | None = None
         """Mean training loss, of a trained model."""
         self.measured: tuple[Part, ...] = ()

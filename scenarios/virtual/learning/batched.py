@@ -20,6 +20,7 @@ from gossip.learner import Learner, RecordedVerdict, check_merge
 from gossip.learning.divergence import rms_of
 from gossip.learning.evaluation import Evaluation
 from gossip.learning.models import MODELS
+from gossip.learning.private import budgets_of
 from gossip.learning.task import Shard, Task
 from gossip.merging.base import Merge
 from gossip.merging.sanitise import SanitiseSettings
@@ -144,12 +145,12 @@ class BatchedLearning:
         local = task.local_training(self.device)
         self._outgoing: Outgoing = outgoing.load()(outgoing)
         stages: dict[str, Stage] = {"outgoing": self._outgoing, "update": local.stage}
-        stacked: StackedTraining | None = None
-        if self.method != "loop":
-            stacked = StackedTraining(local, self._minibatches, stack.gradient if stack else None)
+        alone = self.method == "loop"
+        stacked = None if alone else StackedTraining.of(local, self._minibatches, stack)
+        self.budgets = budgets_of(task, [plan.samples for plan in self._minibatches.plans])
         learner_of, workers = self._processes.learner, self.workers
         self._evaluation = StackedEvaluation(
-            task, self._arena, stack, learner_of, workers, chunk=self._chunk, alone=stacked is None
+            task, self._arena, stack, learner_of, workers, chunk=self._chunk, alone=alone
         )
         self._state = PeerState(
             stages, task.space, peers=len(names), device=self.device, zeros=self.workers.zeros
@@ -167,6 +168,7 @@ class BatchedLearning:
             learner_of=learner_of,
             workers=workers,
             chunk=self._chunk,
+            budgets=self.budgets,
         )
 
     def _set_up_exchanges(self, codec: Choice, attackers: Collection[int]) -> None:
@@ -393,5 +395,6 @@ class BatchedLearning:
             merge=self._merge_choice.load()(self._merge_choice),
             sanitise=self._sanitise,
             shard=self._shards.get(peer),
+            counts=False,
             device=self.device,
         )

@@ -31,7 +31,7 @@ class Watches:
         limits, skips = self._limits, outcomes.skipped
         for place, loss in enumerate(outcomes.losses):
             peer = peers[place]
-            if not loss <= limits[peer] or skips[place]:
+            if (not loss <= limits[peer] and outcomes.samples[place]) or skips[place]:
                 first_loss, steps = outcomes.first_losses[place], outcomes.steps[place]
                 self._look(peer, rounds[place], loss, first_loss, skips[place], steps)
 

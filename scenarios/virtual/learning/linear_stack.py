@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from gossip.learning.extractor import Extracted
 from gossip.parameters import ParameterSpace, Role
+from gossip.privacy.per_sample import factors
 
 
 class _Layer(NamedTuple):
@@ -104,6 +105,44 @@ class LinearStack:
             if layer is not self._layers[0]:
                 delta = torch.ops.aten.threshold_backward(torch.bmm(delta, weight), given, 0)
         return torch.cat(pieces, 1), loss, rest
+
+    def clipped(
+        self, trained: Tensor, x: Tensor, y: Tensor, counted: Tensor, clip: float
+    ) -> tuple[Tensor, Tensor]:
+        """Return the sums (n, T) of single samples' gradients, each shortened to `clip`, and their losses (n, b).
+
+        A sample's gradient is never there as a whole: ‖g_s‖² = Σ_k ‖δ_k,s‖² (‖h_k-1,s‖² + 1), without the 1 where there
+        is no bias (Goodfellow, arXiv 1510.01799). See `gossip.privacy.per_sample`.
+        """
+        weights = [self._weight(trained, layer) for layer in self._layers]
+        inputs = [x.flatten(2)]
+        for layer, weight in zip(self._layers, weights, strict=True):
+            if layer is not self._layers[0]:
+                inputs[-1] = inputs[-1].relu()
+            inputs.append(_affine(trained, layer.bias, 1, inputs[-1], weight.mT))
+        log_p = torch.log_softmax(inputs.pop(), 2)
+        label = y.clamp(min=0).unsqueeze(2)
+        losses = -log_p.gather(2, label).squeeze(2)  # (n, b)
+        delta = log_p.exp().scatter_add(2, label, log_p.new_full((), -1.0).expand(label.shape))
+        deltas = [delta]
+        for layer, weight, given in zip(self._layers[:0:-1], weights[:0:-1], inputs[:0:-1], strict=True):
+            assert layer is not self._layers[0]
+            deltas.insert(0, torch.ops.aten.threshold_backward(torch.bmm(deltas[0], weight), given, 0))
+        squares = torch.zeros_like(losses)
+        for layer, delta, given in zip(self._layers, deltas, inputs, strict=True):
+            squares += delta.square().sum(2) * (given.square().sum(2) + (layer.bias is not None))
+        scale = factors(squares, counted, clip)
+        good = scale > 0
+        pieces: list[Tensor] = []
+        for layer, delta, given in zip(self._layers, deltas, inputs, strict=True):
+            # What is not finite must not come back as 0 · ∞.
+            scaled = torch.where(good[:, :, None], delta, 0.0) * scale[:, :, None]
+            finite = torch.where(good[:, :, None], given, 0.0)
+            pieces += [
+                torch.bmm(scaled.mT, finite).flatten(1),
+                *([] if layer.bias is None else [scaled.sum(1)]),
+            ]
+        return torch.cat(pieces, 1), torch.where(good & losses.isfinite(), losses, 0.0)
 
     def logits(self, trained: Tensor, x: Tensor) -> Tensor:
         """Return the logits (n, classes, t) of networks `trained` (n, T) on the same samples `x` (t, …)."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from gossip.learner import Learner
+from gossip.privacy.budget import Budget
 from gossip.stages import PeerState
 from scenarios.virtual.learning.arena import Arena, Handle
 from scenarios.virtual.learning.divergence import Watches
@@ -35,6 +36,7 @@ class LocalUpdates:
         learner_of: a peer's own learner.
         workers: who computes.
         chunk: how many models make a stack.
+        budgets: of the peers' samples; none: nobody asked for privacy.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class LocalUpdates:
         learner_of: Callable[[int], Learner],
         workers: Workers,
         chunk: int,
+        budgets: Sequence[Budget] = (),
     ) -> None:
         self._arena = arena
         self._training = training
@@ -59,10 +62,15 @@ class LocalUpdates:
         self._learner_of = learner_of
         self._workers = workers
         self._chunk = chunk
+        self._budgets = budgets
         workers.add("train", self._computed)
 
     def run(self, handles: list[Handle]) -> None:
         """Compute them, in parts that depend on nothing but how many there are."""
+        if self._budgets:
+            handles = self._allowed(handles)
+            if not handles:
+                return
         place = self._minibatches.place
         size = self._chunk
         if self._training is None:
@@ -91,8 +99,28 @@ class LocalUpdates:
             self._watches.trained(peers, rounds, told)
             for handle, row, loss in zip(part, part_rows, told.losses, strict=True):
                 handle.loss = loss
+                self._note_spent(handle)
                 self._remembering.trained(handle)
                 handle.place(row)
+
+    def _allowed(self, handles: list[Handle]) -> list[Handle]:
+        """Return those whose peers may still train; the others are done, their models as they were."""
+        allowed = []
+        for handle in handles:
+            if self._budgets[handle.peer].spend(handle.request.steps):
+                allowed.append(handle)
+                continue
+            row = self._arena.take(1)[0]
+            self._arena.vectors[row] = self._arena.vectors[handle.request.own.row]
+            handle.loss = float("nan")
+            self._note_spent(handle)
+            self._remembering.trained(handle)
+            handle.place(row)
+        return allowed
+
+    def _note_spent(self, handle: Handle) -> None:
+        if self._budgets:
+            handle.epsilon = self._budgets[handle.peer].epsilon
 
     def _computed(self, order: Order) -> Outcomes:
         """Train models that lie in some rows into others, and return what is told of them."""
@@ -115,7 +143,7 @@ class LocalUpdates:
         rounds: Sequence[int],
         steps: Sequence[int | None],
     ) -> Outcomes:
-        told = Outcomes([], [], [], [])
+        told = Outcomes([], [], [], [], [])
         vectors = self._arena.vectors
         for before, row, peer, round, count in zip(own, rows, peers, rounds, steps, strict=True):
             remembered = self._state.gather("update", [peer])
@@ -127,4 +155,5 @@ class LocalUpdates:
             told.first_losses.append(outcome.first_loss)
             told.skipped.append(outcome.skipped)
             told.steps.append(outcome.steps)
+            told.samples.append(outcome.samples)
         return told

@@ -16,6 +16,7 @@ from gossip.learning import batches
 from gossip.learning.data.mapped import Mapped, Samples
 from gossip.learning.local_training import PADDING
 from gossip.learning.task import Shard, Task
+from gossip.privacy.entropy import Entropy
 
 KEPT_BYTES_MAX = 64 * 2**20
 """Samples gathered once and kept, where the same peers train together round after round."""
@@ -29,6 +30,11 @@ class Piece(NamedTuple):
     x: Tensor  # (stop - start, b, *input_shape)
     y: Tensor  # (stop - start, b, …); where classes: PADDING where a mini-batch is smaller than b
     sizes: Tensor  # (stop - start,) samples without padding
+
+    @property
+    def counted(self) -> Tensor:
+        """Which samples do not pad, (stop - start, b) bool."""
+        return torch.arange(self.x.shape[1], device=self.sizes.device) < self.sizes[:, None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,10 +81,10 @@ class MiniBatches:
     ) -> None:
         self._settings = task.local_settings
         self._seed = task.seed
-        self._names = names
+        self.names = names
         self._pad = pad
         self._batch_min = task.batch_min
-        self._device = device
+        self.device = device
         x: list[Samples] = [task.x_train]
         y = [task.dataset.y_train]
         self._shards = list(task.partition(len(names)))
@@ -120,12 +126,7 @@ class MiniBatches:
         `peers` are in the order of `place`; the model at place k is trained for ``rounds[k]``, with ``steps[k]``
         mini-batches where that is not None.
         """
-        plans = [self.plans[peer] for peer in peers]
-        if steps is not None:
-            plans = [
-                plan if count is None else self._plan(plan.samples, count)
-                for plan, count in zip(plans, steps, strict=True)
-            ]
+        plans = self._plans_of(peers, steps)
         if all(plan.whole and len(plan.sizes) == len(plans[0].sizes) for plan in plans):
             pieces = self._whole(tuple(peers), plans)
             yield from repeat(pieces, len(plans[0].sizes))
@@ -136,6 +137,15 @@ class MiniBatches:
         for step in range(len(plans[0].sizes)):
             active = sum(len(plan.sizes) > step for plan in plans)
             yield self._pieces(plans[:active], orders[:active], step)
+
+    def _plans_of(self, peers: Sequence[int], steps: Sequence[int | None] | None) -> list[Plan]:
+        plans = [self.plans[peer] for peer in peers]
+        if steps is None:
+            return plans
+        return [
+            plan if count is None else self._plan(plan.samples, count)
+            for plan, count in zip(plans, steps, strict=True)
+        ]
 
     def _plan(self, samples: int, steps: int | None = None) -> Plan:
         plan = self._plans.get((samples, steps))
@@ -155,6 +165,24 @@ class MiniBatches:
             self._plans[samples, steps] = plan
         return plan
 
+    def secret_steps(
+        self,
+        peers: Sequence[int],
+        secrets: Sequence[Entropy],
+        rates: Sequence[float],
+        steps: Sequence[int | None] | None = None,
+    ) -> Iterator[list[Piece]]:
+        """Yield the same where only a peer's own secret says which of its samples a step takes, each with its rate."""
+        plans = self._plans_of(peers, steps)
+        shards = [self._shards[peer] for peer in peers]
+        for step in range(len(plans[0].sizes)):
+            active = sum(len(plan.sizes) > step for plan in plans)
+            drawn = [
+                shard[secret.chosen(len(shard), rate)]
+                for shard, secret, rate in zip(shards[:active], secrets, rates, strict=False)
+            ]
+            yield [self._gathered(drawn, [int(shard[0]) for shard in shards[:active]], 0)]
+
     def _stack_order(self, peer: int) -> tuple[int, int, int]:
         plan = self.plans[peer]
         return (-len(plan.sizes), -plan.samples, peer)
@@ -168,7 +196,7 @@ class MiniBatches:
             plan.samples,
             self._settings,
             seed=self._seed,
-            peer=self._names[peer],
+            peer=self.names[peer],
             round=round,
             batch_min=self._batch_min,
             steps=len(plan.sizes),
@@ -208,17 +236,25 @@ class MiniBatches:
         sizes: list[int],
         start: int,
     ) -> Piece:
-        width = max(sizes)
-        chosen = np.empty((len(plans), width), dtype=np.int64)
-        for k, (plan, size) in enumerate(zip(plans, sizes, strict=True)):
-            first = plan.firsts[step]
-            chosen[k, :size] = orders[k][first : first + size]
-            # A sample of the same mini-batch: what is infinite for it is so in that mini-batch anyway.
-            chosen[k, size:] = chosen[k, 0]
-        indices = torch.from_numpy(chosen).to(self._device)
+        drawn = [
+            order[plan.firsts[step] : plan.firsts[step] + size]
+            for plan, order, size in zip(plans, orders, sizes, strict=True)
+        ]
+        # A sample of the same mini-batch pads: what is infinite for it is so in that mini-batch anyway.
+        return self._gathered(drawn, [int(each[0]) for each in drawn], start)
+
+    def _gathered(self, drawn: list[npt.NDArray[np.int64]], padding: list[int], start: int) -> Piece:
+        """Return mini-batches of the samples `drawn`, padded to one size by one of each."""
+        sizes = [len(each) for each in drawn]
+        width = max(1, *sizes)
+        chosen = np.empty((len(drawn), width), dtype=np.int64)
+        for k, each in enumerate(drawn):
+            chosen[k, : sizes[k]] = each
+            chosen[k, sizes[k] :] = padding[k]
+        indices = torch.from_numpy(chosen).to(self.device)
         x = self._x.index_select(0, indices.view(-1)).view(*chosen.shape, *self._x.shape[1:])
         y = self._y[indices]
-        sizes_of = torch.tensor(sizes, device=self._device)
-        if min(sizes) < width:
-            y.masked_fill_(torch.arange(width, device=self._device) >= sizes_of[:, None], PADDING)
-        return Piece(start, start + len(plans), x, y, sizes_of)
+        sizes_of = torch.tensor(sizes, device=self.device)
+        if min(sizes) < width and self._pad:
+            y.masked_fill_(torch.arange(width, device=self.device) >= sizes_of[:, None], PADDING)
+        return Piece(start, start + len(drawn), x, y, sizes_of)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,7 +10,10 @@ import torch
 from torch import Tensor
 
 from gossip.learning.local_training import Gradient, LocalState, LocalTraining, StepResult
+from gossip.learning.private import ByHand, PrivateGradients
+from gossip.privacy.entropy import Entropy
 from gossip.stages import State
+from scenarios.virtual.learning.linear_stack import LinearStack
 from scenarios.virtual.learning.minibatches import MiniBatches, Piece
 
 
@@ -24,6 +27,8 @@ class Outcomes(NamedTuple):
     """Mini-batches, of each model."""
     steps: list[int]
     """Those skipped among them."""
+    samples: list[int]
+    """That each model has seen, repetitions counted, skipped mini-batches not."""
 
 
 class StackedOutcome(NamedTuple):
@@ -47,6 +52,16 @@ class StackedTraining:
     training: LocalTraining
     minibatches: MiniBatches
     gradient: Gradient | None = None
+    by_hand: ByHand | None = None
+    """The sums of single samples' gradients where they are not `vmap`'s."""
+
+    @classmethod
+    def of(
+        cls, training: LocalTraining, minibatches: MiniBatches, stack: LinearStack | None
+    ) -> StackedTraining:
+        """Return the training of `stack`, by hand where there is one."""
+        by_hand = (None, None) if stack is None else (stack.gradient, stack.clipped)
+        return cls(training, minibatches, *by_hand)
 
     def run(
         self,
@@ -68,12 +83,13 @@ class StackedTraining:
         # Of models whose steps are done, the last of the stack first.
         finished: list[LocalState] = []
         self.training.forward.module.train()
-        for pieces in self.minibatches.steps(peers, rounds, steps):
+        private = self._private(peers, rounds, steps)
+        for pieces in self.minibatches.steps(peers, rounds, steps) if private is None else private.pieces:
             active = pieces[-1].stop
             if active < len(state.trained):
                 finished.append(_cut(state, slice(active, None)))
                 state = _cut(state, slice(active))
-            results = [self._step(state, lr, piece) for piece in pieces]
+            results = [self._step(state, lr, piece, private) for piece in pieces]
             state = _put_together([result.state for result in results])
             for piece, result in zip(pieces, results, strict=True):
                 losses.add(piece, result)
@@ -88,11 +104,45 @@ class StackedTraining:
             trained = torch.cat([trained, state.rest], 1)
         return StackedOutcome(trained, losses.result(), kept)
 
-    def _step(self, state: LocalState, lr: Tensor, piece: Piece) -> StepResult:
+    def _step(self, state: LocalState, lr: Tensor, piece: Piece, private: _Private | None) -> StepResult:
         part = slice(piece.start, piece.stop)
         if piece.stop - piece.start < len(state.trained):
             state = _cut(state, part)
-        return self.training.step_stacked(state, piece.x, piece.y, lr[part], gradient=self.gradient)
+        gradient = self.gradient
+        if private is not None:
+            gradient = private.gradients.stacked(
+                private.secrets[part], private.expected[part], piece.counted, by_hand=self.by_hand
+            )
+        return self.training.step_stacked(state, piece.x, piece.y, lr[part], gradient=gradient)
+
+    def _private(
+        self, peers: Sequence[int], rounds: Sequence[int], steps: Sequence[int | None] | None
+    ) -> _Private | None:
+        gradients = self.training.private
+        if gradients is None:
+            return None
+        names, plans = self.minibatches.names, self.minibatches.plans
+        secrets = [
+            gradients.entropy_of(names[peer], round) for peer, round in zip(peers, rounds, strict=True)
+        ]
+        samples = [plans[peer].samples for peer in peers]
+        rates = [gradients.rate(count) for count in samples]
+        expected = [rate * count for rate, count in zip(rates, samples, strict=True)]
+        return _Private(
+            gradients,
+            secrets,
+            torch.tensor(expected, device=self.minibatches.device),
+            self.minibatches.secret_steps(peers, secrets, rates, steps),
+        )
+
+
+class _Private(NamedTuple):
+    """What the local updates of a stack under `[privacy]` are done with."""
+
+    gradients: PrivateGradients
+    secrets: list[Entropy]
+    expected: Tensor  # (n,) q · samples
+    pieces: Iterator[list[Piece]]
 
 
 class _Losses:
@@ -122,7 +172,8 @@ class _Losses:
     def result(self) -> Outcomes:
         means: list[float] = (self._sums / self._samples).tolist()  # 0 / 0 is the NaN that is meant
         steps = self.applied[:, 0].long() + self._skipped
-        return Outcomes(means, self._first.tolist(), self._skipped.tolist(), steps.tolist())
+        samples = self._samples.long()
+        return Outcomes(means, self._first.tolist(), self._skipped.tolist(), steps.tolist(), samples.tolist())
 
 
 def _cut(state: LocalState, part: slice) -> LocalState:

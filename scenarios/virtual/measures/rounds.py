@@ -177,6 +177,8 @@ class Measurements:
             own = self._own_tests.evaluate(each.model, each.peer)
             each.entry.update(self._learning.task.objective.score.recorded_own(own))
             each.entry["loss"] = None if each.trained is None else finite(self._learning.loss(each.trained))
+            if each.trained is not None and each.trained.epsilon is not None:
+                each.entry["epsilon"] = each.trained.epsilon
             verdicts = self.verdicts[each.peer].take(each.entry["round"])
             if verdicts:
                 each.entry["verdicts"] = verdicts
