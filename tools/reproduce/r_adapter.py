@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from scenarios import sweep
+from scenarios import scenario, sweep
 
 SCENARIO = "r-adapter"
 METHODS = {
@@ -37,7 +38,7 @@ METHODS = {
         "merge.kind=product",
         "merge.gauge=orthonormal",
     ),
-    "everything": ("model.adapter=",),
+    "everything": (),
 }
 OURS, EQUAL, ALL = "R only, rank 16", "B, A frozen, rank 5", "everything"
 MEAN_MIN, SHARE_MAX, AHEAD_MIN = 85.0, 0.1, 5.0
@@ -67,6 +68,21 @@ def make_base(path: Path) -> None:
     safetensors.torch.save_file({name: value.half() for name, value in network.state_dict().items()}, path)
 
 
+def scenario_of(method: str, out: Path) -> str:
+    """Return the scenario; for everything, a file of it without the adapter."""
+    if method != ALL:
+        return SCENARIO
+    library = scenario.find(SCENARIO)
+    lines = [
+        line for line in library.read_text(encoding="utf-8").splitlines() if not line.startswith("adapter")
+    ]
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "everything.toml"
+    text = "\n".join(lines).replace('start = "', f'start = "{library.parent}/')
+    path.write_text(f"{text}\n", encoding="utf-8")
+    return str(path)
+
+
 def rows_of(seeds: Sequence[int], rates: Sequence[float], out: Path, *, smoke: bool) -> list[dict[str, Any]]:
     """Return a row of figures for each method, at its best rate."""
     small = ["stop.rounds=2", "scenario.peers=4"] if smoke else []
@@ -74,13 +90,19 @@ def rows_of(seeds: Sequence[int], rates: Sequence[float], out: Path, *, smoke: b
     for method, settings in METHODS.items():
         if smoke and method not in (OURS, EQUAL, ALL):
             continue
-        found = []
+        found, folder = [], out / re.sub(r"\W+", "-", method)
         for rate in rates:
-            runs = sweep.plan(SCENARIO, "virtual", [*settings, f"local.lr={rate}", *small], seeds, out)
+            runs = sweep.plan(
+                scenario_of(method, out),
+                "virtual",
+                [*settings, f"local.lr={rate}", *small],
+                seeds,
+                folder,
+            )
             for _ in sweep.carry_out(runs, jobs=0 if smoke else 1, tell=sweep.tell_line):
                 pass
             told = [json.loads((run.folder / "summary.json").read_text()) for run in runs]
-            models = sum(told[0]["messages"]["by_type"].values())
+            models = told[0]["messages"]["by_type"]["model"]
             found.append(
                 {
                     "method": method,
