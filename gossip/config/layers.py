@@ -201,13 +201,16 @@ def merge_layers(layers: Sequence[Layer], dropped: list[Dropped] | None = None) 
 def _refuse_rivals(layers: Sequence[Layer]) -> None:
     """Two options of one command line that replace each other are a mistake, whichever is last."""
     options = [layer for layer in layers if layer.name.startswith("--set ")]
-    for path, rival in EXCLUSIVE.items():
-        ours, theirs = (
-            [layer.name for layer in options if _value_at(layer.tables, each) not in (None, UNSET)]
-            for each in (path, rival)
-        )
-        if ours and theirs:
-            raise SettingError(f"{theirs[-1]}: excludes {ours[-1]}; give one of them")
+    for path, rivals in EXCLUSIVE.items():
+        ours = [layer.name for layer in options if _value_at(layer.tables, path) not in (None, UNSET)]
+        for rival in rivals:
+            theirs = [
+                layer.name
+                for layer in options
+                if _value_at(layer.tables, (*path[:-1], rival)) not in (None, UNSET)
+            ]
+            if ours and theirs:
+                raise SettingError(f"{theirs[-1]}: excludes {ours[-1]}; give one of them")
 
 
 def _value_at(tables: object, path: Sequence[str]) -> object:

@@ -44,7 +44,7 @@ def checked(capsys, where, *options):
 def test_check_is_told_all_that_a_run_is_told():
     group = typer.main.get_command(cli.app)
     run, check = ({param.name: param for param in each.params} for each in (group, group.commands["check"]))
-    assert set(check) == set(run) - {"version"}
+    assert set(check) == set(run) - {"version", "install_completion", "show_completion"}
     for name, param in check.items():
         assert (param.opts, param.help, param.default) == (run[name].opts, run[name].help, run[name].default)
 

@@ -211,7 +211,7 @@ def test_real_nodes_learn_privately_and_say_what_they_spent(tmp_path: Path) -> N
     ("setting", "said"),
     [
         ("local.sam_rho=0.1", "two gradients a step"),
-        ("local.optimizer.kind=spsa", "goes by losses"),
+        ("model.adapter.kind=seed-space local.optimizer.kind=spsa", "goes by losses"),
         ("local.consolidate=familiar", "of what classes"),
         ("local.precision=bfloat16", "shortened"),
         ("local.compile=true", "one by one"),
@@ -227,7 +227,7 @@ def test_real_nodes_learn_privately_and_say_what_they_spent(tmp_path: Path) -> N
     ],
 )
 def test_what_the_ledger_cannot_count_is_refused_with_one_sentence(setting: str, said: str) -> None:
-    overrides = ["algorithm=dfedavg", "privacy.kind=dp-sgd", "privacy.epsilon_max=8.0", setting]
+    overrides = ["algorithm=dfedavg", "privacy.kind=dp-sgd", "privacy.epsilon_max=8.0", *setting.split()]
     with pytest.raises(SettingError, match=said) as refused:
         build_topology(load_task(overrides=overrides), names=["a", "b", "c", "d", "e"])
     assert str(refused.value).count("\n") == 0
@@ -249,7 +249,7 @@ def test_what_the_ledger_cannot_count_is_refused_with_one_sentence(setting: str,
     ],
 )
 def test_what_comes_after_the_noise_goes_with_it(setting: str) -> None:
-    overrides = ["algorithm=dfedavg", "privacy.kind=dp-sgd", "privacy.epsilon_max=8.0", setting]
+    overrides = ["algorithm=dfedavg", "privacy.kind=dp-sgd", "privacy.epsilon_max=8.0", *setting.split()]
     overrides += ["merge.f=1"] if "merge" in setting else []
     task = load_task(overrides=overrides)
     build_topology(task, names=["a", "b", "c", "d", "e"])

@@ -28,6 +28,8 @@ def matrix() -> ModuleType:
     return module
 
 
+OF_FACTORS = {"lora-fair", "product"}
+"""Rules that merge what adapters have learned, and nothing else."""
 BEGIN_AT_OWN = ("centered-clipping", "self-centered-clipping", "cs-plus", "balance")
 
 
@@ -47,7 +49,9 @@ def test_where_one_model_is_made_of_a_sample_no_rule_costs_three_points(matrix: 
     more = {"scenario.peers": 12, "local.steps": 20}
     found = list(matrix.cells(["fedavg"], rules, rounds=8, seeds=[0], more=more))
     assert [cell for cell in found if cell.fell] == []
-    assert [cell.rule for cell in found if cell.refusal] == ["krum"]
+    assert [cell.rule for cell in found if cell.refusal] == [
+        rule for rule in rules if rule in {"krum", *OF_FACTORS}
+    ]
     assert found[0].beside > 0.8
 
 
@@ -69,8 +73,12 @@ def test_every_cell_begins_or_is_refused_in_a_sentence(matrix: ModuleType) -> No
     assert refused.keys() == {
         *((protocol, rule) for protocol in ("push", "modest", "fedavg") for rule in five | one),
         *((protocol, "krum, half of own") for protocol in ("modest", "fedavg")),
+        *((protocol, rule) for protocol in matrix.PROTOCOLS for rule in OF_FACTORS),
     }
     for (protocol, rule), sentence in refused.items():
+        if rule in OF_FACTORS:
+            assert "[model.adapter]" in sentence
+            continue
         if rule in one or rule == "krum, half of own":
             assert "takes one of the models of a merge" in sentence
             assert "multi-krum" in sentence

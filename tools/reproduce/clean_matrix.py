@@ -40,7 +40,7 @@ PROTOCOLS: Mapping[str, Mapping[str, Any]] = {
     "modest": SAMPLED,
     "fedavg": SAMPLED,
 }
-WITHOUT_F = ("average", "variance-corrected", "bristle", "ubar", "mozi")
+WITHOUT_F = ("average", "variance-corrected", "bristle", "ubar", "mozi", "product", "lora-fair")
 EXTRACTOR = {
     "model.name": "linear",
     "model.extractor": "random-features",
