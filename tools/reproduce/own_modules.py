@@ -933,7 +933,7 @@ def _plain(task: Any, x: Tensor, y: Tensor) -> Tensor:
 def _stacked(task: Any, x: Tensor, y: Tensor) -> tuple[str, float]:
     """Return how the virtual engine trains the network, and how far one of its steps is from the node's."""
     from scenarios.virtual.learning.linear_stack import LinearStack
-    from scenarios.virtual.learning.training import choose
+    from scenarios.virtual.learning.methods import choose
 
     method = choose(task, "auto", device=torch.device("cpu"), batch_size=8).method
     if method == "loop":
