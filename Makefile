@@ -34,7 +34,7 @@ docs: $(VENV)/.installed-docs
 	@echo "site/index.html"
 
 packaging: $(VENV)/bin/python
-	$(BIN)/python tools/packaging.py
+	$(BIN)/python tools/distribution.py
 
 TORTURES := $(filter-out $(addprefix tools/torture/,$(addsuffix .py,arena client driven enemy malformed namespaces proxy slurm_stub verdicts)),\
   $(sort $(wildcard tools/torture/*.py)))

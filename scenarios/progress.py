@@ -229,10 +229,15 @@ class Lines:
         self._told = 0
         self._rounds = 0
         self._left = TimeLeft(1)
+        self._first: str | None = ""
+        """The first step, held until settings have been read: a mistake in them is one sentence, and nothing else."""
 
     def step(self, what: str) -> None:
         """Say it."""
-        self._print(what)
+        if self._first == "":
+            self._first = what
+        else:
+            self._print(what)
 
     def begin(self, scenario: ScenarioSettings) -> None:
         """Say what starts, and what should be known of the settings."""
@@ -259,7 +264,10 @@ class Lines:
         """Say nothing more."""
 
     def _print(self, line: str) -> None:
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        first, self._first = self._first, None
+        for each in (first, line):
+            if each:
+                self._console.print(each, markup=False, highlight=False, soft_wrap=True)
 
 
 def titled(scenario: ScenarioSettings) -> str:

@@ -19,7 +19,7 @@ from gossip.learning.local_training import LocalTraining
 from gossip.learning.settings import DataSettings, LocalSettings, ModelSettings
 from gossip.learning.task import Task
 from gossip.parameters import ParameterSpace
-from scenarios.virtual.learning.training import choose
+from scenarios.virtual.learning.methods import choose
 
 WAYS = (
     {"momentum": 0.9},

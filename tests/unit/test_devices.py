@@ -127,6 +127,8 @@ def test_every_merge_rule_merges_there_what_it_merges_on_the_cpu(kind: str, tmp_
     if kind == "bristle":
         model = ModelSettings(name="linear", extractor="random-features", features=16)
         local = {"consolidate": "familiar"}
+    if kind in ("lora-fair", "product"):
+        model = ModelSettings.model_validate({"adapter": {"kind": "lora", "train": "AB"}})
     task = make_task(tmp_path, model, steps=2, **local)
     assert_the_same_life(lambda device: learner_of(task, device, merge=settings.load()(settings)))
 

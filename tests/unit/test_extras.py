@@ -25,8 +25,9 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = {name: set(packages) for name, packages in PROJECT["optional-dependencies"].items()}
 MODULES = {"prometheus_client": "prometheus-client", "tomli_w": "tomli-w", "sklearn": "scikit-learn"}
-UNTESTED = ("dev", "fuzz", "docs", "mlflow", "wandb", "ray")
-"""Of two loggers stand-ins are tested, tools/packaging.py --loggers runs the real ones; a torture runs Ray."""
+UNTESTED = ("dev", "fuzz", "docs", "mlflow", "wandb", "ray", "adapters")
+"""Of two loggers stand-ins are tested, tools/distribution.py --loggers runs the real ones; a torture runs Ray; PEFT is
+tested where it is installed."""
 SMALL = {"scenario.peers": 2, "stop.rounds": 1, "scenario.algorithm": "dfedavg", "topology.kind": "full"}
 
 

@@ -130,7 +130,11 @@ class LinearStack:
             deltas.insert(0, torch.ops.aten.threshold_backward(torch.bmm(deltas[0], weight), given, 0))
         squares = torch.zeros_like(losses)
         for layer, delta, given in zip(self._layers, deltas, inputs, strict=True):
-            squares += delta.square().sum(2) * (given.square().sum(2) + (layer.bias is not None))
+            of_delta = delta.square().sum(2)
+            product = of_delta * (given.square().sum(2) + (layer.bias is not None))
+            squares += torch.where(
+                of_delta > 0, product, of_delta
+            )  # what is 0 is 0 beside a square beyond float32, too
         scale = factors(squares, counted, clip)
         good = scale > 0
         pieces: list[Tensor] = []

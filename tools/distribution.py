@@ -1,8 +1,8 @@
 """What users get: makes wheel and sdist, installs them in an empty environment, and does there what the site says.
 
-    python tools/packaging.py                    # prints what it measured; ends with 1 where something is not so
-    python tools/packaging.py --loggers          # loggers of others, too: a few hundred megabytes more
-    python tools/packaging.py --keep dist --repository https://…/gossip-node --ref v0.1.0      # for a registry
+    python tools/distribution.py                    # prints what it measured; ends with 1 where something is not so
+    python tools/distribution.py --loggers          # loggers of others, too: a few hundred megabytes more
+    python tools/distribution.py --keep dist --repository https://…/gossip-node --ref v0.1.0      # for a registry
 
 Only the base dependencies are installed first, with torch pinned: three nodes learn from the commands of docs/start.md,
 and whatever needs an extra says so in one sentence. A registry's page shows README.md, so its links are made absolute.
