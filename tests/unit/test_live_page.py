@@ -195,6 +195,7 @@ def test_more_connections_than_there_may_be_are_closed(live: Live, monkeypatch: 
 
 
 def test_it_ends_at_once_though_a_viewer_never_reads(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "SLOW_S", 0.5)
     with socket.socket() as silent:
         silent.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         silent.connect(("127.0.0.1", live.port))
