@@ -10,9 +10,6 @@ import trio
 
 T = TypeVar("T")
 
-_REFERENCES_OF_A_JOB = 3
-"""A job's own, that of the call which asks, and the argument of the question."""
-
 
 class Deferred:
     """A model whose value comes later. It may be sent, merged or trained before.
@@ -87,7 +84,21 @@ def is_only_held_by_a_job(thing: object) -> bool:
     Who reads a model – a transfer, a checkpoint being written, a protocol that may send it again – has its handle as
     long, or a received model's tensor. Where there is no other reference, nobody can come by one any more.
     """
-    return sys.getrefcount(thing) <= _REFERENCES_OF_A_JOB
+    return sys.getrefcount(thing) <= _references_of_one()
+
+
+def _references_of_one() -> int:
+    """Return what is counted of a thing that one reference holds.
+
+    That is three, its own, that of the call which asks, and the argument of the question; and four where something
+    looks into calls, as torch does from the first compiled network on.
+    """
+    alone = object()
+    return _references(alone)
+
+
+def _references(thing: object) -> int:
+    return sys.getrefcount(thing)
 
 
 def travelled(model: Any, learned_size: int) -> Any:

@@ -25,7 +25,7 @@ from gossip.learning.task import Task
 from gossip.merging.average import Average
 from gossip.merging.base import Merge
 from gossip.node.context import NodeContext, Upcalls
-from gossip.node.handles import Deferred
+from gossip.node.handles import Deferred, is_only_held_by_a_job
 from gossip.node.learning_thread import LearningThread
 from gossip.parameters import ParameterSpace
 from gossip.protocols.base import Contribution, GossipStep
@@ -213,6 +213,17 @@ def test_a_model_is_trained_where_it_lies_only_where_nobody_else_has_its_handle(
         assert all(outcome.steps == 2 for outcome in world.outcomes)
 
     in_world(scenario)
+
+
+def test_once_something_was_compiled_a_model_still_has_one_holder_or_more() -> None:
+    torch.compile(lambda x: x + 1, backend="eager")(torch.ones(2))
+    models = [torch.ones(3)]
+    alone = is_only_held_by_a_job(models[0])
+    keeper = models[0]
+    shared = is_only_held_by_a_job(models[0])
+    del keeper
+    again = is_only_held_by_a_job(models[0])
+    assert (alone, shared, again) == (True, False, True)
 
 
 def test_a_rule_that_keeps_what_it_was_given_has_nothing_trained_under_its_hands() -> None:

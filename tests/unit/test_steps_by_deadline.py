@@ -139,7 +139,8 @@ def test_a_deadline_takes_the_place_of_a_presets_epochs_and_is_agreed_on():
         arguments={"algorithm": "dfedavg"}, overrides=["protocol.deadline_s=2", "protocol.steps_max=50"]
     )
     assert (same.local.deadline_s, same.local.steps_max) == (2.0, 50)
-    back = load_task(arguments={"algorithm": "dfedavg"}, overrides=["local.deadline_s=2", "local.steps=3"])
+    below = {"algorithm": "dfedavg", "local": {"deadline_s": 2.0}}
+    back = load_task(arguments=below, overrides=["local.steps=3"])
     assert (back.local.deadline_s, back.local.steps) == (None, 3)
 
 
