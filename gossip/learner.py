@@ -234,7 +234,7 @@ class Learner:
         """Return the model [P] that most of `received` agree on, with the slots that never travel taken from `own`."""
         self._check(own)
         learned = own[: self.task.space.learned_size]
-        refusals = self._refusals(learned, received)
+        refusals = self._refusals(learned, received, bounded=False)
         accepted = [
             completed(learned, each.model)
             for each, refusal in zip(received, refusals, strict=True)
@@ -271,7 +271,12 @@ class Learner:
         return judged
 
     def _refusals(
-        self, own: Tensor, received: Sequence[Contribution], *, round: int | None = None
+        self,
+        own: Tensor,
+        received: Sequence[Contribution],
+        *,
+        round: int | None = None,
+        bounded: bool = True,
     ) -> list[Refusal | None]:
         if not received:
             return []
@@ -282,6 +287,7 @@ class Learner:
             round=round,
             again=sanitise.judged_before(received),
             some=sanitise.some_of(own, received),
+            bounded=bounded,
         )
         for refusal in refusals:
             if refusal is not None:

@@ -148,6 +148,7 @@ class Sanitiser:
         round: int | None = None,
         again: Container[PeerId] = (),
         some: Mapping[PeerId, Some] = WHOLE_ALL,
+        bounded: bool = True,
     ) -> list[Refusal | None]:
         """Return for each received model why it is left out, or None.
 
@@ -158,6 +159,8 @@ class Sanitiser:
             again: senders whose model was judged in an earlier merge. Once more is no further offence, nor does it
                 make up for one.
             some: of whose models only some numbers came; `norms` are of those.
+            bounded: whether one may be too long. What is made of a majority needs no such bound, and an own model that
+                a liar has made short would set it too low for the honest.
         """
         if round is not None:
             self.round = max(self.round, round)
@@ -177,7 +180,7 @@ class Sanitiser:
                 reasons.append(SHAPE)
             elif math.isnan(norm):
                 reasons.append(NON_FINITE)
-            elif norm > self._bound(
+            elif bounded and norm > self._bound(
                 own_norm, (finite[other] for other in finite if other != sender), some.get(sender)
             ):
                 reasons.append(NORM)

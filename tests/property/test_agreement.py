@@ -62,3 +62,28 @@ def test_a_learner_and_the_virtual_engine_agree_on_the_same_and_leave_out_what_i
     learned = task.space.learned_size
     assert torch.equal(virtual[:learned], others[1][:learned])
     assert torch.equal(virtual, learner.agreed(own, received))
+
+
+def test_whom_a_liar_gave_a_model_of_zeros_takes_the_honest_majoritys_all_the_same():
+    """Beside zeros of its own and one liar's, models of usual length would seem too long."""
+    scenario = load("modest", overrides=["scenario.peers=6", "protocol.sample_size=3", "model.hidden=[8]"])
+    task = load_task(scenario)
+    run = VirtualRun(scenario, task)
+    names = scenario.peer_names
+    learner = Learner(
+        task, peer=names[0], position=0, peers=6, merge=AverageSettings().load()(AverageSettings())
+    )
+    honest = task.initial()
+    own = torch.zeros_like(honest)
+    received = [
+        Contribution(name, model.clone(), 1.0)
+        for name, model in zip(names[1:4], (honest, own, honest), strict=True)
+    ]
+    handles = [
+        Contribution(each.sender, run.learning.from_vector(each.model, number + 1), 1.0)
+        for number, each in enumerate(received)
+    ]
+    assert torch.equal(learner.agreed(own, received), honest)
+    assert torch.equal(
+        run.learning.vector(run.learning.agreed(run.learning.from_vector(own, 0), handles)), honest
+    )

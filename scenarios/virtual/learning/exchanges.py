@@ -241,7 +241,9 @@ class Exchanges:
         vectors = self._arena.vectors
         for handle, row in zip(handles, rows, strict=True):
             own, received = handle.request
-            _, accepted = self._screen.merge(handle.peer, own, 0.0, received, round=None, norms=norms)
+            _, accepted = self._screen.merge(
+                handle.peer, own, 0.0, received, round=None, norms=norms, bounded=False
+            )
             models = [self._completed(own, each.model) for each in accepted]
             vectors[row, :learned] = agreed(vectors[own.row, :learned], models)
             vectors[row, learned:] = vectors[own.row, learned:]

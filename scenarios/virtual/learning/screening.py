@@ -94,8 +94,9 @@ class Screen:
         *,
         round: int | None,
         norms: Norms,
+        bounded: bool = True,
     ) -> tuple[float, Sequence[Contribution]]:
-        """Return the weights and contributions that are left of a merge."""
+        """Return the weights and contributions that are left of a merge; `bounded`: see `Sanitiser.judge`."""
         own_norm = norms.of_row[own.row]
         some = (
             {each.sender: norms.some[own.row, each.model.row] for each in received if each.model.partial}
@@ -124,6 +125,7 @@ class Screen:
             round=round,
             again=sanitise.judged_before(received),
             some=some,
+            bounded=bounded,
         )
         for refusal in refusals:
             if refusal is not None:
