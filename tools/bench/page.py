@@ -134,7 +134,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--smoke", action="store_true", help="the smallest form")
     asked = parser.parse_args(arguments)
     if asked.smoke:
-        asked.viewers, asked.seconds, asked.repetitions = 20, 3.0, 1
+        asked.viewers, asked.seconds, asked.repetitions = 20, 1.0, 1
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 2 * asked.viewers + 200)), hard))
     alone, watched = [], []
@@ -142,7 +142,7 @@ def main(arguments: Sequence[str]) -> int:
         for _ in range(asked.repetitions):
             alone.append(span(home, pid, asked.seconds, None))
             viewers = Viewers(port, asked.viewers)
-            viewers.look(6.0)  # connecting is not looking
+            viewers.look(0.5 if asked.smoke else 6.0)  # connecting is not looking
             watched.append(span(home, pid, asked.seconds, viewers))
             viewers.close()
             time.sleep(1.0)
