@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gossip.learner import Learner
+from gossip.learning.task import Task
 from gossip.merging.agreement import agreed
 from gossip.merging.settings import AverageSettings
 from gossip.protocols.base import Contribution
@@ -42,14 +45,17 @@ def test_equal_models_have_exactly_themselves(own, model, f):
     assert torch.equal(agreed(own, []), own)
 
 
-def test_a_learner_and_the_virtual_engine_agree_on_the_same_and_leave_out_what_is_refused():
+def both_engines() -> tuple[Task, VirtualRun, Learner, Sequence[str]]:
+    """Return six peers' task, in the virtual engine, and the first one's learner as a node has it."""
     scenario = load("modest", overrides=["scenario.peers=6", "protocol.sample_size=3", "model.hidden=[8]"])
     task = load_task(scenario)
-    run = VirtualRun(scenario, task)
-    names = scenario.peer_names
-    learner = Learner(
-        task, peer=names[0], position=0, peers=6, merge=AverageSettings().load()(AverageSettings())
-    )
+    rule = AverageSettings().load()(AverageSettings())
+    learner = Learner(task, peer=scenario.peer_names[0], position=0, peers=6, merge=rule)
+    return task, VirtualRun(scenario, task), learner, scenario.peer_names
+
+
+def test_a_learner_and_the_virtual_engine_agree_on_the_same_and_leave_out_what_is_refused():
+    task, run, learner, names = both_engines()
     own = task.initial()
     others = [own + 0.1 * number for number in (1, 2, 3)]
     others.append(torch.full_like(own, float("nan")))
@@ -66,13 +72,7 @@ def test_a_learner_and_the_virtual_engine_agree_on_the_same_and_leave_out_what_i
 
 def test_whom_a_liar_gave_a_model_of_zeros_takes_the_honest_majoritys_all_the_same():
     """Beside zeros of its own and one liar's, models of usual length would seem too long."""
-    scenario = load("modest", overrides=["scenario.peers=6", "protocol.sample_size=3", "model.hidden=[8]"])
-    task = load_task(scenario)
-    run = VirtualRun(scenario, task)
-    names = scenario.peer_names
-    learner = Learner(
-        task, peer=names[0], position=0, peers=6, merge=AverageSettings().load()(AverageSettings())
-    )
+    task, run, learner, names = both_engines()
     honest = task.initial()
     own = torch.zeros_like(honest)
     received = [

@@ -3,9 +3,9 @@
     python tools/torture/clusters.py [--only local|slurm|ray] [--runs 16] [--rounds 40] [--json] [--smoke]
 
 Each row is a sweep by the command line in a process of its own. Slurm is played by `slurm_stub.py`, two tasks at once;
-Ray is a head and a second node on this machine's loopback, each with room for one run. While the first runs are being
-done a worker is killed with SIGKILL. Digests are those of all peers' models at the end, compared with an undisturbed
-sweep by local processes.
+Ray is a head and a second node on this machine (Ray puts its address in the place of the loopback's), each with room
+for one run. While the first runs are being done a worker is killed with SIGKILL. Digests are those of all peers' models
+at the end, compared with an undisturbed sweep by local processes.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ def slurm(folder: Path, runs: int, rounds: int, expected: Mapping[str, str]) -> 
 
 @contextlib.contextmanager
 def ray_cluster(folder: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """Start a head and a second node on the loopback; yield the client's address and both processes."""
+    """Start a head and a second node on this machine; yield the client's address and both processes."""
     env = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
     ray = [
         sys.executable,

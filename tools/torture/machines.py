@@ -2,8 +2,9 @@
 
     python tools/torture/machines.py [--only ssh|ray] [--peers 6] [--rounds 60] [--json] [--smoke]
 
-Machines are programs of this one: two hosts that a stand-in of ssh starts, and two nodes of a Ray cluster on the
-loopback. First a run is left alone and then, in a second one, a host is killed with SIGKILL once rounds are being done.
+Machines are programs of this one: two hosts that a stand-in of ssh starts, and two nodes of a Ray cluster on its
+own address. First a run is left alone and then, in a second one, a host is killed with SIGKILL once rounds are being
+done.
 """
 
 from __future__ import annotations
