@@ -89,10 +89,20 @@ def own(folder: Path, name: str) -> Task:
     )
 
 
-def test_a_network_whose_draws_no_seed_fixes_is_told_of(tmp_path: Path) -> None:
-    (said,) = own(tmp_path, "draws").cautions
+@pytest.mark.parametrize("alike", range(self_test.REPEATS))
+def test_a_network_whose_draws_no_seed_fixes_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alike: int
+) -> None:
+    """However often chance has its plain passes come out alike: here `alike` times after the first, by one bit."""
+    task = own(tmp_path, "draws")
+    task.draws  # noqa: B018 - what it takes to see which generators there are draws, too
+    plain, ours, other = b"\x01", b"\x00", b"\x00"
+    bits = iter([plain, ours, *[plain] * alike, other])
+    monkeypatch.setattr("os.urandom", lambda count: next(bits))
+    (said,) = task.cautions
     assert "computes differently each time" in said
     assert "runs with equal seeds will differ" in said
+    assert next(bits, None) is None  # and it has stopped at the first that differs
 
 
 @pytest.mark.parametrize("name", ["changes", "binds"])
