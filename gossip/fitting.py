@@ -34,6 +34,12 @@ def check_merge(task: Task, merge: Merge) -> None:
     if merge.needs_classes and not task.objective.classifies:
         kind = getattr(merge.settings, "kind", type(merge).__name__)
         raise SettingError(f"[merge] kind = '{kind}' judges models by classes, and the objective has none")
+    if merge.declares_classes and not task.privacy_settings.nothing:
+        kind = getattr(merge.settings, "kind", type(merge).__name__)
+        raise SettingError(
+            f"[merge] kind = '{kind}' has models sent with the classes of which their sender has samples, which the "
+            "ledger of [privacy] does not count; valid: a rule that looks at models only, such as average"
+        )
     merge.check(task.space)
     if merge.needs_validation and not task.data_settings.validation_per_class:
         raise SettingError(

@@ -42,7 +42,12 @@ def _check_noise(task: TaskSettings, noise: NoiseSettings) -> None:
 
 
 def _refused(task: TaskSettings) -> Iterator[str]:
-    local, data = task.local, task.data
+    local, data, adapter = task.local, task.data, task.model.adapter
+    if adapter is not None and adapter.train == "AB":
+        yield (
+            "train = 'AB' of [model.adapter]: noise on each factor is multiplied by the other one, and is therefore "
+            "not the noise of their product; valid: train = 'R' or 'B'"
+        )
     if local.sam_rho:
         yield (
             f"sam_rho = {local.sam_rho:g} of [local], which takes two gradients a step where the ledger counts one; "

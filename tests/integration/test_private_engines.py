@@ -212,6 +212,7 @@ def test_real_nodes_learn_privately_and_say_what_they_spent(tmp_path: Path) -> N
     [
         ("local.sam_rho=0.1", "two gradients a step"),
         ("model.adapter.kind=seed-space local.optimizer.kind=spsa", "goes by losses"),
+        ("model.adapter.kind=lora model.adapter.train=AB", "not the noise of their product"),
         ("local.consolidate=familiar", "of what classes"),
         ("local.precision=bfloat16", "shortened"),
         ("local.compile=true", "one by one"),

@@ -13,9 +13,9 @@ from torch.nn.functional import cross_entropy
 
 from gossip import seeding
 from gossip.errors import SettingError
+from gossip.fitting import check_merge
 from gossip.learner import Learner
 from gossip.learning.forward import Forward
-from gossip.learning.local_training import LocalTraining
 from gossip.learning.settings import DataSettings, DirichletPartition, LocalSettings, ModelSettings
 from gossip.learning.task import Task
 from gossip.merging.settings import AverageSettings
@@ -25,6 +25,8 @@ from gossip.privacy.entropy import OPERATING_SYSTEM
 from gossip.privacy.settings import PrivacySettings
 from scenarios.virtual.learning.batched import BatchedLearning
 from scenarios.virtual.learning.linear_stack import LinearStack
+from tests import known_entropy
+from tests.known_entropy import Seeded
 from tests.laws import tried
 from tests.virtual_learners import PEERS, assert_close, names_of, write_task_files
 
@@ -46,21 +48,6 @@ def centred(input_shape, classes):
     return Centred(classes)
 """
 """A network in which samples act on each other, and no layer's name says so."""
-
-
-class Seeded:
-    """An entropy that a test knows: batches and noise each of a generator of their own."""
-
-    def __init__(self, peer: str, round: int) -> None:
-        seed = [sum(peer.encode()), round]
-        self._batches = np.random.default_rng([*seed, 0])
-        self._noise = np.random.default_rng([*seed, 1])
-
-    def chosen(self, samples, rate):
-        return np.flatnonzero(self._batches.random(samples) < rate)
-
-    def normals(self, count):
-        return self._noise.standard_normal(count)
 
 
 def private(**more) -> PrivacySettings:
@@ -187,14 +174,8 @@ def test_with_all_samples_no_bound_and_hardly_any_noise_it_is_the_plain_update(f
 )
 def test_a_node_and_its_row_of_the_stack_agree_where_their_chance_is_the_same(folder, model, method):
     task = task_of(folder, private(clip=0.7, noise=0.8), model, momentum=0.5, steps=3)
-    training = LocalTraining.__init__
-
-    def known(self, *given, **more):
-        training(self, *given, **more)
-        self.private.entropy_of = Seeded
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(LocalTraining, "__init__", known)
+        known_entropy.know(patch)
         learning = BatchedLearning(task, names_of(), AverageSettings(), method=method)
         # Of one there are other steps than of the rest, as where a time decides.
         steps = [None, 5, None, 1]
@@ -297,6 +278,13 @@ def test_what_mixes_samples_or_asks_twice_is_refused(folder):
     with pytest.raises(SettingError, match="two samples together"):
         task_of(folder, private(), "python:centred.py:centred").check()
     task_of(folder, private(), "python:user.py:branching").check()
+
+    class Declaring(AverageSettings().load()):
+        declares_classes = True
+
+    with pytest.raises(SettingError, match="the classes of which their sender has samples"):
+        check_merge(task_of(folder, private()), Declaring(AverageSettings()))
+    check_merge(task_of(folder, PrivacySettings()), Declaring(AverageSettings()))
 
     task = task_of(folder, private())
     learner = learners(task)[0]
