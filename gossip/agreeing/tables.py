@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -23,6 +24,9 @@ _PAIR = re.compile(r"\[\n    ([-+.\de]+),\n    ([-+.\de]+),\n\]")
 """Mean and deviation, which stand on one line."""
 
 CLASSES_MAX = 100_000
+CLASSES_BY_ONE_MAX = 1000
+"""Up to so many a network's output layer costs little; of more, one peer's word is enough for half."""
+
 COLUMNS_MAX = 10_000
 NAME_CHARACTERS_MAX = 1000
 SHOWN_CHARACTERS_MAX = 80
@@ -102,19 +106,49 @@ def common(told: Mapping[PeerId, bytes]) -> Schema:
             raise DataError(
                 f"column '{column}' holds {many} at all peers together; leave it out, [data] drop = [\"{column}\"]"
             )
-    named = [peer for peer, have in haves.items() if have.class_names is not None]
-    numbered = [peer for peer, have in haves.items() if have.label_max is not None]
-    if named and numbered:
-        raise DataError(f"labels are names at {named[0]} and numbers at {numbered[0]}; make them alike")
-    names = _union(*(have.class_names or [] for have in haves.values())) if named else None
-    if names is not None and len(names) < 2:
-        raise DataError(f"all labels of all peers are '{_shown(names[0])}'; there is nothing to tell apart")
+    names, classes = _classes(haves)
     return Schema(
         numbers=tuple(name for name in order if sorts[name][1] != "text"),
         categories=categories,
         class_names=names,
-        classes=max(haves[peer].label_max or 0 for peer in numbered) + 1 if numbered else None,
+        classes=classes,
     )
+
+
+def _classes(haves: Mapping[PeerId, Have]) -> tuple[tuple[str, ...] | None, int | None]:
+    """Return the classes' names, or how many there are where labels are numbers.
+
+    Raises:
+        DataError: some have names and others numbers; there is one class only, or a multitude by one peer's word.
+    """
+    named = {peer: have.class_names for peer, have in haves.items() if have.class_names is not None}
+    numbered = {peer: have.label_max + 1 for peer, have in haves.items() if have.label_max is not None}
+    if named and numbered:
+        raise DataError(f"labels are names at {min(named)} and numbers at {min(numbered)}; make them alike")
+    if named:
+        names = _union(*named.values())
+        if len(names) < 2:
+            raise DataError(
+                f"all labels of all peers are '{_shown(names[0])}'; there is nothing to tell apart"
+            )
+        told = Counter(name for each in named.values() for name in set(each))
+        for peer, own in named.items():
+            _refuse_one_word(peer, len(names), len(names) - sum(told[name] == 1 for name in set(own)))
+        return names, None
+    if not numbered:
+        return None, None
+    second, most = sorted([0, *numbered.values()])[-2:]
+    _refuse_one_word(max(numbered, key=lambda peer: numbered[peer]), most, second)
+    return None, most
+
+
+def _refuse_one_word(peer: PeerId, classes: int, others: int) -> None:
+    """Raise `DataError` where a network gets most of many outputs by what one peer says, who may lie."""
+    if classes > CLASSES_BY_ONE_MAX and classes > 2 * others:
+        raise DataError(
+            f"{peer} alone tells of most of {classes} classes, all others together of {others}; if that is so, say it "
+            "on all, [data] classes or class_names, and if not, make its labels right"
+        )
 
 
 def _shown(name: str) -> str:

@@ -267,6 +267,26 @@ def test_tables_that_do_not_fit_together_are_one_sentence_at_all(other: Own, sen
     assert all(exchange.outcome is None for exchange in world.exchanges.values())
 
 
+def packed(**labels: object) -> bytes:
+    return Have.of(owned({"x": [1.0]}, **labels), count_min=1).packed()
+
+
+@pytest.mark.parametrize(
+    ("others", "liar"),
+    [
+        ({"label_max": 9}, {"label_max": 1000}),
+        ({"class_names": Counter(["yes", "no"])}, {"class_names": Counter(map(str, range(1000)))}),
+    ],
+)
+def test_most_of_many_classes_are_not_believed_by_one_peers_word(others, liar) -> None:
+    with pytest.raises(DataError, match="b alone tells of most of 100"):
+        common({"a": packed(**others), "b": packed(**liar), "c": packed(**others)})
+    many = common({"a": packed(**others), "b": packed(**liar), "c": packed(**liar)})
+    assert (many.classes or len(many.class_names)) > 1000
+    few = common({"a": packed(label_max=9), "b": packed(label_max=999), "c": packed(label_max=9)})
+    assert few.classes == 1000
+
+
 def test_a_text_in_few_rows_is_not_told() -> None:
     own = owned({}, {"job": "nurse nurse king"})
     assert Have.of(own, count_min=2).words == {"job": ["nurse"]}
