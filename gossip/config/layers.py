@@ -136,13 +136,22 @@ ALSO_WRITTEN: Mapping[tuple[str, str], tuple[str, str]] = {
 
 
 def at_home(layer: Layer) -> Layer:
-    """Return a layer whose keys stand in their own sections."""
+    """Return a layer whose keys stand in their own sections.
+
+    Raises:
+        SettingError: one of them stands in both.
+    """
     tables = dict(layer.tables)
     for (section, key), (home, name) in ALSO_WRITTEN.items():
-        found = tables.get(section)
-        if isinstance(found, Mapping) and key in found:
+        found, there = tables.get(section), tables.get(home, {})
+        if isinstance(found, Mapping) and key in found and isinstance(there, Mapping):
+            if name in there:
+                raise SettingError(
+                    f"{layer.where((section, key))}: {section}.{key} is {home}.{name}, which is written, too; write "
+                    "one of them"
+                )
             tables[section] = {other: value for other, value in found.items() if other != key}
-            tables[home] = {name: found[key], **tables.get(home, {})}
+            tables[home] = {name: found[key], **there}
             if not tables[section]:
                 del tables[section]
     return replace(layer, tables=tables)

@@ -23,6 +23,7 @@ from gossip.config.presets import DEFAULT_ALGORITHM, preset
 from gossip.config.task import TaskSettings
 from gossip.errors import SettingError, nearest
 from gossip.learning.settings import DIGITS
+from gossip.protocols.settings import PROTOCOLS
 from gossip.settings import Settings, first_complaint
 
 S = TypeVar("S", bound=TaskSettings)
@@ -66,7 +67,8 @@ def _own_data(layers: Sequence[Layer]) -> Iterator[Layer]:
 
 def resolve(layers: Sequence[Layer], model: type[S]) -> S:
     """Put the algorithm's preset under the layers and validate the whole, section by section."""
-    layers = [at_home(layer) for layer in layers]
+    if _is_ours(merge_layers(layers).get("protocol")):
+        layers = [at_home(layer) for layer in layers]
     tables = merge_layers(layers)
     _refuse_unknown_sections(tables, layers, model)
     algorithm = tables.get("algorithm", DEFAULT_ALGORITHM)
@@ -92,6 +94,12 @@ def resolve(layers: Sequence[Layer], model: type[S]) -> S:
             _refuse_unknown_key(settings, path, layer.where(path))
     settings.written_at({name: origin(layers, (name,)) for name in written}, notes=map(str, dropped))
     return settings
+
+
+def _is_ours(protocol: object) -> bool:
+    """Return whether `[protocol]` is one of ours: a user's own may have settings of the same names."""
+    kind = protocol.get("kind") if isinstance(protocol, Mapping) else None
+    return kind is None or kind in [choice.model_fields["kind"].default for choice in PROTOCOLS.ours()]
 
 
 def _unset_in(table: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

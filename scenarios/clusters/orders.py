@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,6 +24,7 @@ from scenarios.clusters.parcels import BadParcel, pack, unpack
 from scenarios.clusters.runs import Run
 from scenarios.clusters.versions import difference, versions
 from scenarios.errors import RunFailed
+from scenarios.private_folder import private_folder
 from scenarios.scenario import load
 
 HEADER_BYTES_MAX = 1 << 16
@@ -83,9 +83,9 @@ def work(data: bytes) -> bytes:
     wrong = missing_file(said["files"])
     if wrong is not None:
         return _answer(here, refused=wrong)
-    with tempfile.TemporaryDirectory(prefix="gossip-run-") as temporary:
+    with private_folder("gossip-run-") as folder:
         try:
-            return _answer(here, parcel=_done(said, Path(temporary)))
+            return _answer(here, parcel=_done(said, folder))
         except (GossipError, BadParcel) as error:
             return _answer(here, error=str(error))
 

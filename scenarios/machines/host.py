@@ -3,7 +3,7 @@
 Standard input and output carry the messages of `speech`. The engine says ``prepare`` (which peers, at which address),
 ``put`` (peers.txt, task.toml), ``start`` and ``signal``; the host says ``hello``, ``prepared`` (the peers' lines),
 ``exited``, and what the peers write, before the exit of whoever wrote it. When standard input ends, the engine is gone:
-every node is killed, and the folder with all keys is removed.
+every node is killed, and the folder with all keys is removed; that of a host which was killed, by the next one there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import shutil
 import signal
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +26,7 @@ from scenarios.clusters.orders import missing_file
 from scenarios.clusters.versions import versions
 from scenarios.machines.outbox import Outbox
 from scenarios.machines.speech import Listener, Said, message
+from scenarios.private_folder import private_folder
 from scenarios.processes.homes import HOST as LOOPBACK
 from scenarios.processes.homes import free_ports
 from scenarios.processes.launcher import Launcher
@@ -145,9 +145,9 @@ def main() -> None:
     output = os.dup(1)
     os.dup2(2, 1)
     try:
-        with tempfile.TemporaryDirectory(prefix="gossip-host-") as folder:
+        with private_folder("gossip-host-") as folder:
             try:
-                Host(Path(folder), output).serve(0)
+                Host(folder, output).serve(0)
             finally:
                 for number in (signal.SIGTERM, signal.SIGHUP):
                     signal.signal(number, signal.SIG_IGN)  # the folder has to go now

@@ -154,6 +154,11 @@ def test_a_deadline_takes_the_place_of_a_presets_epochs_and_is_agreed_on():
             "[local]\ndeadline_s = 1.0\nsteps_min = 9\nsteps_max = 3\n",
             "steps_min = 9 is above steps_max = 3",
         ),
+        (
+            "[protocol]\ndeadline_s = 1.0\n[local]\ndeadline_s = 2.0\n",
+            r"task.toml:2: protocol.deadline_s is local.deadline_s, which is written, too",
+        ),
+        ("local = 3\n[protocol]\ndeadline_s = 1.0\n", "'local' must be a section"),
     ],
 )
 def test_what_does_not_go_together_is_said(tmp_path, text, said):
@@ -161,3 +166,18 @@ def test_what_does_not_go_together_is_said(tmp_path, text, said):
     path.write_text(text)
     with pytest.raises(SettingError, match=said):
         load_task(path)
+
+
+def test_a_protocol_of_ones_own_may_have_a_deadline_of_its_own(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import gossip\n"
+        "class Mine(gossip.Protocol):\n"
+        "    messages = ()\n"
+        "    class Settings(gossip.Settings):\n"
+        "        deadline_s: float = 1.0\n"
+    )
+    path = tmp_path / "task.toml"
+    path.write_text('[protocol]\nkind = "python:mine.py:Mine"\n')
+    task = load_task(path, overrides=["protocol.deadline_s=3"])
+    assert task.protocol.deadline_s == 3
+    assert task.local.deadline_s is None
