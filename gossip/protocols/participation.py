@@ -18,6 +18,7 @@ p is not far below 1/K. The columns of what is applied do not sum to one: the me
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 
 from gossip.protocols.base import Contribution, PeerId
@@ -27,7 +28,7 @@ FORGET = 3
 
 
 class Participation:
-    """What one peer knows of how often its neighbours come; a new process begins anew.
+    """What one peer knows of how often its neighbours come; a restart goes on with what its checkpoint holds of it.
 
     Args:
         interval_max: K.
@@ -60,6 +61,17 @@ class Participation:
             each._replace(weight=weight) for each, weight in zip(received, weights, strict=True)
         ]
 
+    def saved(self) -> str:
+        """Return what is known, as JSON: peer -> S, M, ω, rounds of absence."""
+        return json.dumps({peer: list(known.told) for peer, known in self._intervals.items()})
+
+    def remember(self, saved: str) -> None:
+        """Go on with what `saved` returned; a mean beyond K counts as K."""
+        for peer, (since, closed, mean, absent) in json.loads(saved).items():
+            known = self._of(peer)
+            known.since, known.closed, known.absent = since, closed, absent
+            known.mean = min(mean, float(self._interval_max))
+
     def _of(self, peer: PeerId) -> _Interval:
         found = self._intervals.get(peer)
         if found is None:
@@ -81,6 +93,10 @@ class _Interval:
         """ω."""
         self.absent = 0
         """Rounds since it came, those of closed intervals among them."""
+
+    @property
+    def told(self) -> tuple[int, int, float, int]:
+        return self.since, self.closed, self.mean, self.absent
 
     def note(self, *, came: bool, most: int) -> None:
         self.since += 1

@@ -16,6 +16,8 @@ from gossip.errors import SettingError
 from gossip.protocols.base import Contribution
 from gossip.protocols.participation import FORGET, Participation
 from gossip.protocols.push.rates import Rates, staleness
+from gossip.protocols.rounds import Rounds
+from gossip.protocols.settings import RoundsSettings
 from scenarios import api
 from tests.laws import tried
 
@@ -82,6 +84,21 @@ def test_over_time_each_counts_as_its_entry_says_however_seldom_it_comes():
             sums[each.sender] += each.weight
     for peer, weight in small.items():
         assert sums[peer] / rounds == pytest.approx(weight, rel=0.1)
+
+
+@tried(1)
+@given(presences, st.integers(0, 60))
+def test_a_restart_goes_on_with_what_was_known(rounds, at):
+    settings, before = RoundsSettings(weighing="participation", interval_max=5), rounds[:at]
+    unbroken, broken = (Participation(interval_max=5, self_min=settings.self_min) for _ in range(2))
+    for present in before:
+        unbroken.weighed(ROW, *contributions(present))
+        broken.weighed(ROW, *contributions(present))
+    peer = Rounds.resume(settings, rounds=9, model=0.0, state={"round": 3, "participation": broken.saved()})
+    assert peer.snapshot() == {"round": 3, "participation": unbroken.saved()}
+    again = peer._inbox._participation
+    for present in [*rounds[at:], set(ROW)]:
+        assert again.weighed(ROW, *contributions(present)) == unbroken.weighed(ROW, *contributions(present))
 
 
 def test_who_stays_away_for_long_begins_anew():

@@ -15,6 +15,7 @@ from gossip.protocols import FinishedMessage, Message, ModelAdopted, ModelMessag
 from gossip.protocols.rounds.catching_up import SETTLED_ROUNDS, LostTime, most_of, reached_by_most
 from gossip.protocols.rounds.inbox import KEPT_PER_SENDER_MAX
 from gossip.protocols.rounds.neighbourhood import ROWS_LOOKED_UP
+from gossip.protocols.rounds.saved import Saved
 from tests.laws import tried
 from tests.simulation.lone_peer import LonePeer
 from tests.simulation.test_rounds import world_of
@@ -123,11 +124,11 @@ class Among(LonePeer):
 
 
 def peer_among(
-    neighbours: int, *, rounds: int = 1000, catch_up_rounds: int = 2, **options: object
+    neighbours: int, *, rounds: int = 1000, catch_up_rounds: int = 2, **saved: float
 ) -> tuple[Among, Rounds]:
     ctx = Among("me", ["me", *(f"n{k}" for k in range(neighbours))])
     chosen = RoundsSettings(catch_up_rounds=catch_up_rounds)
-    protocol = Rounds(chosen, rounds=rounds, model=0.0, **options)  # type: ignore[arg-type]
+    protocol = Rounds(chosen, rounds=rounds, model=0.0, saved=Saved(**saved))
     protocol.on_start(ctx)
     return ctx, protocol
 

@@ -8,6 +8,8 @@ if that does not come in time either: so the data of a machine that is too slow 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from gossip.protocols.base import Context, Contribution, Model, ModelMessage, Part, PeerId
 from gossip.protocols.participation import Participation
 from gossip.protocols.rounds.final import FinalSteps
@@ -71,6 +73,15 @@ class Inbox:
         """When the latest steps began, in their order."""
         self.newest_round = -1
         """Of all that was kept."""
+
+    def remember(self, participation: str) -> None:
+        """Go on with what an earlier process knew of how often neighbours come, as `saved` said it."""
+        if self._participation is not None and participation:
+            self._participation.remember(participation)
+
+    def saved(self) -> Mapping[str, str]:
+        """Return what a checkpoint must hold of it."""
+        return {} if self._participation is None else {"participation": self._participation.saved()}
 
     def note_step_began(self, tag: Tag, now_s: float) -> None:
         """Note when a step began, to know later how late who came late is."""

@@ -39,6 +39,7 @@ from gossip.protocols.rounds.neighbourhood import Neighbourhood
 from gossip.protocols.rounds.order import ORDERS
 from gossip.protocols.rounds.parts import MODELS, Parts, PieceMessage
 from gossip.protocols.rounds.phase import Phase
+from gossip.protocols.rounds.saved import NOTHING_SAVED, Saved
 from gossip.protocols.rounds.sender import NOTHING, Tag
 from gossip.protocols.rounds.stopping import WantsMessage
 from gossip.protocols.rounds.waiting import DEADLINE, Wait
@@ -54,8 +55,7 @@ class Rounds(Protocol):
         rounds: T, after which the peer is done.
         model: the handle of x_i at the start.
         start_round: rounds done already, after a resume.
-        pace_s: the fastest local update before the resume.
-        away_s: seconds between the checkpoint and the resume.
+        saved: what is known from before.
     """
 
     __slots__ = (
@@ -97,8 +97,7 @@ class Rounds(Protocol):
         rounds: int,
         model: Model,
         start_round: int = 0,
-        pace_s: float | None = None,
-        away_s: float = 0.0,
+        saved: Saved = NOTHING_SAVED,
     ) -> None:
         self._gossip_steps = settings.gossip_steps
         self._own = ORDERS[settings.order](model)
@@ -111,13 +110,14 @@ class Rounds(Protocol):
         self._parts = Parts(settings, self._final)
         self._whole = settings.parts == 1
         self._inbox = Inbox(settings, rounds=rounds, near=self._near, parts=self._parts, final=self._final)
+        self._inbox.remember(saved.participation)
         self._ending = Ending(settings, rounds=rounds, near=self._near, inbox=self._inbox)
         self._wait = Wait(settings, self._near)
         self._patience = self._wait.patience
         self._merged: set[int] = set()
         """The parts of which something was merged in this round."""
         self._training_began_s = 0.0
-        self._lost = LostTime(pace_s=pace_s, away_s=away_s)
+        self._lost = LostTime(pace_s=saved.pace_s, away_s=saved.away_s)
         self._moves = Moves(
             settings, near=self._near, inbox=self._inbox, ending=self._ending, lost=self._lost
         )
@@ -139,15 +139,8 @@ class Rounds(Protocol):
         cls, settings: RoundsSettings, *, rounds: int, model: Model, state: Mapping[str, int | float | str]
     ) -> Self:
         """Begin after the rounds that the state says are done."""
-        pace_s = float(state.get("pace_s", 0.0))
-        return cls(
-            settings,
-            rounds=rounds,
-            model=model,
-            start_round=int(state.get("round", 0)),
-            pace_s=pace_s if pace_s > 0 else None,
-            away_s=float(state.get("away_s", 0.0)),
-        )
+        done, saved = int(state.get("round", 0)), Saved.of(state)
+        return cls(settings, rounds=rounds, model=model, start_round=done, saved=saved)
 
     # --- what the world may look at ---
 
@@ -166,10 +159,10 @@ class Rounds(Protocol):
         return self._wait.told()
 
     def snapshot(self) -> Mapping[str, int | float | str]:
-        """Return the rounds done, the own pace and who wants to stop; all else is rebuilt from the neighbours."""
+        """Return rounds done, own pace, who wants to stop, how often others come; the rest neighbours tell again."""
         pace_s = self._lost.pace_s
         pace = {} if pace_s is None else {"pace_s": pace_s}
-        return {"round": self._round, **pace, **self._ending.saved()}
+        return {"round": self._round, **pace, **self._ending.saved(), **self._inbox.saved()}
 
     def needed(self) -> bool:
         """Return whether some neighbour has not said that it is finished."""
