@@ -13,6 +13,9 @@ from gossip.protocols.base import GossipStep, Message, ModelMessage, PeerId
 Halves: TypeAlias = Callable[[int], np.ndarray[tuple[int], np.dtype[np.uint16]]]
 """The next so many random words of 16 bits: a multiple of four, unless it is the last time."""
 
+MULTIPLIER = 0x2360ED051FC65DA44385DF649FCCF645
+"""Of PCG64, whose state is stepped to state · multiplier + increment modulo 2¹²⁸ before each word."""
+
 
 class Draws(NamedTuple):
     """The random words of one message. Whoever knows the seed knows them: never for privacy."""
@@ -46,6 +49,11 @@ class Draws(NamedTuple):
             return np.asarray(raw, dtype="<u8").view("<u2")[:count]
 
         return take
+
+    def generator(self) -> tuple[int, int, int]:
+        """Return the state of PCG64 before the first of the `words`, the multiplier and the increment."""
+        now = _source(self).state["state"]
+        return int(now["state"]), MULTIPLIER, int(now["inc"])
 
 
 def _source(draws: Draws) -> np.random.PCG64:

@@ -1,6 +1,6 @@
 """What does a codec cost? Encoding and decoding a model beside one copy of it, in one run.
 
-    python tools/bench/coding.py [--numbers 25000000] [--threads 1 2] [--repetitions 7] [--json] [--smoke]
+    python tools/bench/coding.py [--numbers 25000000] [--threads 1 2] [--repetitions 7] [--torch] [--json] [--smoke]
 
 Every codec of the table, with its default settings. Both directions make new memory, so what they are held against is a
 copy of the float32 model into new memory (numpy's, on large pages), taken in turn with them: of its bandwidth they have
@@ -9,7 +9,9 @@ the share
     seconds of the copy / (seconds of encode + seconds of decode),
 
 the median over the repetitions. The last column is the same beside `destination.copy_(model)`, a copy into memory that
-is there already. Where a share is wanted it is told, and the exit code is 1 if a codec falls short with one thread.
+is there already. int8 and int4 are coded by numba where the extra `fast` is installed and the model is large,
+otherwise by torch, as --torch has it; which one it was stands above the table. Where a share is wanted it is told,
+and the exit code is 1 if a codec falls short with one thread.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from typing import Any
 import torch
 
 from gossip.draws import Draws
+from gossip.wire.codecs import compiled
 from gossip.wire.codecs.base import Codec, Copy, Linked
 from gossip.wire.codecs.settings import CODECS
 from gossip.wire.tensors import WireTensor
@@ -79,6 +82,7 @@ def measure(codec: Codec, model: torch.Tensor, repetitions: int) -> dict[str, An
     gigabytes = model.nbytes / 1e9
     return {
         "codec": codec.name,
+        "blocks_by": compiled.coder(len(model)),
         "bytes_per_number": sum(tensor.data.nbytes for tensor in encoded) / len(model),
         "encode_gb_per_s": gigabytes / encode_s,
         "decode_gb_per_s": gigabytes / decode_s,
@@ -96,11 +100,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--numbers", type=int, default=25_000_000)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--repetitions", type=int, default=7)
+    parser.add_argument("--torch", action="store_true", help="leave int8 and int4 to torch")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--smoke", action="store_true", help="a small model, once: to see that it works")
     options = parser.parse_args(arguments)
     if options.smoke:
         options.numbers, options.repetitions, options.threads = 10_001, 1, [1]
+    if options.torch:
+        compiled.NUMBERS_MIN = sys.maxsize
     model = torch.randn(options.numbers, generator=torch.Generator().manual_seed(0))
     # One that is exact hands over its own memory, in no time.
     choices = [choice.model_validate({}) for choice in CODECS.ours()]
@@ -118,6 +125,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def show(tables: dict[str, list[dict[str, Any]]]) -> None:
+    print("int8 and int4, also within others, are coded by " + next(iter(tables.values()))[0]["blocks_by"])
     for name, rows in tables.items():
         print(
             f"\n{name:12}{'bytes/number':>13}{'encode':>11}{'decode':>11}{'of a copy':>11}{'wanted':>8}{'of copy_':>10}"

@@ -1,6 +1,6 @@
 """How fast do models travel? Tensors to tensors, acknowledged, between two processes on this machine.
 
-    python tools/bench/wire.py [--sizes-mb 1 10 100] [--codecs int8] [--repetitions 5] [--models 60] [--json] [--smoke]
+    python tools/bench/wire.py [--sizes-mb 1 10 100] [--codecs int8] [--repetitions 5] [--models 60] [--torch] [--json]
 
 Compared, in one run and interleaved, each as fast as its own interface allows and received into preallocated memory
 where it can be:
@@ -17,9 +17,12 @@ Below it: models of float32's size that arrive per second by a codec, beside flo
     gossip CODEC stream    the next is given to the node while the last one travels, as it is for float32 beside it
     gossip CODEC again     one after another, to a further neighbour: a model is coded once, however many it goes to
 
-and milliseconds of CPU per model, of the sending process (which has the coding) and of the receiving one: of a stream,
+int8 and int4 are coded by numba where the extra `fast` is installed and the model is large, otherwise by torch, as
+--torch has it: which one it was is told.
+
+Then milliseconds of CPU per model, of the sending process (which has the coding) and of the receiving one: of a stream,
 no more can come per second than the busier of the two lets through, each on a core of its own. Then CPU time per small
-message outside TLS, and the bytes that a message costs beyond its tensors.
+message outside TLS, and the bytes that a message costs beyond its tensors. --smoke is the smallest form.
 """
 
 from __future__ import annotations
@@ -45,6 +48,7 @@ import torch
 from ways import WAYS, make_peers, way_of
 
 from gossip.protocols.base import FinishedMessage, ModelMessage
+from gossip.wire.codecs import compiled
 from gossip.wire.codecs.float32 import Float32
 from gossip.wire.documents import Envelope
 from gossip.wire.frames import FrameReader, writer
@@ -63,8 +67,9 @@ def use_core(number: int) -> None:
         os.sched_setaffinity(0, {cores[number % len(cores)]})
 
 
-def receiver_process(pipe: Pipe) -> None:
+def receiver_process(pipe: Pipe, numbers_min: int) -> None:
     """The other process."""
+    compiled.NUMBERS_MIN = numbers_min
     torch.set_num_threads(1)
     use_core(1)
     receive(pipe)
@@ -114,7 +119,10 @@ def measure(
                 for way in ways:
                     folder = Path(temporary) / f"{repetition}-{size}-{way.replace(' ', '-')}"
                     found[size][way].append(once(pipe, way, folder, vector, count))
-    return [{"size_mb": size, **summary(by_way)} for size, by_way in found.items()]
+    return [
+        {"size_mb": size, "blocks_by": compiled.coder(vectors[size].numel()), **summary(by_way)}
+        for size, by_way in found.items()
+    ]
 
 
 def summary(by_way: Mapping[str, Sequence[Measured]]) -> dict[str, Any]:
@@ -144,7 +152,7 @@ def other_process() -> Iterator[Pipe]:
     """Start the receiving process; end it at the end."""
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(
-        target=receiver_process, args=(theirs,), daemon=True
+        target=receiver_process, args=(theirs, compiled.NUMBERS_MIN), daemon=True
     )
     process.start()
     use_core(0)
@@ -219,7 +227,9 @@ def overhead(sizes_mb: list[float]) -> dict[str, float]:
 
 def show_coded(rows: Sequence[Mapping[str, Any]], coded: Sequence[str]) -> None:
     """Print how coded models do beside float32."""
-    print("\nmodels per second, × those of float32" + "".join(f"{way:>20}" for way in coded))
+    by = ", ".join(f"{row['size_mb']:g} MB by {row['blocks_by']}" for row in rows)
+    print(f"\nint8 and int4 are coded, of {by}")
+    print("models per second, × those of float32" + "".join(f"{way:>20}" for way in coded))
     for row in rows:
         print(
             f"{row['size_mb']:>5g} MB{'':29}"
@@ -240,6 +250,7 @@ def main(arguments: Sequence[str]) -> int:
         "--models", type=int, default=MODELS_PER_REPETITION_MAX, help="most models of one repetition"
     )
     parser.add_argument("--codecs", nargs="*", default=["int8"], help="beside float32: int8, int4, …")
+    parser.add_argument("--torch", action="store_true", help="leave int8 and int4 to torch")
     parser.add_argument("--messages", type=int, default=20_000, help="for the CPU time of each")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     parser.add_argument(
@@ -252,6 +263,8 @@ def main(arguments: Sequence[str]) -> int:
     if options.smoke:
         options.sizes_mb, options.repetitions, options.models, options.messages = [0.01], 1, 2, 50
         other = other_thread
+    if options.torch:
+        compiled.NUMBERS_MIN = sys.maxsize
     torch.set_num_threads(1)
     coded = [f"gossip {codec}{how}" for codec in options.codecs for how in ("", " stream", " again")]
     ways = [*WAYS, *([FLOAT32_STREAM, *coded] if coded else [])]
