@@ -8,6 +8,9 @@ from typing import Any
 
 from gossip.learning.objectives.score import ACCURACY, Score
 
+PROTOTYPES = ("prototype_accuracy", "prototype_classes")
+"""What a measurement says of a table of prototypes."""
+
 Counts = Mapping[str, int]
 
 
@@ -37,7 +40,8 @@ class PeerOutcome:
     """Of its own model on the common test set, as the objective scores."""
     test_loss: float | None
     own: Mapping[str, Any] = field(default_factory=dict)
-    """own_score, own_test_loss, …: the same on its own test samples, where it keeps some."""
+    """own_score, own_test_loss, …: the same on its own test samples, where it keeps some; and prototype_accuracy, …: of
+    its table of prototypes, where there is one."""
     sent: Traffic
     received: Traffic
     messages: Counts
@@ -112,9 +116,9 @@ def told_peer(peer: PeerOutcome, scored: Score) -> dict[str, Any]:
 
 
 def own_of(entry: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return what a measurement, or a node's summary, says of own test samples; {} where there are none."""
+    """Return what a measurement, or a node's summary, says of own test samples and prototypes; {} without either."""
     said = {} if entry is None else entry
-    keys = ("own_score", "own_accuracy", "own_test_loss", "own_test_samples")
+    keys = ("own_score", "own_accuracy", "own_test_loss", "own_test_samples", *PROTOTYPES)
     return {key: said[key] for key in keys if key in said}
 
 

@@ -46,6 +46,7 @@ def summarise(
         "accuracy": scores if score == ACCURACY else spread(()),
         "accuracy_of_mean": of_mean if score == ACCURACY else None,
         **_own(honest, score),
+        **_prototypes(honest),
         "consensus_distance": None if final is None else final.consensus_distance,
         "final_steps": final_steps(records, honest),
         "curve": points,
@@ -89,6 +90,17 @@ def _own(honest: Sequence[PeerOutcome], score: Score) -> dict[str, Any]:
         "own_score": {**scores, "worst": scores["min" if score.higher_is_better else "max"]},
         "own_accuracy": scores if score == ACCURACY else spread(()),
         "own_test_samples": sum(each["own_test_samples"] for each in own),
+    }
+
+
+def _prototypes(honest: Sequence[PeerOutcome]) -> dict[str, Any]:
+    """Return how well the honest peers' nearest prototypes tell the test samples; {} without a table of them."""
+    told = [peer.own for peer in honest if "prototype_accuracy" in peer.own]
+    if not told:
+        return {}
+    return {
+        "prototype_accuracy": spread([each["prototype_accuracy"] for each in told]),
+        "prototype_classes": min(each["prototype_classes"] for each in told),
     }
 
 
@@ -235,6 +247,7 @@ def curve(records: Records) -> list[dict[str, Any]]:
                 "accuracy_of_mean": of_mean if records.scored == ACCURACY else None,
                 "test_loss_mean": _mean(entry.get("test_loss") for entry in entries),
                 **_own_point(entries),
+                **_prototypes_point(entries),
                 "consensus_distance": None if average is None else average.consensus_distance,
                 "consensus_before": None if average is None else average.consensus_before,
                 "bytes": _bytes_by_then(entries),
@@ -249,6 +262,12 @@ def _own_point(entries: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
         return {}
     scores = spread([entry["own_score"] for entry in entries if entry.get("own_score") is not None])
     return {f"own_score_{key}": scores[key] for key in ("mean", "min", "max")}
+
+
+def _prototypes_point(entries: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """Return what a point of the curve says of prototypes; {} where there are none."""
+    told = [entry["prototype_accuracy"] for entry in entries if "prototype_accuracy" in entry]
+    return {"prototype_accuracy_mean": spread(told)["mean"]} if told else {}
 
 
 def _bytes_by_then(entries: Sequence[Mapping[str, Any]]) -> int:

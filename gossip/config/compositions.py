@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gossip.config.adapters import check_adapter
+from gossip.config.channels import check_channel
 from gossip.config.codecs import check_choco, check_codec, check_top_change
 from gossip.config.directions import check_directions
 from gossip.config.outer import check_outer
@@ -37,6 +38,7 @@ CHECKS: tuple[Callable[[TaskSettings, Topology], None], ...] = (
     check_network,
     check_weighing,
     check_privacy,
+    check_channel,
 )
 
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, PrivateAttr, model_validator
 
 from gossip import plugins
+from gossip.channels.settings import NO_CHANNEL, ChannelSettings
 from gossip.config.cautions import cautions, cautions_of_final, cautions_of_local
 from gossip.config.presets import DEFAULT_ALGORITHM
 from gossip.learning.objectives.settings import ClassificationSettings, Objective
@@ -151,6 +152,7 @@ class TaskSettings(Settings):
     sanitise: SanitiseSettings = SanitiseSettings()
     outgoing: Outgoing = NoOutgoingSettings()
     codec: Codec = Float32Settings()
+    channel: ChannelSettings = NO_CHANNEL
     topology: TopologySettings = TopologySettings()
     stop: StopSettings = StopSettings()
     final: FinalSettings = FinalSettings()
@@ -220,6 +222,8 @@ class TaskSettings(Settings):
             del common["outgoing"]
         if self.final != FinalSettings():
             common["final"] = tables["final"]
+        if self.channel != NO_CHANNEL:
+            common["channel"] = tables["channel"]
         if self.outer != NO_OUTER:
             common["outer"] = tables["outer"]
         if self.objective != ClassificationSettings():

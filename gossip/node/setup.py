@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gossip import plugins
 from gossip.config import TaskSettings, load_task
+from gossip.config.channels import prepare_table, protocol_of
 from gossip.config.final import prepare_end
 from gossip.config.graphs import build_topology
 from gossip.config.stopping import stop_rule
@@ -24,6 +25,7 @@ from gossip.wire.messages import register_messages
 from topologies import Topology
 
 if TYPE_CHECKING:
+    from gossip.channels.samples import PrototypeSamples
     from gossip.learner import Learner
     from gossip.learning.task import Task
     from gossip.protocols.base import Model, Protocol
@@ -71,6 +73,8 @@ class Setup:
     logger: Logger
     belongs: Belongs
     checkpoint: Checkpoint | None
+    samples: PrototypeSamples | None = None
+    """What `[channel]` needs to know of samples; None: there is none."""
 
     def agreement(self) -> Agreement:
         """Return what a neighbour must have in common with us."""
@@ -85,7 +89,7 @@ class Setup:
     def make_protocol(self, model: Model) -> Protocol:
         """Return the protocol, ready to go on from `model`; its messages can be read from then on."""
         settings, checkpoint = self.membership.settings, self.checkpoint
-        make: type[Protocol] = settings.protocol.load()
+        make = protocol_of(settings)
         register_messages(make)
         state = checkpoint.state_after(time.time()) if checkpoint else {}
         made = make.resume(settings.protocol, rounds=settings.stop.rounds, model=model, state=state)
@@ -93,6 +97,9 @@ class Setup:
         rule = stop_rule(settings, self.membership.topology, better=self.task.objective.score.better)
         if rule is not None:
             made.stop_early(rule, state)
+        if self.samples is not None:
+            own = self.samples.own(self.learner.shard)
+            prepare_table(made, settings, self.samples.shape, lambda peer: own, state)
         return made
 
     @property
@@ -129,6 +136,11 @@ def find_membership(options: NodeOptions) -> Membership:
         raise SettingError(
             f"{settings.where('stop')} patience and target: what peers want is signed with their keys, and with "
             "--insecure there are none; leave --insecure out, or set [stop] rounds only"
+        )
+    if not settings.channel.nothing and options.insecure:
+        raise SettingError(
+            f"{settings.where('channel')} kind = '{settings.channel.kind}': what peers say of their samples is signed "
+            "with their keys, and with --insecure there are none; leave --insecure out, or take no [channel]"
         )
     folder = options.task.resolve().parent if options.task else Path.cwd()
     peers = load_peers(options.peers, insecure=options.insecure)
@@ -180,7 +192,14 @@ def load_learning(options: NodeOptions, membership: Membership, *, touch: bool =
         logger=open_logger(settings.logger, options.home),
         belongs=belongs,
         checkpoint=checkpoint,
+        samples=_samples(membership, task),
     )
+
+
+def _samples(membership: Membership, task: Task) -> PrototypeSamples | None:
+    from gossip.channels.samples import samples_of
+
+    return samples_of(membership.settings, task, peers=len(membership.peers))
 
 
 def _learner(membership: Membership) -> Learner:

@@ -6,13 +6,16 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from gossip.channels.samples import PrototypeSamples
+from gossip.config.channels import prepare_table, protocol_of
 from gossip.config.final import prepare_end
 from gossip.config.stopping import stop_rule
 from gossip.learning.batches import batch_sizes
 from gossip.learning.steps_by_deadline import StepsByDeadline
 from gossip.learning.task import Shard, Task
 from gossip.net.settings import sent_chunk_bytes
-from gossip.protocols.base import Model, Protocol
+from gossip.protocols.base import Model, PeerId, Protocol
+from gossip.protocols.tables import Own
 from scenarios.attacks.base import Attack, poisoned_shard
 from scenarios.scenario import ScenarioSettings
 from scenarios.traces import Trace
@@ -25,6 +28,7 @@ from scenarios.virtual.events.seams import Measure, State
 from scenarios.virtual.events.simulation import Simulation
 from scenarios.virtual.learning.batched import BatchedLearning
 from scenarios.virtual.learning.workers import Workers
+from scenarios.virtual.measures.prototypes import PrototypeScores
 from topologies import Topology
 
 
@@ -65,18 +69,56 @@ def learning_of(
     return learning
 
 
+def shards_of(
+    scenario: ScenarioSettings, task: Task, poisoned: Mapping[int, Shard]
+) -> Callable[[int], Shard]:
+    """Return what says which samples a peer learns from."""
+    peers = len(scenario.peer_names)
+    return lambda index: poisoned[index] if index in poisoned else task.shard(index, peers)
+
+
+def prototype_scores(
+    samples: PrototypeSamples | None,
+    scenario: ScenarioSettings,
+    task: Task,
+    poisoned: Mapping[int, Shard],
+) -> PrototypeScores | None:
+    """Return what evaluates peers' tables; None where there are none."""
+    return None if samples is None else PrototypeScores(samples, shards_of(scenario, task, poisoned))
+
+
 def protocols_of(
-    scenario: ScenarioSettings, topology: Topology, *, better: Callable[[float, float], bool]
+    scenario: ScenarioSettings,
+    topology: Topology,
+    *,
+    better: Callable[[float, float], bool],
+    samples: PrototypeSamples | None = None,
+    shard: Callable[[int], Shard] | None = None,
 ) -> Callable[[Model, State], Protocol]:
-    """Return what makes a peer's protocol of a model and of what a checkpoint holds; `better` is the score's."""
-    protocol, make_protocol = scenario.protocol, scenario.protocol.load()
+    """Return what makes a peer's protocol of a model and of what a checkpoint holds.
+
+    Args:
+        scenario: the settings.
+        topology: the graphs.
+        better: is the score's.
+        samples: what `[channel]` needs to know of samples.
+        shard: returns those that a peer learns from, where it does.
+    """
+    protocol, make_protocol = scenario.protocol, protocol_of(scenario)
     rule = stop_rule(scenario.task(), topology, better=better)
+
+    def own(peer: PeerId) -> Own:
+        assert samples is not None
+        assert shard is not None
+        return samples.own(shard(scenario.peer_names.index(peer)))
 
     def resumed(model: Model, state: State) -> Protocol:
         made: Protocol = make_protocol.resume(protocol, rounds=scenario.stop.rounds, model=model, state=state)
         prepare_end(made, scenario, topology)
         if rule is not None:
             made.stop_early(rule, state)
+        if samples is not None and shard is not None:
+            prepare_table(made, scenario, samples.shape, own, state)
         return made
 
     return resumed
@@ -91,10 +133,17 @@ def simulation_of(
     attack: Attack[Any] | None,
     poisoned: Mapping[int, Shard],
     measure: Measure,
+    samples: PrototypeSamples | None = None,
 ) -> Simulation:
     """Return the peers in their world: protocols, network, machines, and frames as the wire would have them."""
     task, names, seed = learning.task, scenario.peer_names, scenario.seed
-    resumed = protocols_of(scenario, topology, better=task.objective.score.better)
+    resumed = protocols_of(
+        scenario,
+        topology,
+        better=task.objective.score.better,
+        samples=samples,
+        shard=shards_of(scenario, task, poisoned),
+    )
     sizes = [len(poisoned.get(peer, shard)) for peer, shard in enumerate(task.partition(len(names)))]
     make: Callable[..., Simulation] = Simulation
     if attack is not None:

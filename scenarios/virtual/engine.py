@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from gossip.channels.samples import samples_of
+from gossip.config.channels import protocol_of
 from gossip.errors import SettingError
 from gossip.inference.description import described
 from gossip.inference.kept import said_of
@@ -24,7 +26,7 @@ from gossip.learner import RecordedVerdict
 from gossip.learning.divergence import EVENT, Sign, cause_of, told
 from gossip.learning.task import Task
 from gossip.merging.sanitise import Refusal
-from gossip.protocols.base import Model, Protocol
+from gossip.protocols.base import Model
 from gossip.storage.atomic import write_atomically
 from gossip.storage.models import BEST, MODEL, encode_model
 from gossip.storage.run_record import SOURCE
@@ -151,9 +153,11 @@ class VirtualRun:
         doing("choosing how all peers are computed together")
         self.learning = assembly.learning_of(scenario, task, poisoned, workers or Workers())
         doing("making peers and network")
-        protocol: type[Protocol] = scenario.protocol.load()
+        protocol = protocol_of(scenario)
         register_messages(protocol)
+        samples = samples_of(scenario, task, peers=len(scenario.peer_names))
         self.measurements = self._measurements(protocol.update_period_s(scenario.protocol))
+        self.measurements.prototypes = assembly.prototype_scores(samples, scenario, task, poisoned)
         self.simulation = assembly.simulation_of(
             scenario,
             self.learning,
@@ -162,6 +166,7 @@ class VirtualRun:
             attack=self.attack,
             poisoned=poisoned,
             measure=measure or self.measurements,
+            samples=samples,
         )
         early, keeps = scenario.stop.early, len(scenario.peer_names) <= MODELS_SAVED_MAX
         self.scores = Scores(

@@ -41,6 +41,7 @@ COMMON = {
     "stop": {"stop": {"rounds": 51}},
     "outer": {"outer": {"kind": "nesterov"}},
     "final": {"final": {"steps": 3}},
+    "channel": {"channel": {"kind": "prototypes"}},
 }
 """A section that all peers of a run share, and settings that differ from the defaults there and nowhere else."""
 

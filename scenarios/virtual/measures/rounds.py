@@ -17,6 +17,7 @@ from scenarios.records import Average, point_of
 from scenarios.virtual.events.peer import VirtualPeer
 from scenarios.virtual.learning.batched import BatchedLearning
 from scenarios.virtual.measures.own_tests import OwnTests
+from scenarios.virtual.measures.prototypes import PrototypeScores
 
 ROUNDS_OPEN_MAX = 16
 WAITING_MIN = 64
@@ -115,6 +116,8 @@ class Measurements:
         """Of each peer, on what it received; filled when its merges are computed."""
         self.sent_by_all: Callable[[], int] | None = None
         """Set where a round is completed by a few of the peers, for all of them."""
+        self.prototypes: PrototypeScores | None = None
+        """Set where tables of prototypes travel beside the models."""
         self.metrics: list[dict[str, Any]] = []
         self.on_measured: Callable[[Mapping[str, Any]], None] = lambda entry: None
         """Told each of them as it is made."""
@@ -130,6 +133,8 @@ class Measurements:
         entry = self._entry(peer, event, now_s, seconds)
         if self.sent_by_all is not None:
             entry["bytes_sent_by_all"] = self.sent_by_all()
+        if self.prototypes is not None:
+            entry.update(self.prototypes.told(peer))
         self._waiting.append(Waiting(entry, event.model, peer.trained, peer.index, event.before))
         if len(self._waiting) >= max(WAITING_MIN, self._peers):
             self.flush()

@@ -1,0 +1,265 @@
+"""Tables beside the model: per class and origin, the sum over the origin's own samples of that class.
+
+Prototypes as of Federated Reconnaissance (arXiv 2109.00150). A row is (origin, class) -> (version, samples, Σ f(x)),
+and a table is a state-based CRDT: of two rows of one key the greater in (version, samples, sum) stays, a total order,
+so in whatever order and however often tables are merged, the same rows are left. Sums are never added up on the way: a
+mean of all peers' samples is made where it is wanted, out of the origins' own sums, so nobody's samples count twice.
+
+A row is signed by its origin. Whoever passes it on can keep it back, or pass on an older one, which changes nothing
+where the newer is known; nobody can change it, or make one for another peer. What a liar can do is lie of its own
+samples: a false sum, of any number of them; what that is worth is for those who read the table (`gossip.channels`). A
+version beyond all others locks its own row only. There is one row of an origin and a class, so the table is bounded:
+classes × peers of the run.
+
+An origin with few samples of a class says nothing of it: a sum of one sample is that sample. A row of no samples takes
+an earlier one back. Only what a contact does not have is sent, as far as can be told from what went either way since
+it came.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, TypeAlias
+
+import numpy as np
+
+from gossip.protocols.base import Context, Message, MessageRejected, PeerId
+
+COUNT_MIN = 5
+"""Samples of a class below which an origin says nothing of it."""
+VERSION_MAX = 2**31
+WIDTH_MAX = 4096
+"""Numbers of a sum: as many as a message's longest field may hold."""
+NUMBER_MAX = 1e9
+"""Of a mean, in absolute value: what is summed and squared of it stays finite."""
+MESSAGE_BYTES_MAX = 56 * 1024
+"""Of the rows of a message: a small document, 64 KiB, has room for what stands around them."""
+_ROW_BYTES = 128
+"""Of a row beside its name and its sum, at most: numbers, a signature, and where they begin."""
+
+Key: TypeAlias = tuple[int, str]
+"""Class and origin."""
+
+Own: TypeAlias = Mapping[int, tuple[int, bytes]]
+"""Class -> how many own samples there are of it, and their sum as float32, little-endian."""
+
+
+class Row(NamedTuple):
+    """As it travels."""
+
+    origin: str
+    label: int
+    version: int
+    """From 1; greater whenever the origin has other samples of the class than it last said."""
+    samples: int
+    sums: bytes
+    """Σ f(x), float32, little-endian; nothing where there are no samples any more."""
+    signature: bytes
+
+    @property
+    def key(self) -> Key:
+        """What it speaks of."""
+        return (self.label, self.origin)
+
+    @property
+    def order(self) -> tuple[int, int, bytes]:
+        """The greater stays; rows that an origin signed to contradict itself have an order, too."""
+        return (self.version, self.samples, self.sums)
+
+    @property
+    def content(self) -> tuple[int, bytes]:
+        """What it says."""
+        return (self.samples, self.sums)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableMessage(Message):
+    """Rows that the receiver may not have; each is signed by its own origin."""
+
+    kind: ClassVar[str] = "prototypes"
+    rows: tuple[tuple[str, int, int, int, bytes, bytes], ...]
+    """The fields of each `Row`; plain tuples are what travels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """What a run's tables have in common."""
+
+    run: str
+    """Names the run: signatures of another are of no use."""
+    classes: int
+    width: int
+    """Numbers of f(x)."""
+
+    def fits(self, row: Row) -> bool:
+        """Return whether a row, signed or not, is one of such a table."""
+        if not 0 <= row.label < self.classes or not 1 <= row.version <= VERSION_MAX:
+            return False
+        if row.samples < COUNT_MIN or len(row.sums) != 4 * self.width:
+            return row.content == (0, b"")
+        largest = float(np.abs(numbers(row.sums)).max(initial=0.0))
+        return largest <= NUMBER_MAX * row.samples and largest <= float(np.finfo(np.float32).max)
+
+    def statement(self, row: Row) -> bytes:
+        """Return what the origin signs."""
+        said = hashlib.blake2b(row.sums, digest_size=32).hexdigest()
+        parts = [
+            "gossip-node has samples",
+            self.run,
+            row.origin,
+            row.label,
+            row.version,
+            row.samples,
+            said,
+        ]
+        return json.dumps(parts).encode()
+
+
+class Table:
+    """What one peer knows, and has told.
+
+    Args:
+        shape: of the run.
+        own: returns what a peer, always this one, has samples of; asked once, at the start.
+        state: what `saved` returned for the checkpoint; else empty.
+    """
+
+    __slots__ = ("_own", "_peers_given", "_peers_known", "_rows", "_saved", "_shape", "_sorted", "_told")
+
+    def __init__(
+        self, shape: Shape, own: Callable[[PeerId], Own], state: Mapping[str, int | float | str]
+    ) -> None:
+        self._shape = shape
+        self._own = own
+        self._rows: dict[Key, Row] = {}
+        self._sorted: tuple[Row, ...] | None = None
+        self._told: dict[PeerId, dict[Key, Row]] = {}
+        """What each contact has, by what went either way since it came."""
+        self._peers_given: Sequence[PeerId] = ()
+        self._peers_known: frozenset[PeerId] = frozenset()
+        self._saved = ""
+        """The rows as a checkpoint has them; "" where they have changed since."""
+        if state.get("table_run") == shape.run:
+            self._saved = str(state["table"])
+            for origin, label, version, samples, sums, signature in json.loads(self._saved):
+                row = Row(origin, label, version, samples, b64decode(sums), b64decode(signature))
+                if shape.fits(row):
+                    self._rows[row.key] = row
+
+    def saved(self) -> Mapping[str, int | float | str]:
+        """Return what a checkpoint must hold of it."""
+        if not self._saved:
+            rows = [
+                [*row[:4], b64encode(row.sums).decode(), b64encode(row.signature).decode()]
+                for row in self._rows.values()
+            ]
+            self._saved = json.dumps(rows, separators=(",", ":"))
+        return {"table_run": self._shape.run, "table": self._saved}
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """What is known, by class and origin; the same tuple while that stays the same."""
+        if self._sorted is None:
+            self._sorted = tuple(self._rows[key] for key in sorted(self._rows))
+        return self._sorted
+
+    def begin(self, ctx: Context) -> None:
+        """Take up own samples: a new version of whatever is not as a former life has said it."""
+        peers = self._peers(ctx)
+        for key in [key for key in self._rows if key[1] not in peers]:
+            del self._rows[key]
+            self._changed()
+        own = {label: said for label, said in self._own(ctx.peer).items() if said[0] >= COUNT_MIN}
+        said_before = {label for label, origin in self._rows if origin == ctx.peer}
+        for label in sorted(own.keys() | said_before):
+            self._say(ctx, label, own.get(label, (0, b"")))
+
+    def _say(self, ctx: Context, label: int, content: tuple[int, bytes]) -> None:
+        known = self._rows.get((label, ctx.peer))
+        if known is not None and known.content == content:
+            return
+        version = 1 if known is None else known.version + 1
+        row = Row(ctx.peer, label, version, *content, b"")
+        self._keep(row._replace(signature=ctx.sign(self._shape.statement(row))))
+
+    def heard(self, ctx: Context, sender: PeerId, message: TableMessage) -> None:
+        """Take the rows that are newer than those known. One that cannot be true ends the message."""
+        told = self._told.setdefault(sender, {})
+        for said in message.rows:
+            row = Row(*said)
+            known = self._rows.get(row.key)
+            if known is None or row.order > known.order:
+                reason = self._reason_to_refuse(ctx, row)
+                if reason is not None:
+                    ctx.emit(MessageRejected(sender=sender, reason=reason))
+                    return
+                known = self._take(ctx, row)
+            if known.order == row.order:
+                told[row.key] = known
+
+    def _reason_to_refuse(self, ctx: Context, row: Row) -> str | None:
+        if row.origin not in self._peers(ctx) or not self._shape.fits(row):
+            return "no-such-row"
+        if not ctx.verify(row.origin, self._shape.statement(row), row.signature):
+            return "not-signed"
+        return None
+
+    def _take(self, ctx: Context, row: Row) -> Row:
+        """Keep a newer row. An own one is of a former life whose checkpoint is lost: what holds now comes after it."""
+        known = self._rows.get(row.key)
+        self._keep(row)
+        if row.origin == ctx.peer:
+            self._say(ctx, row.label, (0, b"") if known is None else known.content)
+        return self._rows[row.key]
+
+    def _keep(self, row: Row) -> None:
+        self._rows[row.key] = row
+        self._changed()
+
+    def _changed(self) -> None:
+        self._saved, self._sorted = "", None
+
+    def forget_told(self, contact: PeerId) -> None:
+        """Tell a contact everything anew: it may have begun anew itself."""
+        self._told.pop(contact, None)
+
+    def tell(self, ctx: Context, contacts: Iterable[PeerId]) -> None:
+        """Send the contacts that are up what they do not have."""
+        for peer in sorted(contacts):
+            if not ctx.is_up(peer):
+                continue
+            told = self._told.setdefault(peer, {})
+            news = [row for row in self.rows if told.get(row.key) is not row]
+            for message in _messages(news):
+                ctx.send(peer, message)
+            told.update((row.key, row) for row in news)
+
+    def _peers(self, ctx: Context) -> frozenset[PeerId]:
+        # The peers file may be read again while we run; the world then gives another sequence.
+        if ctx.peers is not self._peers_given:
+            self._peers_given, self._peers_known = ctx.peers, frozenset(ctx.peers)
+        return self._peers_known
+
+
+def numbers(sums: bytes) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    """Return a row's sum (width,)."""
+    return np.frombuffer(sums, dtype="<f4")
+
+
+def _messages(rows: Iterable[Row]) -> Iterator[TableMessage]:
+    """Yield the rows in messages that are small enough."""
+    together: list[Row] = []
+    nbytes = 0
+    for row in rows:
+        row_bytes = _ROW_BYTES + len(row.origin.encode()) + len(row.sums)
+        if together and nbytes + row_bytes > MESSAGE_BYTES_MAX:
+            yield TableMessage(rows=tuple((*row,) for row in together))
+            together, nbytes = [], 0
+        together.append(row)
+        nbytes += row_bytes
+    if together:
+        yield TableMessage(rows=tuple((*row,) for row in together))

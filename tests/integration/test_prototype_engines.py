@@ -1,0 +1,79 @@
+"""Tables of prototypes beside the models: in the virtual engine and on nodes, what they tell, and where they cannot be."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import scenarios
+from gossip.errors import SettingError
+from scenarios.scenario import load
+
+SMALL = {
+    "scenario.peers": 5,
+    "data.train_max": 400,
+    "data.test_max": 100,
+    "model.features": 60,
+    "stop.rounds": 4,
+}
+
+
+def run(folder, engine="virtual", **overrides):
+    told = SMALL | {key.replace("__", "."): value for key, value in overrides.items()}
+    return scenarios.run("prototypes", out=folder, report=False, engine=engine, overrides=told)
+
+
+def test_a_table_that_is_passed_on_tells_classes_that_the_own_model_has_never_seen(tmp_path):
+    found = run(tmp_path / "a")
+    summary = found.summary
+    assert summary["accuracy"]["max"] < 0.4  # of two classes of ten
+    assert summary["prototype_accuracy"]["min"] > 0.7
+    assert summary["prototype_classes"] == 10
+    rounds = [point["prototype_accuracy_mean"] for point in summary["curve"]]
+    assert rounds[0] < rounds[-1]  # news goes a neighbour further in each round
+    assert set(summary["bytes"]["by_type"]) == {"finished", "prototypes"}
+    again = run(tmp_path / "b").summary
+    assert (again["event_digest"], again["prototype_accuracy"]) == (
+        summary["event_digest"],
+        summary["prototype_accuracy"],
+    )
+
+
+def test_models_are_learnt_as_without_a_table(tmp_path):
+    settings = {"scenario__algorithm": "dfedavg", "stop__rounds": 2}
+    beside = run(tmp_path / "a", **settings).summary
+    alone = run(tmp_path / "b", **settings, channel__kind="none", channel__every=10).summary
+    assert alone["model_digest"] == beside["model_digest"]
+    assert alone["event_digest"] != beside["event_digest"]
+    assert not {"prototype_accuracy", "prototype_classes"} & alone.keys()
+
+
+def test_a_peer_that_comes_back_has_its_table_again(tmp_path):
+    faults = [
+        {"at": 0.02, "peers": [1], "do": "crash"},
+        {"at": 0.03, "peers": [1], "do": "restart"},
+    ]
+    summary = run(tmp_path / "a", faults__list=faults, stop__rounds=8).summary
+    assert summary["faults"]["restarted"] == 1
+    assert summary["prototype_classes"] == 10
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"protocol.kind": "push"}, "valid: kind = 'rounds'"),
+        (
+            {"privacy.kind": "dp-sgd", "privacy.epsilon_max": 3.0},
+            "sums of samples, which the ledger of [privacy] does not count",
+        ),
+        ({"data.standardise": "own"}, "standardise = 'own' that is"),
+        ({"channel.kind": "logits"}, "'none' or 'prototypes'"),
+        ({"channel.kind": "none", "channel.every": 3}, "every = 3 belongs to kind = 'prototypes'"),
+    ],
+)
+def test_what_it_does_not_go_with_is_one_sentence(settings, words):
+    with pytest.raises(SettingError) as caught:
+        load("prototypes", values=settings).graphs()
+    assert words in str(caught.value)
+    assert "channel" in str(caught.value)

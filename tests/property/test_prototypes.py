@@ -1,0 +1,290 @@
+"""Tables of prototypes: what is left of them hangs on no order, and nobody speaks for another."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gossip.channels.prototypes import COUNT_CAP, believed, geometric_median, prototypes_of
+from gossip.protocols.base import MessageRejected
+from gossip.protocols.tables import (
+    COUNT_MIN,
+    NUMBER_MAX,
+    VERSION_MAX,
+    WIDTH_MAX,
+    Row,
+    Shape,
+    Table,
+    TableMessage,
+    numbers,
+)
+from gossip.wire.documents import SMALL_BYTES_MAX, DocumentWriter, Envelope
+from gossip.wire.messages import register
+from tests.laws import tried
+
+SHAPE = Shape(run="run", classes=4, width=3)
+PEERS = ("ann", "bob", "cid", "dot")
+
+
+class World:
+    """A context in which everybody is up, and messages are kept."""
+
+    def __init__(self, peer="ann", peers=PEERS):
+        self.peer, self.peers = peer, peers
+        self.sent = []
+        self.rejected = []
+
+    def sign(self, statement):
+        return signature(self.peer, statement)
+
+    def verify(self, peer, statement, signed):
+        return signed == signature(peer, statement)
+
+    def is_up(self, peer):
+        return True
+
+    def send(self, peer, message):
+        self.sent.append((peer, message))
+
+    def emit(self, event):
+        assert isinstance(event, MessageRejected)
+        self.rejected.append(event.reason)
+
+
+def signature(peer, statement):
+    return hashlib.blake2b(peer.encode() + statement).digest()
+
+
+def row(origin, label, samples, sums, *, version=1, shape=SHAPE):
+    written = np.asarray(sums, dtype="<f4").tobytes()
+    unsigned = Row(origin, label, version, samples, written, b"")
+    return unsigned._replace(signature=signature(origin, shape.statement(unsigned)))
+
+
+def table(own=(), *, state=(), world=None):
+    """Return a table of somebody who has `own` samples, {class: (how many, sum)}, and has begun."""
+    said = {
+        label: (count, np.asarray(sums, dtype="<f4").tobytes()) for label, (count, sums) in dict(own).items()
+    }
+    made = Table(SHAPE, lambda peer: said, dict(state))
+    made.begin(world or World())
+    return made
+
+
+def heard(made, world, *rows):
+    made.heard(world, "bob", TableMessage(rows=rows))
+
+
+SUMS = st.lists(st.floats(-1e3, 1e3, width=32), min_size=3, max_size=3)
+ROWS = st.builds(
+    row,
+    st.sampled_from(PEERS[1:]),
+    st.integers(0, 3),
+    st.integers(COUNT_MIN, COUNT_CAP),
+    SUMS,
+    version=st.integers(1, 3),
+)
+
+
+@tried(2)
+@given(rows=st.lists(ROWS, max_size=12), data=st.data())
+def test_in_whatever_order_and_however_often_rows_come_the_same_are_left(rows, data):
+    world = World()
+    one, other = table(), table()
+    heard(one, world, *rows)
+    for message in data.draw(
+        st.lists(st.lists(st.sampled_from(rows), max_size=4), max_size=4) if rows else st.just([])
+    ):
+        heard(other, world, *message)
+    for place in data.draw(st.permutations(range(len(rows)))):
+        heard(other, world, rows[place])
+    assert one.rows == other.rows
+    assert not world.rejected
+    for left in one.rows:
+        assert left.order == max(each.order for each in rows if each.key == left.key)
+
+
+@tried(1)
+@given(
+    data=st.dictionaries(
+        st.tuples(st.sampled_from(PEERS[1:]), st.integers(0, 3)),
+        st.lists(SUMS, min_size=COUNT_MIN, max_size=9),
+        max_size=8,
+    ),
+    robust=st.booleans(),
+)
+def test_prototypes_are_the_means_of_all_samples_and_a_new_class_changes_no_other(data, robust):
+    rows = [
+        row(origin, label, len(samples), np.sum(samples, axis=0)) for (origin, label), samples in data.items()
+    ]
+    found = prototypes_of(rows, classes=4, width=3, robust=robust)
+    for label in range(4):
+        together = [each for (_, of), samples in data.items() if of == label for each in samples]
+        assert found.known[label] == bool(together)
+        if together and not robust:
+            np.testing.assert_allclose(found.means[label], np.mean(together, axis=0), rtol=1e-6, atol=1e-4)
+        without = prototypes_of([r for r in rows if r.label != label], classes=4, width=3, robust=robust)
+        others = np.arange(4) != label
+        np.testing.assert_array_equal(without.means[others], found.means[others])
+        assert not without.known[label]
+
+
+@tried(1)
+@given(
+    real=ROWS,
+    change=st.sampled_from(
+        [
+            {"version": 9},
+            {"origin": "dot!"},
+            {"label": 4},
+            {"label": -1},
+            {"samples": COUNT_CAP + 1},
+            {"samples": COUNT_MIN - 1},
+            {"samples": -5},
+            {"sums": b"\0" * 11},
+            {"sums": b""},
+            {"sums": np.full(3, 7, dtype="<f4").tobytes()},
+            {"signature": b""},
+        ]
+    ),
+)
+def test_what_an_origin_has_not_signed_changes_nothing(real, change):
+    world, made = World(), table()
+    heard(made, world, real)
+    before = made.rows
+    forged = real._replace(version=real.version + 1)._replace(**change)
+    heard(made, world, forged, row("cid", 0, 5, [1, 1, 1], version=9))
+    assert made.rows == before  # a message that lies ends there
+    assert world.rejected
+
+
+@pytest.mark.parametrize(
+    ("samples", "sums", "version"),
+    [
+        (COUNT_MIN - 1, [1, 1, 1], 1),
+        (5, [np.nan, 1, 1], 1),
+        (5, [np.inf, 1, 1], 1),
+        (5, [6 * NUMBER_MAX, 1, 1], 1),
+        (5, [1, 1], 1),
+        (0, [1, 1, 1], 1),
+        (5, [1, 1, 1], 0),
+        (5, [1, 1, 1], VERSION_MAX + 1),
+    ],
+)
+def test_what_no_honest_origin_would_say_is_refused_though_it_is_signed(samples, sums, version):
+    world, made = World(), table()
+    heard(made, world, row("bob", 0, samples, sums, version=version))
+    assert (made.rows, world.rejected) == ((), ["no-such-row"])
+
+
+def test_a_row_of_another_run_is_worth_nothing():
+    world, made = World(), table()
+    heard(made, world, row("bob", 0, 5, [1, 1, 1], shape=Shape(run="other", classes=4, width=3)))
+    assert (made.rows, world.rejected) == ((), ["not-signed"])
+
+
+def test_own_samples_of_a_class_are_told_of_from_the_fifth_on():
+    made = table({0: (4, [1, 1, 1]), 1: (5, [1, 1, 1])})
+    assert [each.label for each in made.rows] == [1]
+
+
+def test_what_has_changed_since_a_checkpoint_is_a_new_version_and_the_rest_is_not():
+    before = table({0: (5, [1, 1, 1]), 1: (5, [2, 2, 2]), 2: (5, [3, 3, 3])})
+    heard(before, World(), row("bob", 3, 6, [4, 4, 4]))
+    after = table({0: (5, [1, 1, 1]), 1: (7, [2, 2, 2])}, state=before.saved())
+    assert [(each.label, each.origin, each.version, each.samples) for each in after.rows] == [
+        (0, "ann", 1, 5),
+        (1, "ann", 2, 7),
+        (2, "ann", 2, 0),
+        (3, "bob", 1, 6),
+    ]
+    assert table(state=before.saved(), world=World(peers=("ann",))).rows == tuple(
+        each for each in table(state=before.saved()).rows if each.origin == "ann"
+    )
+    elsewhere = Table(Shape(run="other", classes=4, width=3), lambda peer: {}, before.saved())
+    assert elsewhere.rows == ()
+
+
+def test_after_a_lost_checkpoint_the_present_samples_are_said_beyond_what_others_remember():
+    world, made = World(), table({0: (5, [1, 1, 1])})
+    heard(made, world, row("ann", 0, 9, [9, 9, 9], version=6), row("ann", 1, 9, [9, 9, 9], version=2))
+    assert [(each.label, each.version, each.samples) for each in made.rows] == [(0, 7, 5), (1, 3, 0)]
+    assert not world.rejected
+    for each in made.rows:
+        assert world.verify("ann", SHAPE.statement(each), each.signature)
+
+
+def test_a_contact_is_told_what_it_does_not_have_and_everything_once_it_comes_back():
+    world, made = World(), table({0: (5, [1, 1, 1])})
+    heard(made, world, row("bob", 1, 5, [2, 2, 2]))
+
+    def told():
+        made.tell(world, ["bob", "cid"])
+        sent, world.sent = world.sent, []
+        return [(peer, [each[1] for each in message.rows]) for peer, message in sent]
+
+    assert told() == [("bob", [0]), ("cid", [0, 1])]
+    assert told() == []
+    heard(made, world, row("bob", 1, 6, [3, 3, 3], version=2))
+    assert told() == [("cid", [1])]
+    made.forget_told("bob")
+    assert told() == [("bob", [0, 1])]
+
+
+@pytest.mark.parametrize(("width", "name", "rows"), [(WIDTH_MAX, 128, 7), (1, 1, 900), (400, 20, 60)])
+def test_every_message_fits_into_a_small_document(width, name, rows):
+    register(TableMessage)
+    origin = "ü" * name
+    shape = Shape(run="r" * 16, classes=rows, width=width)
+    own = dict.fromkeys(range(rows), (2**40, b"\xff" * (4 * width)))
+    made = Table(shape, lambda peer: own, {})
+    world = World(peer=origin, peers=(origin,))
+    made.begin(world)
+    made.tell(world, ["bob"])
+    writer = DocumentWriter(Envelope("r" * 16, "s" * 64, origin))
+    assert sum(len(message.rows) for _, message in world.sent) == rows
+    for _, message in world.sent:
+        assert len(writer.small(message, 2**40)) <= SMALL_BYTES_MAX
+
+
+@tried(1)
+@given(
+    honest=st.lists(SUMS, min_size=3, max_size=5),
+    lie=st.floats(1e3, 1e6),
+    claim=st.integers(1000, 2**50),
+)
+def test_a_minority_moves_the_geometric_median_no_farther_than_the_honest_are_apart(honest, lie, claim):
+    rows = [row(f"p{place}", 0, 20, 20 * np.array(each)) for place, each in enumerate(honest)]
+    liar = row("z", 0, claim, np.full(3, lie) * claim)
+    points = np.array([numbers(each.sums) for each in rows], dtype=np.float64) / 20
+    alone = geometric_median(points, np.ones(len(points)))
+    found = prototypes_of([*rows, liar], classes=1, width=3, robust=True).means[0]
+    # Minsker 2015, lemma 2.1: with a share of less than half elsewhere, C·r with C = 2(1 - α)/(1 - 2α).
+    share = 1 / len([*rows, liar])
+    radius = max(np.linalg.norm(points - alone, axis=1))
+    assert np.linalg.norm(found - alone) <= 2 * (1 - share) / (1 - 2 * share) * radius + 1e-6
+
+
+def test_the_geometric_median_is_where_it_is_known_to_be():
+    corners = np.array([[0.0, 0], [4, 0], [4, 4], [0, 4]])
+    np.testing.assert_allclose(geometric_median(corners, np.ones(4)), [2, 2], atol=1e-8)
+    heavy = geometric_median(corners, np.array([10.0, 1, 1, 1]))
+    np.testing.assert_array_equal(heavy, corners[0])  # more than half of the weight is there
+
+
+def test_one_origin_weighs_at_most_a_thousand_samples_and_means_that_are_too_long_are_left_out():
+    rows = [row("bob", 0, 1000, [1000, 0, 0]), row("cid", 0, 2**40, [3.0 * 2**40, 0, 0])]
+    np.testing.assert_allclose(prototypes_of(rows, classes=1, width=3).means, [[2, 0, 0]])
+    assert believed(rows, length_max=2.0) == (rows[0],)
+
+
+def test_the_layer_chooses_the_nearest_prototype_and_never_an_unknown_class():
+    rows = [row("bob", 0, 5, [5, 0, 0]), row("cid", 2, 5, [0, 10, 0])]
+    weights, biases = prototypes_of(rows, classes=4, width=3).layer()
+    x = np.random.default_rng(0).normal(size=(50, 3))
+    nearest = np.where(((x - [1, 0, 0]) ** 2).sum(1) <= ((x - [0, 2, 0]) ** 2).sum(1), 0, 2)
+    np.testing.assert_array_equal((x @ weights.T + biases).argmax(axis=1), nearest)
