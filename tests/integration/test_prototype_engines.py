@@ -1,8 +1,6 @@
-"""Tables of prototypes beside the models: in the virtual engine and on nodes, what they tell, and where they cannot be."""
+"""Tables of prototypes beside the models: what they tell in both engines, and where they cannot be."""
 
 from __future__ import annotations
-
-import json
 
 import pytest
 
