@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from scenarios.alone import alone_settings, measured_alone
 from scenarios.engines import LOCAL, elsewhere, load_engine
 from scenarios.errors import Stopped
 from scenarios.progress import Progress, Quiet, Remembered, State, told
-from scenarios.records import told_peer
+from scenarios.records import Records, told_peer
 from scenarios.reports.needs import require_page
 from scenarios.run_folder import REPORT, SUMMARY, RunFolder
 from scenarios.scenario import ScenarioSettings, load
@@ -89,7 +90,7 @@ def run(
         gossip.errors.UserError: a setting, file or folder is wrong; one sentence.
         scenarios.errors.RunFailed: a peer failed; one sentence that names it and its log.
     """
-    began = time.monotonic()
+    began_s = time.monotonic()
     report = report and _can_report()
     watching = Remembered(progress or Quiet())
     try:
@@ -104,25 +105,43 @@ def run(
             alone = alone_settings(settings) if settings.scenario.alone else None
             default = Path("runs") / f"{settings.scenario.name}-{settings.seed}-{engine}"
             folder = RunFolder(Path(out) if out is not None else default, force=force)
-            try:
-                folder.begin(settings)
-                records = start(settings, folder.path, watching, workers=workers)
-                summary = summarise(settings, records, engine=engine, wall_seconds=time.monotonic() - began)
-                if alone is not None:
-                    doing("measuring what learning alone would have reached")
-                    with heard(lambda what: None):
-                        summary["alone"] = measured_alone(settings, alone)
-                folder.finish(records, summary)
-                if report:
-                    doing("writing the report")
-                    _report(folder.path)
-            except KeyboardInterrupt:
-                _keep(settings, folder, watching.last, engine=engine, wall_seconds=time.monotonic() - began)
-                raise
-            finally:
-                folder.release()
+            doer = partial(start, workers=workers)
+            return _into(
+                folder, settings, doer, watching, engine=engine, alone=alone, report=report, began_s=began_s
+            )
     finally:
         watching.close()
+
+
+def _into(
+    folder: RunFolder,
+    settings: ScenarioSettings,
+    start: Callable[[ScenarioSettings, Path, Progress], Records],
+    watching: Remembered,
+    *,
+    engine: str,
+    alone: ScenarioSettings | None,
+    report: bool,
+    began_s: float,
+) -> Result:
+    """Run into the folder, or keep there what was measured when it is interrupted; then let go of it."""
+    try:
+        folder.begin(settings)
+        records = start(settings, folder.path, watching)
+        summary = summarise(settings, records, engine=engine, wall_seconds=time.monotonic() - began_s)
+        if alone is not None:
+            doing("measuring what learning alone would have reached")
+            with heard(lambda what: None):
+                summary["alone"] = measured_alone(settings, alone)
+        folder.finish(records, summary)
+        if report:
+            doing("writing the report")
+            _report(folder.path)
+    except KeyboardInterrupt:
+        _keep(settings, folder, watching.last, engine=engine, wall_seconds=time.monotonic() - began_s)
+        raise
+    finally:
+        folder.release()
     return Result(
         summary,
         [dict(entry) for entry in records.metrics],

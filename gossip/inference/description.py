@@ -1,7 +1,8 @@
 """What a model file says of itself beside its tensors: its network, what was done to samples, where it comes from.
 
 Plain JSON in the file's metadata, so that a file can be used where nothing else of the run is. A network of the user's
-own is named by the path of its file as it was here, and by a hash of the content: where that is another, it is said.
+own is named by its file's name and by a hash of the content: where that is another, it is said. In which folder it was
+is nobody's business who is handed the model; the home says so, which stays where it is.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import platform
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gossip import plugins
@@ -25,6 +27,9 @@ KEY = "description"
 VERSION = 1
 PACKAGES = ("gossip-node", "torch", "numpy")
 
+FILES = ("name", "extractor", "start")
+"""Keys of `[model]` that may name files."""
+
 HASHED = 256
 """Mapped samples whose content enters a hash: a node would else read all of its files for one line of a card."""
 
@@ -32,18 +37,19 @@ HASHED = 256
 def described(task: Task, *, provenance: Mapping[str, Any]) -> dict[str, str]:
     """Return the metadata of a model file of `task`; `provenance` are plain values: peers, rounds, …"""
     model = task.model_settings.model_dump(mode="json", exclude_none=True)
-    model["name"] = plugins.absolute(model["name"], task.folder)
-    if str(model.get("extractor", "")).endswith(".safetensors"):
-        model["extractor"] = str((task.folder / model["extractor"]).expanduser().resolve())
+    own = user_code.is_user_code(model["name"])
+    content = plugins.content_of(plugins.absolute(model["name"], task.folder)) if own else None
     model.get("adapter", {}).pop("start", None)  # what it began with is of no use any more
+    model |= {key: file_name(model[key]) for key in files_of(task)}
     if "start" in model:
-        model["start"] = str((task.folder / model["start"]).expanduser().resolve())
         model["start_hash"] = task.start_hash
+    if task.extractor is not None and is_file(model["extractor"]):
+        model["extractor_hash"] = task.extractor.digest
     objective = task.objective_settings.model_dump(mode="json", exclude_none=True)
     said = {
         "version": VERSION,
         "model": model,
-        "content": plugins.content_of(model["name"]) if user_code.is_user_code(model["name"]) else None,
+        "content": content,
         "objective": objective,
         "seed": task.seed,
         "classes": task.dataset.classes,
@@ -54,6 +60,32 @@ def described(task: Task, *, provenance: Mapping[str, Any]) -> dict[str, str]:
         "provenance": {**provenance, "versions": _versions()},
     }
     return {KEY: json.dumps(said, sort_keys=True)}
+
+
+def files_of(task: Task) -> dict[str, str]:
+    """Return which keys of `[model]` name files, and where these are: absolute paths, of code with its function."""
+    settings = task.model_settings
+    said = {key: getattr(settings, key) for key in FILES}
+    return {
+        key: str(plugins.absolute(value, task.folder))
+        if user_code.is_user_code(value)
+        else str((task.folder / value).expanduser().resolve())
+        for key, value in said.items()
+        if value is not None and is_file(value)
+    }
+
+
+def is_file(value: str) -> bool:
+    """Return whether a value of `FILES` names a file, and no network of ours."""
+    return user_code.is_user_code(value) or value.endswith(".safetensors")
+
+
+def file_name(value: str) -> str:
+    """Return the same without folders: FILE, or python:FILE:FUNCTION."""
+    if not user_code.is_user_code(value):
+        return Path(value).name
+    file, _, function = value.removeprefix(plugins.PREFIX).rpartition(":")
+    return f"{plugins.PREFIX}{Path(file).name}:{function}" if file else value
 
 
 def hash_of(*parts: Samples) -> str:

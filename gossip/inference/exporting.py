@@ -62,7 +62,7 @@ def example(model: LoadedModel) -> Tensor:
 def _peft(model: LoadedModel, path: Path) -> None:
     if path.exists() and not path.is_dir():
         raise SettingError(f"--out {path}: PEFT's format is a folder, and that is a file")
-    peft_files.write(model.module, path, base=model.description["model"].get("start"))
+    peft_files.write(model.module, path, base=model.settings.start)
 
 
 def _safetensors(model: LoadedModel, path: Path) -> None:

@@ -1,7 +1,7 @@
 """What a node kept to be tested on: its test samples, and its own ones where it has both, read again as it read them.
 
-A home says in `source.json` where its node's data lay and how they were read. It stays in the home: a model file, which
-is handed out, names no data.
+A home says in `source.json` where its node's data lay and how they were read, and where its network's own files are. It
+stays in the home: a model file, which is handed out, names no data and no folder.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pydantic import ValidationError
 
 from gossip import plugins
 from gossip.errors import DataError, SettingError
-from gossip.inference.description import hash_of
+from gossip.inference.description import files_of, hash_of
 from gossip.learning.data.mapped import part
-from gossip.learning.settings import DataSettings, LocalSettings, ModelSettings
+from gossip.learning.settings import DataSettings, LocalSettings
 from gossip.learning.sources import DIGITS
 from gossip.learning.task import Task
 from gossip.learning.user_code import is_user_code
@@ -46,14 +46,15 @@ class Kept(NamedTuple):
 
 
 def said_of(task: Task, *, position: int, peers: int) -> dict[str, Any]:
-    """Return what `source.json` says: how the node at `position` of so many `peers` read its data; absolute paths."""
+    """Return what `source.json` says: how the node at `position` of so many `peers` read its data, and where the files
+    of its network are; absolute paths."""
     data = task.data_settings.model_dump(mode="json", exclude_none=True)
     for key in ("source", "test"):
         if key in data:
             data[key] = _absolute(data[key], task.folder)
     if is_user_code(data["partition"]["kind"]):
         data["partition"]["kind"] = plugins.absolute(data["partition"]["kind"], task.folder)
-    return {"data": data, "position": position, "peers": peers}
+    return {"data": data, "position": position, "peers": peers, "model": files_of(task)}
 
 
 def is_of(model: LoadedModel, source: str) -> bool:
@@ -80,7 +81,7 @@ def read(model: LoadedModel) -> Kept:
         raise SettingError(f"{home / SOURCE}: is damaged; say --data") from None
     task = Task(
         data=settings,
-        model=ModelSettings.model_validate(model.description["model"], strict=False),
+        model=model.settings,
         local=LocalSettings(),
         seed=model.description["seed"],
         folder=Path(),

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from gossip import plugins
 from gossip.errors import DataError, SettingError
-from gossip.inference.description import KEY, VERSION
+from gossip.inference.description import FILES, KEY, VERSION, file_name, is_file
 from gossip.learning import adapters, models, parts, user_code
 from gossip.learning import extractor as extractors
 from gossip.learning.data.arrays import UNIT
@@ -27,6 +27,7 @@ from gossip.learning.objectives.base import Objective
 from gossip.learning.objectives.settings import OBJECTIVES
 from gossip.learning.settings import ModelSettings
 from gossip.storage.models import MODEL
+from gossip.storage.run_record import SOURCE
 
 logger = logging.getLogger("gossip.inference")
 
@@ -55,6 +56,8 @@ class LoadedModel:
     """Where it comes from: peer, peers, rounds, a hash of the data, versions."""
     description: Mapping[str, Any]
     """All that the file says of itself, plain."""
+    settings: ModelSettings
+    """`[model]`, with its files where they are here."""
     path: Path
 
     @property
@@ -140,8 +143,9 @@ class LoadedModel:
 def load(where: Path | str, *, network: Path | str | None = None) -> LoadedModel:
     """Return the finished model of a home, or of a model.safetensors.
 
-    A network of one's own is made by the function that made it in training, from the file where it was then, or from
-    `network`, a copy of that file. What is not named is not run: whoever hands on a model may hand on a file with it.
+    A network of one's own is made by the function that made it in training, from the file where it was then, as the
+    home says, or from `network`, a copy of that file. What is not named is not run: whoever hands on a model may hand
+    on a file with it.
 
     Raises:
         SettingError: there is none, it says nothing of itself, or its network cannot be built.
@@ -176,6 +180,7 @@ def load(where: Path | str, *, network: Path | str | None = None) -> LoadedModel
         target=description["target"],
         provenance=description["provenance"],
         description=description,
+        settings=model,
         path=path,
     )
 
@@ -205,10 +210,29 @@ def _read(path: Path) -> tuple[Mapping[str, Any], dict[str, Tensor]]:
 
 
 def _model_settings(description: Mapping[str, Any], path: Path) -> ModelSettings:
+    said, there = dict(description["model"]), _files_of_home(path.parent)
+    for key in FILES:
+        value = said.get(key)
+        if value is None or not is_file(value) or file_name(value) != value:
+            continue  # ours, or a path as older versions wrote it
+        known = there.get(key)
+        if isinstance(known, str) and file_name(known) == value:
+            said[key] = known
+        elif key != "name":  # numbers, held against a hash
+            said[key] = str(path.parent.resolve() / value)
     try:
-        return ModelSettings.model_validate(description["model"], strict=False)
+        return ModelSettings.model_validate(said, strict=False)
     except ValidationError as failure:
         raise SettingError(f"{path}: no such network: {failure.errors()[0]['msg']}") from None
+
+
+def _files_of_home(home: Path) -> Mapping[str, Any]:
+    """Return where a home says that the files of its network are; {} where it says nothing."""
+    try:
+        said = json.loads((home / SOURCE).read_text(encoding="utf-8"))["model"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 def _from_file(model: ModelSettings, path: Path, network: Path | str | None) -> ModelSettings:
@@ -221,7 +245,8 @@ def _from_file(model: ModelSettings, path: Path, network: Path | str | None) -> 
     function = plugins.function_name(name)
     said = name.removeprefix(plugins.PREFIX).removesuffix(f":{function}")
     file = Path(said if network is None else network).expanduser()
-    if not file.is_file():
+    # From which folder a name alone would be read, is for nobody to guess.
+    if not file.is_file() or (network is None and not file.is_absolute()):
         raise SettingError(
             f"{path}: there is no file {file}, whose function '{function}' makes its network; copy it from where the "
             f"model was learnt, and name the copy: --network {file.name}"

@@ -98,7 +98,11 @@ class _OfPairs(Merge):
         for pair in self._pairs[1]:
             weights = [weight for weight, _ in weighed]
             factors = [pair.of(model) for _, model in weighed]
-            pair.put(merged, *self.merged(weights, factors, pair.of(merged)))
+            if not all(_fits(factor) for both in factors for factor in both):
+                continue  # there is no product of what is not finite, and averages say so to whoever watches
+            first, second = self.merged(weights, factors, pair.of(merged))
+            if _fits(first) and _fits(second):
+                pair.put(merged, first, second)
         return merged
 
     @abc.abstractmethod
@@ -106,6 +110,11 @@ class _OfPairs(Merge):
         self, weights: Sequence[float], factors: Sequence[tuple[Tensor, Tensor]], mean: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor]:
         """Return A (r, n) and B (m, r) for those of own and received models and their averages, all float64."""
+
+
+def _fits(factor: Tensor) -> bool:
+    """Return whether all numbers of a factor are finite in float32."""
+    return bool((factor.abs() <= torch.finfo(torch.float32).max).all())  # false for NaN, too
 
 
 class Product(_OfPairs):

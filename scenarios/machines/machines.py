@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from gossip.errors import SettingError
@@ -22,7 +21,7 @@ from scenarios.machines.connection import Connection, Gone
 from scenarios.machines.mirror import Mirror
 from scenarios.machines.speech import Garbled, Listener, message
 from scenarios.processes import homes as preparation
-from scenarios.processes.launcher import KILL_TIMEOUT_S, START_TIMEOUT_S, Exit
+from scenarios.processes.launcher import KILL_TIMEOUT_S, START_TIMEOUT_S, Exit, Node, Nodes
 from scenarios.scenario import ScenarioSettings
 
 MACHINES = "machines.json"
@@ -56,7 +55,7 @@ class _Machine:
         return self.connection.place.name
 
 
-class Machines:
+class Machines(Nodes):
     """Stands where a `Launcher` does, and prepares what that finds prepared; a context manager.
 
     Args:
@@ -130,26 +129,17 @@ class Machines:
         """Return the run's folder on the machine of a peer."""
         return Path(self._hello(self._of[name])["folder"])
 
-    def start(
-        self,
-        name: str,
-        argv: list[str],
-        *,
-        stdout: Path,
-        stderr: Path,
-        program: str = "gossip.cli",
-        namespace: str | None = None,
-    ) -> None:
-        """See `Launcher.start`; outputs stand in the peer's home there, and come here with the rest of it."""
-        machine = self._of[name]
-        self.running[name] = 0
+    def _start(self, node: Node) -> None:
+        """Outputs stand in the peer's home there, and come here with the rest of it."""
+        machine = self._of[node.name]
+        self.running[node.name] = 0
         if machine.lost is not None:
-            self._exits.append(self._end(name, machine))
+            self._exits.append(self._end(node.name, machine))
             return
-        self._send(machine, message({"start": name, "argv": argv, "program": program}))
+        self._send(machine, message({"start": node.name, "argv": node.argv, "program": node.program}))
 
     def signal(self, names: Iterable[str], number: signal.Signals) -> None:
-        """Send a signal to those of the named nodes that still run."""
+        """See `Nodes`."""
         wanted = [name for name in names if name in self.running]
         for machine in self._machines:
             to = [name for name in wanted if name in machine.peers]
@@ -171,7 +161,7 @@ class Machines:
             time.sleep(min(PAUSE_S, left_s))
 
     def stop(self, timeout_s: float) -> bool:
-        """See `Launcher.stop`."""
+        """See `Nodes`."""
         for number, seconds in ((signal.SIGTERM, timeout_s), (signal.SIGKILL, KILL_TIMEOUT_S)):
             self.signal(list(self.running), number)
             until_s = time.monotonic() + seconds
@@ -190,14 +180,6 @@ class Machines:
             self._afterwards()
         if self._mirror is not None:
             self._mirror.tidy()
-
-    def __enter__(self) -> Machines:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _hear(self, machine: _Machine) -> bool:
         """Take in what a host has said; return whether it has said anything."""

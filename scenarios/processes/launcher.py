@@ -11,12 +11,13 @@ import subprocess
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Self
 
 from scenarios.errors import RunFailed
 
@@ -43,10 +44,31 @@ class Exit:
     """What is known of it beside its log."""
 
 
-class Nodes(Protocol):
-    """Nodes that can be started, signalled and heard of, here or elsewhere: see `Launcher`."""
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What is started: ``gossip-node ARGV``, or the module `program` that has a function ``run(argv) -> exit code``."""
+
+    name: str
+    argv: list[str]
+    stdout: Path
+    stderr: Path
+    program: str
+    namespace: str | None
+
+
+class Nodes(ABC):
+    """Nodes that can be started, signalled and heard of, here or elsewhere; a context manager that leaves none."""
 
     running: dict[str, int]
+    """Name -> process id, of the nodes that have not ended."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def start(
         self,
@@ -58,16 +80,38 @@ class Nodes(Protocol):
         program: str = "gossip.cli",
         namespace: str | None = None,
     ) -> None:
-        """Start one."""
+        """Start a node.
 
+        It lives in the network `namespace` of that path, without one in that of whoever starts it.
+
+        Raises:
+            RunFailed: whoever starts nodes is gone.
+        """
+        self._start(Node(name, argv, stdout, stderr, program, namespace))
+
+    @abstractmethod
+    def _start(self, node: Node) -> None:
+        """Start it."""
+
+    @abstractmethod
     def signal(self, names: Iterable[str], number: signal.Signals) -> None:
-        """Send a signal to those that still run."""
+        """Send a signal to those of the named nodes that still run."""
 
+    @abstractmethod
     def wait(self, timeout_s: float) -> list[Exit]:
-        """Return those that have ended."""
+        """Return the nodes that have ended, after at most `timeout_s`.
 
+        Raises:
+            RunFailed, SettingError: whoever starts nodes is gone, or cannot do what it was told.
+        """
+
+    @abstractmethod
     def stop(self, timeout_s: float) -> bool:
-        """End all."""
+        """Ask every node to end, wait up to `timeout_s`, kill the rest; return whether all ended by themselves."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Kill what is left."""
 
 
 class Server:
@@ -259,58 +303,35 @@ def keep_server() -> None:
     _KEPT.ask()
 
 
-class Launcher:
-    """Starts nodes through one fork server; a context manager that kills what is left at its end."""
+class Launcher(Nodes):
+    """Starts nodes of this machine through one fork server."""
 
     def __init__(self, log: Path, *, fork: bool | None = None) -> None:
         fork = sys.platform == "linux" if fork is None else fork
         # One that does not fork imports nothing: there is nothing to gain by keeping it.
         self._server = (_KEPT.borrow(log) if fork else None) or Server(log, fork=fork)
         self.running: dict[str, int] = {}
-        """Name -> process id, of the nodes that have not ended."""
 
-    def __enter__(self) -> Launcher:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def start(
-        self,
-        name: str,
-        argv: list[str],
-        *,
-        stdout: Path,
-        stderr: Path,
-        program: str = "gossip.cli",
-        namespace: str | None = None,
-    ) -> None:
-        """Start ``gossip-node ARGV``, or the module `program` that has a function ``run(argv) -> exit code``, too.
-
-        It lives in the network `namespace` of that path, without one in ours.
-
-        Raises:
-            RunFailed: the server is gone.
-        """
+    def _start(self, node: Node) -> None:
         self._server.wait_until_ready()
         self._server.order(
-            {"start": name, "program": program, "argv": argv, "stdout": str(stdout), "stderr": str(stderr)}
-            | {"namespace": namespace}
+            {
+                "start": node.name,
+                "program": node.program,
+                "argv": node.argv,
+                "stdout": str(node.stdout),
+                "stderr": str(node.stderr),
+                "namespace": node.namespace,
+            }
         )
-        self.running[name] = 0
+        self.running[node.name] = 0
 
     def signal(self, names: Iterable[str], number: signal.Signals) -> None:
-        """Send a signal to those of the named nodes that still run."""
+        """See `Nodes`."""
         self._server.order({"signal": int(number), "to": list(names)})
 
     def wait(self, timeout_s: float) -> list[Exit]:
-        """Return the nodes that have ended, after at most `timeout_s`.
-
-        Raises:
-            RunFailed: the server is gone.
-        """
+        """See `Nodes`."""
         exits = []
         for message in self._server.listen(timeout_s):
             if "started" in message:
@@ -322,7 +343,7 @@ class Launcher:
         return exits
 
     def stop(self, timeout_s: float) -> bool:
-        """Ask every node to end, wait up to `timeout_s`, kill the rest; return whether all ended by themselves."""
+        """See `Nodes`."""
         self.signal(list(self.running), signal.SIGTERM)
         if self._wait_for_end(timeout_s):
             return True

@@ -67,6 +67,21 @@ def merges(draw: st.DrawFn) -> tuple[ParameterSpace, list[Tensor], list[float]]:
     return layout, models, (weights / weights.sum()).tolist()
 
 
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [("product", {}), ("product", {"gauge": "orthonormal"}), ("lora-fair", {})],
+    ids=["balanced", "orthonormal", "fair"],
+)
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), 1e30, 3e38])
+def test_what_no_product_can_be_made_of_is_averaged(kind, settings, wrong) -> None:
+    layout = space(5, 4, 2)
+    models = [torch.full((layout.learned_size,), wrong), torch.randn(layout.learned_size)]
+    found = merged(kind, layout, models, [0.5, 0.5], **settings)
+    mean = merged("average", layout, models, [0.5, 0.5])
+    assert torch.equal(found.isfinite(), mean.isfinite())
+    assert torch.isfinite(found).all() or not torch.isfinite(models[0]).all()
+
+
 @tried(2)
 @given(case=merges(), gauge=st.sampled_from(["balanced", "orthonormal"]))
 def test_the_merged_product_is_the_best_of_its_rank_and_all_else_the_average(case, gauge) -> None:

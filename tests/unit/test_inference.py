@@ -21,13 +21,14 @@ from gossip import cli
 from gossip.errors import DataError, SettingError
 from gossip.inference import exporting
 from gossip.inference.card import card
-from gossip.inference.description import described
+from gossip.inference.description import described, files_of
 from gossip.inference.samples import read
 from gossip.learning.data.preparation import Preparation
 from gossip.learning.objectives.settings import OBJECTIVES
 from gossip.learning.settings import DataSettings, LocalSettings, ModelSettings, OwnPartition
 from gossip.learning.task import Task
 from gossip.storage.models import encode_model
+from gossip.storage.run_record import SOURCE
 
 NETWORK = """
 import torch
@@ -95,6 +96,8 @@ def finished(task: Task, path: Path) -> torch.Tensor:
     }
     about = described(task, provenance=came)
     path.write_bytes(encode_model(task.space, vector, peer="a", frozen=task.frozen, about=about))
+    if files_of(task):
+        (path.parent / SOURCE).write_text(json.dumps({"model": files_of(task)}))
     return vector
 
 
@@ -412,6 +415,28 @@ def test_a_model_that_was_moved_takes_its_network_from_a_copy_that_is_named(
     finished(task_of(old, name="cnn"), old / "model.safetensors")
     with pytest.raises(SettingError, match="which no file makes"):
         gossip.load(old, network=new / "net.py")
+
+
+def test_a_model_file_says_nothing_of_the_folders_it_was_made_in(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    files = []
+    for folder in (tmp_path / "one", tmp_path / "another"):
+        folder.mkdir()
+        finished(task_of(folder, name="python:net.py:net"), path)
+        files.append(path.read_bytes())
+    assert str(tmp_path).encode() not in files[0]
+    assert files[0] == files[1]
+
+
+def test_without_its_home_a_model_finds_its_network_nowhere_unasked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished(task_of(tmp_path, name="python:net.py:net"), tmp_path / "model.safetensors")
+    assert gossip.load(tmp_path).settings.name == f"python:{tmp_path / 'net.py'}:net"
+    (tmp_path / SOURCE).unlink()
+    monkeypatch.chdir(tmp_path)  # where a file of that name lies
+    with pytest.raises(SettingError, match=r"no file net\.py, whose function 'net' .* --network net\.py"):
+        gossip.load(tmp_path)
 
 
 def test_a_network_whose_file_has_changed_is_told_of_or_refused(
