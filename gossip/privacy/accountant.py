@@ -28,6 +28,10 @@ ORDERS: Array = np.arange(2, 257, dtype=np.float64)
 """The integer orders a over which the bound is the smallest; beyond, only much smaller ε than anybody trains with."""
 
 
+VARIANCE_MIN = 1e-300
+"""Of the noise; with less, 1/σ² is beyond what a float64 holds, and nothing is known to be kept."""
+
+
 @lru_cache(maxsize=256)
 def rdp_of_step(rate: float, noise: float) -> Array:
     """Return ε_R of one step for each of `ORDERS`, (255,).
@@ -38,6 +42,8 @@ def rdp_of_step(rate: float, noise: float) -> Array:
     """
     if rate == 0:
         return np.zeros_like(ORDERS)
+    if noise**2 < VARIANCE_MIN:
+        return np.full_like(ORDERS, np.inf)
     if rate == 1:
         return ORDERS / (2 * noise**2)
     return np.array([_of_order(int(order), rate, noise) for order in ORDERS])
@@ -59,7 +65,8 @@ def epsilon_of(rdp: Array, delta: float) -> float:
     if not rdp.any():
         return 0.0
     bounds = rdp + np.log1p(-1 / ORDERS) - (math.log(delta) + np.log(ORDERS)) / (ORDERS - 1)
-    return max(0.0, float(bounds.min()))
+    found = float(bounds.min())
+    return math.inf if math.isnan(found) else max(0.0, found)
 
 
 def epsilon(rate: float, noise: float, steps: int, delta: float) -> float:

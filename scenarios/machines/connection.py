@@ -14,6 +14,9 @@ from dataclasses import dataclass
 ENDING_S = 30.0
 """For a host to end its nodes and to remove its folder, once nobody is there."""
 
+ALIVE_S = 15
+"""Between two questions of ssh whether the machine is there; after three without an answer it is lost."""
+
 READ_BYTES_MAX = 4 << 20
 """At a time."""
 
@@ -133,6 +136,15 @@ class Pipes(Connection):
 
 def by_ssh(place: Place, target: str, python: str) -> Pipes:
     """Return a host that plain ssh starts, as the user would: keys and settings are those of ~/.ssh."""
-    # BatchMode: a question for a password would wait for ever, and stand between the two programs.
-    command = ["ssh", "-o", "BatchMode=yes", "-T", "--", target, f"exec {shlex.quote(python)} -m {PROGRAM}"]
-    return Pipes(place, command)
+    # BatchMode: a question for a password would wait for ever, and stand between the two programs. ServerAlive: so
+    # would a connection to a machine that has lost its power.
+    options = [
+        "-o",
+        "BatchMode=yes",
+        "-o",
+        f"ServerAliveInterval={ALIVE_S}",
+        "-o",
+        "ServerAliveCountMax=3",
+        "-T",
+    ]
+    return Pipes(place, ["ssh", *options, "--", target, f"exec {shlex.quote(python)} -m {PROGRAM}"])

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
+import scenarios
 from gossip.errors import SettingError
 from scenarios import sweep
-from scenarios.clusters import local, versions
+from scenarios.clusters import local, parcels, versions
 from scenarios.clusters.choice import choose
 from scenarios.clusters.executor import ATTEMPTS_MAX, Ended, Executor, each_done
-from scenarios.clusters.orders import arrive, order, work
+from scenarios.clusters.orders import HEADER_BYTES_MAX, arrive, order, work
 from scenarios.clusters.parcels import BadParcel, pack, unpack
 from scenarios.clusters.runs import Run
 from scenarios.errors import RunFailed
@@ -87,6 +88,40 @@ def test_keys_stay_and_damage_is_found(tmp_path):
     for wrong in (parcel[:50], b"", parcel.replace(b"peers/a/model", b"peers/a/mode/"), b"\0" * 100):
         with pytest.raises(BadParcel):
             unpack(wrong, tmp_path / "other", scenario="")
+
+
+def test_what_is_too_large_is_neither_packed_nor_unpacked(tmp_path, monkeypatch):
+    (tmp_path / "run").mkdir()
+    for name in ("a", "b", "c"):
+        (tmp_path / "run" / name).write_text("x" * 100)
+    parcel = pack(tmp_path / "run")
+    for bound in ("FILES_MAX", "UNPACKED_BYTES_MAX"):
+        with monkeypatch.context() as changed:
+            changed.setattr(parcels, bound, 2)
+            with pytest.raises(BadParcel, match="more than is sent"):
+                pack(tmp_path / "run")
+            with pytest.raises(BadParcel, match="it is too large"):
+                unpack(parcel, tmp_path / "other", scenario="")
+    assert not (tmp_path / "other").exists()
+
+
+def test_an_answer_without_an_end_of_its_head_is_refused(runs):
+    with pytest.raises(RunFailed, match="its head is too long"):
+        arrive(runs[0], order(runs[0]), b"[" * (HEADER_BYTES_MAX + 1))
+
+
+@pytest.mark.parametrize(
+    ("engine", "cluster", "hosts", "said"),
+    [
+        ("virtual", "ray://h:1", None, "live in one process; use --engine processes"),
+        ("processes", "slurm", None, "a sweep takes slurm"),
+        ("processes", "ray://h:1", "hosts.txt", "both say where peers run"),
+    ],
+)
+def test_machines_for_whom_they_are_not_are_one_sentence(tmp_path, engine, cluster, hosts, said):
+    with pytest.raises(SettingError, match=said):
+        scenarios.run("quickstart", engine=engine, cluster=cluster, hosts=hosts, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 class Losing(Executor):

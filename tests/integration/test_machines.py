@@ -19,8 +19,12 @@ from hypothesis import strategies as st
 import scenarios
 from gossip.errors import SettingError
 from scenarios.clusters.versions import versions
+from scenarios.errors import RunFailed
+from scenarios.machines import hosts_file
+from scenarios.machines import machines as machines_module
+from scenarios.machines import mirror as mirroring
 from scenarios.machines import reach as reaching
-from scenarios.machines.connection import Connection, Gone, Place
+from scenarios.machines.connection import Connection, Gone, Place, by_ssh
 from scenarios.machines.host import Host
 from scenarios.machines.hosts_file import read_hosts
 from scenarios.machines.machines import LOST, Machines, shared_out
@@ -29,6 +33,7 @@ from scenarios.machines.outbox import Outbox
 from scenarios.machines.speech import PIECE_BYTES_MAX, Garbled, Listener, message
 from scenarios.processes import launcher
 from scenarios.processes.launcher import Exit
+from scenarios.scenario import load
 from tests.laws import tried
 from tests.tuned import TINY, small_data
 
@@ -119,6 +124,10 @@ def test_a_home_here_is_as_the_home_there_but_for_its_key_and_its_checkpoints(tm
         {"grown": "a", "file": "../node.log", "anew": True},
         {"saved": "a", "files": ["../x"]},
         {"saved": "a", "files": "x"},
+        {"saved": "a", "files": ["x/y"]},
+        {"whole": "a", "file": "x\0y", "first": True, "last": True},
+        {"whole": "a", "file": "x" * 201, "first": True, "last": True},
+        {"whole": "a", "file": "", "first": True, "last": True},
     ],
 )
 def test_a_host_writes_nothing_but_homes_of_its_peers(tmp_path, said):
@@ -126,6 +135,16 @@ def test_a_host_writes_nothing_but_homes_of_its_peers(tmp_path, said):
     with pytest.raises(Garbled):
         mirror.take(said, b"x", of=frozenset({"a"}))
     assert {path.name for path in tmp_path.rglob("*")} == {"a", "b"}
+
+
+def test_a_file_without_an_end_does_not_fill_the_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(mirroring, "FILE_BYTES_MAX", 10)
+    mirror = Mirror({"a": tmp_path / "a"})
+    said = {"whole": "a", "file": "model.safetensors", "last": False}
+    mirror.take({**said, "first": True}, b"x" * 6, of=frozenset({"a"}))
+    with pytest.raises(Garbled, match="a file of more than"):
+        mirror.take({**said, "first": False}, b"x" * 6, of=frozenset({"a"}))
+    assert not (tmp_path / "a" / "model.safetensors").exists()
 
 
 @tried(1)
@@ -146,9 +165,11 @@ def test_each_machine_has_peers_as_it_has_cores(peers, cores):
         ("-oProxyCommand=x", "line 1: must be HOST"),
         ("a 1.2.3", "line 1: .* is not an IPv4 address"),
         ("a\na", "names a machine twice"),
+        ("a\nb\nc\nd", "4 machines, more than 3"),
     ],
 )
-def test_wrong_hosts_files_are_one_sentence(tmp_path, text, sentence):
+def test_wrong_hosts_files_are_one_sentence(tmp_path, text, sentence, monkeypatch):
+    monkeypatch.setattr(hosts_file, "HOSTS_MAX", 3)
     (tmp_path / "hosts.txt").write_text(text)
     with pytest.raises(SettingError, match=sentence):
         read_hosts(tmp_path / "hosts.txt")
@@ -162,6 +183,20 @@ def test_a_hosts_file_says_where_peers_are_found(tmp_path):
         ("two", "10.0.0.2", "python3"),
         ("three", "10.0.0.3", "/opt/python"),
     ]
+
+
+def test_ssh_asks_no_questions_but_whether_the_machine_is_there(tmp_path, monkeypatch):
+    (tmp_path / "ssh").write_text('#!/bin/sh\nfor each; do echo "$each"; done\n')
+    (tmp_path / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    pipes, heard = by_ssh(Place("a", "a"), "me@a", "/opt/my python"), b""
+    while heard.count(b"\n") < 10:
+        heard += pipes.read()
+    pipes.close()
+    *options, dashes, target, command = heard.decode().splitlines()
+    assert {"BatchMode=yes", "ServerAliveInterval=15", "ServerAliveCountMax=3", "-T"} <= set(options)
+    assert (dashes, target) == ("--", "me@a")
+    assert command == "exec '/opt/my python' -m scenarios.machines.host"
 
 
 class Told(Connection):
@@ -196,6 +231,36 @@ def test_a_host_that_is_another_or_none_is_refused_with_a_sentence():
         Machines([Told()])
     with pytest.raises(SettingError, match="it says what no host says"):
         Machines([Told(b"Welcome to told!\n")])
+
+
+@pytest.mark.parametrize(
+    ("lines", "error", "sentence"),
+    [
+        (["a h:1"], SettingError, "it says what no host says: peers' lines of another shape"),
+        (["a h:1 key\nb h:1 key"], SettingError, "peers' lines of another shape"),
+        (["mallory h:1 key"], RunFailed, "identities of other peers than they were asked for"),
+    ],
+)
+def test_a_host_names_no_peers_but_its_own(tmp_path, lines, error, sentence):
+    hello = message({**HELLO, "versions": dict(versions())})
+    machines = Machines([Told(hello, message({"prepared": lines, "clock": 0.0}), b"")])
+    with pytest.raises(error, match=sentence):
+        machines.prepare(load("quickstart", overrides=["scenario.peers=2"]), tmp_path)
+    assert not (tmp_path / "peers.txt").exists()
+
+
+def test_a_clock_that_is_off_is_told_of(tmp_path, caplog):
+    hello = message({**HELLO, "versions": dict(versions())})
+    scenario = load("quickstart", overrides=["scenario.peers=2"])
+    lines = [f"{name} h:1 key" for name in scenario.peer_names]
+    Machines([Told(hello, message({"prepared": lines, "clock": 0.0}), b"")]).prepare(scenario, tmp_path)
+    assert "the clock of told is" in caplog.text
+
+
+def test_a_host_that_says_nothing_is_not_waited_for_for_ever(monkeypatch):
+    monkeypatch.setattr(machines_module, "START_TIMEOUT_S", 0.0)
+    with pytest.raises(SettingError, match="the machine told has not answered in 0 s"):
+        Machines([Told(*[b""] * 9)])
 
 
 class Threaded(Connection):

@@ -135,6 +135,14 @@ AB = ["model.adapter.kind=lora", "model.adapter.train=AB", "merge.kind=product"]
         ([*AB, "protocol.parts=4"], r"with \[protocol\] parts = 4"),
         ([*AB, "codec.kind=top-change"], "some of their numbers are the receiver's own"),
         ([*AB, "local.momentum=0.9", "local.keep_momentum=true"], "keep_momentum = true remembers"),
+        (
+            [*AB, "local.optimizer.kind=adamw", "local.optimizer.keep_moments=true"],
+            "keep_moments = true remembers",
+        ),
+        (
+            [*AB, "local.optimizer.kind=quasi-global", "local.momentum=0.9"],
+            "kind = 'quasi-global' remembers",
+        ),
         ([*AB, "outer.kind=lerp"], r"\[outer\] kind = 'lerp' remembers"),
     ],
 )

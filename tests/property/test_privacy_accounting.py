@@ -56,6 +56,12 @@ def test_known_values(steps, wanted):
     assert epsilon(*steps) == pytest.approx(wanted, abs=5e-5)
 
 
+@pytest.mark.parametrize("noise", [1e-100, 1e-160, 1e-200, 5e-324])
+@pytest.mark.parametrize("rate", [1e-3, 0.5, 1.0])
+def test_noise_too_small_to_reckon_with_is_none_and_never_said_to_cost_nothing(rate, noise):
+    assert epsilon(rate, noise, 1, 1e-5) > 1e6
+
+
 def test_it_is_what_opacus_says():
     rdp = opacus_rdp()
     orders = ORDERS.tolist()

@@ -114,13 +114,13 @@ def test_a_models_file_leaves_the_base_to_its_own_and_is_read_with_it(tmp_path: 
     )
     (tmp_path / "model.safetensors").write_bytes(file)
     assert "wide.weight" not in safetensors.torch.load(file)
-    loaded = load(tmp_path / "model.safetensors")
+    loaded = load(tmp_path / "model.safetensors", network=tmp_path / "own.py")
     assert set(adapters.adapted(loaded.module)) == {"wide"}
     there = learning.forward_on()(model, model[:0], learning.x_test)
     torch.testing.assert_close(loaded.logits(learning.x_test), there, atol=1e-5, rtol=1e-5)
     based(tmp_path, torch.bfloat16)
     with pytest.raises(SettingError, match="is not the base that they were learnt beside"):
-        load(tmp_path / "model.safetensors")
+        load(tmp_path / "model.safetensors", network=tmp_path / "own.py")
     (tmp_path / "base.safetensors").unlink()
     with pytest.raises(SettingError, match=r"there is no file .* with their base"):
-        load(tmp_path / "model.safetensors")
+        load(tmp_path / "model.safetensors", network=tmp_path / "own.py")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from pydantic import ValidationError
 from torch import nn
 from torch.nn import functional
 
@@ -122,6 +123,16 @@ def test_a_folder_of_other_adapters_is_a_sentence(tmp_path: Path) -> None:
         begin("peft", targets=("*.table", "*.conv", "*.dense"), rank=2)
     with pytest.raises(SettingError, match=r"lacks '.*score.lora_A.weight'"):
         begin("peft", targets=("*.table", "*.conv", "*.dense", "*.score"))
+    config = json.loads((tmp_path / "peft" / "adapter_config.json").read_text())
+    for wrong, said in (
+        ({"peft_type": "IA3"}, "is not of peft_type = 'LORA'"),
+        ({"use_dora": True}, "use_dora = true is not known here"),
+    ):
+        (tmp_path / "peft" / "adapter_config.json").write_text(json.dumps({**config, **wrong}))
+        with pytest.raises(SettingError, match=said):
+            begin("peft")
+    with pytest.raises(ValidationError, match="learns between two frozen factors of its own"):
+        begin("peft", train="R", start="peft")
 
 
 def test_names_that_are_ends_of_others_are_a_pattern(tmp_path: Path) -> None:

@@ -180,7 +180,22 @@ def test_what_does_not_compose_is_refused_with_a_sentence(overrides, said):
         load()
 
 
-@pytest.mark.parametrize("network", [torch.nn.GRU(3, 2), torch.nn.Flatten()])
-def test_networks_whose_weights_cannot_move_are_refused(network):
-    with pytest.raises(SettingError, match="seed-space"):
+def tied() -> torch.nn.Module:
+    network = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 3))
+    network[1].weight = network[0].weight
+    return network
+
+
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        (torch.nn.GRU(3, 2), "recurrent layers"),
+        (torch.nn.Flatten(), "no float32 parameters"),
+        (tied(), "the network ties some"),
+        (torch.nn.Linear(9, 10), r"size = 4: its directions in 100 numbers .* at most 3"),
+    ],
+)
+def test_networks_whose_weights_cannot_move_are_refused(network, said, monkeypatch):
+    monkeypatch.setattr(seed_space, "BITS_MAX", 399)
+    with pytest.raises(SettingError, match=said):
         seed_space.put_into(network, size=4, seed=0)
