@@ -14,7 +14,7 @@ from gossip.errors import ExitCode, UserError
 from scenarios.advice.commands import advise
 from scenarios.errors import FAILED, RunFailed
 from scenarios.reports.commands import report
-from scenarios.running import addressed, run, sweep
+from scenarios.running import NO_ADDRESS, address_meant, addressed, run, sweep
 from scenarios.tuning import commands
 
 app = typer.Typer(
@@ -250,6 +250,9 @@ def call(argv: list[str]) -> int:
         explain = getattr(error, "format_message", None)
         if explain is None:
             raise
+        address = address_meant(argv) if "extra argument" in explain() else None
+        if address is not None:
+            return _say(f"--live {address}: {NO_ADDRESS}", int(ExitCode.USAGE))
         return _say(
             f"{explain().rstrip('.')}; 'gossip-scenario --help' shows what there is", int(ExitCode.USAGE)
         )

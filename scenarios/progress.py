@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gossip.learning.objectives.score import ACCURACY, Score
+from gossip.telemetry.pace import TimeLeft, left_told, seconds, trend
 from gossip.telemetry.progress import human_bytes
 from scenarios.scenario import ScenarioSettings
 
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 DRAWN_A_SECOND = 4
 """How often a terminal is drawn anew: bars and seconds move though nothing is told."""
-
-TREND = "▁▂▃▄▅▆▇█"
-TREND_POINTS = 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,27 +46,6 @@ class State:
     """Peers whose process has ended though nobody wanted it to."""
     so_far: Callable[[], Records] | None = field(default=None, compare=False)
     """Puts together what is known by now, for whoever shows more than these figures; to be called at once or never."""
-
-
-class TimeLeft:
-    """How long so many rounds still take, by the pace since the first of them."""
-
-    def __init__(self, rounds: int) -> None:
-        self._rounds = rounds
-        self._first: tuple[float, float] | None = None
-        self.seconds: float | None = None
-        """On the wall; None as long as nobody knows."""
-
-    def note(self, done: float) -> None:
-        """Note how many rounds are done, the peers' mean."""
-        now_s = time.monotonic()
-        if self._first is None or done < self._first[0]:
-            # What comes before the first round is no round.
-            self._first = (done, now_s) if done > 0 else None
-            return
-        gone = done - self._first[0]
-        if gone > 0:
-            self.seconds = max(0.0, self._rounds - done) * (now_s - self._first[1]) / gone
 
 
 class Progress(Protocol):
@@ -288,28 +264,6 @@ def figures_of(state: State) -> list[tuple[str, str]]:
         found.append(("disagreement", f"{state.consensus:.3g}"))
     died = f", {state.died} died" if state.died else ""
     return [*found, ("sent", human_bytes(state.bytes_sent)), ("peers", f"{state.running} running{died}")]
-
-
-def trend(values: Sequence[float]) -> str:
-    """Return the last of the values as small bars, the lowest of them the smallest."""
-    shown = [value for value in values if math.isfinite(value)][-TREND_POINTS:]
-    if len(shown) < 2:
-        return ""
-    low, high = min(shown), max(shown)
-    step = (high - low) / (len(TREND) - 1) or 1.0
-    return "".join(TREND[round((value - low) / step)] for value in shown)
-
-
-def seconds(value: float) -> str:
-    """Return e.g. ``42 s``, ``7 min`` or ``2.5 h``."""
-    if value < 90:
-        return f"{value:.0f} s"
-    return f"{value / 60:.0f} min" if value < 5400 else f"{value / 3600:.1f} h"
-
-
-def left_told(value: float | None) -> str:
-    """Return how long it still takes, "" as long as nobody knows."""
-    return "" if value is None else f"  about {seconds(max(1.0, value))} to go"
 
 
 def told(state: State) -> str:

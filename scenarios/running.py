@@ -18,11 +18,14 @@ from scenarios.errors import Interrupted, Stopped, interrupt
 
 if TYPE_CHECKING:
     from scenarios.progress import Progress
+    from scenarios.reports.live_sweep import Shown
     from scenarios.sweep import Run
 
 ADDRESS = re.compile(r"(\S*:)?\d+")
 USUAL = "127.0.0.1:8780"
 """Where a live page is if nobody says otherwise; at any free port where that one is taken."""
+
+NO_ADDRESS = f"must be HOST:PORT or a port, e.g. {USUAL}; without one the page is there"
 
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
@@ -184,7 +187,7 @@ def sweep(
     folder = out or Path("runs") / f"sweep-{Path(scenario).stem}"
     with standard_output.kept(as_json):
         runs = sweeping.plan(scenario, engine, axes or [], sweeping.parse_seeds(seeds), folder)
-        with _sweep_shown(live, runs, title=Path(scenario).stem) as show:
+        with _sweep_shown(live, runs, title=Path(scenario).stem) as page:
             done = sweeping.carry_out(
                 runs,
                 jobs=jobs,
@@ -192,9 +195,11 @@ def sweep(
                 cluster=cluster,
                 cluster_settings=cluster_settings or (),
                 folder=folder,
+                standings=None if page is None else page.standings,
             )
             for each in done:
-                show(each)
+                if page is not None:
+                    page.ended(each)
     rows = sweeping.table(runs)
     if as_json:
         print(json.dumps([asdict(row) for row in rows], indent=1))
@@ -203,15 +208,15 @@ def sweep(
 
 
 @contextmanager
-def _sweep_shown(live: str | None, runs: Sequence[Run], *, title: str) -> Iterator[Callable[[Run], None]]:
-    """Give what is to be told of each finished run."""
+def _sweep_shown(live: str | None, runs: Sequence[Run], *, title: str) -> Iterator[Shown | None]:
+    """Give what is to be told of the runs, if they are to be seen."""
     if live is None:
-        yield lambda run: None
+        yield None
         return
     from scenarios.reports.live_sweep import shown
 
-    with shown(live, runs, title=title, say=_say) as show:
-        yield show
+    with shown(live, runs, title=title, say=_say) as page:
+        yield page
 
 
 def addressed(argv: Sequence[str]) -> list[str]:
@@ -221,3 +226,17 @@ def addressed(argv: Sequence[str]) -> list[str]:
         if found[place] == "--live" and not ADDRESS.fullmatch("".join(found[place + 1 : place + 2])):
             found.insert(place + 1, USUAL)
     return found
+
+
+def address_meant(argv: Sequence[str]) -> str | None:
+    """Return what stands after ``--live`` and is neither an address nor a scenario, None without.
+
+    Asked of a command line that has a word too many: without one, what stands there is the scenario.
+    """
+    from scenarios.ready import library
+
+    after = [argv[place + 1] for place, word in enumerate(argv[:-1]) if word == "--live"]
+    known = library()
+    return next(
+        (w for w in after if not w.startswith("-") and w not in known and not w.endswith(".toml")), None
+    )

@@ -19,6 +19,7 @@ from scenarios.clusters.runs import Run as Run
 from scenarios.records import SweepRow
 from scenarios.run_folder import SCENARIO, SUMMARY, read_summary
 from scenarios.scenario import load
+from scenarios.standings import Standings
 from scenarios.summary import spread
 
 RUNS_MAX = 10_000
@@ -139,6 +140,7 @@ def carry_out(
     cluster: str = LOCAL,
     cluster_settings: Sequence[str] = (),
     folder: Path | None = None,
+    standings: Standings | None = None,
 ) -> Iterator[Run]:
     """Do the runs that are not done, several at a time, and yield each as it ends.
 
@@ -150,6 +152,7 @@ def carry_out(
         cluster: where they are done: local, slurm, or ray://HOST:PORT.
         cluster_settings: KEY=VALUE, see `scenarios.clusters`.
         folder: of the sweep; default: that of the first run.
+        standings: where each run that is done here tells how far it is.
     """
     todo = [run for run in runs if not is_done(run)]
     if not todo:
@@ -161,6 +164,7 @@ def carry_out(
         runs=len(todo),
         jobs=jobs,
         folder=folder or todo[0].folder,
+        standings=standings,
     )
     for count, run in enumerate(each_done(executor, todo), start=1):
         if tell is not None:

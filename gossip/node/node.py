@@ -28,7 +28,7 @@ from gossip.node.phases import Phases
 from gossip.node.quorum import Quorum
 from gossip.node.recorder import Recorder
 from gossip.node.report import status_of
-from gossip.node.services import Page, keep_up, open_web, publish
+from gossip.node.services import Page, keep_up, open_web, publish, show_on_terminal
 from gossip.node.setup import Membership, Setup
 from gossip.node.signals import PeersAgain, watch_signals
 from gossip.node.status import serve_status
@@ -139,6 +139,8 @@ class Node:
                 partial(serve_status, home, self.status, self.contained),
                 self.contained,
             )
+            if not self.setup.options.as_json:
+                nursery.start_soon(show_on_terminal, self.status, self.contained)
             if self.setup.options.metrics is not None:
                 self.web = open_web(self.setup.options.metrics)
                 nursery.start_soon(publish, self.web, self.status, self.contained)

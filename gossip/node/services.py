@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -25,6 +27,9 @@ PAGE_OPTION = "--page"
 
 PAGE_S = 0.25
 """How soon the page is given what it wants, which is seldom."""
+
+TERMINAL_S = 0.5
+"""How fresh a terminal's figures are."""
 
 METRICS_S = 1.0
 """How fresh exported metrics are; Prometheus asks every 15 s or so."""
@@ -115,6 +120,26 @@ class Page:
             self._live.offer(
                 lambda: self._story.document(said), took_s=time.thread_time() - began_s, last=last
             )
+
+
+async def show_on_terminal(status: Callable[[], Mapping[str, Any]], contained: Containment) -> None:
+    """Keep the node's figures below the log where that is a terminal, until cancelled."""
+    with contextlib.suppress(OSError, ValueError):  # it is closed
+        if not sys.stderr.isatty():
+            return
+    # What draws costs a tenth of a second, and most nodes have no terminal.
+    from gossip.telemetry.terminal import on_terminal
+
+    shown = on_terminal()
+    if shown is None:
+        return
+    try:
+        while True:
+            with contained("terminal not drawn"):
+                shown.figures.note(status())
+            await trio.sleep(TERMINAL_S)
+    finally:
+        shown.close()
 
 
 def check_page(address: str, *, free: bool) -> None:

@@ -16,6 +16,7 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, NoReturn, TextIO, cast
 
 WAITING_CHARS_MAX = 1 << 20
@@ -23,6 +24,9 @@ WAITING_CHARS_MAX = 1 << 20
 
 PARTIAL_CHARS_MAX = 1 << 16
 """Of a line without an end, before it is written as it is."""
+
+DRAWN_EVERY_S = 0.5
+"""How often what stands below the lines is drawn anew though nothing is written."""
 
 LEAVE_S = 1.0
 """For the last lines to be taken by whoever reads them, when the process ends."""
@@ -37,7 +41,7 @@ class QueuedStream(io.TextIOBase):
     """Hands what is written to a thread that writes it to `stream`, in order, whole lines at a time.
 
     What finds no room, or could not be written, is counted in lines; the count is told, in its place, once there is
-    room again.
+    room again. On a terminal a few lines may stand below all others, see `show_below`.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -49,6 +53,18 @@ class QueuedStream(io.TextIOBase):
         self._lost = 0
         self._thread: threading.Thread | None = None
         self._process = os.getpid()
+        self._draw: Callable[[], str] | None = None
+        self._below = 0
+        """So many lines stand below what was written."""
+
+    def show_below(self, draw: Callable[[], str] | None) -> None:
+        """Keep what `draw` returns, whole lines that fit the terminal, below all that is written; None: no more.
+
+        It is called in the thread that writes, now and then; from an exception on nothing is shown.
+        """
+        with self._changed:
+            self._draw = draw
+            self._begin()
 
     def write(self, text: str) -> int:
         """Queue it."""
@@ -75,7 +91,9 @@ class QueuedStream(io.TextIOBase):
             if self._partial or self._lost:
                 text, self._partial = self._partial, ""
                 self._put(text)
-            return self._changed.wait_for(lambda: not self._waiting, within_s)
+            self._draw = None
+            self._changed.notify_all()
+            return self._changed.wait_for(lambda: not self._waiting and not self._below, within_s)
 
     def writable(self) -> bool:
         """It is."""
@@ -110,6 +128,9 @@ class QueuedStream(io.TextIOBase):
             self._lost = 0
         if text:
             self._append(_Chunk(text, lines))
+        self._begin()
+
+    def _begin(self) -> None:
         if self._thread is None:
             thread = threading.Thread(target=self._write, name="standard error", daemon=True)
             with contextlib.suppress(
@@ -124,22 +145,56 @@ class QueuedStream(io.TextIOBase):
         self._chars += len(chunk.text)
 
     def _write(self) -> None:
+        drawn: Callable[[], str] | None = None
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting)
-                chunk = self._waiting[0]
+                self._changed.wait_for(
+                    partial(self._has_news, drawn), None if drawn is None else DRAWN_EVERY_S
+                )
+                chunk, drawn, before = self._waiting[0] if self._waiting else None, self._draw, self._below
+            text = "" if chunk is None else chunk.text
+            # Below a line without an end nothing can stand.
+            below = _drawn(drawn) if text.endswith("\n") or not text else ""
+            erased = _ERASED.format(before) if before and in_foreground(self._stream) else ""
             try:
-                self._stream.write(chunk.text)
+                self._stream.write(f"{erased}{text}{below or ''}")
                 self._stream.flush()
                 lost = 0
             except Exception:  # its reader is gone, its disk is full: there is nobody to tell
-                lost = chunk.lines
+                lost, below = 0 if chunk is None else chunk.lines, None
             with self._changed:
-                # Only now: until it is written, `drain` waits for it.
-                self._waiting.popleft()
-                self._chars -= len(chunk.text)
-                self._lost += lost
+                self._below = (below or "").count("\n")
+                if below is None and self._draw is drawn:
+                    self._draw = drawn = None
+                if chunk is not None:
+                    # Only now: until it is written, `drain` waits for it.
+                    self._waiting.popleft()
+                    self._chars -= len(chunk.text)
+                    self._lost += lost
                 self._changed.notify_all()
+
+    def _has_news(self, drawn: Callable[[], str] | None) -> bool:
+        return bool(self._waiting) or self._draw is not drawn
+
+
+_ERASED = "\x1b[{}A\x1b[0J"
+"""So many lines up, and everything from there on gone."""
+
+
+def in_foreground(stream: TextIO | QueuedStream) -> bool:
+    """Return whether what is last on a terminal is ours, and not a shell's that has put us into the background."""
+    try:
+        return os.tcgetpgrp(stream.fileno()) == os.getpgrp()
+    except OSError:
+        return True  # it is no terminal
+
+
+def _drawn(draw: Callable[[], str] | None) -> str | None:
+    """Return what is to be drawn; None where that fails."""
+    try:
+        return "" if draw is None else draw()
+    except Exception:  # to whom should a terminal's picture tell that it cannot be drawn
+        return None
 
 
 def queue_standard_error() -> None:

@@ -11,13 +11,21 @@ from gossip.config.layers import parse_override
 from gossip.errors import SettingError
 from scenarios.clusters.executor import Executor
 from scenarios.engines import LOCAL as LOCAL
+from scenarios.standings import Standings
 
 SLURM = "slurm"
 RAY = "ray://"
 
 
 def choose(
-    cluster: str, settings: Sequence[str], *, engine: str, runs: int, jobs: int | None, folder: Path
+    cluster: str,
+    settings: Sequence[str],
+    *,
+    engine: str,
+    runs: int,
+    jobs: int | None,
+    folder: Path,
+    standings: Standings | None = None,
 ) -> Executor:
     """Return who does the runs.
 
@@ -29,6 +37,7 @@ def choose(
         jobs: at a time; None: local: one per core for the virtual engine, one for real processes, 0: in this process;
             elsewhere: as many as there is room for.
         folder: of the sweep.
+        standings: where runs of this machine tell how far they are; those of others do not.
 
     Raises:
         SettingError: one sentence: an unknown cluster or setting, or what it takes is not installed.
@@ -40,9 +49,9 @@ def choose(
         if values:
             raise SettingError(f"--cluster-set {settings[0]}: --cluster local takes no settings")
         if jobs == 0:
-            return Here()
+            return Here(standings)
         at_once = jobs or ((os.cpu_count() or 1) if engine == "virtual" else 1)
-        return Local(max(1, min(at_once, runs)))
+        return Local(max(1, min(at_once, runs)), standings)
     if jobs is not None:
         raise SettingError("--jobs: is for --cluster local; a cluster does as many runs as it has room for")
     if cluster == SLURM:

@@ -13,6 +13,7 @@ from multiprocessing import get_context
 from scenarios.clusters.executor import Ended, Executor
 from scenarios.clusters.runs import Run, do
 from scenarios.processes.launcher import keep_server, kept_server
+from scenarios.standings import Standings
 
 ENDING_S = 5.0
 """A process that was told to end is waited for so long."""
@@ -23,10 +24,12 @@ class Local(Executor):
 
     Args:
         jobs: how many at a time.
+        standings: where each run tells how far it is; None: nobody asks.
     """
 
-    def __init__(self, jobs: int) -> None:
+    def __init__(self, jobs: int, standings: Standings | None = None) -> None:
         self._jobs = jobs
+        self._standings = standings
         self._waiting: deque[Run] = deque()
         self._running: dict[Future[None], Run] = {}
         self._before = set(multiprocessing.active_children())
@@ -47,6 +50,8 @@ class Local(Executor):
                     future.result()
                 except BrokenProcessPool:
                     self._pool = None
+                    if self._standings is not None:
+                        self._standings.forget(run.folder)
                     yield Ended(run, "a process was killed, perhaps for its memory (fewer --jobs need less)")
                 else:
                     yield Ended(run)
@@ -59,7 +64,7 @@ class Local(Executor):
                     self._jobs, mp_context=get_context("spawn"), initializer=begin
                 )
             try:
-                future = self._pool.submit(do, self._waiting[0])
+                future = self._pool.submit(do, self._waiting[0], self._standings)
             except BrokenProcessPool:
                 if self._running:
                     return  # they say so themselves
@@ -83,9 +88,10 @@ class Local(Executor):
 
 
 class Here(Executor):
-    """One run after another in this process."""
+    """One run after another in this process; `standings` as `Local`'s."""
 
-    def __init__(self) -> None:
+    def __init__(self, standings: Standings | None = None) -> None:
+        self._standings = standings
         self._waiting: deque[Run] = deque()
 
     def submit(self, runs: Sequence[Run]) -> None:
@@ -97,7 +103,7 @@ class Here(Executor):
         with kept_server():
             while self._waiting:
                 run = self._waiting.popleft()
-                do(run)
+                do(run, self._standings)
                 yield Ended(run)
 
     def cancel(self) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gossip.errors import GossipError, SettingError
+from scenarios.standings import Standings, Told
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +26,8 @@ class Run:
         return " ".join((*self.settings, f"seed {self.seed}"))
 
 
-def do(run: Run) -> None:
-    """Do a run here, into its folder.
+def do(run: Run, standings: Standings | None = None) -> None:
+    """Do a run here, into its folder, and tell meanwhile where it stands.
 
     Raises:
         SettingError: it came to nothing; whose mistake it was stands in the sentence.
@@ -42,6 +43,7 @@ def do(run: Run) -> None:
             out=run.folder,
             force=True,
             report=False,
+            progress=None if standings is None else Told(standings.file(run.folder)),
         )
     except GossipError as error:
         # The pool brings exceptions back by their arguments; ours have more than a sentence.

@@ -19,7 +19,8 @@ from gossip.errors import SettingError
 from gossip.page.rendering import nothing_yet
 from gossip.page.serving import Document, Live
 from gossip.telemetry.containment import Containment
-from scenarios.progress import Progress, State, TimeLeft
+from gossip.telemetry.pace import TimeLeft
+from scenarios.progress import Progress, State
 from scenarios.records import Records, point_of, told_peer
 from scenarios.reports import page
 from scenarios.reports.document import of_run

@@ -21,6 +21,7 @@ from scenarios.clusters.orders import HEADER_BYTES_MAX, arrive, order, work
 from scenarios.clusters.parcels import BadParcel, pack, unpack
 from scenarios.clusters.runs import Run
 from scenarios.errors import RunFailed
+from scenarios.standings import Standings
 from tests.integration import killed_runs
 from tests.integration.conftest import importing
 from tests.tuned import TINY, small_data
@@ -157,10 +158,12 @@ def test_the_runs_of_lost_workers_are_done_again_but_not_for_ever(runs):
     assert hopeless.cancelled
 
 
-def test_a_killed_process_of_this_machine_loses_no_run(runs, monkeypatch):
+def test_a_killed_process_of_this_machine_loses_no_run_and_is_not_told_to_go_on(runs, monkeypatch, tmp_path):
     monkeypatch.setattr(local, "do", killed_runs.do)
-    done = list(each_done(local.Local(1), runs))
+    standings = Standings(tmp_path)
+    done = list(each_done(local.Local(1, standings), runs))
     assert done == runs
+    assert [standings.of(run.folder) for run in runs] == [None] * len(runs)
     assert all((run.folder / "done").exists() for run in runs)
 
 

@@ -11,15 +11,21 @@ import pytest
 
 import scenarios
 from gossip.errors import SettingError
+from gossip.page import numbers
 from gossip.page.rendering import encoded
 from gossip.telemetry.containment import Containment
-from scenarios.progress import Quiet, State, TimeLeft
+from gossip.telemetry.pace import TimeLeft
+from scenarios import standings
+from scenarios.cli import call
+from scenarios.progress import Quiet, State
 from scenarios.records import PeerOutcome, Records, Traffic
 from scenarios.reports import live, live_sweep, page
 from scenarios.reports.live import Going, Watched, complete
 from scenarios.running import USUAL, addressed
 from scenarios.scenario import ScenarioSettings, load
+from scenarios.standings import Standings, Told
 from scenarios.sweep import carry_out, plan
+from tests.integration.homes import eventually
 
 OVERRIDES = {"scenario.peers": 4, "stop.rounds": 3, "data.train_max": 300, "model.name": "logistic"}
 FEW = [f"{key}={value}" for key, value in OVERRIDES.items()]
@@ -160,26 +166,58 @@ def test_a_killed_peer_is_gone_in_the_next_document() -> None:
     encoded(shown)
 
 
-def test_a_sweep_shows_the_runs_that_have_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_shows_the_runs_that_have_ended_and_where_the_others_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kept = Kept()
     monkeypatch.setattr(live_sweep, "opened", lambda address, first: kept.offer(lambda: first) or kept)
-    monkeypatch.setattr(live_sweep.time, "monotonic", iter(range(100)).__next__)
+    monkeypatch.setattr(live_sweep, "LOOK_S", 0.001)
+    monkeypatch.setattr(standings, "EVERY_S", 0.0)
+    tell = Told.update
+
+    def lines() -> list[dict[str, Any]]:
+        return [line for document in kept.documents for line in document.get("running", ())]
+
+    def update(self: Told, state: State) -> None:
+        tell(self, state)
+        if state.rounds_mean == 2:
+            # It waits here until somebody who looks has seen it.
+            standing = self._standing
+            seen = {"round": 2, "rounds": 3, "score": numbers.short(standing["score"]), "step": None}
+            eventually(lambda: any(seen.items() <= line.items() for line in lines()), "the run is seen")
+
+    monkeypatch.setattr(Told, "update", update)
     runs = plan("quickstart", "virtual", ["local.lr=0.1,0.2", *FEW], [0], tmp_path)
     said: list[str] = []
-    with live_sweep.shown("0", runs, title="quickstart", say=said.append) as show:
-        for each in carry_out(runs, jobs=0):
-            show(each)
+    with live_sweep.shown("0", runs, title="quickstart", say=said.append) as shown:
+        for each in carry_out(runs, jobs=0, standings=shown.standings):
+            shown.ended(each)
     assert said == ["live page: http://nowhere/"]
-    progresses = [each["progress"] for each in kept.documents[1:]]
-    assert [(each["done"], each["of"], each["what"]) for each in progresses] == [
-        (1, 2, "runs"),
-        (2, 2, "runs"),
-        (2, 2, "runs"),
-    ]
+    assert {line["label"] for line in lines()} == {"local.lr=0.1", "local.lr=0.2"}
+    # What has ended goes on no more.
+    first = [each for each in kept.documents if each["progress"] and each["progress"]["done"] == 1]
+    assert {line["label"] for each in first for line in each["running"]} == {"local.lr=0.2"}
+    progresses = [each["progress"] for each in kept.documents if each["kind"] == "runs"]
+    done = [(each["done"], each["of"], each["what"]) for each in progresses]
+    assert list(dict.fromkeys(done)) == [(1, 2, "runs"), (2, 2, "runs")]
     assert kept.documents[-1]["state"] == "finished"
-    assert kept.documents[-1]["kind"] == "runs"
+    assert kept.documents[-1]["running"] == []
     assert len(kept.documents[-1]["rows"]) == 2
     assert kept.ended
+    assert not any(kept.contained.counts().values())
+
+
+@pytest.mark.parametrize("found", ["", "[]", "{", "nul", '"' + "x" * standings.BYTES_MAX + '"'])
+def test_what_is_no_standing_is_none(tmp_path: Path, found: str) -> None:
+    told = Standings(tmp_path)
+    told.file(tmp_path).write_text(found)
+    assert told.of(tmp_path) is None
+
+
+def test_a_run_whose_standing_cannot_be_told_goes_on(tmp_path: Path) -> None:
+    told = Told(tmp_path / "nowhere" / "file.json")
+    result = scenarios.run("quickstart", overrides=OVERRIDES, out=tmp_path / "run", progress=told)
+    assert result.summary["rounds"] == 3
 
 
 @pytest.mark.parametrize(
@@ -197,6 +235,23 @@ def test_a_sweep_shows_the_runs_that_have_ended(tmp_path: Path, monkeypatch: pyt
 )
 def test_who_gives_no_address_means_the_usual_one(argv: str, told: str) -> None:
     assert addressed(argv.split()) == told.split()
+
+
+@pytest.mark.parametrize(
+    "argv", ["run quickstart --live {}", "run --live {} quickstart", "sweep quickstart --live {} -q"]
+)
+@pytest.mark.parametrize("word", ["nonsense", "localhost:http", "127.0.0.1"])
+def test_what_is_no_address_is_one_sentence_that_says_what_is(
+    argv: str, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(argv.format(word).split()) == 2
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert f"--live {word}: must be HOST:PORT" in sentence
+
+
+def test_two_scenarios_are_no_matter_of_the_address(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["run", "--live", "quickstart", "wan"]) == 2
+    assert "unexpected extra argument" in capsys.readouterr().err
 
 
 def test_only_the_usual_address_gives_way_to_whoever_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,7 +272,7 @@ def test_only_the_usual_address_gives_way_to_whoever_is_there(monkeypatch: pytes
 
 def test_time_left_goes_by_the_pace_since_the_first_round(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 10.0, 12.0, 14.0])
-    monkeypatch.setattr("scenarios.progress.time.monotonic", clock.__next__)
+    monkeypatch.setattr("gossip.telemetry.pace.time.monotonic", clock.__next__)
     left = TimeLeft(10)
     left.note(0.0)  # ten seconds of preparation are no pace
     left.note(1.0)

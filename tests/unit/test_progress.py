@@ -15,8 +15,9 @@ from rich.console import Console
 
 import scenarios
 from gossip.errors import SettingError
+from gossip.telemetry.pace import TREND, TREND_POINTS, trend
 from scenarios.errors import Stopped
-from scenarios.progress import TREND, TREND_POINTS, Lines, Live, Quiet, State, for_console, trend
+from scenarios.progress import Lines, Live, Quiet, State, for_console
 from scenarios.scenario import ScenarioSettings, load
 from tests.laws import tried
 

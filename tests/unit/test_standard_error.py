@@ -150,3 +150,55 @@ def run(program: str) -> subprocess.CompletedProcess[bytes]:
         check=False,
         env=dict(os.environ),
     )
+
+
+def shown(text: str) -> list[str]:
+    """Return the lines that a terminal shows of what was written."""
+    lines: list[str] = []
+    for piece in re.split(r"(\x1b\[\d+A\x1b\[0J)", text):
+        up = re.fullmatch(r"\x1b\[(\d+)A\x1b\[0J", piece)
+        if up:
+            lines = lines[: len(lines) - int(up[1])]
+        else:
+            lines += piece.split("\n")[:-1]
+    return lines
+
+
+def test_what_stands_below_stays_below_all_that_is_written_and_goes_with_it(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standard_error, "DRAWN_EVERY_S", 0.001)
+    stream, drawn = QueuedStream(gate), iter(range(10**9))
+    stream.show_below(lambda: f"figures\nat {next(drawn)}\n"[: None if next(drawn) % 4 else 8])
+    written = []
+    for number in range(20):
+        stream.write(f"line {number}\n")
+        written.append(f"line {number}")
+        eventually(
+            lambda: (
+                shown(gate.getvalue())[: len(written)] == written
+                and shown(gate.getvalue())[len(written) : len(written) + 1] == ["figures"]
+            ),
+            "the line is above the figures",
+        )
+    before = next(drawn)
+    eventually(lambda: next(drawn) > before + 10, "it is drawn anew though nothing is written")
+    stream.write("without an end")
+    assert stream.drain(PATIENCE_S)
+    assert shown(gate.getvalue()) == written
+    assert gate.getvalue().endswith("without an end")
+
+
+def test_what_cannot_be_drawn_costs_no_line(gate: Gate) -> None:
+    stream, asked = QueuedStream(gate), []
+
+    def broken() -> str:
+        asked.append(True)
+        raise ValueError
+
+    stream.show_below(broken)
+    eventually(lambda: bool(asked), "it is drawn")
+    stream.write("a line\n")
+    assert stream.drain(PATIENCE_S)
+    assert gate.getvalue() == "a line\n"
+    assert len(asked) == 1

@@ -86,7 +86,27 @@ function shade(value) {
   return `color-mix(in srgb, var(--${value < 0.5 ? "warm" : "accent"}) ${strength}%, transparent)`;
 }
 
+/* --- runs of a sweep that go on --- */
+
+function underWay() {
+  const { running = [], running_more: more = 0 } = Page.shown;
+  byId("running").hidden = !running.length;
+  if (!running.length) return;
+  const score = (run, value) => (run.scored === null ? NONE : scoreTextOf(value, run.scored));
+  const place = (run) => {
+    const share = run.rounds ? Math.min(1, run.round / run.rounds) : 0;
+    return make("span", {}, run.step ?? `${run.round} / ${run.rounds}`,
+      run.step === null ? make("span", { class: "meter", "aria-hidden": "true" }, make("i", { style: { width: `${(100 * share).toFixed(1)}%` } })) : null);
+  };
+  const heads = ["run", "round", running.find((run) => run.scored)?.scored.label ?? "score", "worst peer", "sent", "still takes"];
+  const rows = running.map((run) => [
+    run.label, place(run), score(run, run.score), score(run, run.worst), bytesText(run.sent), run.left === null ? NONE : `about ${leftText(run.left)}`]);
+  const note = more ? ` ${more} more are under way.` : "";
+  reveal("running", `Runs that are done by this machine, as they said last.${note}`).replaceChildren(plainTable("Runs under way", heads, rows));
+}
+
 Page.on("document", () => {
+  underWay();
   if (Page.shown.kind !== "runs") return;
   comparison();
   runsTable();

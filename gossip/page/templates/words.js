@@ -27,9 +27,11 @@ function leftText(value) {
 const numberText = (value) => (value === null || value === undefined ? NONE : String(Number(value.toPrecision(3))));
 
 /* The objective's score: a share as percents, anything else as it is. */
-function scoreText(value) {
+const scoreText = (value) => scoreTextOf(value, Page.shown.score);
+
+function scoreTextOf(value, score) {
   if (value === null || value === undefined) return NONE;
-  return Page.shown.score.percent ? `${(100 * value).toFixed(1)} %` : String(Number(value.toPrecision(4)));
+  return score.percent ? `${(100 * value).toFixed(1)} %` : String(Number(value.toPrecision(4)));
 }
 
 function spreadText(value) {
