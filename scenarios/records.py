@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from gossip.channels.settings import MEASURED
 from gossip.learning.objectives.score import ACCURACY, Score
-
-PROTOTYPES = ("prototype_accuracy", "prototype_classes")
-"""What a measurement says of a table of prototypes."""
 
 Counts = Mapping[str, int]
 
@@ -118,7 +116,7 @@ def told_peer(peer: PeerOutcome, scored: Score) -> dict[str, Any]:
 def own_of(entry: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return what a measurement, or a node's summary, says of own test samples and prototypes; {} without either."""
     said = {} if entry is None else entry
-    keys = ("own_score", "own_accuracy", "own_test_loss", "own_test_samples", *PROTOTYPES)
+    keys = ("own_score", "own_accuracy", "own_test_loss", "own_test_samples", *MEASURED)
     return {key: said[key] for key in keys if key in said}
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import numpy as np
+import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -107,6 +108,19 @@ class PrototypeSamples:
                 "prototype_classes": int(prototypes.known.sum()),
             }
         return self._told[kept]
+
+    def file(self, rows: Iterable[Row], *, length_max: float) -> bytes:
+        """Return a safetensors file of the layer whose largest output is the nearest prototype's: weight and bias.
+
+        It takes what the network takes: the features of the extractor, or samples, flat. A class
+        without a prototype has the bias -inf.
+        """
+        weights, biases = self.prototypes(believed(rows, length_max=length_max)).layer()
+        tensors = {
+            "weight": torch.from_numpy(weights.astype(np.float32)),
+            "bias": torch.from_numpy(biases.astype(np.float32)),
+        }
+        return safetensors.torch.save(tensors, metadata={"space_id": self._task.space.space_id})
 
     def prototypes(self, rows: Iterable[Row]) -> Prototypes:
         """Return the prototypes that the rows give which are believed."""

@@ -8,6 +8,9 @@ from pydantic import Field, model_validator
 
 from gossip.settings import Settings
 
+MEASURED = ("prototype_accuracy", "prototype_classes")
+"""What a measurement says of a table: the nearest prototype's accuracy, and how many classes have one."""
+
 
 class ChannelSettings(Settings):
     """`[channel]`: what travels beside the models. A closed list: the sums in it are read by ours alone."""

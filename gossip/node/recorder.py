@@ -27,6 +27,7 @@ from gossip.node.model_files import ModelFiles
 from gossip.node.report import counts, finite, spent_of
 from gossip.node.saver import Due, Saver
 from gossip.node.scribe import Scribe
+from gossip.node.tables import NodeTable
 from gossip.protocols.base import ModelAdopted, RoundCompleted
 from gossip.protocols.stopping import ROUNDS
 from gossip.storage.atomic import write_atomically
@@ -92,6 +93,7 @@ class Recorder:
         self._adopted = 0
         self._model_written = False
         self._models = ModelFiles(setup, self._contained)
+        self.tables = NodeTable(setup)
         self._best: Best | None = None
         if self._settings.stop.early or self._settings.evaluate.keep_best:
             self._best = Best(self._home / BEST, self._score, self._models.write_best)
@@ -109,6 +111,7 @@ class Recorder:
     def attend(self, protocol: Protocol, on_score: Callable[[int, float | None], None]) -> None:
         """Tell `on_score` of own scores, where the run may stop by them, and ask the protocol why it has stopped."""
         self._protocol = protocol
+        self.tables.attend(protocol)
         if self._settings.stop.early:
             self._on_score = on_score
 
@@ -211,6 +214,7 @@ class Recorder:
             self._evaluated(entry, evaluation)
             self._on_score(event.round, own)
 
+        self.tables.measure(thread, entry)
         before: list[Evaluation] = []
         ended: Deferred | None = event.before
         if ended is not None:
@@ -319,6 +323,7 @@ class Recorder:
     def _try_model(self, vector: torch.Tensor) -> None:
         with self._contained("the model not written"):
             self._write_model(vector)
+            self.tables.write(self._home)
             self._model_written = True
 
     def _write_model(self, vector: torch.Tensor) -> None:
@@ -361,6 +366,7 @@ class Recorder:
             "test_loss": None if last is None else finite(last.evaluation.loss),
             "test_samples": len(self._setup.task.dataset.y_test),
             **self._score.recorded_own(None if last is None else last.evaluation.own),
+            **self.tables.told(last),
             "seconds": time.time() - self._began_s,
             "run_id": self._settings.run_id(),
             "space_id": self._setup.task.space.space_id,

@@ -36,6 +36,7 @@ def status_of(node: Node) -> Mapping[str, Any]:
         "objective": score._asdict(),
         "test_loss": None if last is None else finite(last.evaluation.loss),
         **score.recorded_own(None if last is None else last.evaluation.own),
+        **recorder.tables.told(last),
         "training_loss": None if last is None else last.entry.get("loss"),
         "waiting_for": sorted(node.protocol.waiting_for),
         "divergence": recorder.alarm.said,

@@ -23,6 +23,9 @@ MODEL = "model.safetensors"
 BEST = "best.safetensors"
 """The model of the best own score, where it is kept."""
 
+PROTOTYPES = "prototypes.safetensors"
+"""The layer of the nearest prototype, beside the model where `[channel]` has prototypes."""
+
 
 def model_pieces(
     space: ParameterSpace,

@@ -31,6 +31,7 @@ OWN_FILES = (
     "data.json",
     SOURCE,
     "best.safetensors",
+    "prototypes.safetensors",
 )
 
 

@@ -30,6 +30,8 @@ class Progress:
             score = f"{self._score.label} {self._score.told(entry['score']):>7}"
             if "own_score" in entry:
                 score += f"  own {self._score.told(entry['own_score']):>7}"
+            if "prototype_accuracy" in entry:
+                score += f"  prototypes {self._score.told(entry['prototype_accuracy']):>7}"
             line = (
                 f"{entry['peer']}  round {entry['round']:{width}d}/{self._rounds}  loss {loss}  "
                 f"{score}  heard {entry['heard']}/{entry['expected']}  "

@@ -43,6 +43,11 @@ GAUGES = (
         "What the objective scores the own model by, on own test samples",
         "own_score",
     ),
+    (
+        "gossip_prototype_accuracy_ratio",
+        "Accuracy of the nearest prototype of the own table on the common test set",
+        "prototype_accuracy",
+    ),
 )
 """(name, what it is, key of the status); left out while there is none."""
 

@@ -343,6 +343,8 @@ class VirtualRun:
                 self._save_model(home / MODEL, peer, peer.checkpoint[1], self._provenance(peer))
                 said = said_of(self.task, position=peer.index, peers=len(self.simulation.peers))
                 write_atomically(home / SOURCE, json.dumps(said, indent=1).encode(), durable=False)
+                if self.measurements.prototypes is not None:
+                    self.measurements.prototypes.write(home, peer.index)
             if peer.index in self.scores.best:
                 score, round, model = self.scores.best[peer.index]
                 came = {**self._provenance(peer), "rounds": round, "score": score}

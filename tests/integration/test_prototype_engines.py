@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
+import safetensors.torch
 
 import scenarios
+from gossip.channels.samples import PrototypeSamples
 from gossip.errors import SettingError
+from gossip.protocols.tables import Table
+from gossip.storage.checkpoints import Belongs, CheckpointStore
+from scenarios.processes.averages import load_task
 from scenarios.scenario import load
 
 SMALL = {
@@ -36,6 +44,32 @@ def test_a_table_that_is_passed_on_tells_classes_that_the_own_model_has_never_se
         summary["event_digest"],
         summary["prototype_accuracy"],
     )
+
+
+def test_real_nodes_pass_a_table_on_keep_it_and_leave_its_layer(tmp_path):
+    told = {"topology__kind": "full", "scenario__algorithm": "dfedavg"}  # with models they wait for one another
+    found = run(tmp_path / "a", "processes", **told)
+    simulated = run(tmp_path / "b", **told).summary["prototype_accuracy"]
+    summary = found.summary
+    assert summary["prototype_accuracy"] == simulated
+    assert summary["messages"]["by_type"]["prototypes"] > 0
+    task = load_task(load("prototypes", values=SMALL))
+    samples = PrototypeSamples(task, peers=5, run="", robust=False)
+    for peer in range(5):
+        home = tmp_path / "a" / "peers" / f"peer-{peer:02}"
+        said = json.loads((home / "summary.json").read_text())
+        layer = safetensors.torch.load_file(home / "prototypes.safetensors")
+        outputs = task.features(task.dataset.x_test) @ layer["weight"].T + layer["bias"]
+        accuracy = float((outputs.argmax(dim=1) == task.dataset.y_test).double().mean())
+        assert accuracy == pytest.approx(said["prototype_accuracy"])
+        belongs = Belongs(peer=home.name, space_id=task.space.space_id, seed=0)
+        checkpoint = CheckpointStore(home).load_newest(belongs, protocol="rounds")
+        assert checkpoint is not None
+        shape = replace(samples.shape, run=str(checkpoint.state["table_run"]))
+        rows = Table(shape, lambda peer: {}, checkpoint.state).rows
+        assert {row.label for row in rows} == set(range(10))
+    answers = {path.read_bytes() for path in tmp_path.glob("b/peers/*/prototypes.safetensors")}
+    assert len(answers) == 1  # all know all
 
 
 def test_models_are_learnt_as_without_a_table(tmp_path):

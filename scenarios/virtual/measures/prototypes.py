@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from gossip.channels.samples import PrototypeSamples
 from gossip.learning.task import Shard
 from gossip.protocols.rounds.carrying import CarryingRounds
 from gossip.protocols.tables import Row
+from gossip.storage.atomic import write_atomically
+from gossip.storage.models import PROTOTYPES
 from scenarios.virtual.events.peer import VirtualPeer
 
 
@@ -24,6 +27,13 @@ class PrototypeScores:
         self._shard = shard
         self._lengths: dict[int, float] = {}
         self._known: dict[int, tuple[tuple[Row, ...], Mapping[str, float | int]]] = {}
+
+    def write(self, home: Path, index: int) -> None:
+        """Write the prototypes of the peer's last evaluated table, as real nodes do."""
+        if index in self._known:
+            rows, _ = self._known[index]
+            file = self._samples.file(rows, length_max=self._lengths[index])
+            write_atomically(home / PROTOTYPES, file, durable=False)
 
     def told(self, peer: VirtualPeer) -> Mapping[str, float | int]:
         """Return what a measurement says of the peer's table as it is now."""
