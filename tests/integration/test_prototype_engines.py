@@ -9,8 +9,10 @@ import pytest
 import safetensors.torch
 
 import scenarios
-from gossip.channels.samples import PrototypeSamples
+from gossip.channels.samples import PrototypeSamples, samples_of
 from gossip.errors import SettingError
+from gossip.node.options import NodeOptions
+from gossip.node.setup import find_membership
 from gossip.protocols.tables import Table
 from gossip.storage.checkpoints import Belongs, CheckpointStore
 from scenarios.processes.averages import load_task
@@ -47,7 +49,10 @@ def test_a_table_that_is_passed_on_tells_classes_that_the_own_model_has_never_se
 
 
 def test_real_nodes_pass_a_table_on_keep_it_and_leave_its_layer(tmp_path):
-    told = {"topology__kind": "full", "scenario__algorithm": "dfedavg"}  # with models they wait for one another
+    told = {
+        "topology__kind": "full",
+        "scenario__algorithm": "dfedavg",
+    }  # with models they wait for one another
     found = run(tmp_path / "a", "processes", **told)
     simulated = run(tmp_path / "b", **told).summary["prototype_accuracy"]
     summary = found.summary
@@ -109,3 +114,31 @@ def test_what_it_does_not_go_with_is_one_sentence(settings, words):
         load("prototypes", values=settings).graphs()
     assert words in str(caught.value)
     assert "channel" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "peers", "words"),
+    [
+        ({"model.features": 5000}, 5, "are 5000 numbers, and a row of the table has at most 4096"),
+        ({}, 10_000, "a table of 23 MiB that every peer would hold; valid: at most 16 MiB"),
+        (
+            {"objective.kind": "regression", "data.partition": {"kind": "iid"}},
+            5,
+            "the objective 'regression' has none",
+        ),
+    ],
+)
+def test_samples_of_which_there_can_be_no_table_are_one_sentence(settings, peers, words):
+    told = load("prototypes", values=SMALL | settings)
+    with pytest.raises(SettingError) as caught:
+        samples_of(told, load_task(told), peers=peers)
+    assert words in str(caught.value)
+
+
+def test_without_keys_nobody_can_sign_and_a_node_says_so(tmp_path):
+    (tmp_path / "task.toml").write_text('[channel]\nkind = "prototypes"\n')
+    options = NodeOptions(
+        peers=tmp_path / "peers.txt", home=tmp_path, task=tmp_path / "task.toml", insecure=True
+    )
+    with pytest.raises(SettingError, match="with --insecure there are none; leave --insecure out"):
+        find_membership(options)

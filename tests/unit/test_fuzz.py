@@ -54,7 +54,16 @@ def test_the_samples_are_what_our_writers_write_and_are_taken():
     for mode, stream in enumerate(targets._frame_seeds()):
         assert stream[0] == mode
     accepted = [targets.read_small(data).kind for data in targets._small_seeds()]
-    assert accepted == ["hello", "welcome", "heartbeat", "finished", "modest-ping", "goodbye", "wants"]
+    assert accepted == [
+        "hello",
+        "welcome",
+        "heartbeat",
+        "finished",
+        "modest-ping",
+        "goodbye",
+        "wants",
+        "prototypes",
+    ]
 
 
 def test_what_a_target_lets_out_is_kept_and_fails_the_run(tmp_path, monkeypatch, capsys):

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import msgpack
 import numpy as np
@@ -19,17 +20,19 @@ import torch
 from decoding import decode as decode_as_received
 from decoding import variants
 
+from gossip.channels.prototypes import believed, prototypes_of
 from gossip.config.loading import load_task
 from gossip.errors import CheckpointError, NetworkError, PeerError, SettingError
 from gossip.net import peers_file
 from gossip.net.identity import Identity
 from gossip.node.status import read_answer
-from gossip.protocols.base import FinishedMessage, ModelMessage
+from gossip.protocols.base import Context, FinishedMessage, ModelMessage
 from gossip.protocols.modest.messages import MESSAGES as MODEST
 from gossip.protocols.modest.messages import PingMessage, TrainMessage
 from gossip.protocols.push.messages import PushMessage
 from gossip.protocols.rounds.parts import PieceMessage
 from gossip.protocols.rounds.stopping import WantsMessage
+from gossip.protocols.tables import Shape, Table, TableMessage
 from gossip.storage.checkpoints import Belongs, Checkpoint, decode, encode
 from gossip.storage.run_record import RunRecord, read_lines
 from gossip.wire.agreement import Agreement, Expectation
@@ -37,7 +40,7 @@ from gossip.wire.codecs.base import Codec, part_specs
 from gossip.wire.codecs.float32 import Float32
 from gossip.wire.documents import DocumentWriter, Envelope, read_head, read_small
 from gossip.wire.frames import CHUNK_BYTES_MAX, FrameReader, Received, writer
-from gossip.wire.messages import Goodbye, Heartbeat, Hello, Welcome
+from gossip.wire.messages import Goodbye, Heartbeat, Hello, Welcome, register
 from gossip.wire.tensors import TensorSpec, WireTensor
 
 LEARNED = 24
@@ -45,6 +48,9 @@ LEARNED = 24
 ENVELOPE = Envelope("run", "space", "alice")
 SECTIONS = (("data", "1"), ("local", "2"))
 AGREEMENT = Agreement(run_id="run", sections=SECTIONS, space_id="space", classes=10)
+SHAPE = Shape(run="run", classes=3, width=6)
+"""Of tables beside the models."""
+register(TableMessage)
 SENTENCE_CHARACTERS_MAX = 1000
 """An error is one sentence, also where a stranger's bytes are in it."""
 
@@ -120,10 +126,44 @@ def small_document(data: bytes) -> None:
     """Read a document without a model."""
     try:
         document = read_small(data)
-        document.message()
+        message = document.message()
         _expectation(greeted=True, classes=None).accept(document)
     except PeerError as error:
         _one_sentence(error)
+        return
+    if isinstance(message, TableMessage):
+        _hear(message)
+
+
+class _Credulous:
+    """A context of a peer that takes every signature for a good one."""
+
+    peer = "alice"
+    peers = ("alice", "bob")
+
+    def sign(self, statement: bytes) -> bytes:
+        return b""
+
+    def verify(self, peer: str, statement: bytes, signature: bytes) -> bool:
+        return True
+
+    def emit(self, event: object) -> None:
+        pass
+
+
+def _hear(message: TableMessage) -> None:
+    """Take a table's rows, and make prototypes of them."""
+    table = Table(SHAPE, lambda peer: {}, {})
+    table.heard(cast("Context", _Credulous()), "bob", message)
+    if len(table.rows) > SHAPE.classes * len(_Credulous.peers):
+        raise AssertionError(f"{len(table.rows)} rows are kept")
+    for robust in (False, True):
+        kept = believed(table.rows, length_max=1e9)
+        means = prototypes_of(kept, classes=SHAPE.classes, width=SHAPE.width, robust=robust).means
+        if not np.isfinite(means).all():
+            raise AssertionError("a prototype that is not finite")
+    if Table(SHAPE, lambda peer: {}, table.saved()).rows != table.rows:
+        raise AssertionError("another table than was saved")
 
 
 def head_document(data: bytes) -> None:
@@ -279,6 +319,13 @@ def _small_seeds() -> list[bytes]:
     messages = [_hello(), Welcome(), Heartbeat(stamp_us=1, echo_us=2, held_us=3), FinishedMessage(round=2)]
     messages += [PingMessage(nonce=1, round=2), Goodbye(reason="leaving", sentence="so long")]
     messages += [WantsMessage(wants=(("p", 3, "patience", b"x" * 64), ("q", 4, "target", b"y" * 64)))]
+    sums = np.arange(SHAPE.width, dtype="<f4").tobytes()
+    rows = (
+        ("bob", 0, 1, 7, sums, b"x" * 64),
+        ("alice", 1, 2, 1500, sums, b"y" * 64),
+        ("bob", 2, 3, 0, b"", b""),
+    )
+    messages += [TableMessage(rows=rows)]
     return [documents.small(message, seq) for seq, message in enumerate(messages)]
 
 
