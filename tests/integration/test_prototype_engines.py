@@ -41,26 +41,24 @@ def test_a_table_that_is_passed_on_tells_classes_that_the_own_model_has_never_se
     rounds = [point["prototype_accuracy_mean"] for point in summary["curve"]]
     assert rounds[0] < rounds[-1]  # news goes a neighbour further in each round
     assert set(summary["bytes"]["by_type"]) == {"finished", "prototypes"}
-    again = run(tmp_path / "b").summary
-    assert (again["event_digest"], again["prototype_accuracy"]) == (
-        summary["event_digest"],
-        summary["prototype_accuracy"],
-    )
 
 
 def test_real_nodes_pass_a_table_on_keep_it_and_leave_its_layer(tmp_path):
     told = {
+        "scenario__algorithm": "dfedavg",  # with models they wait for one another
+        "scenario__peers": 2,
+        "data__partition": {"kind": "pathological", "classes_per_peer": 5},
         "topology__kind": "full",
-        "scenario__algorithm": "dfedavg",
-    }  # with models they wait for one another
+        "stop__rounds": 2,
+    }
     found = run(tmp_path / "a", "processes", **told)
     simulated = run(tmp_path / "b", **told).summary["prototype_accuracy"]
     summary = found.summary
     assert summary["prototype_accuracy"] == simulated
     assert summary["messages"]["by_type"]["prototypes"] > 0
     task = load_task(load("prototypes", values=SMALL))
-    samples = PrototypeSamples(task, peers=5, run="", robust=False)
-    for peer in range(5):
+    samples = PrototypeSamples(task, peers=2, run="", robust=False)
+    for peer in range(2):
         home = tmp_path / "a" / "peers" / f"peer-{peer:02}"
         said = json.loads((home / "summary.json").read_text())
         layer = safetensors.torch.load_file(home / "prototypes.safetensors")
