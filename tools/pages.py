@@ -1,8 +1,8 @@
 """What mkdocs asks of us: pages that lie beside their code, their links, and settings written from the code.
 
 A page of docs/ may hold ``<!-- settings: MODULE:CLASS -->`` for a table of a settings class, ``<!-- preset: NAME -->``
-for what an algorithm's name stands for, and ``<!-- kinds: MODULE:SEAM -->`` for all that a `kind` may be. Nothing of
-these is written by hand.
+for what an algorithm's name stands for, ``<!-- kinds: MODULE:SEAM -->`` for all that a `kind` may be, and ``<!-- every:
+MODULE:SEAM -->`` for these with their settings. Nothing of these is written by hand.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ INCLUDED = {
             "page",
             "agreeing",
             "inference",
+            "privacy",
         )
     },
     **{

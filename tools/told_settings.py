@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-_ASKED = re.compile(r"^<!-- (settings|preset|kinds): (\S+) -->$", re.MULTILINE)
+NOTHING = "It has no settings."
+
+_ASKED = re.compile(r"^<!-- (settings|preset|kinds|every): (\S+) -->$", re.MULTILINE)
 
 
 def filled(markdown: str) -> str:
@@ -21,10 +23,20 @@ def asked_in(markdown: str) -> list[tuple[str, str]]:
 
 
 def settings(name: str) -> str:
-    """Return a table of the fields of MODULE:CLASS: key, default, bounds, meaning."""
+    """Return a table of the fields of MODULE:CLASS, or of MODULE:CLASS(KEY,KEY): key, default, bounds, meaning.
+
+    Raises:
+        LookupError: it has no such key.
+    """
+    name, _, wanted = name.rstrip(")").partition("(")
+    fields = _named(name).model_fields
+    return _table({key: fields[key] for key in wanted.split(",")} if wanted else fields)
+
+
+def _table(fields: Mapping[str, Any]) -> str:
     lines = ["| key | default | valid | meaning |", "|---|---|---|---|"]
-    for key, field in _named(name).model_fields.items():
-        if key == "kind":
+    for key, field in fields.items():
+        if key == "kind" and isinstance(field.default, str) and field.annotation is str:
             continue
         default = (
             "needed" if field.is_required() else f"`{_value(field.get_default(call_default_factory=True))}`"
@@ -32,7 +44,7 @@ def settings(name: str) -> str:
         valid = ", ".join(_bounds(field)) or _type(field.annotation)
         lines.append(f"| `{key}` | {default} | {valid} | {_cell(field.description or '')} |")
     if len(lines) == 2:
-        return "It has no settings."
+        return NOTHING
     return "\n".join(lines)
 
 
@@ -56,6 +68,16 @@ def kinds(name: str) -> str:
     return "\n".join(lines)
 
 
+def every(name: str) -> str:
+    """Return all kinds of a seam, as `kinds`, and below them the settings of each that has some."""
+    tables = [kinds(name)]
+    for choice in _named(name).ours():
+        told = _table(choice.model_fields)
+        if told != NOTHING:
+            tables.append(f'With `kind = "{choice.model_fields["kind"].default}"`:\n\n{told}')
+    return "\n\n".join(tables)
+
+
 def _named(name: str) -> Any:
     module, _, thing = name.partition(":")
     return getattr(importlib.import_module(module), thing)
@@ -75,7 +97,8 @@ def _bounds(field: Any) -> Iterator[str]:
     for bound in field.metadata:
         for name, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<")):
             if getattr(bound, name, None) is not None:
-                yield f"{sign} {getattr(bound, name):g}"
+                value = getattr(bound, name)
+                yield f"{sign} {value if isinstance(value, int) else format(value, 'g')}"
 
 
 def _type(annotation: Any) -> str:
@@ -92,4 +115,9 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-_ANSWERS: dict[str, Callable[[str], str]] = {"settings": settings, "preset": preset, "kinds": kinds}
+_ANSWERS: dict[str, Callable[[str], str]] = {
+    "settings": settings,
+    "preset": preset,
+    "kinds": kinds,
+    "every": every,
+}

@@ -21,6 +21,8 @@ import yaml
 
 from gossip import cli as node_cli
 from gossip.config import load_task
+from gossip.config.task import TaskSettings
+from gossip.settings import Settings
 from gossip.telemetry import prometheus
 from scenarios import cli as scenario_cli
 from scenarios import scenario
@@ -36,7 +38,10 @@ OWN = [path for path in PAGES if path.name != "architecture.md"]
 BLOCK = re.compile(
     r"(?:^<!-- not run here: ([^\n]+) -->\n)?^```(\w+)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL
 )
-RUN = ("start.md", "your-data.md", "choosing.md", "networks.md", "api.md")
+RUN = (
+    *("start.md", "your-data.md", "choosing.md", "networks.md", "api.md"),
+    *("algorithms/privacy.md", "algorithms/adapters.md"),
+)
 """Pages with blocks that are run, from the first to the last, in one folder each."""
 PROGRAMS = {"gossip-node": node_cli.app, "gossip-scenario": scenario_cli.app}
 ABSENT = {"--install-completion", "--show-completion"}
@@ -268,6 +273,29 @@ def test_what_pages_ask_of_the_code_it_can_say() -> None:
     local = told_settings.settings("gossip.learning.settings:LocalSettings")
     assert re.search(r"^\| `lr` \| `[\d.]+` \| > 0 \|", local, re.MULTILINE)
     assert "sam_rho = 0.2" in told_settings.preset("dfedsam-mgs")
+
+
+def test_every_section_of_a_task_has_its_settings_on_one_page() -> None:
+    text = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    parts = dict(re.findall(r"^## `\[([\w.]+)\]`\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
+    sections = {
+        name: default
+        for name, field in TaskSettings.model_fields.items()
+        if isinstance(default := field.get_default(call_default_factory=True), Settings)
+    }
+    assert len(sections) > 15
+    for name, default in sections.items():
+        said = told_settings.filled(parts[name])
+        for key in type(default).model_fields:
+            assert f"| `{key}` |" in said, f"[{name}] {key}"
+
+
+def test_a_table_may_have_some_keys_of_a_class_and_no_others() -> None:
+    asked = "gossip.learning.settings:LocalSettings"
+    said = told_settings.settings(f"{asked}(steps_max,deadline_s)")
+    assert re.findall(r"^\| `(\w+)`", said, re.MULTILINE) == ["steps_max", "deadline_s"]
+    with pytest.raises(LookupError):
+        told_settings.settings(f"{asked}(steps_most)")
 
 
 def test_every_page_is_in_the_sites_contents_and_every_link_leads_somewhere() -> None:
