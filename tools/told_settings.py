@@ -29,15 +29,25 @@ def settings(name: str) -> str:
         LookupError: it has no such key.
     """
     name, _, wanted = name.rstrip(")").partition("(")
-    fields = _named(name).model_fields
-    return _table({key: fields[key] for key in wanted.split(",")} if wanted else fields)
+    asked = _named(name)
+    if wanted:
+        return _table({key: asked.model_fields[key] for key in wanted.split(",")})
+    return _table(_own(asked))
+
+
+def _own(asked: Any) -> dict[str, Any]:
+    """Return the fields of a class, without the name by which a choice is found."""
+    from gossip.settings import Choice
+
+    fields = dict(asked.model_fields)
+    if issubclass(asked, Choice):
+        del fields["kind"]
+    return fields
 
 
 def _table(fields: Mapping[str, Any]) -> str:
     lines = ["| key | default | valid | meaning |", "|---|---|---|---|"]
     for key, field in fields.items():
-        if key == "kind" and isinstance(field.default, str) and field.annotation is str:
-            continue
         default = (
             "needed" if field.is_required() else f"`{_value(field.get_default(call_default_factory=True))}`"
         )
@@ -72,7 +82,7 @@ def every(name: str) -> str:
     """Return all kinds of a seam, as `kinds`, and below them the settings of each that has some."""
     tables = [kinds(name)]
     for choice in _named(name).ours():
-        told = _table(choice.model_fields)
+        told = _table(_own(choice))
         if told != NOTHING:
             tables.append(f'With `kind = "{choice.model_fields["kind"].default}"`:\n\n{told}')
     return "\n\n".join(tables)
