@@ -24,8 +24,8 @@ from tests.laws import tried
 
 DRAWS = Draws(0, "peer-00", 3)
 KINDS = st.sampled_from(["int8", "int4"])
-BLOCKS = st.sampled_from([8, 10, 64, 256, 3000])
-SIZES = st.one_of(st.integers(1, 300), st.integers(compiled.AT_ONCE - 20, 3 * compiled.AT_ONCE + 20))
+BLOCKS = st.sampled_from([16, 48, 64, 256, 3200])
+SIZES = st.one_of(st.integers(1, 300), st.integers(2000, 6500))
 EDGES = [0.0, -0.0, 1e-45, -1e-45, 1.2e-38, 3.4e38, -3.4e38, np.inf, -np.inf, np.nan]
 """Zeros, denormals, the largest, and what is not finite."""
 
@@ -126,6 +126,28 @@ def test_of_vectors_that_are_no_plain_memory_the_bytes_are_the_same(numba, how: 
             assert written(codec, made) == by_torch
 
 
+@pytest.mark.parametrize(("packed", "codes"), [(False, 50), (True, 25)])
+def test_tensors_that_are_too_short_are_not_read_beyond_their_end(numba, packed: bool, codes: int) -> None:
+    form = compiled.Form(16, packed)
+
+    def decoded(scales: int, codes: int) -> bool | None:
+        tensors = torch.ones(scales), torch.full((codes,), 0x11, dtype=torch.uint8)
+        return compiled.decode(*tensors, form, torch.empty(50), elements=50)
+
+    with numbers_min(0):
+        assert decoded(4, codes)
+        assert decoded(3, codes) is None
+        assert decoded(4, codes - 1) is None
+
+
+def test_a_block_that_is_not_made_of_groups_is_left_to_torch(numba) -> None:
+    codec, vector = codec_of("int4", 24, "stochastic"), torch.randn(100)
+    by_torch = written(codec, vector)
+    with numbers_min(0):
+        assert written(codec, vector) == by_torch
+        assert len(codec.decode(codec.encode(vector, DRAWS))) == 100
+
+
 def test_whoever_steps_the_generator_finds_the_words() -> None:
     state, multiplier, increment = DRAWS.generator()
     for word in DRAWS.words(10).view("<u8").tolist():
@@ -137,7 +159,7 @@ def test_whoever_steps_the_generator_finds_the_words() -> None:
 class Spy:
     """Kernels that tell whether they are asked for."""
 
-    LANES, HALVES_PER_STEP = 4, 16
+    LANES = 4
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -152,7 +174,7 @@ class Spy:
 
 def test_models_below_four_million_numbers_are_left_to_torch(monkeypatch) -> None:
     assert compiled.NUMBERS_MIN == 1 << 22
-    spy, codec = Spy(), codec_of("int8", 3000, "nearest")
+    spy, codec = Spy(), codec_of("int8", 3200, "nearest")
     monkeypatch.setattr(compiled, "_loaded", lambda: SimpleNamespace(kernels=spy, by="spy"))
     monkeypatch.setattr(compiled, "NUMBERS_MIN", 4000)
     codec.decode(codec.encode(torch.ones(3999), DRAWS))

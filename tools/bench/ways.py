@@ -6,6 +6,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,40 +44,38 @@ def codec_of(kind: str) -> Codec:
 
 
 class Coded:
-    """The handle of a model that is coded when it is sent, in a thread as a node's learning is; or was before."""
+    """The handle of a model that a thread codes as soon as the node is given it, as a node's learning thread does."""
 
-    def __init__(
-        self, vector: torch.Tensor, codec: Codec, number: int, tensors: Tensors | None = None
-    ) -> None:
-        self._encode = partial(codec.encode, vector, Draws(0, "b", number))
-        self._tensors = tensors
+    def __init__(self, thread: Executor, vector: torch.Tensor, codec: Codec, number: int) -> None:
+        self._coded = trio.Event()
+        token = trio.lowlevel.current_trio_token()
+        self._coming = thread.submit(codec.encode, vector, Draws(0, "b", number))
+        self._coming.add_done_callback(lambda _: token.run_sync_soon(self._coded.set))
 
     def ready(self) -> bool:
         """Return whether it is coded."""
-        return self._tensors is not None
+        return self._coded.is_set()
 
     async def wait(self) -> Tensors:
         """Return its tensors."""
-        await trio.lowlevel.checkpoint()
-        if self._tensors is None:
-            self._tensors = await trio.to_thread.run_sync(self._encode)
-        return self._tensors
+        await self._coded.wait()
+        return self._coming.result()
 
 
 class Value:
-    """A model handle whose value is there."""
+    """A model handle whose value is there: a vector, or the tensors that it was coded to before."""
 
-    def __init__(self, vector: torch.Tensor) -> None:
-        self._vector = vector
+    def __init__(self, value: torch.Tensor | Tensors) -> None:
+        self._value = value
 
     def ready(self) -> bool:
         """Return that it is."""
         return True
 
-    async def wait(self) -> torch.Tensor:
+    async def wait(self) -> torch.Tensor | Tensors:
         """Return it."""
         await trio.lowlevel.checkpoint()
-        return self._vector
+        return self._value
 
 
 def make_table(
@@ -165,9 +164,9 @@ def gossip_send(
     """
     del port
     used = codec_of(codec)
-    coded = used.encode(vector, Draws(0, "b", 0)) if again else None
+    before = used.encode(vector, Draws(0, "b", 0)) if again else vector if used.exact else None
 
-    async def main() -> float:
+    async def main(thread: Executor) -> float:
         up, came = trio.Event(), trio.Semaphore(0)
         table = make_table(
             folder,
@@ -179,7 +178,7 @@ def gossip_send(
         )
 
         def send(number: int) -> None:
-            model: Any = Value(vector) if used.exact else Coded(vector, used, number, coded)
+            model: Any = Coded(thread, vector, used, number) if before is None else Value(before)
             table.send("a", ModelMessage(round=number, step=0, model=model))
 
         async with trio.open_nursery() as nursery:
@@ -198,7 +197,8 @@ def gossip_send(
             await table.close("done")
         return seconds
 
-    return trio.run(main)
+    with ThreadPoolExecutor(1) as learning:
+        return trio.run(main, learning)
 
 
 def contexts(folder: Path, name: str) -> TlsContexts:

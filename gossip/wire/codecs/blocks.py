@@ -150,12 +150,11 @@ class Blocks(Codec):
     def unscale(self, codes: Tensor, scales: Tensor, vector: Tensor, start: int, end: int) -> None:
         """Write what the piece from `start` to `end` says into `vector`; refuse codes that no number has."""
         first, whole = start // self._block, (end - start) // self._block
-        if len(vector) >= compiled.NUMBERS_MIN:
-            here = codes[start * self.bits // 8 : (end * self.bits + 7) // 8]
-            good = compiled.decode(scales[first:], here, self._form, vector[start:end])
-            if good is not None:
-                self._check(good)
-                return
+        here = codes[start * self.bits // 8 : (end * self.bits + 7) // 8]
+        good = compiled.decode(scales[first:], here, self._form, vector[start:end], elements=len(vector))
+        if good is not None:
+            self._check(good)
+            return
         self._unpack(codes, start, vector[start:end])
         last = start + whole * self._block
         vector[start:last].view(whole, self._block).mul_(scales[first : first + whole, None])
@@ -178,7 +177,7 @@ class Blocks(Codec):
 
     @property
     def _form(self) -> compiled.Form:
-        return compiled.Form(self._block, self.most, packed=self.bits == 4)
+        return compiled.Form(self._block, packed=self.bits == 4)
 
     def _check(self, good: bool) -> None:
         """Refuse codes that no number has."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,9 +19,9 @@ from gossip.draws import Draws
 NUMBERS_MIN = 1 << 22
 """Shorter vectors are torch's: there it takes a hundred messages to win back what loading the kernels takes."""
 
-AT_ONCE = 1 << 11
-"""Numbers whose draws are made, and which are fetched from memory beside, before they are coded: they stay in the
-innermost cache."""
+GROUP = 16
+"""Numbers that the kernels code at once: a cache line, and four words of draws. Blocks that are not made of such groups
+are torch's."""
 
 _WORD = (1 << 64) - 1
 _STATE = (1 << 128) - 1
@@ -32,9 +31,8 @@ class Form(NamedTuple):
     """Of the codes."""
 
     block: int
-    most: int
     packed: bool
-    """Two in a byte."""
+    """int4's, two in a byte; otherwise int8's."""
 
 
 class _Loaded(NamedTuple):
@@ -63,46 +61,61 @@ def coder(elements: int) -> str:
 
 def encode(vector: Tensor, scales: Tensor, codes: Tensor, form: Form, draws: Draws | None) -> bool:
     """Write scales and codes of a vector (n,); return whether that is done. Without draws: to the nearest."""
-    kernels = _loaded().kernels if len(vector) >= NUMBERS_MIN else None
+    kernels = _kernels(form, len(vector))
     if kernels is None or not _plain(vector):
         return False
-    x = vector.detach().numpy()
-    # A whole number of blocks, and of steps of the generator.
-    step = math.lcm(form.block, kernels.HALVES_PER_STEP)
-    at_once = step * max(1, AT_ONCE // step)
-    words = np.empty(0 if draws is None else at_once // 4, np.uint64)
     states, by = _generator(draws, kernels.LANES)
-    scratch = np.empty(at_once, np.int8)
-    kernels.encode(
-        x,
-        x.view(np.int32),
-        scales.numpy(),
-        codes.view(torch.int8).numpy(),
-        form.block,
-        form.most,
-        form.packed,
-        states,
-        by,
-        words,
-        words.view(np.uint16),
-        scratch,
-    )
+    x, written, made = vector.detach().numpy(), scales.numpy(), codes.view(torch.int8).numpy()
+
+    def blocks(x: Any, scales: Any, codes: Any) -> None:
+        stochastic = draws is not None
+        kernels.encode(x, x.view(np.int32), scales, codes, form.block, form.packed, stochastic, states, by)
+
+    count, rest = divmod(len(x), form.block)
+    each = 2 if form.packed else 1
+    whole = count * form.block
+    blocks(x[:whole], written[:count], made[: whole // each])
+    if rest:
+        # Zeros behind it change neither its scale nor its codes.
+        last, packed = np.zeros(form.block, np.float32), np.empty(form.block // each, np.int8)
+        last[:rest] = x[whole:]
+        blocks(last, written[count:], packed)
+        made[whole // each :] = packed[: len(made) - whole // each]
     return True
 
 
-def decode(scales: Tensor, codes: Tensor, form: Form, vector: Tensor) -> bool | None:
-    """Write codes times scales into a vector (n,); return whether numbers have these codes. None: that is not done."""
-    kernels = _loaded().kernels
-    if kernels is None:
+def decode(scales: Tensor, codes: Tensor, form: Form, vector: Tensor, *, elements: int) -> bool | None:
+    """Write codes times scales into `vector` (n,); return whether numbers have these codes. None: that is not done.
+
+    Args:
+        scales: of its blocks, and what stands behind them.
+        codes: of its numbers.
+        form: of the codes.
+        vector: a piece of a model.
+        elements: of the whole model.
+    """
+    kernels = _kernels(form, elements)
+    blocks, nbytes = -(-len(vector) // form.block), (len(vector) + 1) // 2 if form.packed else len(vector)
+    # Kernels check no bounds: of other tensors than were agreed on torch says what is wrong.
+    if kernels is None or not _plain(scales) or len(scales) < blocks or len(codes) != nbytes:
         return None
     good: bool = kernels.decode(
-        scales.numpy(), codes.view(torch.int8).numpy(), form.block, form.most, form.packed, vector.numpy()
+        scales.numpy(), codes.view(torch.int8).numpy(), form.block, form.packed, vector.numpy()
     )
     return good
 
 
+def _kernels(form: Form, elements: int) -> Any:
+    """Return what codes so many numbers in this form; None: torch does."""
+    if elements < NUMBERS_MIN or form.block % GROUP:
+        return None
+    return _loaded().kernels
+
+
 def _plain(vector: Tensor) -> bool:
-    return vector.dtype == torch.float32 and vector.is_cpu and vector.is_contiguous()
+    """Return whether it is what a kernel takes: float32 in aligned memory of the processor's, without gaps."""
+    plain = vector.dtype == torch.float32 and vector.is_cpu and vector.is_contiguous()
+    return plain and vector.data_ptr() % vector.itemsize == 0
 
 
 def _generator(draws: Draws | None, lanes: int) -> tuple[Any, tuple[int, int, int, int]]:

@@ -2,8 +2,10 @@
 
 Imported by `compiled` alone, where numba is installed: importing it compiles, or loads what was compiled before.
 IEEE float32 in the order in which `blocks` writes it, without numba's fastmath, so the bytes are those of torch. The
-draws are made here, too: four states of PCG64 (O'Neill 2014, XSL RR 128/64) that are four steps apart, since one waits
-for its own product of 128 bits. While they are drawn, the numbers that they are for come from memory.
+draws are made here, too, by PCG64 (O'Neill 2014, XSL RR 128/64). The processor makes them beside the divisions, which
+other parts of it do, and has two states two steps apart, since one would wait for its own product of 128 bits.
+
+What is done to a group of numbers is written for LLVM's vectors; what registers they are in is the machine's affair.
 """
 
 from __future__ import annotations
@@ -14,28 +16,33 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import float32, njit, types
+from numba.core.cgutils import get_or_insert_function
 from numba.extending import intrinsic
+
+from gossip.wire.codecs.compiled import GROUP
 
 Compiled = Callable[..., Any]
 
-LANES = 4
+LANES = 2
 """States of the generator that are stepped side by side."""
-HALVES_PER_STEP = 4 * LANES
-"""16-bit halves that a step of all lanes gives."""
+AHEAD = 1024
+"""So many numbers before their turn they are asked for from memory."""
 
 _WIDE, _WORD, _INT = ir.IntType(128), ir.IntType(64), ir.IntType(32)
-_SINGLE, _BYTES = ir.FloatType(), ir.IntType(8).as_pointer()
+_SINGLE, _BYTE = ir.FloatType(), ir.IntType(8)
+_BYTES = _BYTE.as_pointer()
 
 _SIZE = np.int32(0x7FFFFFFF)
 """Of a float32's bits, all but the sign: of what is not NaN they are in the order of the sizes."""
 _INFINITE = np.int32(0x7F800000)
 """The bits of infinity; those of what is not a number are larger."""
-_ULP = np.float32(2.0**-16)
 _NAN = np.float32(np.nan)
 _ZERO = np.float32(0)
+_NONE = np.int8(-120)
+"""Of two codes in a byte, both 0."""
 
 _FLOATS, _BITS, _CODES = float32[::1], types.int32[::1], types.int8[::1]
-_HALVES, _WORDS, _STATES = types.uint16[::1], types.uint64[::1], types.uint64[:, ::1]
+_STATES, _FOUR = types.uint64[:, ::1], types.UniTuple(types.uint64, 4)
 
 
 def _kernel(signature: Any) -> Callable[[Compiled], Compiled]:
@@ -70,7 +77,7 @@ def _step(context: Any, high: Any, low: Any, by: Any) -> Any:
         upper = builder.trunc(builder.lshr(state, ir.Constant(_WIDE, 64)), _WORD)
         return target.make_tuple(builder, signature.return_type, [upper, builder.trunc(state, _WORD)])
 
-    return pair(types.uint64, types.uint64, types.UniTuple(types.uint64, 4)), emit
+    return pair(types.uint64, types.uint64, _FOUR), emit
 
 
 @intrinsic
@@ -80,21 +87,103 @@ def _number(context: Any, bits: Any) -> Any:
     return float32(types.int32), lambda _, builder, __, arguments: builder.bitcast(arguments[0], _SINGLE)
 
 
-def _rounding(name: str) -> Any:
-    def rounding(context: Any, x: Any) -> Any:
-        del context, x
-
-        def emit(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
-            return builder.call(builder.module.declare_intrinsic(name, [_SINGLE]), arguments)
-
-        return float32(float32), emit
-
-    return intrinsic(rounding)
+def _of_group(kind: Any) -> Any:
+    return ir.VectorType(kind, GROUP)
 
 
-_floor = _rounding("llvm.floor")
-_nearest = _rounding("llvm.rint")
-"""Ties to even."""
+def _all(builder: Any, value: Any) -> Any:
+    """Return a group of one value."""
+    one = builder.insert_element(
+        ir.Constant(_of_group(value.type), ir.Undefined), value, ir.Constant(_INT, 0)
+    )
+    places = ir.Constant(_of_group(_INT), [0] * GROUP)
+    return builder.shuffle_vector(one, ir.Constant(one.type, ir.Undefined), places)
+
+
+def _constant(kind: Any, value: float) -> Any:
+    return ir.Constant(_of_group(kind), [value] * GROUP)
+
+
+def _address(target: Any, builder: Any, kind: Any, array: Any, place: Any, group: Any) -> Any:
+    """Return where an array has a group."""
+    data = target.make_array(kind)(target, builder, array).data
+    return builder.bitcast(builder.gep(data, [place]), group.as_pointer())
+
+
+def _coding(rounding: str, *, most: int) -> Any:
+    """Return what codes the `GROUP` numbers of x from `place` on, with four words of draws, into `codes`.
+
+    Args:
+        rounding: "llvm.floor", or "llvm.rint" for the nearest, ties to even: then words are not looked at.
+        most: the largest code; of 7 two are in a byte.
+    """
+
+    def coding(context: Any, x: Any, place: Any, scale: Any, words: Any, codes: Any) -> Any:
+        del context
+
+        def emit(target: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            x, place, scale, words, codes = arguments
+            numbers, levels = _of_group(_SINGLE), _of_group(_INT)
+            of_x, *_, of_codes = signature.args
+            read = builder.load(_address(target, builder, of_x, x, place, numbers), align=4)
+            ratio = builder.fdiv(read, _all(builder, scale))
+            if rounding == "llvm.floor":
+                drawn = ir.Constant(ir.VectorType(_WORD, 4), ir.Undefined)
+                for each in range(4):
+                    word = builder.extract_value(words, each)
+                    drawn = builder.insert_element(drawn, word, ir.Constant(_INT, each))
+                halves = builder.zext(builder.bitcast(drawn, _of_group(ir.IntType(16))), levels)
+                drawn = builder.fmul(builder.sitofp(halves, numbers), _constant(_SINGLE, 2.0**-16))
+                ratio = builder.fadd(ratio, drawn)
+            kind = ir.FunctionType(numbers, [numbers])
+            called = get_or_insert_function(builder.module, kind, f"{rounding}.v{GROUP}f32")
+            rounded = builder.call(called, [ratio])
+            code = builder.fptosi(rounded, levels)
+            for beyond, bound in (("<", -most), (">", most)):
+                limit = _constant(_INT, bound)
+                code = builder.select(builder.icmp_signed(beyond, code, limit), limit, code)
+            if most == 7:
+                halves = builder.trunc(builder.add(code, _constant(_INT, 8)), _of_group(_BYTE))
+                pairs = builder.bitcast(halves, ir.VectorType(ir.IntType(16), GROUP // 2))
+                four = ir.Constant(pairs.type, [4] * (GROUP // 2))
+                packed = builder.or_(pairs, builder.lshr(pairs, four))
+                made = builder.trunc(packed, ir.VectorType(_BYTE, GROUP // 2))
+                place = builder.lshr(place, ir.Constant(place.type, 1))
+            else:
+                made = builder.trunc(code, _of_group(_BYTE))
+            builder.store(made, _address(target, builder, of_codes, codes, place, made.type), align=1)
+            return target.get_dummy_value()
+
+        return types.void(x, place, scale, words, codes), emit
+
+    return intrinsic(coding)
+
+
+_floor8, _nearest8 = _coding("llvm.floor", most=127), _coding("llvm.rint", most=127)
+_floor4, _nearest4 = _coding("llvm.floor", most=7), _coding("llvm.rint", most=7)
+
+
+@intrinsic
+def _unpack(context: Any, codes: Any, place: Any, scale: Any, x: Any) -> Any:
+    """Write the `GROUP` numbers from `place` on of codes that are two in a byte."""
+    del context
+
+    def emit(target: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        codes, place, scale, x = arguments
+        packed, pairs = (ir.VectorType(ir.IntType(bits), GROUP // 2) for bits in (8, 16))
+        half = builder.lshr(place, ir.Constant(place.type, 1))
+        read = builder.load(_address(target, builder, signature.args[0], codes, half, packed), align=1)
+        wide = builder.zext(read, pairs)
+        apart = builder.or_(wide, builder.shl(wide, ir.Constant(pairs, [4] * (GROUP // 2))))
+        halves = builder.bitcast(
+            builder.and_(apart, ir.Constant(pairs, [0x0F0F] * (GROUP // 2))), _of_group(_BYTE)
+        )
+        code = builder.sub(builder.zext(halves, _of_group(_INT)), _constant(_INT, 8))
+        number = builder.fmul(builder.sitofp(code, _of_group(_SINGLE)), _all(builder, scale))
+        builder.store(number, _address(target, builder, signature.args[3], x, place, number.type), align=4)
+        return target.get_dummy_value()
+
+    return types.void(codes, place, scale, x), emit
 
 
 @intrinsic
@@ -123,159 +212,131 @@ def _drawn(high, low):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _draw(states, by, words, bits, start):  # type: ignore[no-untyped-def]
-    """Fill `words`, of each lane in turn; step `states` (LANES, 2); fetch the numbers from `start` on."""
-    a0, a1, b0, b1 = states[0, 0], states[0, 1], states[1, 0], states[1, 1]
-    c0, c1, d0, d1 = states[2, 0], states[2, 1], states[3, 0], states[3, 1]
-    for each in range(len(words) // LANES):
-        _prefetch(bits, start + HALVES_PER_STEP * each)
-        place = LANES * each
-        words[place], words[place + 1] = _drawn(a0, a1), _drawn(b0, b1)
-        words[place + 2], words[place + 3] = _drawn(c0, c1), _drawn(d0, d1)
-        a0, a1 = _step(a0, a1, by)
-        b0, b1 = _step(b0, b1, by)
-        c0, c1 = _step(c0, c1, by)
-        d0, d1 = _step(d0, d1, by)
-    states[0, 0], states[0, 1], states[1, 0], states[1, 1] = a0, a1, b0, b1
-    states[2, 0], states[2, 1], states[3, 0], states[3, 1] = c0, c1, d0, d1
-
-
-@njit
 def _scale(bits, most):  # type: ignore[no-untyped-def]
-    """Return max|x| / most; NaN where a number is not finite."""
+    """Return max|x| / most of a block; NaN where a number is not finite."""
     largest = np.int32(0)
-    for place in range(len(bits)):
+    for place in range(len(bits)):  # of a slice, whose places are not negative, or it is no loop of vectors
         largest = max(largest, np.int32(bits[place] & _SIZE))
     return np.float32(_number(largest) / np.float32(most)) if largest < _INFINITE else _NAN
 
 
 @njit
-def _stochastic(x, scale, halves, most, codes):  # type: ignore[no-untyped-def]
-    for place in range(len(x)):
-        drawn = np.float32(np.float32(np.int32(halves[place])) * _ULP)
-        code = np.int32(_floor(np.float32(np.float32(x[place] / scale) + drawn)))
-        codes[place] = np.int8(min(max(code, np.int32(-most)), most))
+def _nothing(codes, start, block, packed):  # type: ignore[no-untyped-def]
+    """Write the code 0 for all of a block."""
+    code = _NONE if packed else np.int8(0)
+    if packed:
+        start, block = start // 2, block // 2
+    for place in range(start, start + block):
+        codes[place] = code
 
 
 @njit
-def _to_nearest(x, scale, most, codes):  # type: ignore[no-untyped-def]
-    for place in range(len(x)):
-        code = np.int32(_nearest(np.float32(x[place] / scale)))
-        codes[place] = np.int8(min(max(code, np.int32(-most)), most))
+def _stochastic(x, bits, scales, codes, block, packed, states, by):  # type: ignore[no-untyped-def]
+    """Do what `encode` does, up or down by chance."""
+    a0, a1, b0, b1 = states[0, 0], states[0, 1], states[1, 0], states[1, 1]
+    most = np.int32(7 if packed else 127)
+    for index in range(len(scales)):
+        start = index * block
+        scale = _scale(bits[start : start + block], most)
+        scales[index] = scale
+        for place in range(start, start + block, GROUP):
+            _prefetch(x, place + AHEAD)
+            c0, c1 = _step(a0, a1, by)
+            d0, d1 = _step(b0, b1, by)
+            words = (_drawn(a0, a1), _drawn(b0, b1), _drawn(c0, c1), _drawn(d0, d1))
+            a0, a1 = _step(c0, c1, by)
+            b0, b1 = _step(d0, d1, by)
+            if scale > _ZERO:
+                if packed:
+                    _floor4(x, place, scale, words, codes)
+                else:
+                    _floor8(x, place, scale, words, codes)
+        if not scale > _ZERO:
+            _nothing(codes, start, block, packed)
+    states[0, 0], states[0, 1], states[1, 0], states[1, 1] = a0, a1, b0, b1
 
 
 @njit
-def _pack(codes, packed):  # type: ignore[no-untyped-def]
-    """Write two codes a byte, an even number of them."""
-    for place in range(len(packed)):
-        low, high = np.int32(codes[2 * place]) + np.int32(8), np.int32(codes[2 * place + 1]) + np.int32(8)
-        packed[place] = np.int8(low | (high << np.int32(4)))
+def _to_nearest(x, bits, scales, codes, block, packed, by):  # type: ignore[no-untyped-def]
+    """Do what `encode` does, to the nearest."""
+    most = np.int32(7 if packed else 127)
+    for index in range(len(scales)):
+        start = index * block
+        scale = _scale(bits[start : start + block], most)
+        scales[index] = scale
+        if not scale > _ZERO:
+            _nothing(codes, start, block, packed)
+            continue
+        for place in range(start, start + block, GROUP):
+            _prefetch(x, place + AHEAD)
+            if packed:
+                _nearest4(x, place, scale, by, codes)
+            else:
+                _nearest8(x, place, scale, by, codes)
 
 
 @_kernel(
-    types.void(
-        _FLOATS,
-        _BITS,
-        _FLOATS,
-        _CODES,
-        types.int64,
-        types.int32,
-        types.boolean,
-        _STATES,
-        types.UniTuple(types.uint64, 4),
-        _WORDS,
-        _HALVES,
-        _CODES,
-    )
+    types.void(_FLOATS, _BITS, _FLOATS, _CODES, types.int64, types.boolean, types.boolean, _STATES, _FOUR)
 )
-def encode(x, bits, scales, codes, block, most, packed, states, by, words, halves, scratch):  # type: ignore[no-untyped-def]
-    """Write the scales and codes of all `x`.
+def encode(x, bits, scales, codes, block, packed, stochastic, states, by):  # type: ignore[no-untyped-def]
+    """Write the scales and codes of whole blocks.
 
     Args:
-        x: float32 (n,).
+        x: float32 (n · block,).
         bits: the same memory, as int32.
-        scales: float32, one a block.
-        codes: int8 (n,), or two in a byte.
-        block: numbers that share a scale, even.
-        most: the largest code.
-        packed: two codes in a byte.
-        states: uint64 (LANES, 2), the generator's states of the first words, high word first.
+        scales: float32 (n,).
+        codes: int8 (n · block,), or two in a byte.
+        block: numbers that share a scale, a multiple of `GROUP`.
+        packed: two codes in a byte, up to 7; otherwise up to 127.
+        stochastic: otherwise to the nearest.
+        states: uint64 (LANES, 2), the generator's states of the next words, high word first; written over.
         by: what steps them: multiplier and increment, high word first.
-        words: uint64, for the draws of some whole blocks; of no length: to the nearest.
-        halves: the same memory, as uint16.
-        scratch: int8, for the codes of as many blocks.
     """
-    most32 = np.int32(most)
-    at_once = len(scratch)
-    for start in range(0, len(x), at_once):
-        end = min(start + at_once, len(x))
-        if len(words):
-            _draw(states, by, words, bits, start)
-        here = scratch[: end - start] if packed else codes[start:end]
-        for first in range(start, end, block):
-            last = min(first + block, end)
-            into = here[first - start : last - start]
-            scale = _scale(bits[first:last], most32)
-            scales[first // block] = scale
-            if not scale > _ZERO:
-                into[:] = 0
-            elif len(words):
-                _stochastic(x[first:last], scale, halves[first - start : last - start], most32, into)
-            else:
-                _to_nearest(x[first:last], scale, most32, into)
-        if packed:
-            if (end - start) % 2:
-                scratch[end - start] = 0
-            _pack(scratch, codes[start // 2 : (end + 1) // 2])
+    if stochastic:
+        _stochastic(x, bits, scales, codes, block, packed, states, by)
+    else:
+        _to_nearest(x, bits, scales, codes, block, packed, by)
 
 
 @njit
-def _unscaled(codes, scale, x):  # type: ignore[no-untyped-def]
-    """Write codes times their scale; return the lowest code."""
-    lowest = np.int8(0)
-    for place in range(len(x)):
-        code = codes[place]
-        lowest = min(lowest, code)
-        x[place] = np.float32(code) * scale
-    return lowest
-
-
-@njit
-def _unpacked(codes, scale, x):  # type: ignore[no-untyped-def]
-    """Write an even number of codes, two of a byte, times their scale; return the lowest half-byte."""
+def _lowest(codes, packed):  # type: ignore[no-untyped-def]
+    """Return the lowest code, or the lowest half-byte."""
     lowest = np.int8(15)
-    for place in range(len(codes)):
-        low, high = np.int8(codes[place] & np.int8(15)), np.int8((codes[place] >> np.int8(4)) & np.int8(15))
-        lowest = min(lowest, min(low, high))
-        x[2 * place] = np.float32(np.int8(low - np.int8(8))) * scale
-        x[2 * place + 1] = np.float32(np.int8(high - np.int8(8))) * scale
+    if packed:
+        for place in range(len(codes)):
+            code = codes[place]
+            lowest = min(
+                lowest, min(np.int8(code & np.int8(15)), np.int8((code >> np.int8(4)) & np.int8(15)))
+            )
+    else:
+        for place in range(len(codes)):
+            lowest = min(lowest, codes[place])
     return lowest
 
 
-@_kernel(types.boolean(_FLOATS, _CODES, types.int64, types.int32, types.boolean, _FLOATS))
-def decode(scales, codes, block, most, packed, x):  # type: ignore[no-untyped-def]
+@_kernel(types.boolean(_FLOATS, _CODES, types.int64, types.boolean, _FLOATS))
+def decode(scales, codes, block, packed, x):  # type: ignore[no-untyped-def]
     """Write codes times scales; return whether some number has every one of the codes.
 
     Args:
         scales: float32, one a block.
         codes: int8 (n,), or two in a byte.
-        block: numbers that share a scale, even.
-        most: the largest code.
-        packed: two codes in a byte.
+        block: numbers that share a scale, a multiple of `GROUP`.
+        packed: two codes in a byte, up to 7; otherwise up to 127.
         x: float32 (n,).
     """
-    good = True
     for first in range(0, len(x), block):
         last = min(first + block, len(x))
         scale = scales[first // block]
         if packed:
-            whole = last - last % 2
-            lowest = _unpacked(codes[first // 2 : whole // 2], scale, x[first:whole])
-            good = good and lowest > 0
-            if whole < last:
-                low, high = codes[whole // 2] & np.int8(15), (codes[whole // 2] >> np.int8(4)) & np.int8(15)
-                x[whole] = np.float32(np.int8(low - np.int8(8))) * scale
-                good = good and low > 0 and high > 0
+            whole = last - (last - first) % GROUP
+            for place in range(first, whole, GROUP):
+                _unpack(codes, place, scale, x)
+            for place in range(whole, last):
+                half = (codes[place // 2] >> np.int8(4 * (place % 2))) & np.int8(15)
+                x[place] = np.float32(half - np.int8(8)) * scale
         else:
-            good = good and _unscaled(codes[first:last], scale, x[first:last]) >= -most
-    return good
+            here, into = codes[first:last], x[first:last]
+            for place in range(len(into)):
+                into[place] = np.float32(here[place]) * scale
+    return _lowest(codes, packed) > (0 if packed else -128)
