@@ -22,7 +22,7 @@ in the model's own memory, without a different bit (`in_place`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import TypeAlias
 
@@ -46,7 +46,7 @@ from gossip.learning.outer import OuterSteps, Remembered, apart, together
 from gossip.learning.outer_settings import NO_OUTER, OuterSettings
 from gossip.learning.output_layer import OutputLayer
 from gossip.learning.passes import Passes
-from gossip.learning.private import PrivateGradients, refuse_losses
+from gossip.learning.private import PrivateGradients, PrivateUpdate, refuse_losses
 from gossip.learning.sam import perturbation
 from gossip.learning.schedules import learning_rate
 from gossip.learning.settings import LocalSettings
@@ -244,19 +244,7 @@ class LocalTraining:
         done: list[Done] = []
         sizes: list[int] = []
         self.forward.module.train()
-        plan = (
-            batches.epochs(
-                len(y),
-                self.settings,
-                seed=seed,
-                peer=peer,
-                round=round,
-                batch_min=self.batch_min,
-                steps=steps,
-            )
-            if private is None
-            else private.epochs(steps or batches.steps_of(len(y), self.settings))
-        )
+        plan = self._plan(len(y), private, steps, seed=seed, peer=peer, round=round)
         with self.draws.kept(model), closing(mini_batches(x, y, plan)) as given:
             for x_batch, y_batch in given:
                 step_seed = None if seed_first is None else (seed_first + len(sizes)) % 2**63
@@ -276,6 +264,24 @@ class LocalTraining:
         if state.rest.data_ptr() != model[split:].data_ptr():
             model[split:] = state.rest
         return summary(model, done, sizes, round=round, rows=kept)
+
+    def _plan(
+        self,
+        samples: int,
+        private: PrivateUpdate | None,
+        steps: int | None,
+        *,
+        seed: int,
+        peer: str,
+        round: int,
+    ) -> Iterator[batches.Epoch]:
+        """Return the mini-batches of a local update of a peer with so many samples."""
+        if private is not None:
+            return private.epochs(steps or batches.steps_of(samples, self.settings))
+        least = self.batch_min
+        return batches.epochs(
+            samples, self.settings, seed=seed, peer=peer, round=round, batch_min=least, steps=steps
+        )
 
     def consolidated(self, before: Tensor, trained: Tensor, familiar: Tensor) -> Tensor:
         """Return the trained slots (…, T) with the columns of foreign classes as in the models `before` (…, P).

@@ -98,8 +98,10 @@ def _factors_of(
 
 
 def _scale(config: Mapping[str, Any], name: str, rank: int) -> float:
-    patterns = config.get("alpha_pattern") or {}
-    alpha = patterns.get(name, config.get("lora_alpha"))
+    patterns = config.get("alpha_pattern")
+    alpha = config.get("lora_alpha")
+    if isinstance(patterns, Mapping):
+        alpha = patterns.get(name, alpha)
     if not isinstance(alpha, int | float) or not math.isfinite(alpha) or not alpha:
         raise SettingError(f"{KEY}: lora_alpha = {alpha!r} of '{name}' must be a number other than 0")
     return alpha / rank

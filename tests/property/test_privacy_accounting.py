@@ -6,12 +6,15 @@ import importlib.util
 import json
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gossip.errors import CheckpointError
+from gossip.errors import CheckpointError, SettingError
+from gossip.learning.settings import LocalSettings
+from gossip.node.ledger import open_budget
 from gossip.privacy.accountant import ORDERS, epsilon, rdp_of_step
 from gossip.privacy.budget import SPENT, UNWRITTEN, Budget
 from gossip.privacy.ledger import Ledger, Spent, read_ledger
@@ -161,3 +164,15 @@ def test_what_was_spent_before_counts():
     assert after.epsilon > before.epsilon == 0
     assert after.planned(1000)[1] < before.planned(1000)[1]
     assert "spent before" in after.told(10)
+
+
+def test_where_the_ledger_cannot_be_written_nothing_begins(tmp_path):
+    settings = PrivacySettings(kind="dp-sgd", epsilon_max=8.0)
+    task = SimpleNamespace(privacy_settings=settings, local_settings=LocalSettings())
+    with pytest.raises(
+        SettingError, match=r"the privacy ledger privacy.json cannot be written, and nothing is"
+    ):
+        open_budget(tmp_path / "gone", task, 100, None, touch=True)
+    assert open_budget(tmp_path / "gone", task, 100, None, touch=False) is not None
+    assert open_budget(tmp_path, task, 100, None, touch=True).steps == 0
+    assert read_ledger(tmp_path / "privacy.json").steps == 0
