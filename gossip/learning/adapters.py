@@ -27,7 +27,7 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from gossip.errors import SettingError, nearest
 from gossip.learning import adapter_bases as bases
-from gossip.learning import seed_space
+from gossip.learning import half_products, seed_space
 from gossip.learning.adapter_settings import AdapterSettings
 
 FACTORS = ("lora_A", "lora_B", "lora_R", "lora_L")
@@ -65,7 +65,7 @@ class Held:
         if isinstance(layer, nn.modules.conv._ConvNd):
             product: Tensor = layer._conv_forward(x, self.weight, None)
             return product
-        return functional.linear(x, self.weight if isinstance(layer, nn.Linear) else self.weight.T)
+        return half_products.product(x, self.weight if isinstance(layer, nn.Linear) else self.weight.T)
 
     def over_channels(self, bias: Tensor) -> Tensor:
         """Return a bias (m,) as it is added to an output: of a convolution along its channels, not the last axis."""

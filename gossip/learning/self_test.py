@@ -18,6 +18,7 @@ from gossip.errors import SettingError
 from gossip.learning import user_code
 from gossip.learning.forward import Forward
 from gossip.learning.generators import Generators
+from gossip.learning.mapped_base import is_finite
 from gossip.parameters import ParameterSpace, Role, Slot
 
 TOLERANCE = 1e-4
@@ -30,6 +31,9 @@ SAMPLES = 8
 REPEATS = 8
 """Plain passes that must all come out alike before the two ways are said to differ: what a network draws from the
 operating system may well fall twice alike, one bit every other time."""
+
+BLOCK = 1 << 20
+"""Numbers of two gradients that are compared at a time: whole ones of a large model would be copied for it."""
 
 OTHER_WEIGHTS = 0.9
 """The weights of the comparison, as a share of the module's own."""
@@ -149,7 +153,8 @@ def _ours(
     vector = space.flatten_module(forward.module)
     split = space.trained_size
     rest = vector[split:]
-    leaves = [piece.mul_(OTHER_WEIGHTS).requires_grad_() for piece in forward.pieces(vector[:split].clone())]
+    # In the vector's own memory: a second copy would be the largest thing of a start beside a large base.
+    leaves = [piece.mul_(OTHER_WEIGHTS).requires_grad_() for piece in forward.pieces(vector[:split])]
     forward.module.train()
     draws.seed(seed, x)
     with _untouched(forward), forward.holding(leaves, rest, x):
@@ -198,15 +203,25 @@ def _difference(one: _Pass, other: _Pass) -> str | None:
                 which = "only then" if g is None else "not then"
                 return f"'{name}' has a gradient {which}"
             continue
-        g, h = g.float(), h.float()
-        if bool(torch.isfinite(g).all()) and not _largest(g - h) <= TOLERANCE * scale:
-            return f"the gradient of '{name}' differs by {_largest(g - h):.2g}, of {scale:.2g}"
+        off = _apart(g, h)
+        if is_finite(g) and not off <= TOLERANCE * scale:
+            return f"the gradient of '{name}' differs by {off:.2g}, of {scale:.2g}"
     for name, value in one.rest.items():
-        off = _largest(value - other.rest[name])
-        if bool(torch.isfinite(value).all()) and not off <= TOLERANCE * max(1.0, _largest(value)):
+        off = _apart(value, other.rest[name])
+        if is_finite(value) and not off <= TOLERANCE * max(1.0, _largest(value)):
             return f"'{name}' is left otherwise, by {off:.2g}"
     return None
 
 
 def _largest(tensor: Tensor) -> float:
-    return float(tensor.detach().abs().max()) if tensor.numel() else 0.0
+    """Return the largest magnitude; NaN where there is one."""
+    blocks = torch.split(tensor.detach().reshape(-1), BLOCK)
+    return float(torch.stack([block.abs().max() for block in blocks]).max()) if tensor.numel() else 0.0
+
+
+def _apart(one: Tensor, other: Tensor) -> float:
+    """Return the largest difference; NaN where there is one."""
+    if not one.numel():
+        return 0.0
+    blocks = zip(torch.split(one.reshape(-1), BLOCK), torch.split(other.reshape(-1), BLOCK), strict=True)
+    return float(torch.stack([(a.float() - b.float()).abs().max() for a, b in blocks]).max())

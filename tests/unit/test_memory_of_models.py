@@ -112,13 +112,13 @@ def test_a_resumed_vector_is_handed_over_once() -> None:
 # --- the network -----------------------------------------------------------------------------------
 
 
-def make_task(**model: Any) -> Task:
+def make_task(folder: Path | None = None, **model: Any) -> Task:
     return Task(
         data=DataSettings(train_max=60),
         model=ModelSettings(**model),
         local=LocalSettings(steps=2, batch_size=4),
         seed=1,
-        folder=Path(),
+        folder=folder or Path(),
     )
 
 
@@ -308,3 +308,16 @@ def test_a_round_of_a_node_takes_the_vectors_that_its_docstring_counts() -> None
     merge = lambda: learner.merge(model, 0.5, received, at=GossipStep(0), spent=frozenset("b"))  # noqa: E731
     assert peak_bytes(merge) < 0.2 * size
     assert peak_bytes(lambda: learner.evaluate(model)) < 0.6 * size  # activations
+
+
+def test_holding_a_network_against_plain_torch_takes_three_vectors_beside_it(tmp_path) -> None:
+    """Its values, to be put back, and a gradient; then the gradient, a vector, and the second gradient."""
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "def net(shape, classes): return nn.Sequential("
+        "nn.Flatten(), nn.Linear(64, 5000), nn.Linear(5000, 5000), nn.Linear(5000, classes))\n"
+    )
+    task = make_task(folder=tmp_path, name="python:net.py:net")
+    size = 4 * task.space.size
+    assert task.draws is not None
+    assert peak_bytes(lambda: task.cautions) < 3.4 * size

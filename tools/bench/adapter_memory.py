@@ -11,7 +11,15 @@ once more beside a base of one small layer. Of the node that takes most:
     own × factors    memory of its own at the peak (RssAnon) less that of the small run, over the bytes of A and B
 
 Simulated peers in one process (`Task`, `Learner`) share the base and A. Skipped where the disk has too little room. The
-exit status is 1 where a node takes more than the base once and three times the factors. Linux only.
+exit status is 1 where a node takes more than the base once and three times the factors. `--smoke` tells no ratios: a
+base of half a megabyte is lost in what else a process takes. Linux only.
+
+What a node has of its own, in terms of B, which is half of the factors:
+
+    at the end of training    A, the own model, its gradient, and two neighbours' models that came meanwhile: 5, and the
+                              model of before, where its checkpoint is still being written
+    at the start              A, the network's B, a copy to put back and a gradient, or the first gradient, a vector and
+                              the second one: 5, while the network is held against plain torch
 """
 
 from __future__ import annotations
@@ -186,7 +194,9 @@ def measure(
     """Return the figures."""
     found = []
     sizes = {"small": (SMALL_WIDTH, 1, 1), "large": (width, layers, rank)}
-    for kind in ("large",) if smoke else ("small", "large"):
+    for kind in (
+        ("large",) if smoke else ("small", "large")
+    ):  # without the small run there is nothing to subtract
         wide, deep, low = sizes[kind]
         (folder / kind).mkdir()
         (folder / kind / "net.py").write_text(NET)
@@ -200,12 +210,16 @@ def measure(
         command += ["--parameters", str(layers * width**2 / 1e6), "--width", str(width), "--rank", str(rank)]
         simulated = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     (small_own, small_file), (own, file) = found[0], found[-1]
-    return {
+    row: dict[str, Any] = {
         "parameters": layers * width**2,
         "base MB": round(base / 1e6, 1),
-        "factors MB": round(factors / 1e6, 1),
+        "factors MB": round(factors / 1e6, 2),
         "node's files MB": round(file / 1e6),
         "node's own MB": round(own / 1e6),
+    }
+    if smoke:
+        return row
+    return row | {
         "small run's own MB": round(small_own / 1e6),
         "file × base": round((file - small_file) / base, 2),
         "own × factors": round((own - small_own) / factors, 2),
