@@ -29,6 +29,7 @@ from gossip.merging.sanitise import Refusal, Sanitiser, SanitiseSettings
 from gossip.outgoing.base import AsItIs, Outgoing
 from gossip.partial import Partial, completed
 from gossip.privacy.budget import Budget
+from gossip.privacy.entropy import OPERATING_SYSTEM
 from gossip.protocols.base import Contribution, GossipStep, Part, PeerId
 from gossip.stages import PeerState, State
 
@@ -156,6 +157,18 @@ class Learner:
     def shapes_outgoing(self) -> bool:
         """Whether what is sent is another model than the own."""
         return not self._outgoing.nothing
+
+    @property
+    def sends_each(self) -> bool:
+        """Whether each neighbour is sent another model."""
+        return self._outgoing.to_each
+
+    def apart(self, weights: Mapping[PeerId, float]) -> dict[PeerId, Tensor]:
+        """Return what is added to the learned slots [L] of one message, for each neighbour that weighs it so."""
+        length = self.task.space.learned_size
+        with plugins.blamed(self._outgoing, "[outgoing]"):
+            apart = self._outgoing.apart(length, list(weights.values()), OPERATING_SYSTEM)
+        return dict(zip(weights, apart, strict=True))
 
     def outgoing(self, learned: Tensor, draws: Draws) -> Tensor:
         """Return what is sent for the learned slots [L], once per message."""

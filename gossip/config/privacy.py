@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from gossip.config.task import TaskSettings
 from gossip.errors import SettingError
 from gossip.merging.settings import MERGES, VarianceCorrectedSettings
-from gossip.outgoing.settings import NoiseSettings
+from gossip.outgoing.settings import NoiseSettings, ZeroSumNoiseSettings
 from gossip.wire.codecs.settings import TopChangeSettings
 from topologies import Topology
 
@@ -19,6 +19,8 @@ def check_privacy(task: TaskSettings, topology: Topology) -> None:
     """Raise `SettingError` where another section lets out what `[privacy]` is to keep in."""
     if isinstance(task.outgoing, NoiseSettings):
         _check_noise(task, task.outgoing)
+    if isinstance(task.outgoing, ZeroSumNoiseSettings):
+        _check_zero_sum(task, topology)
     if task.privacy.nothing:
         return
     for refused in _refused(task):
@@ -39,6 +41,48 @@ def _check_noise(task: TaskSettings, noise: NoiseSettings) -> None:
             f"[outgoing] kind = 'noise' with std = {noise.std:g} is no differential privacy: nothing bounds what a "
             "model says of a sample; [privacy] does"
         )
+
+
+def _check_zero_sum(task: TaskSettings, topology: Topology) -> None:
+    """Raise `SettingError` where noise that neighbours' weights are to cancel would not cancel; say what it is."""
+    for wrong, valid in _uncancelled(task, topology):
+        raise SettingError(
+            f"{task.where('outgoing')} kind = 'zero-sum-noise' cancels by the weights that all neighbours have for a "
+            f"model, and {wrong}; valid: {valid}"
+        )
+    task.note(
+        "[outgoing] kind = 'zero-sum-noise' is for one neighbour by itself: those that put together what they get see "
+        "through it, and a message that is lost or late leaves the mean of all models off by its noise"
+    )
+
+
+def _uncancelled(task: TaskSettings, topology: Topology) -> Iterator[tuple[str, str]]:
+    """Yield what does not fit, and what would."""
+    if task.protocol.kind != "rounds":
+        yield f"[protocol] kind = '{task.protocol.kind}' has none that stay", "kind = 'rounds'"
+    elif getattr(task.protocol, "weighing", "row") != "row":
+        yield "[protocol] weighing = 'participation' changes them", "weighing = 'row'"
+    if task.merge.kind != "average":
+        yield f"[merge] kind = '{task.merge.kind}' does not go by them", "kind = 'average'"
+    if task.codec.kind != "float32":
+        yield f"[codec] kind = '{task.codec.kind}' rounds each message otherwise", "kind = 'float32'"
+    if topology.time_varying or topology.directed:
+        yield (
+            f"[topology] kind = '{topology.kind}' has other neighbours in each round",
+            "a graph that stays, as ring",
+        )
+    elif not topology.kept_mean:
+        yield (
+            "[topology] weights = 'uniform' are no longer one's own there",
+            "weights = 'metropolis-hastings'",
+        )
+    elif min(len(topology.row(place)) for place in range(topology.peers)) < 2:
+        yield (
+            f"[topology] kind = '{topology.kind}' has a peer with one neighbour",
+            "two neighbours at least for each",
+        )
+    if topology.final is not None:
+        yield "[final] steps go by others", "no [final]"
 
 
 def _refused(task: TaskSettings) -> Iterator[str]:

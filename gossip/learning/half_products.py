@@ -1,7 +1,7 @@
 """Products with frozen weights of half precision, whose way back is not slower than the way there.
 
 On a processor without instructions for half precision torch multiplies x Wᵀ by dot products along the rows of W. The
-gradient g W goes along its columns, and takes twenty times as long and more. Here it is made of blocks of W's rows in
+gradient g W goes along its columns, and takes many times as long. Here it is made of blocks of W's rows in
 float32, a megabyte at a time; torch, too, adds up in float32 and rounds the sum.
 """
 
@@ -21,7 +21,7 @@ BLOCK = 1 << 18
 def product(x: Tensor, weight: Tensor) -> Tensor:
     """Return x Wᵀ (…, m) of `x` (…, n) and a frozen `weight` (m, n), both of one half precision."""
     if x.device.type == "cpu" and torch.is_grad_enabled() and not in_hardware(weight.dtype):
-        made: Tensor = _Product.apply(x, weight)
+        made: Tensor = _Product.apply(x, weight)  # type: ignore[no-untyped-call]
         return made
     return functional.linear(x, weight)
 

@@ -166,7 +166,7 @@ class NodeContext:
             if self._outgoing.follows(message):
                 # What waits behind one that gives way would follow nothing, and this one begins the link anew.
                 self._table.make_room(peer)
-            self._table.send(peer, self._outgoing.coded(message, peer))
+            self._table.send(peer, self._outgoing.coded(message, peer, self.neighbours))
         else:
             self._table.send(peer, message)
 

@@ -2,12 +2,13 @@
 
 Both happen once per message, in the learning thread, in the order in which messages were sent: all receivers get equal
 bytes, and what outgoing stage and codec remember is in order. Some receivers may get a message whole (`wire.wholes`).
+Only a stage that is `to_each` makes of a message one for each neighbour.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
 import torch
@@ -30,6 +31,14 @@ if TYPE_CHECKING:
     from gossip.wire.tensors import WireTensor
 
 Tensors: TypeAlias = "tuple[WireTensor, ...]"
+
+
+Neighbours: TypeAlias = Callable[[int], Mapping[PeerId, float]]
+"""(round) -> by what each neighbour weighs what it gets."""
+
+
+def _nobody(round: int) -> Mapping[PeerId, float]:
+    return {}
 
 
 class _Making:
@@ -61,6 +70,8 @@ class OutgoingModels:
         self._learned_size = learner.task.space.learned_size
         self._told = PeerState({"codec": codec}, learner.task.space)
         """What the codec remembers: of this process, whose first model goes whole."""
+        self._apart: tuple[object, dict[PeerId, Tensor]] = (None, {})
+        """Of the latest message, what is added to it for each neighbour: who is served late gets what belongs to it."""
 
     def came(self, peer: PeerId) -> None:
         """Note that `peer` can be reached from now on."""
@@ -79,8 +90,13 @@ class OutgoingModels:
         """Return whether what is sent of its model is added to what the link has brought."""
         return self._linked is not None and not message.whole
 
-    def coded(self, message: Message, peer: PeerId) -> Message:
-        """Return the message as it is to be sent to `peer`; one that goes to many neighbours is coded once."""
+    def coded(self, message: Message, peer: PeerId, neighbours: Neighbours = _nobody) -> Message:
+        """Return the message as it is to be sent to `peer`; one that goes to many neighbours is coded once.
+
+        `neighbours` are asked for where each is sent another model.
+        """
+        if self._learner.sends_each:
+            return self._for_one(message, peer, neighbours(0))  # of a graph that stays
         aside = message.whole and self._codec.reference != "own"
         if (self._codec.exact or aside) and not self._learner.shapes_outgoing:
             return message
@@ -93,6 +109,25 @@ class OutgoingModels:
         )
         sent = making.sent.get(whole)
         return self._make(making, whole=whole) if sent is None else sent
+
+    def _for_one(self, message: Message, peer: PeerId, weights: Mapping[PeerId, float]) -> Message:
+        """Return the message with what is added to it for `peer`; the codec is exact, `config.privacy` sees to that."""
+        pending: Pending[Tensors] = Pending()
+        model, piece, size = message.model, message.piece, self._learned_size  # type: ignore[attr-defined]
+        draws = Draws.of(message, seed=self._learner.task.seed, peer=self._learner.peer)
+
+        def job() -> Tensors:
+            learned = model.vector[:size]
+            at = (message.number, tuple(weights.items()))
+            if self._apart[0] != at:
+                self._apart = (at, self._learner.apart(weights))
+            apart = self._apart[1].get(peer)
+            sent = self._learner.outgoing(learned, draws) if apart is None else learned + apart
+            start, stop = (0, size) if piece is None else piece.bounds(size)
+            return EXACTLY.encode(sent[start:stop], draws)
+
+        self._thread.submit(job, pending.set)
+        return dataclasses.replace(message, model=pending)  # type: ignore[call-arg]
 
     def _make(self, making: _Making, *, whole: bool) -> Message:
         message = making.message

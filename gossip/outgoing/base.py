@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from gossip.draws import Draws
+from gossip.privacy.entropy import Entropy
 from gossip.stages import Stage, State
 
 
@@ -24,6 +25,8 @@ class Outgoing(Stage):
 
     nothing: ClassVar[bool] = False
     """It leaves models as they are, so that nobody need ask it."""
+    to_each: ClassVar[bool] = False
+    """Each neighbour is sent another model: `apart` is asked, and `send` for whoever is none."""
 
     def __init__(self, settings: Any = None) -> None:
         self.settings = settings
@@ -31,6 +34,16 @@ class Outgoing(Stage):
     @abc.abstractmethod
     def send(self, models: Tensor, state: State, draws: Sequence[Draws]) -> tuple[Tensor, State]:
         """Return what is sent for the learned slots `models` (n, L), and what is remembered; arguments stay."""
+
+    def apart(self, length: int, weights: Sequence[float], entropy: Entropy) -> Tensor:
+        """Return what is added (d, length) to one message's numbers, for each of d neighbours; see `to_each`.
+
+        Args:
+            length: how many numbers travel.
+            weights: W_ji, by which neighbour j weighs what it gets, in the order of neighbours.
+            entropy: of the sender, for this message.
+        """
+        raise NotImplementedError
 
 
 class AsItIs(Outgoing):

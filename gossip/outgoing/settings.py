@@ -24,10 +24,23 @@ class NoiseSettings(Choice):
     std: float = Field(0.01, gt=0, description="standard deviation of the noise, in the weights' own unit")
 
 
+class ZeroSumNoiseSettings(Choice):
+    """Noise that is another for each neighbour, and cancels in their mean. It is for single neighbours only."""
+
+    implementation = "gossip.outgoing.zero_sum:ZeroSum"
+    kind: str = "zero-sum-noise"
+    std: float = Field(
+        0.01,
+        gt=0,
+        description="standard deviation of what a neighbour sees at least, in the weights' own unit",
+    )
+
+
 OUTGOINGS = Seam(
     "outgoing",
     NoOutgoingSettings,
     NoiseSettings,
+    ZeroSumNoiseSettings,
     group="gossip.outgoing",
     base="gossip.outgoing.base:Outgoing",
 )

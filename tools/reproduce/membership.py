@@ -53,6 +53,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "σ = 0.5": {"clip": 1.0, "noise": 0.5},
     "σ = 1": {"clip": 1.0, "noise": 1.0},
     "σ = 2": {"clip": 1.0, "noise": 2.0},
+    "σ = 4": {"clip": 1.0, "noise": 4.0},
     "σ = 8": {"clip": 1.0, "noise": 8.0},
 }
 

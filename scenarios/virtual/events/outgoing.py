@@ -11,6 +11,7 @@ from gossip.wire.wholes import NO_TURN
 from scenarios.virtual.events.peer import VirtualPeer
 from scenarios.virtual.events.seams import Learning
 from scenarios.virtual.events.tally import Frames
+from scenarios.virtual.learning.requests import To
 
 Way: TypeAlias = tuple[Message, int, int]
 """The message as its receivers will read it, its bytes and its class of frames."""
@@ -69,12 +70,15 @@ class Outgoing:
         aside = message.whole and self._reference != "own"
         self._turn = NO_TURN if aside else sender.wholes.turn(message)
         model: Model = message.model  # type: ignore[attr-defined]
-        self._shaped = self._learning.shaped(model, sender.index, message)
         self._coded = None
+        if not self._learning.sends_each:
+            self._shaped = self._learning.shaped(model, sender.index, message)
         self._ways.clear()
 
     def _code(self, name: PeerId, sender: VirtualPeer, message: Message) -> Way:
         """Return what is coded, or, where that would be of no use to `name`, more."""
+        if self._learning.sends_each:
+            return self._for_one(name, sender, message)
         turn, alone = self._turn, False
         if self._reference == "link" and turn is not NO_TURN:
             # What waits behind one that gives way would follow nothing, and this one begins the link anew.
@@ -92,6 +96,13 @@ class Outgoing:
             whole = alone or (self._reference == "own" and turn.whole)
             way = self._ways[alone] = self._sized(sender, message, arriving, whole=whole)
         return way
+
+    def _for_one(self, name: PeerId, sender: VirtualPeer, message: Message) -> Way:
+        """Return how a message goes of which each neighbour gets another; nothing is coded then."""
+        weights = sender.neighbours(0)
+        to = To(list(weights).index(name), tuple(weights.values())) if name in weights else None
+        model = self._learning.shaped(message.model, sender.index, message, to=to)  # type: ignore[attr-defined]
+        return self._sized(sender, message, dataclasses.replace(message, model=model))  # type: ignore[call-arg]
 
     def _sized(self, sender: VirtualPeer, message: Message, arriving: Message, *, whole: bool = False) -> Way:
         told = {"whole": True} if whole else {}

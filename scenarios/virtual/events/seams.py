@@ -54,7 +54,10 @@ class Learning(StructuralType):
     reference: str
     """What receivers must hold to use what comes: "none", a model of their "own", or what a "link" has brought."""
 
-    def shaped(self, model: Model, peer: int, message: Message) -> Model:
+    sends_each: bool
+    """Whether each neighbour is sent another model, for which `shaped` is told whom it is `to`."""
+
+    def shaped(self, model: Model, peer: int, message: Message, *, to: Any = None) -> Model:
         """Return the handle of the model that the peer's message is about, before it is coded."""
 
     def coded(self, shaped: Model, peer: int, message: Message, turn: Turn) -> Model:

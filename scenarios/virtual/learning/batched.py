@@ -195,6 +195,7 @@ class BatchedLearning:
         """Whether only a model's numbers tell how many bytes it takes."""
         self.codes = self._sending.needed
         """Whether receivers hold anything else of a model than its sender has."""
+        self.sends_each = self._outgoing.to_each
         self.reference = self._sending.reference
         """What receivers must hold to use what comes: "none", "own" or "link"."""
         rule = self._merge_class.correction(self._merge_choice, self.task.space)
@@ -290,9 +291,9 @@ class BatchedLearning:
         """Return `base` with `part` of what travels taken from `source`."""
         return self._noted(base.peer, requests.Graft(base, source, part))
 
-    def shaped(self, model: Handle, peer: int, message: Message) -> Handle:
-        """Return the model that `peer`'s message is about, as it is before it is coded; ask once for each message."""
-        return self._publics.shaped(model, peer, message)
+    def shaped(self, model: Handle, peer: int, message: Message, *, to: requests.To | None = None) -> Handle:
+        """Return what `peer`'s message has before it is coded; ask once, or for each neighbour where `sends_each`."""
+        return self._publics.shaped(model, peer, message, to)
 
     def coded(self, shaped: Handle, peer: int, message: Message, turn: Turn) -> Handle:
         """Return what comes of it to those who get it coded; ask once for each message."""

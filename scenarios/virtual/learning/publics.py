@@ -44,9 +44,11 @@ class Publics:
         """Forget what links have brought of a peer: its process has ended."""
         self._links.pop(peer, None)
 
-    def shaped(self, model: Handle, peer: int, message: Message) -> Handle:
+    def shaped(self, model: Handle, peer: int, message: Message, to: requests.To | None) -> Handle:
         """Return the model that `peer`'s message is about, as it is before it is coded."""
-        return self._sending.shaped(model, self._draws(message, peer), functools.partial(self._note, peer))
+        return self._sending.shaped(
+            model, self._draws(message, peer), functools.partial(self._note, peer), to
+        )
 
     def coded(self, shaped: Handle, peer: int, message: Message, turn: Turn) -> Handle:
         """Return what comes of it to those who get it coded."""

@@ -12,6 +12,14 @@ from gossip.protocols.base import Contribution, GossipStep, Part
 from scenarios.virtual.learning.arena import Handle
 
 
+class To(NamedTuple):
+    """Of whom a model is for, among those that it goes to."""
+
+    place: int
+    weights: tuple[float, ...]
+    """By which they weigh it."""
+
+
 class Train(NamedTuple):
     """A local update of `own`, the peer's `number`th."""
 
@@ -58,6 +66,8 @@ class Shape(NamedTuple):
 
     own: Handle
     draws: Draws
+    to: To | None = None
+    """For whom, where each neighbour is sent another."""
 
 
 class Send(NamedTuple):

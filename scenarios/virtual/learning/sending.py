@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import TypeAlias
 
+import numpy as np
 import torch
 
-from gossip import plugins
+from gossip import plugins, seeding
 from gossip.draws import Draws
 from gossip.outgoing.base import Outgoing
+from gossip.privacy.entropy import Indices, Numbers
 from gossip.protocols.base import WHOLE, Message, Part
 from gossip.stages import PeerState
 from gossip.wire.codecs.base import Codec, Linked
@@ -91,9 +93,9 @@ class Sending:
         kinds: set[type] = {requests.Shape} if self._state.keeps("outgoing") else set()
         return kinds | {requests.Send} if self._told.keeps("codec") else kinds
 
-    def shaped(self, model: Handle, draws: Draws, note: Note) -> Handle:
+    def shaped(self, model: Handle, draws: Draws, note: Note, to: requests.To | None = None) -> Handle:
         """Return the model as it is before it is coded."""
-        return model if self._outgoing.nothing else note(requests.Shape(model, draws))
+        return model if self._outgoing.nothing else note(requests.Shape(model, draws, to))
 
     def coded(self, shaped: Handle, message: Message, draws: Draws, turn: Turn, note: Note) -> Handle:
         """Return the model as receivers hold it, to be completed by them where it is partial."""
@@ -112,8 +114,11 @@ class Sending:
         for start in range(0, len(handles), self._chunk):
             chosen = handles[start : start + self._chunk]
             models = self._arena.at([handle.request.own.row for handle in chosen]).clone()
+            learned = models[:, : self._learned]
             draws = [handle.request.draws for handle in chosen]
-            self._shape(models[:, : self._learned], [handle.peer for handle in chosen], draws)
+            at = [place for place, handle in enumerate(chosen) if handle.request.to is None]
+            self._shape(learned, [handle.peer for handle in chosen], draws, at)
+            self._set_apart(learned, chosen)
             self._place(rows[start : start + len(chosen)], models, chosen)
 
     def run(self, handles: list[Handle]) -> None:
@@ -137,9 +142,23 @@ class Sending:
         for handle, row in zip(handles, rows, strict=True):
             handle.place(row)
 
-    def _shape(self, learned: torch.Tensor, peers: Sequence[int], draws: Sequence[Draws]) -> None:
-        """Replace each of `learned` (n, L) by what its peer sends."""
-        at = [place for place, peer in enumerate(peers) if peer not in self._unshaped]
+    def _set_apart(self, learned: torch.Tensor, handles: Sequence[Handle]) -> None:
+        """Add to each of `learned` (n, L) what is for one neighbour alone; those of one message adjoin."""
+        known: tuple[object, torch.Tensor] = (None, learned)
+        for row, handle in zip(learned, handles, strict=True):
+            to, draws = handle.request.to, handle.request.draws
+            if to is None or handle.peer in self._unshaped:
+                continue
+            if known[0] != (draws, to.weights):
+                secret = _Secret(draws)
+                known = (draws, to.weights), self._outgoing.apart(self._learned, to.weights, secret)
+            row += known[1][to.place].to(row.device)
+
+    def _shape(
+        self, learned: torch.Tensor, peers: Sequence[int], draws: Sequence[Draws], among: Sequence[int]
+    ) -> None:
+        """Replace each of `learned` (n, L) that is one of those places by what its peer sends to everybody."""
+        at = [place for place in among if peers[place] not in self._unshaped]
         if not at:
             return
         shaping = [peers[place] for place in at]
@@ -191,3 +210,18 @@ class Sending:
                 if coded.there is not None:
                     self._arena.put_there([rows[place] for place in at], coded.there)
             self._told.scatter("codec", peers, state)
+
+
+class _Secret:
+    """A simulated peer's secret for one message: of the run's seed, and so the same whenever it is asked for."""
+
+    def __init__(self, draws: Draws) -> None:
+        self._generator = seeding.generator(draws.seed, "privacy", peer=draws.peer, round=draws.number)
+
+    def chosen(self, samples: int, rate: float) -> Indices:
+        """Return which samples a step takes."""
+        return np.flatnonzero(self._generator.random(samples) < rate)
+
+    def normals(self, count: int) -> Numbers:
+        """Return standard normal numbers."""
+        return self._generator.standard_normal(count)
