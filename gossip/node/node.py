@@ -18,7 +18,6 @@ from gossip.learner import RecordedVerdict, Trained
 from gossip.merging.sanitise import MUTED, Refusal
 from gossip.net.local import Local
 from gossip.net.neighbours import NeighbourTable
-from gossip.node import heap
 from gossip.node.context import NodeContext, Upcalls
 from gossip.node.handlers import Handlers
 from gossip.node.handles import Deferred
@@ -97,7 +96,6 @@ class Node:
         self.recorder.alarm.begin(vector)
         # The network's own copy of its first values is of no use any more.
         setup.task.forget_initial()
-        heap.give_back()
         self._start = Deferred(setup.task.space.learned_size, vector)
         self.protocol = setup.make_protocol(self._start)
         self.recorder.attend(self.protocol, self._on_score)

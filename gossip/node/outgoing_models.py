@@ -95,7 +95,7 @@ class OutgoingModels:
 
         `neighbours` are asked for where each is sent another model.
         """
-        if self._learner.sends_each:
+        if self._learner.shapes_outgoing and self._learner.sends_each:
             return self._for_one(message, peer, neighbours(0))  # of a graph that stays
         aside = message.whole and self._codec.reference != "own"
         if (self._codec.exact or aside) and not self._learner.shapes_outgoing:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import trio
 
 from gossip.errors import ExitCode, GossipError
+from gossip.node import heap
 from gossip.node.node import Node
 from gossip.node.setup import Setup
 
@@ -33,6 +34,7 @@ def run_node(setup: Setup, make: Callable[[Setup], Node] = Node) -> ExitCode:
         # second on a busy machine. They live as long as the process, so it need not look at them.
         gc.collect()
         gc.freeze()
+        heap.give_back()
         return await node.run()
 
     try:

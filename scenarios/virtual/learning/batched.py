@@ -193,9 +193,8 @@ class BatchedLearning:
         self._publics = Publics(self._sending, self._noted, self.names, seed=self.task.seed)
         self.varies = self._sending.varies
         """Whether only a model's numbers tell how many bytes it takes."""
-        self.codes = self._sending.needed
-        """Whether receivers hold anything else of a model than its sender has."""
-        self.sends_each = self._outgoing.to_each
+        self.codes, self.sends_each = self._sending.needed, self._outgoing.to_each
+        """Whether receivers hold anything else of a model than its sender has, and whether each holds another."""
         self.reference = self._sending.reference
         """What receivers must hold to use what comes: "none", "own" or "link"."""
         rule = self._merge_class.correction(self._merge_choice, self.task.space)
