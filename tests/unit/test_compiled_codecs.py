@@ -126,13 +126,13 @@ def test_of_vectors_that_are_no_plain_memory_the_bytes_are_the_same(numba, how: 
             assert written(codec, made) == by_torch
 
 
-@pytest.mark.parametrize(("packed", "codes"), [(False, 50), (True, 25)])
+@pytest.mark.parametrize(("packed", "codes"), [(False, 51), (True, 26)])
 def test_tensors_that_are_too_short_are_not_read_beyond_their_end(numba, packed: bool, codes: int) -> None:
     form = compiled.Form(16, packed)
 
     def decoded(scales: int, codes: int) -> bool | None:
         tensors = torch.ones(scales), torch.full((codes,), 0x11, dtype=torch.uint8)
-        return compiled.decode(*tensors, form, torch.empty(50), elements=50)
+        return compiled.decode(*tensors, form, torch.empty(51), elements=51)
 
     with numbers_min(0):
         assert decoded(4, codes)
