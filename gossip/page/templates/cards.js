@@ -81,7 +81,8 @@ function isNew(key) {
 function settings() {
   if (!isNew("settings") || !Page.shown.settings) return;
   const { changed, text, description } = Page.shown.settings;
-  const body = reveal("settings", description);
+  // It was written before anybody changed a setting.
+  const body = reveal("settings", description ? `What the scenario says of itself: ${description}.` : "");
   const parts = [];
   if (changed.length) {
     parts.push(make("p", { class: "note", text: "What differs from the algorithm’s own defaults:" }));

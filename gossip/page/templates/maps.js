@@ -59,14 +59,17 @@ function networkChart(host) {
     const missing = peers.name.map((_, row) => row).filter((row) => gone[row]);
     absent.data = { x: missing.map((row) => network.x[row]), y: missing.map((row) => network.y[row]) };
     const most = Math.max(...network.traffic, 1);
-    const thick = count <= 60 ? 2.6 : 1.1;
+    // Of many links no single one is to be seen, and thick ones are a blot.
+    const crowded = Math.min(1, 60 / Math.max(1, wires));
+    const thick = (count <= 60 ? 2.6 : 1.1) * crowded;
+    const faint = count <= 60 ? 0.25 + 0.4 * Math.sqrt(crowded) : 0.3;
     const mine = ([a, b]) => a === chosen || b === chosen;
     links.data = {
       x0: network.links.map(([a]) => network.x[a]), y0: network.links.map(([a]) => network.y[a]),
       x1: network.links.map(([, b]) => network.x[b]), y1: network.links.map(([, b]) => network.y[b]),
       width: network.links.map((link, place) => (mine(link) ? 2.4 : 0.4 + (thick * network.traffic[place]) / most)),
       tint: network.links.map((link) => (mine(link) ? color("warm") : color("heat-2"))),
-      alpha: network.links.map((link) => (gone[link[0]] || gone[link[1]] ? 0.15 : mine(link) ? 1 : chosen === null ? (count <= 60 ? 0.65 : 0.3) : 0.12)),
+      alpha: network.links.map((link) => (gone[link[0]] || gone[link[1]] ? 0.15 : mine(link) ? 1 : chosen === null ? faint : 0.12)),
     };
   };
   const closest = (x, y) => {
@@ -103,8 +106,9 @@ function bounds(values) {
 let turnSlider = () => {};
 
 function networkFrame() {
-  const { network, points, curve } = Page.shown;
-  const card = reveal("network", Page.shown.words?.network ?? `Colour: a peer’s ${scoreLabel()}; width of a line: what its ends have sent, shared over their neighbours. ${network.note} Tap a peer to follow it.`);
+  const { network, points, curve, peers } = Page.shown;
+  const red = peers.attacks.some(Boolean) ? " In red: who attacks." : "";
+  const card = reveal("network", Page.shown.words?.network ?? `Colour: a peer’s ${scoreLabel()}; width of a line: what its ends have sent, shared over their neighbours.${red} ${network.note} Tap a peer to follow it.`);
   if (!card.querySelector(".drawing")) {
     const told = make("output", { text: "" });
     const slider = make("input", { type: "range", min: 0, step: 1, "aria-label": "round that the network shows" });

@@ -165,10 +165,8 @@ def _counted(kind: str, found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     names = _names(list(dict.fromkeys(str(event.get("peer", "")) for event in found)))
     if kind == "adopted":
         others = list(dict.fromkeys(str(event.get("other", "")) for event in found))
-        text = f"{names} caught up"
-        return _line(
-            last["time"], text, f"took over a model of {_names(others)}, {count} times in all", "good"
-        )
+        text, often = f"{names} caught up", f", {count} times in all" if count > 1 else ""
+        return _line(last["time"], text, f"took over a model of {_names(others)}{often}", "good")
     if kind == "rejected":
         reasons = ", ".join(dict.fromkeys(str(event.get("reason", "")) for event in found))
         total = sum(int(event.get("count", 1)) for event in found)
