@@ -21,8 +21,10 @@ from __future__ import annotations
 import hashlib
 import json
 from base64 import b64decode, b64encode
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
@@ -38,6 +40,12 @@ NUMBER_MAX = 1e9
 """Of a mean, in absolute value: what is summed and squared of it stays finite."""
 MESSAGE_BYTES_MAX = 56 * 1024
 """Of the rows of a message: a small document, 64 KiB, has room for what stands around them."""
+TOLD_MESSAGES_MAX = 16
+"""To one contact at a time, the rest at the next: what is short passes models under way, and a large table would hold
+them up, and fill the queue of what is to be sent."""
+NEWER_MAX = 4
+"""Versions of one row that a contact may bring between two times that the own table is told: each is a signature to be
+checked, and of its own rows a liar can sign any number. Samples change with restarts, so the honest bring one."""
 _ROW_BYTES = 128
 """Of a row beside its name and its sum, at most: numbers, a signature, and where they begin."""
 
@@ -128,7 +136,17 @@ class Table:
         state: what `saved` returned for the checkpoint; else empty.
     """
 
-    __slots__ = ("_own", "_peers_given", "_peers_known", "_rows", "_saved", "_shape", "_sorted", "_told")
+    __slots__ = (
+        "_own",
+        "_peers_given",
+        "_peers_known",
+        "_rows",
+        "_saved",
+        "_shape",
+        "_sorted",
+        "_taken",
+        "_told",
+    )
 
     def __init__(
         self, shape: Shape, own: Callable[[PeerId], Own], state: Mapping[str, int | float | str]
@@ -139,6 +157,8 @@ class Table:
         self._sorted: tuple[Row, ...] | None = None
         self._told: dict[PeerId, dict[Key, Row]] = {}
         """What each contact has, by what went either way since it came."""
+        self._taken: dict[PeerId, Counter[Key]] = {}
+        """How many newer versions of a row each contact has brought since the table was told."""
         self._peers_given: Sequence[PeerId] = ()
         self._peers_known: frozenset[PeerId] = frozenset()
         self._saved = ""
@@ -169,10 +189,7 @@ class Table:
 
     def begin(self, ctx: Context) -> None:
         """Take up own samples: a new version of whatever is not as a former life has said it."""
-        peers = self._peers(ctx)
-        for key in [key for key in self._rows if key[1] not in peers]:
-            del self._rows[key]
-            self._changed()
+        self._peers(ctx)
         own = {label: said for label, said in self._own(ctx.peer).items() if said[0] >= COUNT_MIN}
         said_before = {label for label, origin in self._rows if origin == ctx.peer}
         for label in sorted(own.keys() | said_before):
@@ -193,7 +210,7 @@ class Table:
             row = Row(*said)
             known = self._rows.get(row.key)
             if known is None or row.order > known.order:
-                reason = self._reason_to_refuse(ctx, row)
+                reason = self._reason_to_refuse(ctx, sender, row)
                 if reason is not None:
                     ctx.emit(MessageRejected(sender=sender, reason=reason))
                     return
@@ -201,9 +218,13 @@ class Table:
             if known.order == row.order:
                 told[row.key] = known
 
-    def _reason_to_refuse(self, ctx: Context, row: Row) -> str | None:
+    def _reason_to_refuse(self, ctx: Context, sender: PeerId, row: Row) -> str | None:
         if row.origin not in self._peers(ctx) or not self._shape.fits(row):
             return "no-such-row"
+        taken = self._taken.setdefault(sender, Counter())
+        taken[row.key] += 1
+        if taken[row.key] > NEWER_MAX:
+            return "too-often"
         if not ctx.verify(row.origin, self._shape.statement(row), row.signature):
             return "not-signed"
         return None
@@ -228,20 +249,26 @@ class Table:
         self._told.pop(contact, None)
 
     def tell(self, ctx: Context, contacts: Iterable[PeerId]) -> None:
-        """Send the contacts that are up what they do not have."""
+        """Send the contacts that are up what they do not have, own samples first."""
+        self._peers(ctx)
+        self._taken.clear()
         for peer in sorted(contacts):
             if not ctx.is_up(peer):
                 continue
             told = self._told.setdefault(peer, {})
             news = [row for row in self.rows if told.get(row.key) is not row]
-            for message in _messages(news):
-                ctx.send(peer, message)
-            told.update((row.key, row) for row in news)
+            news.sort(key=lambda row: row.origin != ctx.peer)
+            for rows in islice(_portions(news), TOLD_MESSAGES_MAX):
+                ctx.send(peer, TableMessage(rows=tuple((*row,) for row in rows)))
+                told.update((row.key, row) for row in rows)
 
     def _peers(self, ctx: Context) -> frozenset[PeerId]:
         # The peers file may be read again while we run; the world then gives another sequence.
         if ctx.peers is not self._peers_given:
             self._peers_given, self._peers_known = ctx.peers, frozenset(ctx.peers)
+            for key in [key for key in self._rows if key[1] not in self._peers_known]:
+                del self._rows[key]
+                self._changed()
         return self._peers_known
 
 
@@ -250,16 +277,16 @@ def numbers(sums: bytes) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
     return np.frombuffer(sums, dtype="<f4")
 
 
-def _messages(rows: Iterable[Row]) -> Iterator[TableMessage]:
-    """Yield the rows in messages that are small enough."""
+def _portions(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """Yield the rows in portions that fit into a message."""
     together: list[Row] = []
     nbytes = 0
     for row in rows:
         row_bytes = _ROW_BYTES + len(row.origin.encode()) + len(row.sums)
         if together and nbytes + row_bytes > MESSAGE_BYTES_MAX:
-            yield TableMessage(rows=tuple((*row,) for row in together))
+            yield together
             together, nbytes = [], 0
         together.append(row)
         nbytes += row_bytes
     if together:
-        yield TableMessage(rows=tuple((*row,) for row in together))
+        yield together

@@ -13,7 +13,9 @@ from gossip.channels.prototypes import COUNT_CAP, believed, geometric_median, pr
 from gossip.protocols.base import MessageRejected
 from gossip.protocols.tables import (
     COUNT_MIN,
+    NEWER_MAX,
     NUMBER_MAX,
+    TOLD_MESSAGES_MAX,
     VERSION_MAX,
     WIDTH_MAX,
     Row,
@@ -95,13 +97,18 @@ ROWS = st.builds(
 def test_in_whatever_order_and_however_often_rows_come_the_same_are_left(rows, data):
     world = World()
     one, other = table(), table()
-    heard(one, world, *rows)
-    for message in data.draw(
-        st.lists(st.lists(st.sampled_from(rows), max_size=4), max_size=4) if rows else st.just([])
-    ):
-        heard(other, world, *message)
-    for place in data.draw(st.permutations(range(len(rows)))):
-        heard(other, world, rows[place])
+    again = st.lists(st.lists(st.sampled_from(rows), max_size=4), max_size=4) if rows else st.just([])
+    orders = {
+        one: [[each] for each in rows],
+        other: [
+            *data.draw(again),
+            *([rows[place]] for place in data.draw(st.permutations(range(len(rows))))),
+        ],
+    }
+    for made, messages in orders.items():
+        for message in messages:
+            made.tell(world, [])  # so that none comes too often
+            heard(made, world, *message)
     assert one.rows == other.rows
     assert not world.rejected
     for left in one.rows:
@@ -233,6 +240,41 @@ def test_a_contact_is_told_what_it_does_not_have_and_everything_once_it_comes_ba
     assert told() == [("cid", [1])]
     made.forget_told("bob")
     assert told() == [("bob", [0, 1])]
+
+
+def test_who_brings_ever_newer_versions_is_refused_until_the_own_table_is_told_again():
+    world, made = World(), table()
+    versions = [row("bob", 0, 5, [1, 1, 1], version=version) for version in range(1, NEWER_MAX + 3)]
+    heard(made, world, *versions)
+    assert (made.rows, world.rejected) == ((versions[NEWER_MAX - 1],), ["too-often"])
+    made.tell(world, [])
+    heard(made, world, versions[-1])
+    assert made.rows == (versions[-1],)
+
+
+def test_rows_of_whoever_is_taken_out_of_the_peers_file_go():
+    world, made = World(), table({0: (5, [1, 1, 1])})
+    heard(made, world, row("bob", 0, 5, [1, 1, 1]), row("cid", 1, 5, [1, 1, 1]))
+    made.tell(World(peers=("ann", "cid")), ["cid"])
+    assert [each.origin for each in made.rows] == ["ann", "cid"]
+
+
+def test_a_large_table_is_told_in_portions_own_samples_first():
+    shape = Shape(run="run", classes=100, width=WIDTH_MAX)
+    world = World(peer="bob")
+    own = {99: (5, b"\0" * (4 * WIDTH_MAX))}
+    made = Table(shape, lambda peer: own, {})
+    made.begin(world)
+    for label in range(90):
+        sums = np.zeros(WIDTH_MAX)
+        made.heard(world, "cid", TableMessage(rows=(row("ann", label, 5, sums, shape=shape),)))
+    sent = []
+    for _ in range(3):
+        made.tell(world, ["dot"])
+        assert len(world.sent) <= TOLD_MESSAGES_MAX
+        sent += [each[1] for _, message in world.sent for each in message.rows]
+        world.sent.clear()
+    assert sent == [99, *range(90)]
 
 
 @pytest.mark.parametrize(("width", "name", "rows"), [(WIDTH_MAX, 128, 7), (1, 1, 900), (400, 20, 60)])
