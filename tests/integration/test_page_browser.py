@@ -209,3 +209,16 @@ def test_a_later_document_is_drawn_into_the_same_page(window: Browser, pages: Pa
     )
     assert window.run("return document.querySelectorAll('#peers th[aria-sort]')[0].textContent") == "accuracy"
     assert window.complaints() == []
+
+
+def test_numbers_in_words_are_sorted_as_numbers(window: Browser, pages: Path) -> None:
+    window.look(width=1360, dark=False)
+    window.open(pages / "both.html")
+    sorted_so = """
+        const words = arguments[0];
+        const columns = [{ head: "x", word: true, value: (row) => words[row], cell: (row) => words[row] }];
+        const made = sortable({ caption: "law", columns, rows: words.map((_, row) => row) });
+        return [...made.element.querySelectorAll("tbody th")].map((cell) => cell.textContent);
+    """
+    assert window.run(sorted_so, ["0.1", "1e-3", "0.05", "10", "9"]) == ["1e-3", "0.05", "0.1", "9", "10"]
+    assert window.run(sorted_so, ["peer-10", "peer-9", "none"]) == ["none", "peer-9", "peer-10"]

@@ -14,6 +14,7 @@ function scoreAt(row, column) {
   return null;
 }
 
+const LABEL_MAX = 14;
 const last = () => Page.shown.points.length - 1;
 let shownColumn = null; // of the network's slider; null: the last
 
@@ -23,8 +24,10 @@ function networkChart(host) {
   const links = Charts.source({ x: [], y: [], width: [], alpha: [], tint: [] });
   const dots = Charts.source({ x: [], y: [], fill: [], edge: [], alpha: [], name: [], ink: [], weight: [] });
   const plot = Charts.figure({ height: 300, bare: true });
-  plot.x_range = new Bokeh.Range1d(bounds(network.x));
-  plot.y_range = new Bokeh.Range1d(bounds(network.y));
+  // What does not fit a dot stands below it.
+  const long = peers.name.some((name) => shortName(name).length > 3);
+  plot.x_range = new Bokeh.Range1d(bounds(network.x, long ? 0.16 : 0.09));
+  plot.y_range = new Bokeh.Range1d(bounds(network.y, long ? 0.16 : 0.09));
   const size = count <= 40 ? 25 : Math.max(5, Math.min(18, 900 / count));
   plot.segment(field("x0"), field("y0"), field("x1"), field("y1"), { source: links, line_color: field("tint"), line_width: field("width"), line_alpha: field("alpha") });
   plot.scatter(field("x"), field("y"), {
@@ -33,7 +36,7 @@ function networkChart(host) {
   const absent = Charts.source({ x: [], y: [] });
   plot.scatter(field("x"), field("y"), { source: absent, size, fill_color: color("card"), line_color: color("away"), hatch_pattern: "right_diagonal_line", hatch_color: color("away"), hatch_scale: 6, hatch_weight: 1.2 });
   if (count <= 40) {
-    plot.text(field("x"), field("y"), field("name"), { source: dots, text_color: field("ink"), text_alpha: field("alpha"), text_font: FONT, text_font_size: "11px", text_font_style: "bold", text_align: "center", text_baseline: "middle" });
+    plot.text(field("x"), field("y"), field("name"), { source: dots, text_color: field("ink"), text_alpha: field("alpha"), text_font: FONT, text_font_size: "11px", text_font_style: "bold", text_align: "center", text_baseline: long ? "top" : "middle", y_offset: long ? size / 2 + 3 : 0 });
   }
   const follow = () => {
     ({ network, peers } = Page.shown);
@@ -49,12 +52,12 @@ function networkChart(host) {
       return value === null || gone[row] ? null : Charts.part(value, span);
     });
     dots.data = {
-      x: network.x, y: network.y, name: peers.name.map(shortName),
+      x: network.x, y: network.y, name: peers.name.map((name) => (shortName(name).length > LABEL_MAX ? `${shortName(name).slice(0, LABEL_MAX)}…` : shortName(name))),
       fill: parts.map((part, row) => (part === null ? color(peers.attacks[row] ? "warm" : gone[row] ? "card" : "wash") : shades[Math.round(99 * part)])),
       edge: parts.map((part, row) => (row === chosen ? color("warm") : gone[row] ? color("away") : color("accent"))),
       weight: parts.map((_, row) => (row === chosen ? 3 : 1)),
       alpha: parts.map((_, row) => (seen(row) ? 1 : 0.3)),
-      ink: parts.map((part, row) => (part === null ? (peers.attacks[row] ? color("card") : color("dim")) : part > 0.42 === !Theme.dark() ? "#ffffff" : part > 0.5 ? "#0c1116" : Theme.dark() ? "#e6edf3" : "#17212b")),
+      ink: parts.map((part, row) => (long ? color("ink") : part === null ? (peers.attacks[row] ? color("card") : color("dim")) : part > 0.42 === !Theme.dark() ? "#ffffff" : part > 0.5 ? "#0c1116" : Theme.dark() ? "#e6edf3" : "#17212b")),
     };
     const missing = peers.name.map((_, row) => row).filter((row) => gone[row]);
     absent.data = { x: missing.map((row) => network.x[row]), y: missing.map((row) => network.y[row]) };
@@ -97,9 +100,10 @@ function networkChart(host) {
   return { plot, fits, fill: networkFrame, follow, words };
 }
 
-function bounds(values) {
+function bounds(values, share) {
   const [low, high] = [Math.min(...values), Math.max(...values)];
-  const room = 0.09 * (high - low || 2);
+  // Two peers stand one above the other, up to a rounding.
+  const room = high - low < 1e-6 ? 1 : share * (high - low);
   return { start: low - room, end: high + room };
 }
 

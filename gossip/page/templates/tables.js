@@ -18,7 +18,7 @@ function sortable({ caption, columns, rows, pick, first = 0 }) {
       if (known(a) !== known(b)) return known(a) ? -1 : 1;
       if (!known(a)) return a - b;
       const [x, y] = [value(a), value(b)];
-      const sign = typeof x === "string" ? x.localeCompare(y, "en", { numeric: true }) : x - y;
+      const sign = typeof x === "string" && !(isNumber(x) && isNumber(y)) ? x.localeCompare(y, "en", { numeric: true }) : x - y;
       return (down ? -sign : sign) || a - b;
     };
     body.replaceChildren(...[...rows].sort(by).map((row) => lines.get(row)));
@@ -40,6 +40,9 @@ function sortable({ caption, columns, rows, pick, first = 0 }) {
   order();
   return { element: scrolled(table, caption), lines };
 }
+
+/* 0.05 is less than 0.1, whatever its digits. */
+const isNumber = (text) => text.trim() !== "" && Number.isFinite(Number(text));
 
 const kinds = ({ word, long, wide }) => [word && "word", long && "long", wide && "wide"].filter(Boolean).join(" ") || null;
 
