@@ -26,7 +26,7 @@ function networkChart(host) {
   const plot = Charts.figure({ height: 300, bare: true });
   // What does not fit a dot stands below it.
   const long = peers.name.some((name) => shortName(name).length > 3);
-  plot.x_range = new Bokeh.Range1d(bounds(network.x, long ? 0.16 : 0.09));
+  plot.x_range = new Bokeh.Range1d(bounds(network.x, long ? 0.3 : 0.09));
   plot.y_range = new Bokeh.Range1d(bounds(network.y, long ? 0.16 : 0.09));
   const size = count <= 40 ? 25 : Math.max(5, Math.min(18, 900 / count));
   plot.segment(field("x0"), field("y0"), field("x1"), field("y1"), { source: links, line_color: field("tint"), line_width: field("width"), line_alpha: field("alpha") });
