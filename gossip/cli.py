@@ -27,8 +27,9 @@ app = typer.Typer(
     name="gossip-node",
     help="A peer that learns with its neighbours: machines with private data train one model, with no server.",
     no_args_is_help=True,
+    rich_markup_mode=None,  # boxes around the help cost twice as long as all the rest of it
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 
 Home = Annotated[

@@ -21,7 +21,7 @@ def statistics(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="The file to write; default: the one that \\[data] statistics names, or statistics.toml.",
+            help="The file to write; default: the one that [data] statistics names, or statistics.toml.",
             metavar="FILE",
         ),
     ] = None,

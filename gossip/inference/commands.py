@@ -30,7 +30,7 @@ NetworkFile = Annotated[
 Data = Annotated[
     str,
     typer.Option(
-        help="What \\[data] source takes; of training and test samples those to test on.", metavar="SOURCE"
+        help="What [data] source takes; of training and test samples those to test on.", metavar="SOURCE"
     ),
 ]
 Target = Annotated[
@@ -47,7 +47,7 @@ def evaluate(
     data: Annotated[
         str | None,
         typer.Option(
-            help="What \\[data] source takes; of training and test samples those to test on. Default: what the node "
+            help="What [data] source takes; of training and test samples those to test on. Default: what the node "
             "of the home kept to be tested on.",
             metavar="SOURCE",
         ),
@@ -139,7 +139,7 @@ def export(
         str,
         typer.Option(
             "--format",
-            help="safetensors, state-dict, torchscript, onnx (needs the extra \\[onnx]); peft: a folder of adapters.",
+            help="safetensors, state-dict, torchscript, onnx (needs the extra [onnx]); peft: a folder of adapters.",
             metavar="FORMAT",
         ),
     ],
