@@ -20,6 +20,10 @@ What a node has of its own, in terms of B, which is half of the factors:
                               model of before, where its checkpoint is still being written
     at the start              A, the network's B, a copy to put back and a gradient, or the first gradient, a vector and
                               the second one: 5, while the network is held against plain torch
+    after the last round      A, the own model, two neighbours' models, the checkpoint that is being written: 5, and the
+                              gradient's memory, which small blocks keep in the learning thread's heap for its next step
+
+That is 2.5 to 3 times the factors. Vectors of less than 32 MB lie in heaps, too, whose gaps come on top.
 """
 
 from __future__ import annotations
