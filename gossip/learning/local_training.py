@@ -35,10 +35,9 @@ from gossip.learning import batches
 from gossip.learning.data.mapped import Samples
 from gossip.learning.forward import Forward
 from gossip.learning.generators import NONE, Generators
-from gossip.learning.in_place import NORM_FLOOR, Done, norm_of
+from gossip.learning.in_place import Done
 from gossip.learning.local_state import LocalState as LocalState
 from gossip.learning.local_state import StepResult as StepResult
-from gossip.learning.losses import losses_of
 from gossip.learning.mini_batches import mini_batches
 from gossip.learning.model_steps import FunctionalSteps, InPlaceSteps
 from gossip.learning.normalised import normalised
@@ -46,10 +45,10 @@ from gossip.learning.outer import OuterSteps, Remembered, apart, together
 from gossip.learning.outer_settings import NO_OUTER, OuterSettings
 from gossip.learning.output_layer import OutputLayer
 from gossip.learning.passes import Passes
-from gossip.learning.private import PrivateGradients, PrivateUpdate, refuse_losses
-from gossip.learning.sam import perturbation
+from gossip.learning.private import PrivateGradients, PrivateUpdate
 from gossip.learning.schedules import learning_rate
 from gossip.learning.settings import LocalSettings
+from gossip.learning.step_gradient import StepGradient
 from gossip.learning.trained import Trained, summary
 from gossip.learning.updates.adamw import AdamW
 from gossip.learning.updates.base import LocalUpdate, UpdateContext
@@ -197,14 +196,22 @@ class LocalTraining:
         return self._step(gradient or self.gradient_of_batch, state, x, y, lr, seed)
 
     def step_stacked(
-        self, state: LocalState, x: Tensor, y: Tensor, lr: Tensor, *, gradient: Gradient | None = None
+        self,
+        state: LocalState,
+        x: Tensor,
+        y: Tensor,
+        lr: Tensor,
+        *,
+        gradient: Gradient | None = None,
+        into: Tensor | None = None,
     ) -> StepResult:
         """Do the same step for n models at once, each on its own mini-batch; nothing may be drawn (no dropout).
 
         The parts of `state` are (n, …), `x` (n, b, *input_shape), `y` (n, b), `lr` (n,). A mini-batch is padded with
         labels `PADDING` where its samples do not act on each other. `gradient` replaces `vmap` where it is faster.
+        `into` (n, T) is memory that the models after the step may lie in; their own is not touched.
         """
-        return self._step(gradient or self._by_vmap, state, x, y, lr, None)
+        return self._step(gradient or self._by_vmap, state, x, y, lr, None, into)
 
     def run(
         self,
@@ -293,13 +300,23 @@ class LocalTraining:
         return torch.where(self.layer.spread(familiar), trained, before[..., : trained.shape[-1]])
 
     def _step(
-        self, gradient: Gradient, state: LocalState, x: Tensor, y: Tensor, lr: Tensor, seed: int | None
+        self,
+        gradient: Gradient,
+        state: LocalState,
+        x: Tensor,
+        y: Tensor,
+        lr: Tensor,
+        seed: int | None,
+        into: Tensor | None = None,
     ) -> StepResult:
         stacked = state.trained.dim() == 2
-        batch = _Batch(self, gradient, state.rest, x, y, seed, stacked)
+        batch = StepGradient(self, gradient, state.rest, x, y, seed, stacked)
         models = state.trained if stacked else state.trained[None]
         with plugins.blamed(self.update, "[local] optimizer"):
-            moved, rows = self.update.step(batch, models, state.rows, lr.reshape(-1, 1))
+            if into is not None and isinstance(self.update, Sgd) and self.gives_gradients_up:
+                moved, rows = self.update.step_into(into, batch, models, state.rows, lr.reshape(-1, 1))
+            else:
+                moved, rows = self.update.step(batch, models, state.rows, lr.reshape(-1, 1))
         applied, rest = batch.applied, batch.rest_after
         # It is seldom anything but finite; where asking is cheap, that saves a pass over it.
         if moved.is_cuda or not bool(applied.all()):
@@ -312,6 +329,11 @@ class LocalTraining:
         if not stacked:
             moved, applied = moved[0], applied.reshape(1)
         return StepResult(LocalState(moved, rest, rows), batch.loss, applied.squeeze(-1))
+
+    @property
+    def gives_gradients_up(self) -> bool:
+        """Whether nobody looks at a gradient once a step is made of it, so that the step may take its memory."""
+        return type(self.update).step is Sgd.step
 
     def loss_and_rest(self, trained: Tensor, rest: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return a mini-batch's loss () and what has become of `rest`; differentiable."""
@@ -334,65 +356,3 @@ class LocalTraining:
             return g, loss, rest
 
         return gradient
-
-
-class _Batch:
-    """A mini-batch as the update sees it: a way from models to gradients, with SAM, clipping and weight decay."""
-
-    def __init__(
-        self,
-        training: LocalTraining,
-        gradient: Gradient,
-        rest: Tensor,
-        x: Tensor,
-        y: Tensor,
-        seed: int | None,
-        stacked: bool,
-    ) -> None:
-        self._training = training
-        self._gradient = gradient
-        self._rest = rest
-        self._x, self._y = x, y
-        self._seed = seed
-        self._stacked = stacked
-        self.rest_after = rest
-        self.loss = rest.new_full((), torch.nan)
-        self.applied = torch.ones((), dtype=torch.bool, device=rest.device)
-        self._asked = False
-
-    def losses(self, models: Tensor) -> Tensor:
-        """Return the losses (n,) at trained slots (n, T), with nothing that leads back to a gradient."""
-        refuse_losses(self._training)
-        found = losses_of(self._training, models, self._rest, self._x, self._y, stacked=self._stacked)
-        finite = found.isfinite()[:, None]
-        if not self._asked:
-            self.loss = found if self._stacked else found[0]
-        self.applied = self.applied & finite if self._asked else finite
-        self._asked = True
-        return found
-
-    def __call__(self, models: Tensor) -> Tensor:
-        """Return the gradients (n, T) at trained slots (n, T); notes whether all that were asked for are finite.
-
-        Loss and statistics are those of the first point that is asked for, at which the step begins.
-        """
-        settings = self._training.settings
-        point = models if self._stacked else models[0]
-        draws = self._training.draws
-        draws.seed(self._seed, point)
-        g, loss, rest_after = self._gradient(point, self._rest, self._x, self._y)
-        if not self._asked:
-            self.loss, self.rest_after = loss, rest_after
-        if settings.sam_rho:
-            draws.seed(self._seed, point)  # the same dropout mask as in the first pass
-            # The second pass' statistics are dropped: they were measured at perturbed weights.
-            g, _, _ = self._gradient(point + perturbation(settings, g, point), self._rest, self._x, self._y)
-        norm = norm_of(g)
-        finite = norm < torch.inf  # false for NaN, too
-        self.applied = self.applied & finite if self._asked else finite
-        self._asked = True
-        if settings.clip_norm is not None:
-            g = g * torch.clamp(settings.clip_norm / (norm + NORM_FLOOR), max=1.0)
-        if settings.weight_decay and not self._training.update.decays_weights:
-            g = torch.add(g, point, alpha=settings.weight_decay)
-        return g if self._stacked else g[None]

@@ -170,6 +170,16 @@ class NodeContext:
         else:
             self._table.send(peer, message)
 
+    def send_all(self, peers: Sequence[PeerId], message: Message) -> Sequence[PeerId]:
+        """Put the message into the outboxes of all that there is a connection to; return the others."""
+        down = []
+        for peer in peers:
+            if self.is_up(peer):
+                self.send(peer, message)
+            else:
+                down.append(peer)
+        return down
+
     def came(self, peer: PeerId) -> None:
         """Note that there is a connection to `peer` from now on."""
         self._outgoing.came(peer)

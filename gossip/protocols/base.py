@@ -206,6 +206,9 @@ class Context(StructuralType):
     def send(self, peer: PeerId, message: Message) -> None:
         """Send as soon as the message's model has its value. To a peer that is down: dropped."""
 
+    def send_all(self, peers: Sequence[PeerId], message: Message) -> Sequence[PeerId]:
+        """Send the same to several, in this order; return those that are down."""
+
     def set_timer(self, key: TimerKey, delay_s: float) -> None:
         """Call `on_timer(key)` once after `delay_s`; a second call with the same key replaces the first."""
 

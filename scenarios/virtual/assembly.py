@@ -189,7 +189,9 @@ def simulation_of(
         ),
         measure=measure,
         seed=seed,
-        paces=Paces(lambda: StepsByDeadline.of(scenario.local)),
+        paces=None
+        if scenario.local.deadline_s is None
+        else Paces(lambda: StepsByDeadline.of(scenario.local)),
     )
 
 

@@ -56,6 +56,11 @@ class LonePeer:
         if peer not in self.down:
             self.sent.append((peer, message))
 
+    def send_all(self, peers: Sequence[str], message: Message) -> Sequence[str]:
+        for peer in peers:
+            self.send(peer, message)
+        return [peer for peer in peers if not self.is_up(peer)]
+
     def set_timer(self, key: str, delay_s: float) -> None:
         assert delay_s >= 0
         self.timers[key] = self.time_s + delay_s

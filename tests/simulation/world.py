@@ -212,6 +212,11 @@ class Ctx:
         if self.is_up(peer):
             self.world.transmit(self.peer, peer, message)
 
+    def send_all(self, peers: Sequence[str], message: Message) -> Sequence[str]:
+        for peer in peers:
+            self.send(peer, message)
+        return [peer for peer in peers if not self.is_up(peer)]
+
     def set_timer(self, key: str, delay_s: float) -> None:
         number = next(self.world.sequence)
         self.state.timers[key] = number

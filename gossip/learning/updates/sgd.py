@@ -27,8 +27,17 @@ class Sgd(LocalUpdate):
 
     def step(self, gradient: GradientAt, models: Tensor, state: State, lr: Tensor) -> tuple[Tensor, State]:
         """Return models and velocity after one step."""
+        return self.step_into(None, gradient, models, state, lr)
+
+    def step_into(
+        self, into: Tensor | None, gradient: GradientAt, models: Tensor, state: State, lr: Tensor
+    ) -> tuple[Tensor, State]:
+        """Return the same, the models in the memory `into` (n, T); None: in some of their own.
+
+        `into` may be that of the gradient, and may not be that of `models`.
+        """
         moved = gradient(models)
         if self.local.momentum:
             moved = torch.add(moved, state["velocity"], alpha=self.local.momentum)
             state = {**state, "velocity": moved}
-        return torch.addcmul(models, moved, lr, value=-1), state
+        return torch.addcmul(models, moved, lr, value=-1, out=into), state

@@ -30,27 +30,32 @@ class Exchange:
     def begin(self, ctx: Context, tag: Tag) -> int:
         """Send what a step sends, and note whom it waits for; return how many it need not wait for."""
         message = self._parts.message(*tag, self._own.model)
-        near, is_up, send = self._near, ctx.is_up, ctx.send
-        come = 0
-        one_way = near.audience is not near.in_row
-        if one_way:
+        near = self._near
+        both_ways = near.audience is near.in_row
+        # Most steps send to all of the row, of whom is asked only once whether they are up.
+        unsent = [known.peer for known in near.in_row if known.served < tag] if both_ways else []
+        if not both_ways:
             self._serve(ctx, message, tag)
+        down = ctx.send_all(unsent, message) if unsent else ()
+        come = waits = 0
         for known in near.in_row:
-            peer = known.peer
-            if not is_up(peer):
-                continue
-            if known.served < tag and not one_way:
+            if both_ways and known.served < tag:
+                if down and known.peer in down:
+                    continue
                 known.served = tag
-                send(peer, message)
+            elif not ctx.is_up(known.peer):
+                continue
             if known.newest < tag:
-                if not known.suspect:
-                    near.wait_for(known)
+                if not known.suspect and not known.missing:
+                    known.missing = True
+                    waits += 1
             else:
                 # Who is ahead has come, too: if it did not count, waiting for those who are behind would be no extra.
                 come += 1
                 if tag in known.kept:
                     # Otherwise it has sent later models only, and will not send this one any more.
                     known.observe(tag, 0.0)
+        near.missing += waits
         return come
 
     def send(self, ctx: Context, to: Sequence[Sender], tag: Tag, *, whole: bool = False) -> None:
@@ -58,7 +63,7 @@ class Exchange:
         message = self._parts.message(*tag, self._own.model, whole=whole)
         for known in to:
             known.served = tag
-            ctx.send(known.peer, message)
+        ctx.send_all([known.peer for known in to], message)
 
     def say_finished(self, ctx: Context, rounds: int) -> None:
         """Tell all contacts that the own `rounds` are done."""
@@ -69,7 +74,7 @@ class Exchange:
 
     def _serve(self, ctx: Context, message: Message, tag: Tag) -> None:
         """Send to those who hear this peer, and whom it need not hear."""
-        for known in self._near.sent_to(ctx):
-            if known.served < tag:
-                known.served = tag
-                ctx.send(known.peer, message)
+        unsent = [known for known in self._near.sent_to(ctx) if known.served < tag]
+        for known in unsent:
+            known.served = tag
+        ctx.send_all([known.peer for known in unsent], message)

@@ -144,7 +144,8 @@ class Inbox:
 
     def collect(self, ctx: Context, tag: Tag, part: Part) -> tuple[float, list[Contribution]]:
         """Return the own weight in the merge of a step, and what is merged: what has come, or stands in for it."""
-        received = []
+        received: list[Contribution] = []
+        new = tuple.__new__
         own_weight = 1.0
         for known in self._near.in_row:
             model = known.awaited
@@ -161,7 +162,8 @@ class Inbox:
                 known.late.pop(part.place, None)
             if model is not None:
                 weight = known.weight
-                received.append(Contribution(known.peer, model, weight))
+                # Half of what a call of its own takes.
+                received.append(new(Contribution, (known.peer, model, weight, False)))
                 own_weight -= weight
         own_weight = max(0.0, own_weight)
         if self._participation is not None and tag[1] < self._gossip_steps:  # final steps are to be exact

@@ -70,8 +70,9 @@ class Neighbourhood:
         self.contacts(ctx)
         row = self._rows.get(round)
         if row is None:
-            for other in [known for known in self._rows if abs(known - own) > ROWS_LOOKED_UP]:
-                del self._rows[other]
+            if len(self._rows) > 2 * ROWS_LOOKED_UP:
+                for other in [known for known in self._rows if abs(known - own) > ROWS_LOOKED_UP]:
+                    del self._rows[other]
             row = self._rows[round] = ctx.neighbours(round)
         return row
 
@@ -166,12 +167,6 @@ class Neighbourhood:
         if not known.unheard:
             known.unheard = True
             self._unheard += 1
-
-    def wait_for(self, known: Sender) -> None:
-        """Wait for one in this step."""
-        if not known.missing:
-            known.missing = True
-            self.missing += 1
 
     def waits_no_more(self, known: Sender) -> bool:
         """Stop waiting for one; return whether it was the last."""

@@ -73,6 +73,8 @@ class Parts:
 
     def step(self, round: int, step: int, *, steps: int) -> GossipStep:
         """Return a step as merge rules are told of it: the last one of its part in its round of `steps`, or not."""
+        if self.of == 1 and steps == self._gossip_steps:
+            return GossipStep(round, step, step + 1 == steps)
         if steps > self._gossip_steps:
             whole = self._final.exact and step >= self._gossip_steps
             return GossipStep(round, step, step + 1 == steps, self.part(round, step), whole)

@@ -94,9 +94,9 @@ class Patience:
         "_most_s",
         "_other_s",
         "_settings",
-        "_short",
         "_update_s",
         "began_s",
+        "short",
     )
 
     def __init__(self, settings: RoundsSettings) -> None:
@@ -105,7 +105,7 @@ class Patience:
         self._after_update = True
         self._counted = 0
         self._most = 0
-        self._short = 0
+        self.short = 0
         """So many models more, and most have come."""
         self._most_s: float | None = None
         """When most had come."""
@@ -140,16 +140,12 @@ class Patience:
         self._after_update = after_update
         self._counted = counted
         self._most = counted_as_most(counted)
-        self._short = self._most - come
-        self._most_s = 0.0 if self._short <= 0 else None
+        self.short = self._most - come
+        self._most_s = 0.0 if self.short <= 0 else None
 
-    def come(self, now_s: float) -> bool:
-        """Note that a model came that was waited for; return whether most have come by now, and had not before."""
-        self._short -= 1
-        if self._short:
-            return False
+    def most_came(self, now_s: float) -> None:
+        """Note that most have come by now, and had not before. Whoever takes a model counts `short` down."""
         self._most_s = now_s - self.began_s
-        return True
 
     def lost(self, now_s: float) -> bool:
         """Note that one that was waited for will not come; return whether most have come only now."""
@@ -157,9 +153,9 @@ class Patience:
             return False
         self._counted -= 1
         most = counted_as_most(self._counted)
-        self._short += most - self._most
+        self.short += most - self._most
         self._most = most
-        if self._short > 0:
+        if self.short > 0:
             return False
         self._most_s = now_s - self.began_s
         return True

@@ -318,7 +318,8 @@ class Rounds(Protocol):
     @property
     def _steps(self) -> int:
         """How many gossip steps the present round has."""
-        return self._final.steps(self._round, rounds=self._ending.rounds)
+        final = self._final
+        return final.steps(self._round, rounds=self._ending.rounds) if final.count else final.usual
 
     def _complete_round(self, ctx: Context) -> None:
         self._own.settle(ctx)

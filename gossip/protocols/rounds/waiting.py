@@ -53,8 +53,11 @@ class Wait:
         arrivals = known.between_steps if here[1] else known.after_training
         (arrivals or known.arrivals(here)).observe(now_s - patience.began_s)
         near.missing -= 1
-        most_have_come = patience.come(now_s)
-        return not near.missing or (most_have_come and self.spare(ctx))
+        patience.short -= 1
+        if patience.short:
+            return not near.missing
+        patience.most_came(now_s)
+        return not near.missing or self.spare(ctx)
 
     def spare(self, ctx: Context) -> bool:
         """Most have come: wait no more for whom the account cannot pay, and for the others no longer than it can."""

@@ -25,15 +25,11 @@ class Agenda:
 
     def add(self, time_s: float, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
         """Put a call down for `time_s`, behind those that are there for the same time."""
-        self.queue_at(time_s).append((function, arguments))
-
-    def queue_at(self, time_s: float) -> deque[Entry]:
-        """Return the queue for a time, for callers that add many calls for the same one."""
         queue = self._queues.get(time_s)
         if queue is None:
             queue = self._queues[time_s] = deque()
             heapq.heappush(self._times, time_s)
-        return queue
+        queue.append((function, arguments))
 
     def put_back(self, time_s: float, entry: Entry) -> None:
         """Put a call before all others for the earliest time."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields
+from operator import attrgetter
 from typing import TypeAlias
 
 from gossip.protocols.base import Message, PeerId
@@ -67,7 +68,8 @@ class FrameSizes:
             for length, classes, chunk in set(self._senders)
         }
         self._known: dict[tuple[object, ...], tuple[int, int]] = {}
-        self._plain: dict[type, tuple[str, ...]] = {}
+        self._plain: dict[type, Callable[[Message], object]] = {}
+        """What a message of some type says beside its model."""
 
     def __call__(self, sender: int, message: Message, *, whole: bool = False) -> tuple[int, int]:
         """Return (bytes of all frames, bytes of tensors); of a model that goes whole, or as the codec has it."""
@@ -75,12 +77,11 @@ class FrameSizes:
         if self._specs_sent is not None and message.carries_model and not message.whole:
             return self._writers[who].frame_bytes(message, self._specs_sent(sender))
         kind = type(message)
-        names = self._plain.get(kind)
-        if names is None:
-            names = self._plain[kind] = tuple(
-                field.name for field in fields(message) if field.name != "model"
-            )
-        key = (who, kind, whole, *[getattr(message, name) for name in names])
+        plain = self._plain.get(kind)
+        if plain is None:
+            names = [field.name for field in fields(message) if field.name != "model"]
+            plain = self._plain[kind] = attrgetter(*names) if names else lambda message: None
+        key = (who, kind, whole, plain(message))
         known = self._known.get(key)
         if known is None:
             if len(self._known) >= KNOWN_MAX:

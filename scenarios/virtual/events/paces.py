@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping
 
 from gossip.learning.steps_by_deadline import StepsByDeadline
 
+AS_EVER: Mapping[str, int] = {}
+"""What is asked of a local update that has as many steps as `[local]` says."""
+
 
 class Paces:
     """All peers'.
@@ -25,7 +28,7 @@ class Paces:
             self._by_peer[peer] = self._make()
         pace = self._by_peer[peer]
         if pace is None:
-            return {}
+            return AS_EVER
         steps = pace.steps()
         self._began[peer] = (now_s, steps)
         return {"steps": steps}

@@ -173,6 +173,18 @@ class VirtualPeer:
         if connection != DOWN:
             self._simulation.transmit(self, peer, message, connection)
 
+    def send_all(self, peers: Sequence[PeerId], message: Message) -> Sequence[PeerId]:
+        """Hand the message to the network, for all of them at once."""
+        down: list[PeerId] = []
+        links = self.links
+        if links:
+            down = [peer for peer in peers if links.get(peer, 0) == DOWN]
+            if down:
+                peers = [peer for peer in peers if peer not in down]
+        if peers:
+            self._simulation.transmit_all(self, peers, message)
+        return down
+
     def set_timer(self, key: TimerKey, delay_s: float) -> None:
         """Start or replace a timer.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -17,19 +16,19 @@ from gossip.protocols.base import (
     Ticket,
 )
 from gossip.wire.wholes import wholes_for
-from scenarios.virtual.events.agenda import Agenda, Entry
+from scenarios.virtual.events.agenda import Agenda
 from scenarios.virtual.events.connections import Connections
 from scenarios.virtual.events.contacts import AllBut
 from scenarios.virtual.events.event_log import FLUSH_NUMBERS, Did, EventLog
 from scenarios.virtual.events.network import Network
-from scenarios.virtual.events.outgoing import Outgoing, Way
-from scenarios.virtual.events.paces import Paces
+from scenarios.virtual.events.outgoing import Outgoing
+from scenarios.virtual.events.paces import AS_EVER, Paces
 from scenarios.virtual.events.peer import VirtualPeer
 from scenarios.virtual.events.seams import Learning, Measure, State
 from scenarios.virtual.events.tally import Counts, Traffic
 from topologies import Topology
 
-_SEND, _DELIVER = int(Did.SEND), int(Did.DELIVER)
+_SEND, _DELIVER, _TRAIN, _TRAINED = map(int, (Did.SEND, Did.DELIVER, Did.TRAIN, Did.TRAINED))
 
 Delivery: TypeAlias = list[Any]
 """[next index, receiver, number of its connection, receiver, …]: one message for several peers at one moment."""
@@ -82,8 +81,6 @@ class Simulation:
         self._agenda = Agenda()
         # Bound once: a method looked up per message would be another object in memory per message.
         self._deliver_call = self._deliver
-        self._arrival_s = -1.0
-        self._arrivals: deque[Entry] = deque()
         self.reference = learning.reference if learning.codes else "none"
         """What receivers must hold to use what comes."""
         self._outgoing = Outgoing(
@@ -93,13 +90,10 @@ class Simulation:
             reference=self.reference,
             make_room=lambda peer, name: self.network.make_room(peer.index, self.index_of[name]),
         )
-        self._way: Way | None = None
-        self._open: Entry | None = None
-        """The latest delivery, where the same message may still go to others at the same moment."""
         self._stepping = False  # the caller looks at every single event
         self._make_protocol = make_protocol
         self._training_s = training_s
-        self._paces = paces or Paces()
+        self._paces = paces
         self._measure = measure
         self.on_round: Callable[[VirtualPeer, RoundCompleted], None] | None = None
         """Told of every completed round, too: where peers are to know what their models score."""
@@ -107,6 +101,8 @@ class Simulation:
         self.network = make_network(self.schedule)
         self.network.on_replaced = self.lost
         self._same_latency_s = self.network.latency.between(0, 0) if self.network.ideal else None
+        # Who looks at every single message does so in `transmit`.
+        self._together = self._same_latency_s is not None and type(self).transmit is Simulation.transmit
         self.index_of = {name: index for index, name in enumerate(names)}
         self.peers = self._make_peers(tuple(names))
         self.by_name = {peer.peer: peer for peer in self.peers}
@@ -164,6 +160,7 @@ class Simulation:
                 function(*arguments)
             if not queue:
                 agenda.done(time_s)
+                self.learning.pause()
         return False
 
     def _start(self, peer: VirtualPeer, life: int) -> None:
@@ -185,44 +182,42 @@ class Simulation:
     def transmit(self, sender: VirtualPeer, name: PeerId, message: Message, connection: int) -> None:
         """Count the message and let the network say when it arrives; a dead connection swallows it."""
         receiver = self.by_name[name]
-        outgoing = self._outgoing
-        way = outgoing.way
-        if way is None or message is not outgoing.message or sender is not outgoing.sender:
-            way = outgoing.to(name, sender, message)
-        if way is not self._way:
-            self._way, self._open = way, None
-        arriving, nbytes, frame = way
+        arriving, nbytes, frame = self._outgoing.to(name, sender, message)
         self.traffic.sent_bytes[sender.index] += nbytes
         numbers = self._log_numbers
         numbers += (self.now, _SEND, sender.index, receiver.index, nbytes, frame)
         if connection < 0:
             return
+        delivery = (sender, arriving, frame, [1, receiver, connection])
         if self._same_latency_s is not None:
-            time_s = self.now + self._same_latency_s
-            if time_s != self._arrival_s or time_s <= self.now:
-                self._arrival_s = time_s
-                self._arrivals = self._agenda.queue_at(time_s)
-                self._open = None
-            arrivals, entry = self._arrivals, self._open
-            if entry is not None and arrivals and arrivals[-1] is entry:
-                # Most messages go to all neighbours at once: one entry for all of them, in their order.
-                entry[1][3].extend((receiver, connection))
-                return
-            self._open = entry = (
-                self._deliver_call,
-                (sender, arriving, frame, [1, receiver, connection]),
-            )
-            arrivals.append(entry)
+            self._agenda.add(self.now + self._same_latency_s, self._deliver_call, delivery)
         else:
-            delivery = (sender, arriving, frame, [1, receiver, connection])
-            self.network.send(
-                sender.index,
-                receiver.index,
-                message,
-                nbytes,
-                self.now,
-                lambda time_s: self.schedule(time_s, self._deliver, *delivery),
-            )
+
+            def arrive(time_s: float) -> None:
+                self.schedule(time_s, self._deliver, *delivery)
+
+            self.network.send(sender.index, receiver.index, message, nbytes, self.now, arrive)
+
+    def transmit_all(self, sender: VirtualPeer, names: Sequence[PeerId], message: Message) -> None:
+        """Transmit the same to several that are not down; they get it at the same moment, where all links are alike."""
+        links = sender.links
+        if not self._together or (self.learning.codes and message.carries_model):
+            for name in names:
+                self.transmit(sender, name, message, links.get(name, 0))
+            return
+        arriving, nbytes, frame = self._outgoing.to("", sender, message)
+        by_name, numbers, index, now_s = self.by_name, self._log_numbers, sender.index, self.now
+        delivery: Delivery = [1]
+        for name in names:
+            receiver = by_name[name]
+            numbers += (now_s, _SEND, index, receiver.index, nbytes, frame)
+            connection = links.get(name, 0) if links else 0
+            if connection >= 0:
+                delivery += (receiver, connection)
+        self.traffic.sent_bytes[index] += nbytes * len(names)
+        if len(delivery) > 1:
+            time_s = now_s + self._same_latency_s  # type: ignore[operator]
+            self._agenda.add(time_s, self._deliver_call, (sender, arriving, frame, delivery))
 
     def _deliver(self, sender: VirtualPeer, message: Message, frame: int, to: Delivery) -> None:
         """Hand a message to its receivers, each of which is an event by itself."""
@@ -249,14 +244,14 @@ class Simulation:
                 to[0] = index
                 self._agenda.put_back(self.now, (self._deliver_call, (sender, message, frame, to)))
                 return
-            end = len(to)
         if len(numbers) >= FLUSH_NUMBERS:
             self.log.flush()
 
     def train(self, peer: VirtualPeer, ticket: Ticket, model: Model, round: int) -> None:
         """Defer the value, and tell the protocol when its virtual time has passed."""
-        self.log.add(self.now, Did.TRAIN, peer.index, -1, round)
-        steps = self._paces.begin(peer.index, self.now)
+        numbers = self._log_numbers
+        numbers += (self.now, _TRAIN, peer.index, -1, round, 0)
+        steps = AS_EVER if self._paces is None else self._paces.begin(peer.index, self.now)
         handle = self.learning.train(model, peer.index, round=round, **steps)
         end_s = self.now + self._training_s(peer.index, round, **steps)
         self._agenda.add(end_s, self._trained, (peer, ticket, handle, peer.life, end_s))
@@ -272,10 +267,11 @@ class Simulation:
             due_s, peer.lag_s = due_s + peer.lag_s, 0.0
             self.schedule(due_s, self._trained, peer, ticket, model, life, due_s)
             return
-        peer.training = False
-        peer.trained = model
-        self._paces.end(peer.index, self.now)
-        self.log.add(self.now, Did.TRAINED, peer.index, -1, int(ticket))
+        peer.training, peer.trained = False, model
+        if self._paces is not None:
+            self._paces.end(peer.index, self.now)
+        numbers = self._log_numbers
+        numbers += (self.now, _TRAINED, peer.index, -1, ticket, 0)
         peer.protocol.on_trained(peer, ticket, model)
 
     def round_completed(self, peer: VirtualPeer, event: RoundCompleted) -> None:
@@ -361,7 +357,8 @@ class Simulation:
         peer.protocol = self._make_protocol(model, {**peer.state, **away})
         if peer.life:
             peer.wholes = wholes_for(self.reference)
-            self._paces.forget(peer.index)
+            if self._paces is not None:
+                self._paces.forget(peer.index)
             self.learning.begin_anew(peer.index)
             if peer.checkpoint is not None and peer.memory is not None:
                 self.learning.restore(peer.index, peer.memory)

@@ -7,6 +7,7 @@ from bisect import insort
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -136,10 +137,13 @@ class Arena:
 
     def at(self, rows: Sequence[int]) -> Tensor:
         """Return the vectors (n, P) in `rows`: a view where they adjoin, else a copy."""
+        found = self.adjoining(rows)
+        return self.vectors.index_select(0, self.indices(rows)) if found is None else found
+
+    def adjoining(self, rows: Sequence[int]) -> Tensor | None:
+        """Return a view of the vectors (n, P) in `rows`, where they ascend one by one; else None."""
         first = _run(rows)
-        if first is not None:
-            return self.vectors[first : first + len(rows)]
-        return self.vectors.index_select(0, self.indices(rows))
+        return None if first is None else self.vectors[first : first + len(rows)]
 
     def put(self, rows: Sequence[int], vectors: Tensor) -> None:
         """Write `vectors` (n, P) to `rows`."""
@@ -162,7 +166,8 @@ class Arena:
 
     def indices(self, rows: Sequence[int] | Sequence[Sequence[int]]) -> Tensor:
         """Return `rows` as a tensor of as many dimensions on the arena's device."""
-        return torch.tensor(rows, dtype=torch.int64).to(self.vectors.device)
+        # By numpy, which reads lists of many numbers several times as fast.
+        return torch.from_numpy(np.array(rows, dtype=np.int64)).to(self.vectors.device)
 
     def follow(self, rows: int) -> None:
         """Have as many rows as the arena of the process that hands them out."""

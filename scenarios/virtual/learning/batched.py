@@ -91,7 +91,7 @@ class BatchedLearning:
         self.workers = workers or Workers()
         self.task, self.names = task, tuple(names)
         self.device = usable_device(device)
-        sizes = [len(shard) for shard in task.partition(len(names))]
+        sizes = list(map(len, task.partition(len(names))))
         task.shard(sizes.index(min(sizes)), len(names))  # says so where it is too small
         self._merge_choice = merge
         self._merge_class: type[Merge] = merge.load()
@@ -112,6 +112,7 @@ class BatchedLearning:
         self._set_up_training(method, max(sizes), outgoing or NoOutgoingSettings())
         self._set_up_exchanges(codec or Float32Settings(), attackers)
         self._deferred = self._defer()
+        self.pause = self._deferred.pause
 
     def _set_up_training(self, method: str, samples_max: int, outgoing: Choice) -> None:
         """Choose how local updates and evaluations are computed, and make the table of what they remember."""
@@ -145,8 +146,9 @@ class BatchedLearning:
         local = task.local_training(self.device)
         self._outgoing: Outgoing = outgoing.load()(outgoing)
         stages: dict[str, Stage] = {"outgoing": self._outgoing, "update": local.stage}
-        alone = self.method == "loop"
-        stacked = None if alone else StackedTraining.of(local, self._minibatches, stack)
+        stacked = (
+            None if (alone := self.method == "loop") else StackedTraining.of(local, self._minibatches, stack)
+        )
         self.budgets = budgets_of(task, [plan.samples for plan in self._minibatches.plans])
         learner_of, workers = self._processes.learner, self.workers
         self._evaluation = StackedEvaluation(
@@ -229,16 +231,15 @@ class BatchedLearning:
 
     def from_vector(self, vector: Tensor, peer: int) -> Handle:
         """Return a handle for a copy of `vector` [P], for instance from a checkpoint."""
-        if vector.shape != (self.task.space.size,):
-            raise ProtocolMisuse(
-                f"a vector of shape {tuple(vector.shape)}; expected ({self.task.space.size},)"
-            )
+        size = self.task.space.size
+        if vector.shape != (size,):
+            raise ProtocolMisuse(f"a vector of shape {tuple(vector.shape)}; expected ({size},)")
         return self._arena.handle_of(vector.to(self.device), peer)
 
     def train(self, model: Handle, peer: int, *, round: int, steps: int | None = None) -> Handle:
         """Return `model` as one local update of `peer` will leave it; of so many steps, if `[local]` is not to say."""
         self._trainings[peer] += 1
-        return self._noted(peer, requests.Train(model, round, self._trainings[peer], steps))
+        return self._deferred.note(peer, requests.Train(model, round, self._trainings[peer], steps))
 
     def begin_anew(self, peer: int) -> None:
         """Forget all that the peer has beside models, for its process has ended: momentum, rule, muted senders."""
@@ -271,7 +272,7 @@ class BatchedLearning:
     ) -> Handle:
         """Return the merged model: learned slots by the rule, the others from `own`. Contributions hold handles."""
         if not self._sending.own_coded or at.whole:
-            return self._noted(peer, requests.Merge(own, own_weight, received, at))
+            return self._deferred.note(peer, requests.Merge(own, own_weight, received, at))
         public = self._publics.mixed(own, peer, at)
         merged = self._noted(peer, requests.Merge(public or own, own_weight, received, at))
         if public is None:
@@ -326,9 +327,8 @@ class BatchedLearning:
     def stack(self, handles: Sequence[Handle]) -> Tensor:
         """Return copies of the models (n, P) on the CPU."""
         self.flush()
-        return self._arena.vectors.index_select(
-            0, self._arena.indices([handle.row for handle in handles])
-        ).cpu()
+        rows = self._arena.indices([handle.row for handle in handles])
+        return self._arena.vectors.index_select(0, rows).cpu()
 
     def loss(self, handle: Handle) -> float:
         """Return the mean training loss of a handle that `train` returned; NaN where every step was skipped."""

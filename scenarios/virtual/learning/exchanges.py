@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -79,18 +80,17 @@ class Exchanges:
             weights: list[float] = []
             firsts: list[int] = []
             screened: list[tuple[float, Sequence[Contribution]]] = []
+            screen, add_input, add_weight = self._screen.merge, inputs.append, weights.append
             for handle in part:
                 own, own_weight, received, at = handle.request
-                own_weight, received = self._screen.merge(
-                    handle.peer, own, own_weight, received, round=at.round, norms=norms
-                )
-                screened.append((own_weight, received))
+                left = screen(handle.peer, own, own_weight, received, round=at.round, norms=norms)
+                screened.append(left)
                 firsts.append(len(inputs))
-                inputs.append(own.row)
-                weights.append(own_weight)
-                for contribution in received:
-                    inputs.append(contribution.model.row)
-                    weights.append(contribution.weight)
+                add_input(own.row)
+                add_weight(left[0])
+                for _, model, weight, _ in left[1]:
+                    add_input(model.row)
+                    add_weight(weight)
             merged = self._weighted_sums(part, inputs, weights, firsts)
             self._fill_in(merged, part, screened)
             if self._corrections is not None:
@@ -106,9 +106,9 @@ class Exchanges:
     def _weighted_sums(
         self, handles: list[Handle], inputs: list[int], weights: list[float], firsts: list[int]
     ) -> Tensor:
-        weights_exact = torch.tensor(weights, dtype=torch.float64)
-        ends = torch.tensor([*firsts[1:], len(inputs)])
-        bounds = torch.tensor(firsts)
+        weights_exact = torch.from_numpy(np.array(weights, dtype=np.float64))
+        firsts_and_end = torch.from_numpy(np.array([*firsts, len(inputs)], dtype=np.int64))
+        bounds, ends = firsts_and_end[:-1], firsts_and_end[1:]
         sums = torch.cat([weights_exact.new_zeros(1), weights_exact.cumsum(0)])
         off_by = (sums[ends] - sums[bounds] - 1).abs()
         if float(off_by.max()) > WEIGHT_TOLERANCE / 2 or min(weights) < 0 or bool(off_by.isnan().any()):
@@ -129,6 +129,8 @@ class Exchanges:
         screened: Sequence[tuple[float, Sequence[Contribution]]],
     ) -> None:
         """Add to weighted sums (n, P) own numbers, with the weight of all partial models that have none there."""
+        if self._arena.there is None:
+            return
         rows: list[int] = []
         weights: list[float] = []
         firsts: list[int] = []
@@ -201,7 +203,7 @@ class Exchanges:
         """Return the norms of everything that merges read, by row."""
         rows = [handle.request.own.row for handle in handles]
         for handle in handles:
-            rows += [each.model.row for each in handle.request.received]
+            rows += [model.row for _, model, _, _ in handle.request.received]
         norms = self._screen.norms(rows)
         if self._arena.there is None:
             return norms

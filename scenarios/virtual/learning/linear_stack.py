@@ -82,10 +82,13 @@ class LinearStack:
         """The widest layer, which decides how much memory a sample takes."""
         return max(max(layer.inputs, layer.outputs) for layer in self._layers)
 
-    def gradient(self, trained: Tensor, rest: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def gradient(
+        self, trained: Tensor, rest: Tensor, x: Tensor, y: Tensor, *, into: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the gradients (n, T) at `trained` (n, T), the mean losses (n,), and `rest` as it came.
 
         `x` is (n, b, *input_shape); `y` (n, b), negative where a sample only pads: such a one counts for nothing.
+        `into` (n, T) is the memory for the gradients, else they get their own.
         """
         weights = [self._weight(trained, layer) for layer in self._layers]
         # Inputs of the layers, each (n, b, inputs).
@@ -104,7 +107,7 @@ class LinearStack:
             pieces[:0] = [torch.bmm(delta.mT, given).flatten(1), *bias]
             if layer is not self._layers[0]:
                 delta = torch.ops.aten.threshold_backward(torch.bmm(delta, weight), given, 0)
-        return torch.cat(pieces, 1), loss, rest
+        return torch.cat(pieces, 1, out=into), loss, rest
 
     def clipped(
         self, trained: Tensor, x: Tensor, y: Tensor, counted: Tensor, clip: float

@@ -99,8 +99,10 @@ class LocalUpdates:
             self._watches.trained(peers, rounds, told)
             for handle, row, loss in zip(part, part_rows, told.losses, strict=True):
                 handle.loss = loss
-                self._note_spent(handle)
-                self._remembering.trained(handle)
+                if self._budgets:
+                    self._note_spent(handle)
+                if self._remembering.awaits:
+                    self._remembering.trained(handle)
                 handle.place(row)
 
     def _allowed(self, handles: list[Handle]) -> list[Handle]:
@@ -128,10 +130,12 @@ class LocalUpdates:
         self._arena.follow(height)
         if self._training is None:
             return self._alone(own, rows, peers, rounds, steps)
+        into = self._arena.adjoining(rows)
         outcome = self._training.run(
-            self._arena.at(own), peers, rounds, self._state.gather("update", peers), steps
+            self._arena.at(own), peers, rounds, self._state.gather("update", peers), steps, into=into
         )
-        self._arena.put(rows, outcome.models)
+        if into is None or outcome.models.data_ptr() != into.data_ptr():
+            self._arena.put(rows, outcome.models)
         self._state.scatter("update", peers, outcome.rows)
         return outcome.told
 

@@ -38,12 +38,16 @@ class Remembering:
             memory.rows = self._state.export(peer)
         return memory
 
+    @property
+    def awaits(self) -> bool:
+        """Whether any peer's local update is waited for."""
+        return bool(self._awaited)
+
     def trained(self, handle: Handle) -> None:
         """Note that a local update is computed."""
-        if self._awaited:
-            memory = self._awaited.pop((handle.peer, handle.request.number), None)
-            if memory is not None:
-                memory.rows = self._state.export(handle.peer)
+        memory = self._awaited.pop((handle.peer, handle.request.number), None)
+        if memory is not None:
+            memory.rows = self._state.export(handle.peer)
 
     def restore(self, peer: int, memory: Memory) -> None:
         """Take over what was remembered, which is computed."""

@@ -53,6 +53,7 @@ class Screen:
         tell: Callable[[int, RecordedVerdict], None],
     ) -> None:
         self._settings = settings
+        self._norm_factor = settings.norm_factor
         self._arena = arena
         self._processes = processes
         self._learned_size = learned_size
@@ -98,21 +99,25 @@ class Screen:
     ) -> tuple[float, Sequence[Contribution]]:
         """Return the weights and contributions that are left of a merge; `bounded`: see `Sanitiser.judge`."""
         own_norm = norms.of_row[own.row]
+        process = self._processes[peer]
+        sanitiser = process.sanitiser
+        spotless = sanitiser is None or sanitiser.spotless
+        if spotless and not norms.some and norms.longest <= self._norm_factor * own_norm:
+            # Nearly always nothing is wrong: the bound is at least this, and no model of anybody is longer.
+            senders = {each[0] for each in received}
+            if len(senders) == len(received):
+                return own_weight, received
         some = (
             {each.sender: norms.some[own.row, each.model.row] for each in received if each.model.partial}
             if norms.some
             else WHOLE_ALL
         )
-        process = self._processes[peer]
-        sanitiser = process.sanitiser
-        if sanitiser is None or sanitiser.spotless:
-            # Nearly always nothing is wrong: the bound is at least this, and no model of anybody is longer.
-            good = norms.longest <= self._settings.norm_factor * own_norm
+        if spotless and norms.some:
+            good = norms.longest <= self._norm_factor * own_norm
             if some:
                 good = all(
                     norms.of_row[each.model.row]
-                    <= self._settings.norm_factor
-                    * (some[each.sender].own_norm if each.sender in some else own_norm)
+                    <= self._norm_factor * (some[each.sender].own_norm if each.sender in some else own_norm)
                     for each in received
                 )
             if good and len({each.sender for each in received}) == len(received):

@@ -52,6 +52,8 @@ class Sending:
         self._arena = arena
         self._outgoing = outgoing
         self._codec = codec
+        self.own_coded = codec.own_coded
+        """Whether merges need what others hold of a peer's own model."""
         self._state = state
         self._told = told
         self._learned = learned
@@ -61,11 +63,6 @@ class Sending:
     def needed(self) -> bool:
         """Whether receivers hold anything else than what the sender has."""
         return not (self._codec.exact and self._outgoing.nothing)
-
-    @property
-    def own_coded(self) -> bool:
-        """Whether merges need what others hold of a peer's own model."""
-        return self._codec.own_coded
 
     @property
     def varies(self) -> bool:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from gossip.learning.local_training import Gradient, LocalState, LocalTraining, StepResult
+from gossip.learning.local_training import LocalState, LocalTraining, StepResult
 from gossip.learning.private import ByHand, PrivateGradients
 from gossip.privacy.entropy import Entropy
 from gossip.stages import State
@@ -46,12 +47,12 @@ class StackedTraining:
     Args:
         training: the local update; its step is the node's.
         minibatches: what each peer trains on.
-        gradient: the gradient of a stack where it is not `vmap`'s.
+        gradient: the gradient of a stack where it is not `vmap`'s; by hand, it takes its memory as ``into=``, too.
     """
 
     training: LocalTraining
     minibatches: MiniBatches
-    gradient: Gradient | None = None
+    gradient: Callable[..., tuple[Tensor, Tensor, Tensor]] | None = None
     by_hand: ByHand | None = None
     """The sums of single samples' gradients where they are not `vmap`'s."""
 
@@ -70,8 +71,10 @@ class StackedTraining:
         rounds: Sequence[int],
         rows: State | None = None,
         steps: Sequence[int | None] | None = None,
+        *,
+        into: Tensor | None = None,
     ) -> StackedOutcome:
-        """Train the models (n, P).
+        """Train the models (n, P), which stay as they are; in the memory `into` (n, P), where that can be.
 
         ``peers[k]`` trains model k for ``rounds[k]``, with ``steps[k]`` mini-batches if not as `[local]` says; they are
         in the order of the mini-batches' `place`. `rows` (n, length) are what the update remembers.
@@ -84,12 +87,14 @@ class StackedTraining:
         finished: list[LocalState] = []
         self.training.forward.module.train()
         private = self._private(peers, rounds, steps)
+        memory = None if into is None or into.shape[1] != state.trained.shape[1] else _Memory(into)
         for pieces in self.minibatches.steps(peers, rounds, steps) if private is None else private.pieces:
             active = pieces[-1].stop
             if active < len(state.trained):
                 finished.append(_cut(state, slice(active, None)))
                 state = _cut(state, slice(active))
-            results = [self._step(state, lr, piece, private) for piece in pieces]
+            free = None if memory is None else memory.beside(state.trained)
+            results = [self._step(state, lr, piece, private, free) for piece in pieces]
             state = _put_together([result.state for result in results])
             for piece, result in zip(pieces, results, strict=True):
                 losses.add(piece, result)
@@ -104,16 +109,23 @@ class StackedTraining:
             trained = torch.cat([trained, state.rest], 1)
         return StackedOutcome(trained, losses.result(), kept)
 
-    def _step(self, state: LocalState, lr: Tensor, piece: Piece, private: _Private | None) -> StepResult:
+    def _step(
+        self, state: LocalState, lr: Tensor, piece: Piece, private: _Private | None, free: Tensor | None
+    ) -> StepResult:
         part = slice(piece.start, piece.stop)
+        into = None if free is None else free[part]
         if piece.stop - piece.start < len(state.trained):
             state = _cut(state, part)
         gradient = self.gradient
+        gives_up = self.by_hand is not None and self.training.gives_gradients_up
+        if gradient is not None and into is not None and gives_up:
+            # What a step makes of a gradient lies where the gradient lay: no further memory is walked through.
+            gradient = partial(gradient, into=into)
         if private is not None:
             gradient = private.gradients.stacked(
                 private.secrets[part], private.expected[part], piece.counted, by_hand=self.by_hand
             )
-        return self.training.step_stacked(state, piece.x, piece.y, lr[part], gradient=gradient)
+        return self.training.step_stacked(state, piece.x, piece.y, lr[part], gradient=gradient, into=into)
 
     def _private(
         self, peers: Sequence[int], rounds: Sequence[int], steps: Sequence[int | None] | None
@@ -134,6 +146,26 @@ class StackedTraining:
             torch.tensor(expected, device=self.minibatches.device),
             self.minibatches.secret_steps(peers, secrets, rates, steps),
         )
+
+
+class _Memory:
+    """Memory for the models of a stack after a step, which is never that of before it.
+
+    Args:
+        first: (n, T) where they had best lie in the end.
+    """
+
+    def __init__(self, first: Tensor) -> None:
+        self._first = first
+        self._second: Tensor | None = None
+
+    def beside(self, models: Tensor) -> Tensor:
+        """Return memory (n, T) that holds none of these models, nor of those whose steps are done."""
+        if models.data_ptr() != self._first.data_ptr():
+            return self._first
+        if self._second is None:
+            self._second = torch.empty_like(self._first)
+        return self._second
 
 
 class _Private(NamedTuple):
