@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import sys
 import time
@@ -124,9 +123,11 @@ class Page:
 
 async def show_on_terminal(status: Callable[[], Mapping[str, Any]], contained: Containment) -> None:
     """Keep the node's figures below the log where that is a terminal, until cancelled."""
-    with contextlib.suppress(OSError, ValueError):  # it is closed
+    try:
         if not sys.stderr.isatty():
             return
+    except (AttributeError, OSError, ValueError):  # it is closed, or something that can only be written to
+        return
     # What draws costs a tenth of a second, and most nodes have no terminal.
     from gossip.telemetry.terminal import on_terminal
 
