@@ -1,4 +1,4 @@
-"""How often a law is tried: an ordinary one 30 times, or as often as `LAWS` says, and all others in proportion."""
+"""How often a law is tried: an ordinary one 25 times, or as often as `LAWS` says, and all others in proportion."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-ORDINARY = 30
+ORDINARY = 25
 """How many examples an ordinary law is tried with unless `LAWS` says otherwise."""
 
 

@@ -104,7 +104,7 @@ def _passing_nothing_on(message: Message) -> Message | None:
     return None if isinstance(message, WantsMessage) else message
 
 
-@pytest.mark.parametrize("seed", range(examples(4)))
+@pytest.mark.parametrize("seed", range(examples(2)))
 def test_whatever_fails_and_whoever_lies_nobody_stops_before_most_honest_want_to_and_all_agree_in_the_end(
     seed,
 ):

@@ -10,7 +10,7 @@ from tests.laws import ORDINARY, examples, tried
 
 
 @pytest.mark.parametrize(
-    ("said", "counts"), [(None, [ORDINARY, 8, 120]), ("1000", [1000, 250, 4000]), ("1", [1, 1, 4])]
+    ("said", "counts"), [(None, [ORDINARY, 6, 100]), ("1000", [1000, 250, 4000]), ("1", [1, 1, 4])]
 )
 def test_one_number_scales_all_laws(
     monkeypatch: pytest.MonkeyPatch, said: str | None, counts: list[int]
