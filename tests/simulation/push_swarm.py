@@ -65,9 +65,6 @@ class Vectors:
     def train(self, model: Vector, peer: int, *, round: int) -> Vector:
         return 0.9 * model + 0.1 * (peer % 2)
 
-    def pause(self) -> None:
-        pass
-
     def begin_anew(self, peer: int) -> None:
         pass
 

@@ -109,9 +109,6 @@ class CheckedLearning:
         self._checkers().tell("train_began", self.peers[peer], round)
         return Number(model.value)
 
-    def pause(self) -> None:
-        pass
-
     def begin_anew(self, peer: int) -> None:
         pass
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -167,23 +167,6 @@ def test_a_peers_round_is_so_many_calls_and_leaves_nothing_behind() -> None:
     assert (calls[1] - calls[0]) / (2 * peers) <= CALLS_PER_ROUND_MAX
     assert blocks[0] / peers <= BLOCKS_PER_PEER_MAX
     assert (blocks[1] - blocks[0]) / (2 * peers) <= BLOCKS_PER_ROUND_MAX
-
-
-def test_models_of_a_generation_lie_side_by_side_and_are_not_copied_to_be_read(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    beside: list[bool] = []
-    adjoining = Arena.adjoining
-
-    def noted(arena: Arena, rows: Sequence[int]) -> torch.Tensor | None:
-        found = adjoining(arena, rows)
-        beside.append(found is not None)
-        return found
-
-    monkeypatch.setattr(Arena, "adjoining", noted)
-    go(engine_of(150, 8))
-    assert beside
-    assert all(beside)
 
 
 def test_ten_times_as_many_peers_are_ten_times_the_work() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gossip.errors import ProtocolMisuse
 from gossip.learning.divergence import Watch, rms_of
-from scenarios.virtual.learning import deferred, requests
+from scenarios.virtual.learning import requests
 from scenarios.virtual.learning.arena import Arena, Handle
 from tests.virtual_learners import (
     PEERS,
@@ -90,21 +90,6 @@ def test_models_are_trained_to_the_same_bit_wherever_they_lie(folder, monkeypatc
             "theirs stay as they were"
         )
     assert torch.equal(*found)
-
-
-def test_what_peers_ask_for_is_computed_in_a_pause_once_there_is_enough_of_it(folder, monkeypatch):
-    monkeypatch.setattr(deferred, "PENDING_MIN", 6)
-    monkeypatch.setattr(deferred, "PENDING_PER_PEER", 1)
-    learning = batched(task_of(folder, steps=1))
-    handles = [learning.train(learning.initial(k % PEERS), k % PEERS, round=0) for k in range(5)]
-    learning.pause()
-    assert all(handle.row < 0 for handle in handles)
-    handles += [learning.train(learning.initial(0), 0, round=0)]
-    assert handles[-1].row < 0
-    learning.pause()
-    assert all(handle.row >= 0 for handle in handles)
-    handles = [learning.train(learning.initial(0), 0, round=0) for _ in range(2 * PEERS)]
-    assert all(handle.row >= 0 for handle in handles), "there need not be any pause"
 
 
 def test_a_large_residual_network_equals_each_peers_own(folder):

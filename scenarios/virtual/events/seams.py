@@ -25,9 +25,6 @@ class Learning(StructuralType):
     def train(self, model: Model, peer: int, *, round: int, steps: int | None = None) -> Model:
         """Return the handle of the model after one local update, of so many steps if they are given."""
 
-    def pause(self) -> None:
-        """Compute what waits, if that is much: all that happens at one moment has happened."""
-
     def begin_anew(self, peer: int) -> None:
         """Forget what the peer's updates and merges have left beside models: its process has ended."""
 

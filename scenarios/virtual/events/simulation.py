@@ -160,7 +160,6 @@ class Simulation:
                 function(*arguments)
             if not queue:
                 agenda.done(time_s)
-                self.learning.pause()
         return False
 
     def _start(self, peer: VirtualPeer, life: int) -> None:

@@ -112,7 +112,6 @@ class BatchedLearning:
         self._set_up_training(method, max(sizes), outgoing or NoOutgoingSettings())
         self._set_up_exchanges(codec or Float32Settings(), attackers)
         self._deferred = self._defer()
-        self.pause = self._deferred.pause
 
     def _set_up_training(self, method: str, samples_max: int, outgoing: Choice) -> None:
         """Choose how local updates and evaluations are computed, and make the table of what they remember."""

@@ -7,12 +7,9 @@ from collections.abc import Callable, Container, Mapping
 from scenarios.virtual.learning import requests
 from scenarios.virtual.learning.arena import Handle
 
-PENDING_PER_PEER = 4
+PENDING_PER_PEER_MAX = 4
 PENDING_MIN = 256
-"""So many requests are enough to fill the stacks, two rounds of training and averaging: computed at the next pause."""
-
-WITHOUT_PAUSE = 2
-"""So many times as many of each peer are computed at once."""
+"""So many requests wait at most: two rounds of training and averaging, enough to fill the stacks."""
 
 
 class Deferred:
@@ -36,8 +33,7 @@ class Deferred:
         self._computations = computations
         self._ordered = ordered
         self._pending: list[Handle] = []
-        self._enough = max(PENDING_MIN, PENDING_PER_PEER * peers)
-        self._most = max(PENDING_MIN, WITHOUT_PAUSE * PENDING_PER_PEER * peers)
+        self._pending_max = max(PENDING_MIN, PENDING_PER_PEER_MAX * peers)
         self._free = free
 
     def __len__(self) -> int:
@@ -48,18 +44,9 @@ class Deferred:
         """Return the handle of what a peer asks for."""
         handle = Handle(peer, request, self._free)
         self._pending.append(handle)
-        if len(self._pending) >= self._most:
+        if len(self._pending) >= self._pending_max:
             self.flush()
         return handle
-
-    def pause(self) -> None:
-        """Compute everything, where that is enough by now. Between two moments, not in the middle of one.
-
-        Peers in step ask at the very same moments. Of a generation that is computed as a whole, rows adjoin and stacks
-        are the same ones every time: models are read where they lie, and mini-batches are gathered once.
-        """
-        if len(self._pending) >= self._enough:
-            self.flush()
 
     def waits_for(self, peer: int, kind: type | None = None) -> bool:
         """Return whether something that a peer asked for waits; `kind`: of that type."""

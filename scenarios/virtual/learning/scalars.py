@@ -21,9 +21,6 @@ class ScalarLearning:
         """Return the model as it is."""
         return model
 
-    def pause(self) -> None:
-        """Nothing waits."""
-
     def begin_anew(self, peer: int) -> None:
         """Nothing is left beside models."""
 
