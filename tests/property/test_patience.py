@@ -36,6 +36,15 @@ def arrivals_of(*delays_s: float) -> ArrivalDeadline:
     return arrivals
 
 
+def come(patience: Patience, now_s: float) -> bool:
+    """Take a model that was waited for; return whether most have come by now, and had not before."""
+    patience.short -= 1
+    if patience.short:
+        return False
+    patience.most_came(now_s)
+    return True
+
+
 class Waiting:
     """A peer that waits for the same neighbours in every step, for as long as its patience allows."""
 
@@ -61,7 +70,7 @@ class Waiting:
                 break
             waited_s = missing.pop(next_one)
             known[next_one].observe(waited_s)
-            if patience.come(self.now_s + waited_s):
+            if come(patience, self.now_s + waited_s):
                 most_s = waited_s
                 missing = {k: delay_s for k, delay_s in missing.items() if patience.can_afford(known[k])}
         if not patience.most_have_come:
@@ -122,13 +131,13 @@ def test_in_the_first_wait_who_never_delivered_is_waited_for_until_most_have_com
     patience.begin_round(1.0)
     patience.begin(100.0, counted=3, come=0, after_update=True)
     assert patience.deadline_s([new] * 3, [new] * 3) == CAP_S
-    assert not patience.come(100.5)
-    assert patience.come(102.5)
+    assert not come(patience, 100.5)
+    assert come(patience, 102.5)
     # Own update and the others' way took 3.5 s.
     assert patience.deadline_s([new], [new] * 3) == pytest.approx(2.5 + 3.5)
     patience.begin(100.0, counted=3, come=0, after_update=False)
-    assert patience.come(102.5) is False
-    assert patience.come(103.5)
+    assert come(patience, 102.5) is False
+    assert come(patience, 103.5)
     assert patience.deadline_s([new], [new] * 3) == pytest.approx(3.5 + 3.5), "no update was waited for"
     patience.begin(100.0, counted=3, come=2, after_update=True)
     assert patience.deadline_s([new], [new] * 3) == FLOOR_S
@@ -187,7 +196,7 @@ def test_a_stop_in_the_middle_of_a_wait_is_no_neighbours_fault():
 def test_when_one_is_lost_the_others_may_be_most():
     patience = Patience(SETTINGS)
     patience.begin(0.0, counted=4, come=1, after_update=True)
-    assert not patience.come(0.5)
+    assert not come(patience, 0.5)
     assert not patience.most_have_come
     assert patience.lost(0.7)
     assert patience.most_have_come
