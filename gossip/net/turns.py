@@ -5,16 +5,24 @@ a power failure or when somebody means harm; done in one pass they would keep ev
 
 Of those that wait for their first step the newest is next: where more come than can be served, the oldest has waited in
 vain in any case, and a queue would make everybody wait for as long.
+
+Strangers may call without end, and each call costs a signature here: their steps have a share of the time and no more,
+the rest is learning's.
 """
 
 from __future__ import annotations
 
+import math
+import time
 from collections import deque
 
 import trio
 
 KNOWN_IN_A_ROW_MAX = 8
 """Turns of known hosts while strangers wait: even under a flood of the former a stranger gets in, if late."""
+
+STRANGERS_SHARE = 0.1
+"""Of the event loop's time, for the steps of hosts that no peer is known to have: some hundred handshakes a second."""
 
 
 class _Line:
@@ -39,6 +47,8 @@ class Turns:
         self._strange = _Line()
         self._asked = trio.Event()
         self._in_a_row = 0
+        self._strangers_from_s = -math.inf
+        """When the next stranger may have a turn."""
 
     async def take(self, *, known: bool, first: bool) -> None:
         """Wait for a turn."""
@@ -58,18 +68,27 @@ class Turns:
     async def run(self) -> None:
         """Give out turns until cancelled."""
         while True:
-            turn = self._next()
-            if turn is None:
+            rested = trio.current_time() >= self._strangers_from_s
+            line = self._next_line(strangers=rested)
+            if line is None:
                 self._asked = trio.Event()
-                await self._asked.wait()
-            else:
-                turn.set()
+                with trio.move_on_at(self._strangers_from_s if self._strange else math.inf):
+                    await self._asked.wait()
+                continue
+            began_s = time.thread_time()
+            line.next().set()
+            await trio.lowlevel.checkpoint()
+            if line is self._strange:
+                # Whoever has the turn runs beside this task or after it in that pass; after one more, surely.
                 await trio.lowlevel.checkpoint()
+                # What else ran meanwhile counts as well: a busy loop has less time for strangers.
+                rest_s = (time.thread_time() - began_s) * (1 / STRANGERS_SHARE - 1)
+                self._strangers_from_s = trio.current_time() + rest_s
 
-    def _next(self) -> trio.Event | None:
-        patient = self._strange and self._in_a_row >= KNOWN_IN_A_ROW_MAX
-        if self._known and not patient:
+    def _next_line(self, *, strangers: bool) -> _Line | None:
+        strange = self._strange if strangers and self._strange else None
+        if self._known and not (strange and self._in_a_row >= KNOWN_IN_A_ROW_MAX):
             self._in_a_row += 1
-            return self._known.next()
+            return self._known
         self._in_a_row = 0
-        return self._strange.next() if self._strange else None
+        return strange

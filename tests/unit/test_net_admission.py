@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 import trio
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gossip.net.admission import STAGES, WELCOMED_MAX, Admission, KnownHosts, host_of
-from gossip.net.turns import KNOWN_IN_A_ROW_MAX, Turns
+from gossip.net.turns import KNOWN_IN_A_ROW_MAX, STRANGERS_SHARE, Turns
 
 HOSTS = ["10.0.0.1", "10.0.0.2", "6.6.6.6", "7.7.7.7", "8.8.8.8"]
 KNOWN = HOSTS[:2]
@@ -174,3 +176,37 @@ def test_a_further_step_comes_before_a_first_one_and_of_these_the_newest_is_next
 
     trio.run(main)
     assert order == ["further", "later", "new", "old"]
+
+
+def test_steps_of_strangers_have_a_share_of_the_time_and_known_hosts_do_not_wait_for_it() -> None:
+    step_s, steps = 0.002, 6
+    taken_s: list[float] = []
+    served_between: list[int] = []
+    served = 0
+
+    async def main() -> None:
+        nonlocal served
+        turns = Turns()
+
+        async def stranger() -> None:
+            await turns.take(known=False, first=True)
+            taken_s.append(trio.current_time())
+            served_between.append(served)
+            until_s = time.thread_time() + step_s
+            while time.thread_time() < until_s:
+                pass
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(turns.run)
+            async with trio.open_nursery() as strangers:
+                for _ in range(steps):
+                    strangers.start_soon(stranger)
+                while len(taken_s) < steps:
+                    await turns.take(known=True, first=True)
+                    served += 1
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+    assert taken_s[-1] - taken_s[0] >= (steps - 1) * step_s / STRANGERS_SHARE
+    between = [later - earlier for earlier, later in pairwise(served_between)]
+    assert min(between) > KNOWN_IN_A_ROW_MAX
