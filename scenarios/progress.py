@@ -168,10 +168,12 @@ class Live:
     def update(self, state: State) -> None:
         """Move the bar and the figures."""
         self._left.note(state.rounds_mean)
-        if state.score_mean is None:
+        if state.score_mean is None and state.rounds_mean < 1:
             return
         before = 0 if self._state is None else int(self._state.rounds_mean)
         self._state = state
+        if state.score_mean is None:
+            return
         if not self._scores or int(state.rounds_mean) > before:
             self._scores.append(state.score_mean)
 
@@ -230,7 +232,7 @@ class Lines:
     def update(self, state: State) -> None:
         """Say a line of every round that most peers have done; of several at once, of the last."""
         self._left.note(state.rounds_mean)
-        if state.score_mean is None or int(state.rounds_mean) <= self._told:
+        if int(state.rounds_mean) <= self._told:
             return
         self._told = int(state.rounds_mean)
         left = left_told(self._left.seconds)

@@ -123,6 +123,7 @@ class NodeStory:
     def _curve(self) -> dict[str, list[Any]]:
         points = self._points
         own = shorts(entry.get("own_score") for entry in points)
+        prototypes = shorts(entry.get("prototype_accuracy") for entry in points)
         return {
             "round": [entry["round"] for entry in points],
             "time": shorts(self._since(entry["time"]) for entry in points),
@@ -132,6 +133,7 @@ class NodeStory:
             "max": [],
             "of_mean": [],
             "own": own if any(value is not None for value in own) else [],
+            "prototypes": prototypes if any(value is not None for value in prototypes) else [],
             "consensus": [],
             "before": [],
         }
@@ -216,6 +218,9 @@ def _facts(status: Status, points: Sequence[Entry], score: Score) -> list[dict[s
     found = [_fact(f"{score.label} of the own model", score.told(status.get("score")), after, spark="mean")]
     if status.get("own_score") is not None:
         found.append(_fact(f"{score.label} on own tests", score.told(status["own_score"])))
+    if points and points[-1].get("prototype_accuracy") is not None:
+        told, classes = score.told(points[-1]["prototype_accuracy"]), points[-1]["prototype_classes"]
+        found.append(_fact("nearest prototypes", told, f"of {classes} classes"))
     for what, key in (("training loss", "training_loss"), ("test loss", "test_loss")):
         if status.get(key) is not None:
             found.append(_fact(what, f"{status[key]:.3g}"))

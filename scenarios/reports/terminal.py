@@ -58,6 +58,14 @@ def print_result(
             highlight=False,
             soft_wrap=True,
         )
+    if "prototype_accuracy" in summary:
+        near = summary["prototype_accuracy"]
+        console.print(
+            f"  nearest prototypes {scored.told(near['mean'])} ± {scored.spread(near['std'])} (min "
+            f"{scored.told(near['min'])}, max {scored.told(near['max'])}): without training, of "
+            f"{summary['prototype_classes']} classes",
+            highlight=False,
+        )
     if "alone" in summary:
         alone = summary["alone"]
         console.print(

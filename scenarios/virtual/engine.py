@@ -7,7 +7,7 @@ import hashlib
 import json
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -54,6 +54,9 @@ from scenarios.virtual.measures.timed import TimedMeasurements
 
 PROGRESS_S = 0.25
 
+EVENTS_MAX = 20_000
+"""Between two looks at the clock; learning has its own."""
+
 MANY_PEERS = 200
 """Runs of fewer make too little garbage for it to be worth putting aside what was there before."""
 
@@ -92,6 +95,19 @@ def run(
     finally:
         torch.set_num_threads(torch_threads)
         progress.end()
+
+
+class _Looks:
+    """Does something now and then, and not at each call."""
+
+    def __init__(self, do: Callable[[], None]) -> None:
+        self._do = do
+        self._did_s = time.monotonic()
+
+    def __call__(self) -> None:
+        if time.monotonic() - self._did_s >= PROGRESS_S:
+            self._do()
+            self._did_s = time.monotonic()
 
 
 def told_of(learning: BatchedLearning) -> str:
@@ -221,11 +237,11 @@ class VirtualRun:
         )
         simulation.start()
         until_s = self.scenario.stop.virtual_seconds or float("inf")
-        shown_s = time.monotonic()
-        while simulation.run(until_s=until_s, events_max=20_000):
-            if time.monotonic() - shown_s > PROGRESS_S:
-                shown_s = time.monotonic()
-                progress.update(self._state())
+        look = _Looks(lambda: progress.update(self._state(self.learning.deferred.computed)))
+        # The events of rounds are there long before their learning, which waits until there is enough of it.
+        self.learning.deferred.on_computed = look
+        while simulation.run(until_s=until_s, events_max=EVENTS_MAX):
+            look()
         self.measurements.finish()
         progress.update(self._state())
         return self.records()
@@ -245,7 +261,8 @@ class VirtualRun:
         self.simulation.note(EVENT, peer, **said)
         self.divergences.note(self.simulation.notes[-1])
 
-    def _state(self) -> State:
+    def _state(self, computed: float = 1.0) -> State:
+        """Return where the run stands, of whose learning so much is `computed`."""
         latest = self.measurements.latest.values()
         peers = self.simulation.peers
         scored = self.task.objective.score
@@ -254,8 +271,8 @@ class VirtualRun:
         return State(
             seconds=self.simulation.now,
             running=sum(peer.alive and not peer.finished for peer in peers),
-            rounds_mean=sum(peer.round for peer in peers) / len(peers),
-            rounds_min=min(peer.round for peer in peers),
+            rounds_mean=computed * sum(peer.round for peer in peers) / len(peers),
+            rounds_min=int(computed * min(peer.round for peer in peers)),
             scored=scored,
             score_mean=sum(scores) / len(scores) if scores else None,
             score_worst=scored.worst(scores),

@@ -16,6 +16,7 @@ from gossip.node.setup import find_membership
 from gossip.protocols.tables import Table
 from gossip.storage.checkpoints import Belongs, CheckpointStore
 from scenarios.processes.averages import load_task
+from scenarios.reports import page
 from scenarios.scenario import load
 
 SMALL = {
@@ -41,6 +42,10 @@ def test_a_table_that_is_passed_on_tells_classes_that_the_own_model_has_never_se
     rounds = [point["prototype_accuracy_mean"] for point in summary["curve"]]
     assert rounds[0] < rounds[-1]  # news goes a neighbour further in each round
     assert set(summary["bytes"]["by_type"]) == {"finished", "prototypes"}
+    shown = page.document([page.read_run(tmp_path / "a")])
+    assert shown["curve"]["prototypes"] == pytest.approx(rounds, rel=1e-3)
+    (fact,) = (fact for fact in shown["facts"] if fact["what"] == "nearest prototypes")
+    assert float(fact["value"]) == pytest.approx(100 * summary["prototype_accuracy"]["mean"], abs=0.05)
 
 
 def test_real_nodes_pass_a_table_on_keep_it_and_leave_its_layer(tmp_path):

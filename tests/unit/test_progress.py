@@ -6,7 +6,6 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,6 +18,7 @@ from gossip.telemetry.pace import TREND, TREND_POINTS, trend
 from scenarios.errors import Stopped
 from scenarios.progress import Lines, Live, Quiet, State, for_console
 from scenarios.scenario import ScenarioSettings, load
+from scenarios.virtual import engine
 from tests.laws import tried
 
 OVERRIDES = {"scenario.peers": 4, "stop.rounds": 3, "data.train_max": 300, "model.name": "logistic"}
@@ -133,10 +133,29 @@ def test_a_trend_is_as_many_bars_as_there_are_values_from_the_least_to_the_most(
         assert {TREND[0], TREND[-1]} <= set(drawn)
 
 
+def test_each_round_of_few_peers_is_told_of_while_they_learn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Rounds(Quiet):
+        def __init__(self) -> None:
+            self.begun: set[int] = set()
+
+        def update(self, state: State) -> None:
+            self.begun.add(int(state.rounds_mean))
+
+    monkeypatch.setattr(engine, "PROGRESS_S", 0.0)
+    told = Rounds()
+    scenarios.run(
+        "quickstart", overrides={**OVERRIDES, "stop.rounds": 6}, out=tmp_path / "run", progress=told
+    )
+    assert told.begun >= {1, 2, 3, 4, 5, 6}
+
+
 def test_what_was_measured_is_kept_when_a_run_is_stopped(tmp_path: Path) -> None:
     class Stops(Quiet):
-        def update(self, state: Any) -> None:
-            raise KeyboardInterrupt
+        def update(self, state: State) -> None:
+            if state.running == 0:
+                raise KeyboardInterrupt
 
     out = tmp_path / "run"
     with pytest.raises(Stopped) as stopped:

@@ -277,7 +277,7 @@ def test_outstanding_work_is_bounded(folder):
     for round in range(300):
         model = learning.train(model, 0, round=round)
     assert model.row < 0, "the last ones still wait"
-    assert len(learning._deferred) < 256
+    assert len(learning.deferred) < 256
     assert learning.rows_used == 1, "only the newest computed model is needed"
 
 

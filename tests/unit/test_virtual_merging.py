@@ -196,7 +196,7 @@ def test_a_restart_is_that_peers_alone_and_computes_nothing_that_it_did_not_ask_
     for round in range(3):
         learning.merge(own, 0.5, [Contribution("p2", own, 0.5)], peer=0, at=GossipStep(round))
     learning.begin_anew(ended)
-    assert len(learning._deferred) == (0 if ended == 0 else 3)
+    assert len(learning.deferred) == (0 if ended == 0 else 3)
     apart = learning.merge(own, 0.5, [Contribution("p1", other, 0.5)], peer=0, at=GossipStep(3))
     plain = batched(task_of(folder))
     average = plain.merge(

@@ -36,6 +36,7 @@ function scoreLegend() {
   if (curve.low) entries.push(entry(make("i", { class: "swatch", style: { background: color("accent"), opacity: 0.45 } }), "four peers of five"));
   if (curve.of_mean.length) entries.push(entry(stroke(color("ink"), "2 3", 1.8), "average of all models"));
   if (curve.own.length) entries.push(entry(stroke(color("c2")), "mean on own tests"));
+  if (curve.prototypes?.length) entries.push(entry(stroke(color("c3"), "6 3"), "nearest prototypes"));
   if (alone) entries.push(entry(stroke(color("away"), "7 4", 1.8), "learning alone, mean"));
   if (faults.length) entries.push(entry(stroke(color("warm"), "4 3", 1.6), "fault"));
   if (Page.followed !== null) entries.push(entry(stroke(color("warm")), Page.shown.peers.name[Page.followed]));
@@ -43,7 +44,7 @@ function scoreLegend() {
 }
 
 function scoreChart(host) {
-  const source = Charts.source({ x: [], mean: [], min: [], max: [], low: [], high: [], of_mean: [], own: [], alone: [] });
+  const source = Charts.source({ x: [], mean: [], min: [], max: [], low: [], high: [], of_mean: [], own: [], prototypes: [], alone: [] });
   const mine = Charts.source({ x: [], y: [] });
   const [accent, ink] = [color("accent"), color("ink")];
   const { curve, alone } = Page.shown;
@@ -54,6 +55,7 @@ function scoreChart(host) {
   faultLines(plot);
   if (alone) plot.line(field("x"), field("alone"), { source, line_color: color("away"), line_width: 2, line_dash: [7, 4] });
   if (curve.own.length) plot.line(field("x"), field("own"), { source, line_color: color("c2"), line_width: 2 });
+  if (curve.prototypes?.length) plot.line(field("x"), field("prototypes"), { source, line_color: color("c3"), line_width: 2, line_dash: [6, 3] });
   plot.line(field("x"), field("mean"), { source, line_color: accent, line_width: 2.4 });
   if (curve.mean.length < 3) plot.scatter(field("x"), field("mean"), { source, fill_color: accent, line_color: null, size: 7 });
   if (curve.of_mean.length) plot.line(field("x"), field("of_mean"), { source, line_color: ink, line_width: 1.7, line_dash: [2, 3] });
@@ -63,7 +65,7 @@ function scoreChart(host) {
     const { curve: found } = Page.shown;
     const some = (values) => (values?.length ? Charts.scaled(values) : found.round.map(() => NaN));
     plot.below[0].axis_label = across().label;
-    source.data = { x: across().values, ...Object.fromEntries(["mean", "min", "max", "low", "high", "of_mean", "own"].map((key) => [key, some(found[key])])), alone: found.round.map(() => (alone ? Charts.scale() * alone.mean : NaN)) };
+    source.data = { x: across().values, ...Object.fromEntries(["mean", "min", "max", "low", "high", "of_mean", "own", "prototypes"].map((key) => [key, some(found[key])])), alone: found.round.map(() => (alone ? Charts.scale() * alone.mean : NaN)) };
     byId("score-title").textContent = capital(scoreLabel());
     byId("score-note").textContent = Page.shown.words?.curve ?? "On the common test set, after each round’s last merge.";
   };
@@ -82,6 +84,7 @@ function scoreChart(host) {
     if (found.min.length) lines.push(`${scoreText(found.min[at])} to ${scoreText(found.max[at])}`);
     if (found.of_mean.length) lines.push(`average of all ${scoreText(found.of_mean[at])}`);
     if (found.own.length) lines.push(`on own tests ${scoreText(found.own[at])}`);
+    if (found.prototypes?.length) lines.push(`nearest prototypes ${scoreText(found.prototypes[at])}`);
     return lines.join("\n");
   }, { over: () => host });
   const last = curve.mean.at(-1);

@@ -28,6 +28,7 @@ CURVE = {
     "max": "score_max",
     "of_mean": "score_of_mean",
     "own": "own_score_mean",
+    "prototypes": "prototype_accuracy_mean",
     "consensus": "consensus_distance",
     "before": "consensus_before",
 }
@@ -135,6 +136,10 @@ def facts(summary: Mapping[str, Any], score: Score) -> list[dict[str, Any]]:
         found.append(
             _fact(f"{score.label} on own tests", told(own["mean"]), f"worst peer {told(own['worst'])}")
         )
+    prototypes = summary.get("prototype_accuracy")
+    if prototypes:
+        note = f"worst peer {told(prototypes['min'])}, {summary['prototype_classes']} classes known to all"
+        found.append(_fact("nearest prototypes", told(prototypes["mean"]), note))
     known = alone(summary)
     if known:
         found.append(_fact("learning alone", told(known["mean"]), f"worst peer {told(known['worst'])}"))

@@ -111,7 +111,7 @@ class BatchedLearning:
         self._trainings = [0] * len(names)
         self._set_up_training(method, max(sizes), outgoing or NoOutgoingSettings())
         self._set_up_exchanges(codec or Float32Settings(), attackers)
-        self._deferred = self._defer()
+        self.deferred = self._defer()
 
     def _set_up_training(self, method: str, samples_max: int, outgoing: Choice) -> None:
         """Choose how local updates and evaluations are computed, and make the table of what they remember."""
@@ -238,11 +238,11 @@ class BatchedLearning:
     def train(self, model: Handle, peer: int, *, round: int, steps: int | None = None) -> Handle:
         """Return `model` as one local update of `peer` will leave it; of so many steps, if `[local]` is not to say."""
         self._trainings[peer] += 1
-        return self._deferred.note(peer, requests.Train(model, round, self._trainings[peer], steps))
+        return self.deferred.note(peer, requests.Train(model, round, self._trainings[peer], steps))
 
     def begin_anew(self, peer: int) -> None:
         """Forget all that the peer has beside models, for its process has ended: momentum, rule, muted senders."""
-        if self._deferred.waits_for(peer):
+        if self.deferred.waits_for(peer):
             self.flush()  # what it asked for before still sees all that
         self._processes.pop(peer, None)
         self._state.zero(peer)
@@ -251,7 +251,7 @@ class BatchedLearning:
 
     def remember(self, peer: int) -> Memory:
         """Return what the peer remembers after the local updates that it has asked for, for its checkpoint."""
-        pending = self._deferred.waits_for(peer, requests.Train)
+        pending = self.deferred.waits_for(peer, requests.Train)
         return self._remembering.remember(peer, self._trainings[peer], pending=pending)
 
     def restore(self, peer: int, memory: Memory) -> None:
@@ -271,7 +271,7 @@ class BatchedLearning:
     ) -> Handle:
         """Return the merged model: learned slots by the rule, the others from `own`. Contributions hold handles."""
         if not self._sending.own_coded or at.whole:
-            return self._deferred.note(peer, requests.Merge(own, own_weight, received, at))
+            return self.deferred.note(peer, requests.Merge(own, own_weight, received, at))
         public = self._publics.mixed(own, peer, at)
         merged = self._noted(peer, requests.Merge(public or own, own_weight, received, at))
         if public is None:
@@ -353,10 +353,10 @@ class BatchedLearning:
 
     def flush(self) -> None:
         """Compute everything that was asked for."""
-        self._deferred.flush()
+        self.deferred.flush()
 
     def _noted(self, peer: int, request: requests.Request) -> Handle:
-        return self._deferred.note(peer, request)
+        return self.deferred.note(peer, request)
 
     def _defer(self) -> Deferred:
         """Return what takes requests, and knows who computes those of each kind, in which order within a level."""

@@ -35,6 +35,14 @@ class Deferred:
         self._pending: list[Handle] = []
         self._pending_max = max(PENDING_MIN, PENDING_PER_PEER_MAX * peers)
         self._free = free
+        self._noted = self._computed = 0
+        self.on_computed: Callable[[], None] = lambda: None
+        """Called whenever something of what waits has been computed, which may take long."""
+
+    @property
+    def computed(self) -> float:
+        """How much of all that was ever asked for has been computed: from 0 to 1."""
+        return self._computed / self._noted if self._noted else 1.0
 
     def __len__(self) -> int:
         """Return how many requests wait."""
@@ -44,6 +52,7 @@ class Deferred:
         """Return the handle of what a peer asks for."""
         handle = Handle(peer, request, self._free)
         self._pending.append(handle)
+        self._noted += 1
         if len(self._pending) >= self._pending_max:
             self.flush()
         return handle
@@ -64,4 +73,7 @@ class Deferred:
             level = levels.pop()
             for kind, compute in self._computations.items():
                 if kind in level:
+                    count = len(level[kind])
                     compute(level.pop(kind))
+                    self._computed += count
+                    self.on_computed()
