@@ -36,43 +36,14 @@ def print_result(
     console.print(_title(summary), style="bold", highlight=False, soft_wrap=True)
     console.print(_table(summary, peers))
     scored, score, sent = score_in(summary), summary["score"], summary["bytes"]
-    console.print(
-        f"  own models         {scored.told(score['mean'])} ± {scored.spread(score['std'])} (min "
-        f"{scored.told(score['min'])}, max {scored.told(score['max'])})",
-        highlight=False,
-    )
-    console.print(f"  their average      {scored.told(summary['score_of_mean'])}", highlight=False)
-    final = summary.get("final_steps")
-    if final is not None:
-        before = final["before"]
-        console.print(
-            f"  before final steps {scored.told(before['mean'])} ± {scored.spread(before['std'])} (min "
-            f"{scored.told(before['min'])}, max {scored.told(before['max'])})",
-            highlight=False,
+    for name, spread, note in _spreads(summary):
+        shown = (
+            f"  {name:<18} {scored.told(spread['mean'])} ± {scored.spread(spread['std'])} (min "
+            f"{scored.told(spread['min'])}, max {scored.told(spread['max'])}){note}"
         )
-    if "own_score" in summary:
-        own = summary["own_score"]
-        console.print(
-            f"  on own tests       {scored.told(own['mean'])} ± {scored.spread(own['std'])} (min "
-            f"{scored.told(own['min'])}, max {scored.told(own['max'])}): each peer's model on test samples of its own",
-            highlight=False,
-            soft_wrap=True,
-        )
-    if "prototype_accuracy" in summary:
-        near = summary["prototype_accuracy"]
-        console.print(
-            f"  nearest prototypes {scored.told(near['mean'])} ± {scored.spread(near['std'])} (min "
-            f"{scored.told(near['min'])}, max {scored.told(near['max'])}): without training, of "
-            f"{summary['prototype_classes']} classes",
-            highlight=False,
-        )
-    if "alone" in summary:
-        alone = summary["alone"]
-        console.print(
-            f"  learning alone     {scored.told(alone['mean'])} ± {scored.spread(alone['std'])} (min "
-            f"{scored.told(alone['min'])}, max {scored.told(alone['max'])})",
-            highlight=False,
-        )
+        console.print(shown, highlight=False, soft_wrap=True)
+        if spread is score:
+            console.print(f"  their average      {scored.told(summary['score_of_mean'])}", highlight=False)
     if "privacy" in summary:
         console.print(
             f"  privacy            {told_privacy(summary['privacy'])}", highlight=False, soft_wrap=True
@@ -95,6 +66,22 @@ def print_result(
         console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
     if report is not None:
         console.print(f"\nreport: {report}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _spreads(summary: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any], str]]:
+    """Return (what, its spread over the peers, a word on it) of all that is scored."""
+    found: list[tuple[str, Mapping[str, Any], str]] = [("own models", summary["score"], "")]
+    if summary.get("final_steps") is not None:
+        found.append(("before final steps", summary["final_steps"]["before"], ""))
+    if "own_score" in summary:
+        note = ": each peer's model on test samples of its own"
+        found.append(("on own tests", summary["own_score"], note))
+    if "prototype_accuracy" in summary:
+        note = f": {summary['prototype_classes']} classes, told without training"
+        found.append(("nearest prototypes", summary["prototype_accuracy"], note))
+    if "alone" in summary:
+        found.append(("learning alone", summary["alone"], ""))
+    return found
 
 
 def _table(summary: Mapping[str, Any], peers: Sequence[Mapping[str, Any]]) -> Table:
