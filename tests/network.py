@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from gossip.wire.codecs.float32 import Float32
 from gossip.wire.documents import Document, Envelope
 from gossip.wire.frames import FrameReader, FrameWriter, Received, writer
 from gossip.wire.messages import Goodbye, Hello, Welcome
+from scenarios.processes.homes import free_ports
 
 PATIENCE_S = 20.0
 """Nothing here takes a second; a test that waits this long has failed."""
@@ -35,15 +35,6 @@ PATIENCE_S = 20.0
 UNSEEN = "a model that nobody has looked at"
 
 AGREEMENT = Agreement(run_id="run", sections=(("data", "1"), ("local", "2")), space_id="space")
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports of this machine that were free just now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
 
 
 class Value:

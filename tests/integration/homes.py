@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 from gossip.errors import NetworkError
 from gossip.net.identity import Identity
 from gossip.node.status import ask_status
+from scenarios.processes.homes import free_ports
 from scenarios.processes.launcher import Launcher
 
 PATIENCE_S = 60.0
@@ -28,18 +28,6 @@ train = gossip.learner.Learner.train
 gossip.learner.Learner.train = lambda *given, **more: (time.sleep({pace_s}), train(*given, **more))[1]
 """
 """Rounds that last, while others start: what takes its time then is no computing, which costs a busy machine dear."""
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that were free a moment ago."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def make_homes(folder: Path, names: Sequence[str]) -> Path:

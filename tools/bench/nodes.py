@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import signal
-import socket
 import time
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -13,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from gossip.net.identity import Identity
+from scenarios.processes.homes import free_ports
 from scenarios.processes.launcher import Launcher
 
 PEERS = ("a", "b", "c")
@@ -41,17 +41,6 @@ def count_parameters(hidden: Sequence[int]) -> int:
     """Return how many parameters the mlp has."""
     widths = [FEATURES, *hidden, CLASSES]
     return sum((inputs + 1) * outputs for inputs, outputs in pairwise(widths))
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that were free a moment ago."""
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [int(each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 class Nodes:

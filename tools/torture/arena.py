@@ -9,7 +9,6 @@ import json
 import os
 import re
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from client import Key, make_key
 from gossip.errors import NetworkError
 from gossip.net.identity import Identity
 from gossip.node.status import ask_status
+from scenarios.processes.homes import free_ports
 from scenarios.processes.launcher import Launcher
 
 HERE = Path(__file__).resolve().parent
@@ -54,15 +54,6 @@ def launcher(started: Launcher | None = None) -> Iterator[Launcher]:
             del os.environ["PYTHONPATH"]
         else:
             os.environ["PYTHONPATH"] = before
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that were free a moment ago."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 @dataclass

@@ -130,6 +130,7 @@ class Session:
         self.ended: str | None = None
         self.goodbye: str | None = None
         self.sent_bytes = 0
+        self._closed = False
         self._seq = 0
         self._lock = threading.Lock()
         self._socket: socket.socket | ssl.SSLSocket | None = None
@@ -299,6 +300,8 @@ class Session:
                     raise Gone("it says nothing")
                 # One TLS connection bears one call at a time.
                 with self._lock:
+                    if self._closed:
+                        raise Gone("closed by this side")
                     piece = self._socket.recv(min(count - len(data), 1 << 20))
             except (OSError, ValueError) as error:
                 raise Gone(f"reading: {error}") from None
@@ -310,7 +313,10 @@ class Session:
     def close(self) -> None:
         """End without a word."""
         self.ended = self.ended or "closed by this side"
+        self._closed = True
         if self._socket is not None:
             with contextlib.suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
-            self._socket.close()
+                # Not the TLS socket's own, after which a thread that still reads takes ciphertext for plain bytes.
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+            with self._lock:
+                self._socket.close()

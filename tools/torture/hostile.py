@@ -73,7 +73,9 @@ MODEST = World("modest", 5, "full", "modest", _MODEST, rounds=150, pace_s=0.1)
 """Long enough that a member whose updates are none only costs time: at the end it shows in no accuracy."""
 _PUSH = ("local.epochs=1", "protocol.period_s=0.3", "protocol.fanout=0")
 PUSH = World("push, average", 5, "full", "gossip-learning", _PUSH)
-PUSH_MEDIAN = World("push, median", 5, "full", "gossip-learning", (*_PUSH, "merge.kind=median", "merge.f=1"))
+PUSH_MEDIAN = World(
+    "push, median", 5, "full", "gossip-learning", (*_PUSH, "merge.kind=median", "merge.f=1"), rounds=120,
+)  # fmt: skip
 PUSH_MEMORY = World(
     "push, one model at a time", 5, "full", "gossip-learning",
     ("local.epochs=1", "protocol.period_s=0.3", "protocol.memory=10", "merge.kind=nnm+trimmed-mean", "merge.f=1"),
@@ -288,6 +290,8 @@ class Trials:
             else outcome.rounds_done * clean.seconds / (outcome.seconds * clean.rounds_done)
         )
         broken = list(outcome.broken)
+        if not clean.finished or any(code != 0 for codes in clean.codes for code in codes):
+            broken.append(f"the run without it says nothing (exit codes {clean.codes})")
         if not outcome.finished:
             broken.append(f"not at its end (rounds {outcome.rounds_done:.0f})")
         elif any(code != 0 for codes in outcome.codes for code in codes):
