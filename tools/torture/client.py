@@ -35,6 +35,8 @@ PIECE_BYTES = 512 * 1024
 PATIENCE_S = 10.0
 """For whatever the other side is to answer."""
 
+DIAL_AGAIN_S = 0.05
+
 
 class Gone(Exception):
     """The other side closed, refused, or said nothing for too long; the text says which."""
@@ -138,8 +140,18 @@ class Session:
     # --- beginning ---
 
     def dial(self) -> socket.socket:
-        """Open the plain connection."""
-        raw = socket.create_connection(self.address, timeout=PATIENCE_S, source_address=(self._source, 0))
+        """Open the plain connection; where nobody listens, once somebody does: a node may be about to start."""
+        deadline_s = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                raw = socket.create_connection(
+                    self.address, timeout=PATIENCE_S, source_address=(self._source, 0)
+                )
+                break
+            except ConnectionRefusedError:
+                if time.monotonic() > deadline_s:
+                    raise
+                time.sleep(DIAL_AGAIN_S)
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket = raw
         return raw

@@ -79,7 +79,7 @@ PUSH_MEDIAN = World(
 PUSH_MEMORY = World(
     "push, one model at a time", 5, "full", "gossip-learning",
     ("local.epochs=1", "protocol.period_s=0.3", "protocol.memory=10", "merge.kind=nnm+trimmed-mean", "merge.f=1"),
-    rounds=120,  # merges look back: what a liar costs at first is made up for later
+    rounds=200,  # merges look back: what a liar costs at first is made up for later
 )  # fmt: skip
 MANY_KEYS = World("many keys", 3, "ring", "dfedsam-mgs", ("local.epochs=1",),
                   seats=tuple(f"y{number:02d}" for number in range(len(MALFORMED))))  # fmt: skip
