@@ -18,9 +18,19 @@ def needed(module: str, use: str, *, extra: str, error: type[UserError] = Settin
         error: whose fault it is that it is needed.
 
     Raises:
-        UserError: `error`, where it is not installed.
+        UserError: `error`, where it is not installed, or broken.
     """
     try:
         return importlib.import_module(module)
-    except ImportError as missing:
+    except ModuleNotFoundError as missing:
         raise error(f"{use}, which is not installed: pip install 'gossip-node[{extra}]'") from missing
+    except (ImportError, OSError) as broken:
+        raise error(
+            f"{use}, which is installed and cannot be imported ({told(broken)}): "
+            f"pip install --force-reinstall 'gossip-node[{extra}]'"
+        ) from broken
+
+
+def told(error: BaseException) -> str:
+    """Return the first line of what it says, or what it is."""
+    return str(error).partition("\n")[0] or type(error).__name__

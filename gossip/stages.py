@@ -67,7 +67,7 @@ class PeerState:
             }
             for name, rows in self._rows.items()
         }
-        self._peers = peers
+        self.peers = peers
 
     def keeps(self, stage: str) -> bool:
         """Return whether anything of the stage lives on between calls."""
@@ -89,7 +89,7 @@ class PeerState:
         Of a table with one row it is the row itself: a large model's is not copied, and may be written over.
         """
         tables = self._tables[stage]
-        if self._peers == 1:
+        if self.peers == 1:
             kept = dict(tables)
         else:
             at = torch.tensor(peers, device=self._device)
@@ -102,7 +102,7 @@ class PeerState:
     def scatter(self, stage: str, peers: Sequence[int], state: State) -> None:
         """Take over what `peers` remember now; what is not kept is dropped."""
         tables = self._tables[stage]
-        if self._peers == 1:
+        if self.peers == 1:
             for key, table in tables.items():
                 if state[key].data_ptr() != table.data_ptr():
                     table.copy_(state[key])

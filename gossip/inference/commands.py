@@ -37,6 +37,14 @@ Target = Annotated[
     str | None,
     typer.Option(help="Of a table: the column that was learnt; default: as then.", metavar="COLUMN"),
 ]
+Prototypes = Annotated[
+    bool,
+    typer.Option(
+        "--prototypes",
+        help="Tell by the nearest prototype of the home's table, which has classes that only other peers have samples "
+        "of, in place of the network ([channel]).",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there.")]
 DEFAULT_HOME = Path("~/.gossip-node")
@@ -55,16 +63,16 @@ def evaluate(
     home: HomeOrFile = DEFAULT_HOME,
     target: Target = None,
     network: NetworkFile = None,
+    prototypes: Prototypes = False,
     as_json: AsJson = False,
 ) -> None:
     """Tell how well the finished model does: all metrics of what was learnt, on common and on own test samples."""
     from gossip.inference import kept
-    from gossip.inference.loaded import load
     from gossip.telemetry import standard_output
 
     own: Mapping[str, Any] | None = None
     with standard_output.kept(as_json):
-        model = load(home, network=network)
+        model = _loaded(home, network, prototypes)
         if data is None or (target is None and kept.is_of(model, data)):
             found = kept.read(model)
             data, told = found.source, _metrics(model, *found.test)
@@ -78,6 +86,17 @@ def evaluate(
     print_metrics(model, told, of="test samples" if own is not None else "samples")
     if own is not None:
         print_metrics(model, own, of="own test samples")
+
+
+def _loaded(home: Path, network: Path | None, prototypes: bool) -> LoadedModel:
+    from gossip.inference.loaded import load
+
+    model = load(home, network=network)
+    if not prototypes:
+        return model
+    from gossip.inference.prototypes import by_prototypes
+
+    return by_prototypes(model)
 
 
 def _metrics(model: LoadedModel, x: Any, y: Any) -> Mapping[str, Any]:
@@ -105,18 +124,18 @@ def predict(
         Path | None, typer.Option(help="A .csv; default: standard output.", metavar="FILE")
     ] = None,
     network: NetworkFile = None,
+    prototypes: Prototypes = False,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Tell what the finished model says of each sample: one row each, as CSV."""
     from gossip.errors import SettingError
-    from gossip.inference.loaded import load
     from gossip.inference.samples import read
     from gossip.telemetry import standard_output
 
     with standard_output.kept():
         _refuse_existing("--out", out, force)
-        model = load(home, network=network)
+        model = _loaded(home, network, prototypes)
         samples = read(data, model, folder=Path())
         outputs = model.logits(samples.x)
         rows = list(_rows(model, outputs, samples.names))

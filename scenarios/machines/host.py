@@ -31,6 +31,8 @@ from scenarios.processes.homes import HOST as LOOPBACK
 from scenarios.processes.homes import free_ports
 from scenarios.processes.launcher import Launcher
 
+LOG = "launcher.log"
+
 POLL_S = 0.05
 READ_BYTES = 1 << 16
 PUT = ("peers.txt", "task.toml")
@@ -64,7 +66,7 @@ class Host:
             }
         )
         listener = Listener()
-        with Launcher(self._folder / "launcher.log") as self._launcher:
+        with Launcher(self._folder / LOG) as self._launcher:
             while True:
                 readable, _, _ = select.select([given], [], [], POLL_S)
                 if readable:
@@ -86,7 +88,8 @@ class Host:
             elif "signal" in said:
                 self._launcher.signal(said["to"], signal.Signals(said["signal"]))
         except (GossipError, OSError) as error:
-            self._say({"failed": str(error)})
+            # The folder goes when this process does: nobody can look into the log that a sentence names.
+            self._say({"failed": str(error).removesuffix(f"; see {self._folder / LOG}")})
 
     def _prepare(self, said: Mapping[str, Any]) -> None:
         """Begin with new homes; a second time after a lost race for a port."""

@@ -153,7 +153,8 @@ class Server:
             left_s = deadline_s - time.monotonic()
             if left_s <= 0:
                 raise RunFailed(
-                    f"the process that starts nodes was not ready in {START_TIMEOUT_S:g} s; see {self.log}"
+                    f"the process that starts nodes was not ready in {START_TIMEOUT_S:g} s: "
+                    f"{last_line(self.log)}; see {self.log}"
                 )
             self._ready = any("ready" in message for message in self.listen(left_s))
             if self._ready:

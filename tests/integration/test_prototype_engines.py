@@ -8,9 +8,11 @@ from dataclasses import replace
 import pytest
 import safetensors.torch
 
+import gossip
 import scenarios
 from gossip.channels.samples import PrototypeSamples, samples_of
 from gossip.errors import SettingError
+from gossip.inference.prototypes import by_prototypes
 from gossip.node.options import NodeOptions
 from gossip.node.setup import find_membership
 from gossip.protocols.tables import Table
@@ -70,6 +72,12 @@ def test_real_nodes_pass_a_table_on_keep_it_and_leave_its_layer(tmp_path):
         outputs = task.features(task.dataset.x_test) @ layer["weight"].T + layer["bias"]
         accuracy = float((outputs.argmax(dim=1) == task.dataset.y_test).double().mean())
         assert accuracy == pytest.approx(said["prototype_accuracy"])
+        own = gossip.load(home)
+        by_table = by_prototypes(own).evaluate(task.dataset.x_test, task.dataset.y_test)
+        assert by_table["accuracy"] == pytest.approx(said["prototype_accuracy"])
+        assert own.evaluate(task.dataset.x_test, task.dataset.y_test)["accuracy"] == pytest.approx(
+            said["accuracy"]
+        )
         belongs = Belongs(peer=home.name, space_id=task.space.space_id, seed=0)
         checkpoint = CheckpointStore(home).load_newest(belongs, protocol="rounds")
         assert checkpoint is not None
@@ -78,6 +86,37 @@ def test_real_nodes_pass_a_table_on_keep_it_and_leave_its_layer(tmp_path):
         assert {row.label for row in rows} == set(range(10))
     answers = {path.read_bytes() for path in tmp_path.glob("b/peers/*/prototypes.safetensors")}
     assert len(answers) == 1  # all know all
+
+
+def test_a_table_that_is_none_of_the_models_is_refused_in_a_sentence(tmp_path):
+    run(tmp_path / "a", scenario__algorithm="dfedavg", stop__rounds=1)
+    home = tmp_path / "a" / "peers" / "peer-00"
+    own, file = gossip.load(home), home / "prototypes.safetensors"
+    table = safetensors.torch.load_file(file)
+    nobody = table["bias"].new_full((10,), -float("inf"))
+    for wrong, sentence in (
+        ({"weight": table["weight"]}, "no readable prototypes"),
+        ({"weight": table["weight"] * float("nan"), "bias": table["bias"]}, "no readable prototypes"),
+        ({"weight": table["weight"], "bias": table["bias"][:9]}, "no readable prototypes"),
+        ({"weight": table["weight"], "bias": nobody}, "no class whose prototype is known"),
+        (
+            {"weight": table["weight"][:, 1:].contiguous(), "bias": table["bias"]},
+            "of other samples or classes",
+        ),
+        (
+            {"weight": table["weight"][1:].contiguous(), "bias": table["bias"][1:].clone()},
+            "of other samples or classes",
+        ),
+    ):
+        safetensors.torch.save_file(wrong, file)
+        with pytest.raises(SettingError, match=sentence):
+            by_prototypes(own)
+    file.write_bytes(b"\x01")
+    with pytest.raises(SettingError, match="no readable prototypes"):
+        by_prototypes(own)
+    file.unlink()
+    with pytest.raises(SettingError, match=r"a node writes it where \[channel\] kind = 'prototypes'"):
+        by_prototypes(own)
 
 
 def test_models_are_learnt_as_without_a_table(tmp_path):

@@ -16,6 +16,7 @@ import torch
 
 import scenarios
 from gossip.errors import SettingError
+from gossip.extras import needed
 from gossip.learning.data.digits import images_and_labels
 from gossip.learning.objectives.classification import Classification
 from gossip.learning.objectives.multi_label import MultiLabel
@@ -157,6 +158,24 @@ def test_measures_of_a_finished_model_need_an_extra(objective, monkeypatch: pyte
     monkeypatch.setitem(sys.modules, "sklearn.metrics", None)
     with pytest.raises(SettingError, match=r"which is not installed: pip install 'gossip-node\[scores\]'"):
         objective.metrics(torch.zeros(2, 2), torch.tensor([0, 1]))
+
+
+def test_a_package_that_is_there_and_broken_is_not_said_to_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_package.py").write_text(
+        "raise ImportError('libfoo.so.3: cannot open\\nmore of it')\n"
+    )
+    (tmp_path / "half_package.py").write_text("import a_package_that_is_nowhere\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SettingError) as said:
+        needed("broken_package", "it is drawn with that", extra="report")
+    assert str(said.value) == (
+        "it is drawn with that, which is installed and cannot be imported (libfoo.so.3: cannot open): "
+        "pip install --force-reinstall 'gossip-node[report]'"
+    )
+    with pytest.raises(SettingError, match=r"which is not installed: pip install 'gossip-node\[report\]'"):
+        needed("half_package", "it is drawn with that", extra="report")
 
 
 def test_a_notebooks_backend_without_matplotlib_hurts_nobody(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,11 @@ import torch
 
 from gossip.errors import SettingError
 from gossip.merging.settings import AverageSettings
+from gossip.stages import PeerState, State
 from scenarios import api
+from scenarios.errors import RunFailed
 from scenarios.virtual.learning import batched, methods
+from scenarios.virtual.learning.local_updates import LocalUpdates
 from scenarios.virtual.learning.rows import PrivateRows, SharedRows
 from scenarios.virtual.learning.workers import WORTHWHILE, Workers
 from tests.virtual_learners import PEERS, deferred_round, names_of, task_of, write_task_files
@@ -91,6 +94,43 @@ def test_a_worker_that_is_killed_costs_its_time_and_nothing_else(caplog):
     for pid in pids:
         with pytest.raises(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)
+
+
+@pytest.mark.parametrize("dies", ["before it writes", "while it writes"])
+def test_a_worker_killed_while_it_writes_what_peers_remember_ends_the_run_and_changes_no_result(
+    folder, monkeypatch, dies
+):
+    monkeypatch.setattr(methods, "chunk_peers", lambda *_: 1)
+    task, here, scatter = task_of(folder, momentum=0.9, keep_momentum=True), os.getpid(), PeerState.scatter
+
+    def killed(state: PeerState, stage: str, peers: list[int], rows: State) -> None:
+        if os.getpid() != here and peers == [1]:
+            if dies == "while it writes":
+                scatter(state, stage, peers, {key: row / 2 for key, row in rows.items()})
+            os.kill(os.getpid(), signal.SIGKILL)
+        scatter(state, stage, peers, rows)
+
+    def two_rounds(count: int) -> torch.Tensor:
+        with Workers(count) as workers:
+            learning = batched.BatchedLearning(task, names_of(), AverageSettings(), workers=workers)
+            models = [learning.initial(peer) for peer in range(PEERS)]
+            for round in range(2):
+                models = deferred_round(learning, models, round)
+                learning.flush()
+            return learning.stack(models)
+
+    undisturbed = two_rounds(1)
+    monkeypatch.setattr(PeerState, "scatter", killed)
+    if dies == "while it writes":
+        with pytest.raises(RunFailed, match="was killed while it wrote"):
+            two_rounds(2)
+    else:
+        monkeypatch.setattr(
+            LocalUpdates,
+            "_scatter",
+            lambda updates, peers, rows: killed(updates._state, "update", peers, rows),
+        )
+        assert torch.equal(two_rounds(2), undisturbed)
 
 
 def test_rows_that_are_shared_stay_when_there_are_more_of_them():

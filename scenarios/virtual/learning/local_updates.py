@@ -7,7 +7,8 @@ from typing import TypeAlias
 
 from gossip.learner import Learner
 from gossip.privacy.budget import Budget
-from gossip.stages import PeerState
+from gossip.stages import PeerState, State
+from scenarios.errors import RunFailed
 from scenarios.virtual.learning.arena import Arena, Handle
 from scenarios.virtual.learning.divergence import Watches
 from scenarios.virtual.learning.minibatches import MiniBatches
@@ -63,6 +64,8 @@ class LocalUpdates:
         self._workers = workers
         self._chunk = chunk
         self._budgets = budgets
+        self._writing = workers.zeros(state.peers, 1)
+        """1 of a peer from when what it remembers is written until the answer is here: it can be computed once."""
         workers.add("train", self._computed)
 
     def run(self, handles: list[Handle]) -> None:
@@ -94,6 +97,7 @@ class LocalUpdates:
             for part, part_rows in parts
         ]
         answers = self._workers.run("train", orders)
+        self._writing.zero_()
         for (part, part_rows), (*_, peers, rounds, _), answer in zip(parts, orders, answers, strict=True):
             told = Outcomes(*answer)
             self._watches.trained(peers, rounds, told)
@@ -128,6 +132,23 @@ class LocalUpdates:
         """Train models that lie in some rows into others, and return what is told of them."""
         height, own, rows, peers, rounds, steps = order
         self._arena.follow(height)
+        torn = bool(self._writing[peers].any())
+        told = self._trained(own, rows, peers, rounds, steps)
+        if torn:  # what would have been raised anyhow has been
+            raise RunFailed(
+                "a worker process was killed while it wrote what peers remember of their updates, which nobody has "
+                "otherwise: run it again"
+            )
+        return told
+
+    def _trained(
+        self,
+        own: Sequence[int],
+        rows: Sequence[int],
+        peers: list[int],
+        rounds: Sequence[int],
+        steps: Sequence[int | None],
+    ) -> Outcomes:
         if self._training is None:
             return self._alone(own, rows, peers, rounds, steps)
         into = self._arena.adjoining(rows)
@@ -136,7 +157,7 @@ class LocalUpdates:
         )
         if into is None or outcome.models.data_ptr() != into.data_ptr():
             self._arena.put(rows, outcome.models)
-        self._state.scatter("update", peers, outcome.rows)
+        self._scatter(peers, outcome.rows)
         return outcome.told
 
     def _alone(
@@ -154,10 +175,15 @@ class LocalUpdates:
             learner = self._learner_of(peer)
             outcome = learner.train(vectors[before], round=round, steps=count, rows=remembered)
             vectors[row] = outcome.model
-            self._state.scatter("update", [peer], outcome.rows)
+            self._scatter([peer], outcome.rows)
             told.losses.append(outcome.loss)
             told.first_losses.append(outcome.first_loss)
             told.skipped.append(outcome.skipped)
             told.steps.append(outcome.steps)
             told.samples.append(outcome.samples)
         return told
+
+    def _scatter(self, peers: list[int], rows: State) -> None:
+        if self._state.keeps("update"):
+            self._writing[peers] = 1
+            self._state.scatter("update", peers, rows)
