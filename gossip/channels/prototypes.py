@@ -53,7 +53,7 @@ def believed(rows: Iterable[Row], *, length_max: float) -> tuple[Row, ...]:
     return tuple(row for row in rows if row.samples and _length(row.sums) <= length_max * row.samples)
 
 
-@lru_cache(maxsize=100_000)
+@lru_cache(maxsize=4096)  # 64 MiB of the longest sums
 def _length(sums: bytes) -> float:
     return float(np.linalg.norm(numbers(sums).astype(np.float64)))
 
@@ -89,18 +89,19 @@ def geometric_median(points: Numbers, weights: Numbers) -> Numbers:
 
     It begins at the best of the points and ends there where that is the minimum (Vardi and Zhang 2000).
     """
-    distances = np.linalg.norm(points[:, None] - points[None], axis=2)
-    best = int((distances @ weights).argmin())
+    # One by one: all distances at once would take the memory of as many tables as there are origins.
+    best = int(np.argmin([weights @ np.linalg.norm(points - point, axis=1) for point in points]))
     median: Numbers = points[best]
-    apart = distances[best] > 0
+    distances = np.linalg.norm(points - median, axis=1)
+    apart = distances > 0
     if not apart.any():
         return median
-    pull = (weights[apart] / distances[best][apart]) @ (points[apart] - median)
+    pull = (weights[apart] / distances[apart]) @ (points[apart] - median)
     if np.linalg.norm(pull) <= weights[~apart].sum() * (1 + TOLERANCE):
         return median
-    scale = float(np.median(distances[best][apart]))
+    scale = float(np.median(distances[apart]))
     smallest = TOLERANCE * scale
-    inverse = weights / np.maximum(distances[best], scale)
+    inverse = weights / np.maximum(distances, scale)
     for _ in range(ITERATIONS_MAX):
         moved = inverse @ points / inverse.sum()
         done = float(np.linalg.norm(moved - median)) <= smallest

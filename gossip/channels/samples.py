@@ -7,6 +7,7 @@ that could not be added up.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -25,6 +26,8 @@ from gossip.protocols.tables import NUMBER_MAX, WIDTH_MAX, Own, Row, Shape
 BATCH = 1024
 TABLE_BYTES_MAX = 16 * 2**20
 """Of a table's sums: every peer holds all of it, and writes it with each checkpoint."""
+ROWS_MAX = 100_000
+"""Of a table: what stands beside its sum takes more than half a KiB of a row's memory."""
 TOLD_MAX = 256
 """Tables whose accuracy is remembered: once all has been passed on, all peers have the same."""
 
@@ -66,9 +69,15 @@ class PrototypeSamples:
                 f"{4 * classes * peers * width / 2**20:.0f} MiB that every peer would hold; valid: at most "
                 f"{TABLE_BYTES_MAX // 2**20} MiB, by fewer [model] features, classes or peers"
             )
+        if classes * peers > ROWS_MAX:
+            raise SettingError(
+                f"{key}: {classes} classes of {peers} peers are a table of {classes * peers} rows that every peer "
+                f"would hold; valid: at most {ROWS_MAX}, by fewer classes or peers"
+            )
         self._task = task
         self._robust = robust
-        self._told: dict[tuple[Row, ...], Mapping[str, float | int]] = {}
+        self._told: dict[bytes, Mapping[str, float | int]] = {}
+        """By a hash of the rows, which are not kept for it: a liar's may be others each time."""
         self.shape = Shape(run=run, classes=classes, width=width)
 
     def own(self, shard: Shard) -> Own:
@@ -81,12 +90,14 @@ class PrototypeSamples:
         for x, y in zip(pieces(shard.x, BATCH), torch.split(shard.y, BATCH), strict=True):
             np.add.at(sums, y.numpy(), _flat(x))
         counts = np.bincount(shard.y.numpy(), minlength=self.shape.classes)
-        if not np.abs(sums).max() <= NUMBER_MAX * counts.max():
+        with np.errstate(over="ignore"):
+            written = sums.astype("<f4")
+        # Class by class, as whoever is told of it looks at it.
+        if not (np.abs(written).max(axis=1) <= NUMBER_MAX * counts).all():
             raise DataError(
                 f"[channel] kind = 'prototypes': samples have numbers beyond {NUMBER_MAX:g}; standardise them "
                 '([data] standardise = "given")'
             )
-        written = sums.astype("<f4")
         return {
             int(label): (int(counts[label]), written[label].tobytes()) for label in np.flatnonzero(counts)
         }
@@ -99,15 +110,16 @@ class PrototypeSamples:
     def told(self, rows: Iterable[Row], *, length_max: float) -> Mapping[str, float | int]:
         """Return what measurements say of a table: the nearest prototype's accuracy, and how many classes have one."""
         kept = believed(rows, length_max=length_max)
-        if kept not in self._told:
+        name = _hash_of(kept)
+        if name not in self._told:
             if len(self._told) >= TOLD_MAX:
                 self._told.clear()
             prototypes = self.prototypes(kept)
-            self._told[kept] = {
+            self._told[name] = {
                 "prototype_accuracy": self.accuracy(prototypes),
                 "prototype_classes": int(prototypes.known.sum()),
             }
-        return self._told[kept]
+        return self._told[name]
 
     def file(self, rows: Iterable[Row], *, length_max: float) -> bytes:
         """Return a safetensors file of the layer whose largest output is the nearest prototype's: weight and bias.
@@ -139,6 +151,14 @@ class PrototypeSamples:
         for x, y in zip(pieces(self._task.x_test, BATCH), torch.split(y_test, BATCH), strict=True):
             right += int(((_flat(x) @ weights.T + biases).argmax(axis=1) == y.numpy()).sum())
         return right / len(y_test)
+
+
+def _hash_of(rows: Iterable[Row]) -> bytes:
+    found = hashlib.blake2b(digest_size=32)
+    for row in rows:
+        found.update(repr((*row.key, row.samples, len(row.sums))).encode())
+        found.update(row.sums)
+    return found.digest()
 
 
 def _flat(x: Tensor) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:

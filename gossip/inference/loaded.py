@@ -244,9 +244,10 @@ def _from_file(model: ModelSettings, path: Path, network: Path | str | None) -> 
         return model
     function = plugins.function_name(name)
     said = name.removeprefix(plugins.PREFIX).removesuffix(f":{function}")
-    file = Path(said if network is None else network).expanduser()
-    # From which folder a name alone would be read, is for nobody to guess.
-    if not file.is_file() or (network is None and not file.is_absolute()):
+    file = Path(said) if network is None else Path(network).expanduser()
+    # What a model says is taken as it was written where it was learnt: no name alone, no ~, no /proc/self/cwd, all of
+    # which would find a file that was handed on beside it.
+    if not file.is_file() or (network is None and file != file.resolve()):
         raise SettingError(
             f"{path}: there is no file {file}, whose function '{function}' makes its network; copy it from where the "
             f"model was learnt, and name the copy: --network {file.name}"

@@ -18,7 +18,7 @@ class Deferred:
     handle, see `is_only_held_by_a_job`.
     """
 
-    __slots__ = ("_learned_size", "_ready", "_vector")
+    __slots__ = ("__weakref__", "_learned_size", "_ready", "_vector")
 
     def __init__(self, learned_size: int, vector: torch.Tensor | None = None) -> None:
         self._learned_size = learned_size

@@ -8,6 +8,7 @@ Only a stage that is `to_each` makes of a message one for each neighbour.
 from __future__ import annotations
 
 import dataclasses
+import weakref
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -71,7 +72,8 @@ class OutgoingModels:
         self._told = PeerState({"codec": codec}, learner.task.space)
         """What the codec remembers: of this process, whose first model goes whole."""
         self._apart: tuple[object, dict[PeerId, Tensor]] = (None, {})
-        """Of the latest message, what is added to it for each neighbour: who is served late gets what belongs to it."""
+        """Of the latest model, what is added to it for each neighbour: who is served late gets what belongs to it, and
+        who asks again, by another step's name, learns nothing more."""
 
     def came(self, peer: PeerId) -> None:
         """Note that `peer` can be reached from now on."""
@@ -114,11 +116,12 @@ class OutgoingModels:
         """Return the message with what is added to it for `peer`; the codec is exact, `config.privacy` sees to that."""
         pending: Pending[Tensors] = Pending()
         model, piece, size = message.model, message.piece, self._learned_size  # type: ignore[attr-defined]
+        named = weakref.ref(model)  # which is not held by it: who trains looks whether anybody has it
         draws = Draws.of(message, seed=self._learner.task.seed, peer=self._learner.peer)
 
         def job() -> Tensors:
             learned = model.vector[:size]
-            at = (message.number, tuple(weights.items()))
+            at = (named, tuple(weights.items()))
             if self._apart[0] != at:
                 self._apart = (at, self._learner.apart(weights))
             apart = self._apart[1].get(peer)

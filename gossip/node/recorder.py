@@ -386,12 +386,13 @@ class Recorder:
         Raises:
             SettingError: the home cannot be written.
         """
-        if (self._home / MODEL).exists() and (self._home / "summary.json").exists():
+        if all((self._home / name).exists() for name in (MODEL, "summary.json", *self.tables.files)):
             return
         vector = torch.from_numpy(checkpoint.vector)
         try:
             self._write_model(vector)
-            self.last = Measured({"round": checkpoint.round}, self._setup.learner.evaluate(vector))
+            told = {"round": checkpoint.round, **self.tables.complete(checkpoint.state, self._home)}
+            self.last = Measured(told, self._setup.learner.evaluate(vector))
             summary = self._summary("finished")
             self._models.write_card(summary)
             self._record.summary(summary)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gossip.channels.settings import MEASURED
 from gossip.protocols.rounds.carrying import CarryingRounds
+from gossip.protocols.tables import Table
 from gossip.storage.atomic import write_atomically
 from gossip.storage.models import PROTOTYPES
 
@@ -55,6 +56,24 @@ class NodeTable:
         if self._measured is not None and self._setup.samples is not None:
             file = self._setup.samples.file(self._measured, length_max=self._length_max)
             write_atomically(home / PROTOTYPES, file)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What `write` leaves."""
+        return () if self._setup.samples is None else (PROTOTYPES,)
+
+    def complete(self, state: Mapping[str, int | float | str], home: Path) -> Mapping[str, float | int]:
+        """Write the prototypes of a checkpoint's table, and return what a measurement says of it.
+
+        Raises:
+            OSError: as `write`.
+        """
+        samples = self._setup.samples
+        if samples is None:
+            return {}
+        self._measured = Table(samples.shape, lambda peer: {}, state).rows
+        self.write(home)
+        return samples.told(self._measured, length_max=self._length_max)
 
     @cached_property
     def _length_max(self) -> float:

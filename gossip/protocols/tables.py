@@ -13,7 +13,9 @@ classes × peers of the run.
 
 An origin with few samples of a class says nothing of it: a sum of one sample is that sample. A row of no samples takes
 an earlier one back. Only what a contact does not have is sent, as far as can be told from what went either way since
-it came.
+it came; what it was told longest ago comes last, so that no row that changes all the time keeps others back. Each row
+stands for itself: one that is refused takes none of its message with it, for whoever passes it on may be honest, and
+have read another peers file. Whoever reads its peers file again asks for everything, by a message without rows.
 """
 
 from __future__ import annotations
@@ -46,6 +48,9 @@ them up, and fill the queue of what is to be sent."""
 NEWER_MAX = 4
 """Versions of one row that a contact may bring between two times that the own table is told: each is a signature to be
 checked, and of its own rows a liar can sign any number. Samples change with restarts, so the honest bring one."""
+UNSIGNED_MAX = 16
+"""Rows with false signatures that a contact may bring in the same time: the honest pass on none, unless a key in the
+peers file was changed."""
 _ROW_BYTES = 128
 """Of a row beside its name and its sum, at most: numbers, a signature, and where they begin."""
 
@@ -86,7 +91,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableMessage(Message):
-    """Rows that the receiver may not have; each is signed by its own origin."""
+    """Rows that the receiver may not have; each is signed by its own origin. None: the sender wants all there are."""
 
     kind: ClassVar[str] = "prototypes"
     rows: tuple[tuple[str, int, int, int, bytes, bytes], ...]
@@ -110,7 +115,7 @@ class Shape:
         if row.samples < COUNT_MIN or len(row.sums) != 4 * self.width:
             return row.content == (0, b"")
         largest = float(np.abs(numbers(row.sums)).max(initial=0.0))
-        return largest <= NUMBER_MAX * row.samples and largest <= float(np.finfo(np.float32).max)
+        return largest <= NUMBER_MAX * row.samples  # which no infinity is, nor what is no number
 
     def statement(self, row: Row) -> bytes:
         """Return what the origin signs."""
@@ -146,6 +151,8 @@ class Table:
         "_sorted",
         "_taken",
         "_told",
+        "_unasked",
+        "_unsigned",
     )
 
     def __init__(
@@ -159,6 +166,10 @@ class Table:
         """What each contact has, by what went either way since it came."""
         self._taken: dict[PeerId, Counter[Key]] = {}
         """How many newer versions of a row each contact has brought since the table was told."""
+        self._unsigned: Counter[PeerId] = Counter()
+        """How many rows with false signatures each contact has brought since then."""
+        self._unasked: set[PeerId] = set()
+        """Who is to be asked for everything: the peers file was read again."""
         self._peers_given: Sequence[PeerId] = ()
         self._peers_known: frozenset[PeerId] = frozenset()
         self._saved = ""
@@ -204,28 +215,35 @@ class Table:
         self._keep(row._replace(signature=ctx.sign(self._shape.statement(row))))
 
     def heard(self, ctx: Context, sender: PeerId, message: TableMessage) -> None:
-        """Take the rows that are newer than those known. One that cannot be true ends the message."""
+        """Take the rows that are newer than those known, and can be true."""
+        if not message.rows:
+            self.forget_told(sender)
+            return
         told = self._told.setdefault(sender, {})
+        refused: dict[str, None] = {}
         for said in message.rows:
             row = Row(*said)
             known = self._rows.get(row.key)
             if known is None or row.order > known.order:
                 reason = self._reason_to_refuse(ctx, sender, row)
                 if reason is not None:
-                    ctx.emit(MessageRejected(sender=sender, reason=reason))
-                    return
+                    refused[reason] = None
+                    continue
                 known = self._take(ctx, row)
             if known.order == row.order:
                 told[row.key] = known
+        for reason in refused:
+            ctx.emit(MessageRejected(sender=sender, reason=reason))
 
     def _reason_to_refuse(self, ctx: Context, sender: PeerId, row: Row) -> str | None:
         if row.origin not in self._peers(ctx) or not self._shape.fits(row):
             return "no-such-row"
         taken = self._taken.setdefault(sender, Counter())
         taken[row.key] += 1
-        if taken[row.key] > NEWER_MAX:
+        if taken[row.key] > NEWER_MAX or self._unsigned[sender] >= UNSIGNED_MAX:
             return "too-often"
         if not ctx.verify(row.origin, self._shape.statement(row), row.signature):
+            self._unsigned[sender] += 1
             return "not-signed"
         return None
 
@@ -252,19 +270,32 @@ class Table:
         """Send the contacts that are up what they do not have, own samples first."""
         self._peers(ctx)
         self._taken.clear()
+        self._unsigned.clear()
         for peer in sorted(contacts):
-            if not ctx.is_up(peer):
-                continue
-            told = self._told.setdefault(peer, {})
-            news = [row for row in self.rows if told.get(row.key) is not row]
-            news.sort(key=lambda row: row.origin != ctx.peer)
-            for rows in islice(_portions(news), TOLD_MESSAGES_MAX):
-                ctx.send(peer, TableMessage(rows=tuple((*row,) for row in rows)))
-                told.update((row.key, row) for row in rows)
+            if ctx.is_up(peer):
+                self.tell_one(ctx, peer)
+
+    def tell_one(self, ctx: Context, peer: PeerId) -> None:
+        """Send a contact what it does not have, and ask it for everything, if that is due."""
+        if peer in self._unasked:
+            self._unasked.discard(peer)
+            ctx.send(peer, TableMessage(rows=()))
+        told = self._told.setdefault(peer, {})
+        news = [row for row in self.rows if told.get(row.key) is not row]
+        if not news:
+            return
+        last = {key: place for place, key in enumerate(told)}
+        news.sort(key=lambda row: (row.origin != ctx.peer, last.get(row.key, -1)))
+        for rows in islice(_portions(news), TOLD_MESSAGES_MAX):
+            ctx.send(peer, TableMessage(rows=tuple((*row,) for row in rows)))
+            for row in rows:
+                told.pop(row.key, None)  # to the end of what was told
+                told[row.key] = row
 
     def _peers(self, ctx: Context) -> frozenset[PeerId]:
         # The peers file may be read again while we run; the world then gives another sequence.
         if ctx.peers is not self._peers_given:
+            self._unasked = set(ctx.peers) if self._peers_given else set()
             self._peers_given, self._peers_known = ctx.peers, frozenset(ctx.peers)
             for key in [key for key in self._rows if key[1] not in self._peers_known]:
                 del self._rows[key]

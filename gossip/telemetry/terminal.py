@@ -11,7 +11,6 @@ import os
 import shutil
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
@@ -45,7 +44,8 @@ class Figures:
         self._began_s = clock()
         self._status: Mapping[str, Any] | None = None
         self._left: TimeLeft | None = None
-        self._scores: deque[float] = deque(maxlen=TREND_POINTS)
+        self._scores: tuple[float, ...] = ()
+        """Never changed where it is: whoever draws may be reading it."""
         self._scored_round = -1
         self._drawn = ""
         self._drawn_s = -DRAWN_EVERY_S
@@ -57,7 +57,7 @@ class Figures:
         self._left.note(float(status["round"]))
         if status["score"] is not None and status["round"] != self._scored_round:
             self._scored_round = status["round"]
-            self._scores.append(status["score"])
+            self._scores = (*self._scores, status["score"])[-TREND_POINTS:]
         self._status = status
 
     def drawn(self) -> str:

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import safetensors.torch
+import torch
 
 import gossip
 import scenarios
 from gossip.channels.samples import PrototypeSamples, samples_of
-from gossip.errors import SettingError
+from gossip.channels.settings import MEASURED
+from gossip.errors import DataError, ExitCode, SettingError
 from gossip.inference.prototypes import by_prototypes
+from gossip.learning.task import Shard
 from gossip.node.options import NodeOptions
-from gossip.node.setup import find_membership
-from gossip.protocols.tables import Table
+from gossip.node.recorder import Recorder
+from gossip.node.running import run_node
+from gossip.node.setup import find_membership, load_learning
+from gossip.protocols.tables import NUMBER_MAX, Row, Table
 from gossip.storage.checkpoints import Belongs, CheckpointStore
+from gossip.telemetry.accounting import Accounting
 from scenarios.processes.averages import load_task
 from scenarios.reports import page
 from scenarios.scenario import load
+from tests.integration.homes import make_homes
 
 SMALL = {
     "scenario.peers": 5,
@@ -162,6 +171,7 @@ def test_what_it_does_not_go_with_is_one_sentence(settings, words):
     ("settings", "peers", "words"),
     [
         ({"model.features": 5000}, 5, "are 5000 numbers, and a row of the table has at most 4096"),
+        ({"model.features": 1}, 20_000, "a table of 200000 rows that every peer would hold; valid: at most 100000"),
         ({}, 10_000, "a table of 23 MiB that every peer would hold; valid: at most 16 MiB"),
         (
             {"objective.kind": "regression", "data.partition": {"kind": "iid"}},
@@ -175,6 +185,68 @@ def test_samples_of_which_there_can_be_no_table_are_one_sentence(settings, peers
     with pytest.raises(SettingError) as caught:
         samples_of(told, load_task(told), peers=peers)
     assert words in str(caught.value)
+
+
+@pytest.fixture
+def samples():
+    task = load_task(load("prototypes", values=SMALL))
+    return PrototypeSamples(task, peers=2, run="", robust=False)
+
+
+@pytest.mark.parametrize("large", [2 * NUMBER_MAX, -2 * NUMBER_MAX, 3e38, float("inf"), float("nan")])
+def test_samples_whose_sum_others_would_refuse_are_one_sentence(samples, large):
+    x = torch.zeros(1005, samples.shape.width)
+    shard = Shard(x, torch.tensor([0] * 1000 + [1] * 5))
+    said = samples.own(shard)
+    assert {label: count for label, (count, _) in said.items()} == {0: 1000, 1: 5}
+    x[1000:, 3] = large  # of few among many
+    with pytest.raises(DataError, match="numbers beyond 1e"):
+        samples.own(shard)
+    x[1000:, 3] = NUMBER_MAX / 2
+    for label, (count, sums) in samples.own(shard).items():
+        assert samples.shape.fits(Row("ann", label, 1, count, sums, b""))
+
+
+def test_a_table_that_was_measured_is_not_held_for_its_figures(samples):
+    sums = np.ones(samples.shape.width, dtype="<f4").tobytes()
+    rows = tuple(Row("ann", label, 1, 5, sums, b"") for label in range(10))
+    before = [sys.getrefcount(row) for row in rows]
+    told = samples.told(rows, length_max=1e9)
+    assert [sys.getrefcount(row) for row in rows] == before
+    assert samples.told(tuple(rows), length_max=1e9) is told
+    assert samples.told(rows[:9], length_max=1e9)["prototype_classes"] == 9
+    others = tuple(row._replace(samples=6) for row in rows)
+    assert samples.told(others, length_max=1e9) is not told
+
+
+def test_prototypes_that_a_kill_kept_from_the_disk_are_written_when_it_starts_again(tmp_path):
+    x = np.repeat(np.eye(2, dtype=np.float32), 10, axis=0)
+    y = np.repeat([0, 1], 10)
+    np.savez(tmp_path / "d.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    overrides = (
+        f"data.source={tmp_path / 'd.npz'}",
+        "data.partition.kind=own",
+        "model.hidden=[4]",
+        "topology.kind=full",
+        "node.linger_s=0.2",
+        "stop.rounds=2",
+        "channel.kind=prototypes",
+    )
+    options = NodeOptions(
+        peers=make_homes(tmp_path, ("alice",)), home=tmp_path / "alice", overrides=overrides
+    )
+    assert run_node(load_learning(options, find_membership(options))) == ExitCode.DONE
+    told, layer = (options.home / "summary.json"), (options.home / "prototypes.safetensors")
+    before, content = json.loads(told.read_text()), layer.read_bytes()
+    assert before["prototype_classes"] == 2
+    for lost in ([layer], [layer, told, options.home / "model.safetensors"]):
+        for path in lost:
+            path.unlink()
+        setup = load_learning(options, find_membership(options))
+        Recorder(setup, Accounting()).complete(setup.checkpoint)
+        assert layer.read_bytes() == content
+        after = json.loads(told.read_text())
+        assert {key: after[key] for key in MEASURED} == {key: before[key] for key in MEASURED}
 
 
 def test_without_keys_nobody_can_sign_and_a_node_says_so(tmp_path):

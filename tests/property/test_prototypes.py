@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gossip.channels.prototypes import COUNT_CAP, believed, geometric_median, prototypes_of
-from gossip.protocols.base import MessageRejected
 from gossip.protocols.tables import (
     COUNT_MIN,
     NEWER_MAX,
@@ -18,7 +15,6 @@ from gossip.protocols.tables import (
     TOLD_MESSAGES_MAX,
     VERSION_MAX,
     WIDTH_MAX,
-    Row,
     Shape,
     Table,
     TableMessage,
@@ -26,60 +22,8 @@ from gossip.protocols.tables import (
 )
 from gossip.wire.documents import SMALL_BYTES_MAX, DocumentWriter, Envelope
 from gossip.wire.messages import register
+from tests.known_rows import PEERS, SHAPE, World, heard, row, table
 from tests.laws import tried
-
-SHAPE = Shape(run="run", classes=4, width=3)
-PEERS = ("ann", "bob", "cid", "dot")
-
-
-class World:
-    """A context in which everybody is up, and messages are kept."""
-
-    def __init__(self, peer="ann", peers=PEERS):
-        self.peer, self.peers = peer, peers
-        self.sent = []
-        self.rejected = []
-
-    def sign(self, statement):
-        return signature(self.peer, statement)
-
-    def verify(self, peer, statement, signed):
-        return signed == signature(peer, statement)
-
-    def is_up(self, peer):
-        return True
-
-    def send(self, peer, message):
-        self.sent.append((peer, message))
-
-    def emit(self, event):
-        assert isinstance(event, MessageRejected)
-        self.rejected.append(event.reason)
-
-
-def signature(peer, statement):
-    return hashlib.blake2b(peer.encode() + statement).digest()
-
-
-def row(origin, label, samples, sums, *, version=1, shape=SHAPE):
-    written = np.asarray(sums, dtype="<f4").tobytes()
-    unsigned = Row(origin, label, version, samples, written, b"")
-    return unsigned._replace(signature=signature(origin, shape.statement(unsigned)))
-
-
-def table(own=(), *, state=(), world=None):
-    """Return a table of somebody who has `own` samples, {class: (how many, sum)}, and has begun."""
-    said = {
-        label: (count, np.asarray(sums, dtype="<f4").tobytes()) for label, (count, sums) in dict(own).items()
-    }
-    made = Table(SHAPE, lambda peer: said, dict(state))
-    made.begin(world or World())
-    return made
-
-
-def heard(made, world, *rows):
-    made.heard(world, "bob", TableMessage(rows=rows))
-
 
 SUMS = st.lists(st.floats(-1e3, 1e3, width=32), min_size=3, max_size=3)
 ROWS = st.builds(
@@ -162,11 +106,15 @@ def test_prototypes_are_the_means_of_all_samples_and_a_new_class_changes_no_othe
 def test_what_an_origin_has_not_signed_changes_nothing(real, change):
     world, made = World(), table()
     heard(made, world, real)
-    before = made.rows
     forged = real._replace(version=real.version + 1)._replace(**change)
-    heard(made, world, forged, row("cid", 0, 5, [1, 1, 1], version=9))
-    assert made.rows == before  # a message that lies ends there
-    assert world.rejected
+    heard(made, world, forged)
+    assert made.rows == (real,)
+    assert len(world.rejected) == 1
+    # Whoever passes it on may be honest: what else it brings is taken.
+    honest = row("cid", 0, 5, [1, 1, 1], version=9)
+    heard(made, world, forged, honest, forged)
+    assert set(made.rows) == ({real, honest} if real.key != honest.key else {honest})
+    assert len(world.rejected) == 2
 
 
 @pytest.mark.parametrize(

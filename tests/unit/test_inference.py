@@ -433,8 +433,13 @@ def test_without_its_home_a_model_finds_its_network_nowhere_unasked(
 ) -> None:
     finished(task_of(tmp_path, name="python:net.py:net"), tmp_path / "model.safetensors")
     assert gossip.load(tmp_path).settings.name == f"python:{tmp_path / 'net.py'}:net"
-    (tmp_path / SOURCE).unlink()
     monkeypatch.chdir(tmp_path)  # where a file of that name lies
+    for here in ("/proc/self/cwd/net.py", f"{tmp_path}/../{tmp_path.name}/net.py"):
+        # Whoever hands on a model may hand on what it says of its home with it.
+        (tmp_path / SOURCE).write_text(json.dumps({"model": {"name": f"python:{here}:net"}}))
+        with pytest.raises(SettingError, match=r"--network net\.py"):
+            gossip.load(tmp_path)
+    (tmp_path / SOURCE).unlink()
     with pytest.raises(SettingError, match=r"no file net\.py, whose function 'net' .* --network net\.py"):
         gossip.load(tmp_path)
 

@@ -6,7 +6,7 @@ import os
 import pty
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
@@ -21,6 +21,7 @@ from rich.cells import cell_len
 from gossip.learning.objectives.score import ACCURACY
 from gossip.node.services import show_on_terminal
 from gossip.telemetry.containment import Containment
+from gossip.telemetry.pace import TREND_POINTS
 from gossip.telemetry.standard_error import QueuedStream
 from gossip.telemetry.terminal import WIDTH_MIN, Figures, on_terminal
 from tests.integration.homes import PATIENCE_S, eventually
@@ -84,6 +85,21 @@ def test_whatever_it_says_is_whole_lines_that_fit(width: int, name: str, count: 
     assert not text or text.endswith("\n")
     assert all(cell_len(line) < width for line in text.splitlines())
     assert bool(text) == (width > WIDTH_MIN)
+
+
+def test_who_tells_more_while_it_is_drawn_spoils_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = Figures(lambda: 100)
+    for number in range(30):
+        figures.note(status(round=number))
+
+    def meanwhile(values: Iterable[float]) -> str:
+        found = iter(values)
+        next(found)
+        figures.note(status(round=30))
+        return f"{1 + len(list(found))} points"
+
+    monkeypatch.setattr("gossip.telemetry.terminal.trend", meanwhile)
+    assert f"{TREND_POINTS} points" in COLOURS.sub("", figures.drawn())
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import weakref
 
 import pytest
 import torch
@@ -106,8 +107,11 @@ def test_a_node_sends_what_cancels_and_who_is_served_late_gets_what_belongs_to_i
     own, learned = learner.initial(), task.space.learned_size
     weights = {"p1": 0.2, "p2": 0.3, "p3": 0.1}
 
-    def sent(round: int, peer: str) -> torch.Tensor:
-        message = ModelMessage(round=round, step=0, model=Deferred(learned, own))
+    models_of = {round: Deferred(learned, own.clone()) for round in (4, 5)}
+
+    def sent(round: int, peer: str, *, asked: int | None = None) -> torch.Tensor:
+        number = round if asked is None else asked
+        message = ModelMessage(round=number, step=0, model=models_of[round])
         (tensor,) = models.coded(message, peer, lambda round: weights).model.value
         return to_torch(tensor).double() - own[:learned].double()
 
@@ -115,6 +119,12 @@ def test_a_node_sends_what_cancels_and_who_is_served_late_gets_what_belongs_to_i
     assert float(sum(weights[peer] * z for peer, z in got.items()).abs().max()) < 1e-6
     assert float(min(z.std() for z in got.values())) > 0.07
     assert torch.equal(sent(4, "p2"), got["p2"])
+    # Who has finished answers by its last model to whoever is behind, under each step that it is asked for: noise that
+    # were another each time would vanish in the mean of the answers.
+    for asked in (3, 2, 3):
+        assert torch.equal(sent(4, "p2", asked=asked), got["p2"])
+    held = weakref.ref(models_of.pop(4))
+    assert held() is None, "noise keeps no model"
     assert not bool((sent(5, "p2") == got["p2"]).any())
     assert float(sent(5, "a stranger").std()) > 0.07
 

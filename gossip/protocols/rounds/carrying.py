@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from gossip.protocols.base import Context, Message, MessageRejected, PeerId
+from gossip.protocols.rounds.phase import Phase
 from gossip.protocols.rounds.protocol import Rounds
 from gossip.protocols.tables import Table, TableMessage
 
@@ -49,9 +50,14 @@ class CarryingRounds(Rounds):
             self._table.heard(ctx, sender, message)
 
     def on_peer(self, ctx: Context, peer: PeerId, up: bool) -> None:
-        """Forget what was told to somebody who comes (back)."""
+        """Forget what was told to somebody who comes (back), and tell it at once where no round will end any more.
+
+        It may have been killed, and begin with what its checkpoint knows.
+        """
         if up:
             self._table.forget_told(peer)
+            if self._phase is Phase.FINISHED and peer in self._near.contacts(ctx):
+                self._table.tell_one(ctx, peer)
         super().on_peer(ctx, peer, up)
 
     def _complete_round(self, ctx: Context) -> None:
