@@ -243,6 +243,7 @@ class VirtualRun:
         while simulation.run(until_s=until_s, events_max=EVENTS_MAX):
             look()
         self.measurements.finish()
+        self.learning.flush()  # what no measurement has asked for: nothing is told behind the last state
         progress.update(self._state())
         return self.records()
 

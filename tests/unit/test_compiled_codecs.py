@@ -115,10 +115,22 @@ def test_the_kernels_make_of_any_bytes_what_torch_makes_of_them(
         assert read(codec, tensors, elements) == of_torch
 
 
-@pytest.mark.parametrize("how", ["strided", "float64", "of a graph"])
+def at_an_odd_place(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the same numbers in memory that no processor's word begins at."""
+    memory = bytearray(1 + tensor.nbytes)
+    memory[1:] = tensor.numpy().tobytes()
+    return torch.from_numpy(np.frombuffer(memory, np.float32, offset=1))
+
+
+@pytest.mark.parametrize("how", ["strided", "float64", "at an odd place", "of a graph"])
 def test_of_vectors_that_are_no_plain_memory_the_bytes_are_the_same(numba, how: str) -> None:
     vector = torch.randn(2 * 999, generator=torch.Generator().manual_seed(2))
-    made = {"strided": vector[::2], "float64": vector.double(), "of a graph": vector.requires_grad_()}[how]
+    made = {
+        "strided": lambda: vector[::2],
+        "float64": vector.double,
+        "at an odd place": lambda: at_an_odd_place(vector),
+        "of a graph": vector.requires_grad_,
+    }[how]()
     codec = codec_of("int8", 64, "stochastic")
     with torch.no_grad():
         by_torch = written(codec, made)
@@ -138,6 +150,17 @@ def test_tensors_that_are_too_short_are_not_read_beyond_their_end(numba, packed:
         assert decoded(4, codes)
         assert decoded(3, codes) is None
         assert decoded(4, codes - 1) is None
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_is_no_plain_memory_is_left_to_torch(numba, packed: bool) -> None:
+    form, ones = compiled.Form(16, packed), torch.ones(8)
+    codes = torch.full((16 if packed else 32,), 0x11, dtype=torch.uint8)
+    with numbers_min(0):
+        for scales in (at_an_odd_place(ones), ones[::2], ones.double(), torch.ones(8, device="meta")):
+            assert compiled.decode(scales, codes, form, torch.empty(32), elements=32) is None
+            assert not compiled.encode(scales, ones, codes, form, None)
+        assert compiled.decode(ones, codes, form, torch.empty(32), elements=32)
 
 
 def test_a_block_that_is_not_made_of_groups_is_left_to_torch(numba) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import given
@@ -55,3 +57,19 @@ def test_gradients_of_single_samples_and_of_stacks_come_by_it_too(monkeypatch):
         leaf = one.clone().requires_grad_()
         loss(leaf).backward()
         torch.testing.assert_close(row, leaf.grad)
+
+
+def test_a_torch_that_cannot_say_what_the_processor_does_is_left_as_it_is(monkeypatch):
+    half_products.in_hardware.cache_clear()
+    try:
+        for says in (SimpleNamespace(), SimpleNamespace(_is_mkldnn_bf16_supported=_raises)):
+            other = SimpleNamespace(bfloat16=torch.bfloat16, ops=SimpleNamespace(mkldnn=says))
+            monkeypatch.setattr(half_products, "torch", other)
+            assert half_products.in_hardware(torch.bfloat16)
+            half_products.in_hardware.cache_clear()
+    finally:
+        half_products.in_hardware.cache_clear()
+
+
+def _raises():
+    raise RuntimeError("built without it")

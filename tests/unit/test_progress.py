@@ -151,6 +151,25 @@ def test_each_round_of_few_peers_is_told_of_while_they_learn(
     assert told.begun >= {1, 2, 3, 4, 5, 6}
 
 
+def test_no_round_that_was_told_is_taken_back_where_time_ends_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Rounds(Quiet):
+        def __init__(self) -> None:
+            self.told: list[float] = []
+
+        def update(self, state: State) -> None:
+            self.told.append(state.rounds_mean)
+
+    monkeypatch.setattr(engine, "PROGRESS_S", 0.0)
+    progress = Rounds()
+    ends = {"stop.rounds": 50, "evaluate.every": 50, "stop.virtual_seconds": 2.0}
+    scenarios.run("quickstart", overrides={**OVERRIDES, **ends}, out=tmp_path / "run", progress=progress)
+    most = max(progress.told)
+    assert 1 <= most < 50
+    assert set(progress.told[progress.told.index(most) :]) == {most}
+
+
 def test_what_was_measured_is_kept_when_a_run_is_stopped(tmp_path: Path) -> None:
     class Stops(Quiet):
         def update(self, state: State) -> None:

@@ -92,6 +92,27 @@ def test_models_are_trained_to_the_same_bit_wherever_they_lie(folder, monkeypatc
     assert torch.equal(*found)
 
 
+OWN_UPDATES = """
+import gossip
+from gossip.learning.updates.sgd import Sgd
+
+class Backwards(Sgd):
+    def step(self, gradient, models, state, lr):
+        return models + lr * gradient(models), state
+
+class Twice(gossip.LocalUpdate):
+    def step(self, gradient, models, state, lr):
+        return models - lr * (gradient(models) + gradient(models * 0)), state
+"""
+
+
+@pytest.mark.parametrize("update", ["Backwards", "Twice"])
+def test_a_users_own_step_has_its_gradients_to_itself(folder, update):
+    (folder / "own_updates.py").write_text(OWN_UPDATES, encoding="utf-8")
+    optimizer = {"kind": f"python:{folder / 'own_updates.py'}:{update}"}
+    assert_rounds_agree(task_of(folder, optimizer=optimizer, lr=0.05), "linear-stack", rounds=2)
+
+
 def test_a_large_residual_network_equals_each_peers_own(folder):
     task = task_of(folder, "resnet18-gn", steps=1, batch_size=4, lr=0.01)
     learning, learner = batched(task, "vmap"), learners(task)[2]
