@@ -67,6 +67,20 @@ class Progress(Protocol):
         """It is over, well or not."""
 
 
+class Looks:
+    """Does something when it is called, but not more often than each so many seconds."""
+
+    def __init__(self, do: Callable[[], None], *, every_s: float) -> None:
+        self._do = do
+        self._every_s = every_s
+        self._did_s = time.monotonic()
+
+    def __call__(self) -> None:
+        if time.monotonic() - self._did_s >= self._every_s:
+            self._do()
+            self._did_s = time.monotonic()
+
+
 class Quiet:
     """Shows nothing."""
 

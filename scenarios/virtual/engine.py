@@ -5,10 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
-import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -33,7 +30,7 @@ from gossip.storage.run_record import SOURCE
 from gossip.wire.messages import register_messages
 from scenarios.attacks.base import success_rate
 from scenarios.processes.averages import load_task
-from scenarios.progress import Progress, State
+from scenarios.progress import Looks, Progress, State
 from scenarios.records import Average, PeerOutcome, Records, Traffic, own_of
 from scenarios.reports.divergences import Divergences, look_at_inputs
 from scenarios.scenario import ScenarioSettings
@@ -51,6 +48,7 @@ from scenarios.virtual.logged import logged
 from scenarios.virtual.measures.rounds import Measurements, ModelSum, finite
 from scenarios.virtual.measures.scores import Scores
 from scenarios.virtual.measures.timed import TimedMeasurements
+from scenarios.virtual.quiet import quiet_collector, slow_operators_untold
 
 PROGRESS_S = 0.25
 
@@ -97,57 +95,11 @@ def run(
         progress.end()
 
 
-class _Looks:
-    """Does something now and then, and not at each call."""
-
-    def __init__(self, do: Callable[[], None]) -> None:
-        self._do = do
-        self._did_s = time.monotonic()
-
-    def __call__(self) -> None:
-        if time.monotonic() - self._did_s >= PROGRESS_S:
-            self._do()
-            self._did_s = time.monotonic()
-
-
 def told_of(learning: BatchedLearning) -> str:
     """Return a sentence about who computes the learning, and how."""
     count = learning.workers.count
     who = "this process" if count == 1 else f"{count} worker processes"
     return f"learning is computed by {who}: {learning.method} ({learning.reason})"
-
-
-@contextmanager
-def slow_operators_untold() -> Iterator[None]:
-    """Keep to ourselves what torch asks its own developers for: vmap of an operator that it computes one by one.
-
-    How peers are trained is chosen with that included (`methods.choose`); a user cannot do anything about it.
-    """
-    with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message="There is a performance drop because we have not yet implemented"
-        )
-        yield
-
-
-@contextmanager
-def quiet_collector(*, aside: bool = True) -> Iterator[None]:
-    """Collect garbage less often, and do not look through what is there already, which lives as long as the run.
-
-    At 10,000 peers the default thresholds cost more than the protocols. Without `aside` what is there is looked
-    through, and what a caller has put aside (`gc.freeze`) stays where it is.
-    """
-    before = gc.get_threshold()
-    gc.set_threshold(50_000, 20, 100)
-    if aside:
-        gc.collect()  # graphs are cycles, and what is put aside would stay for good
-        gc.freeze()
-    try:
-        yield
-    finally:
-        if aside:
-            gc.unfreeze()
-        gc.set_threshold(*before)
 
 
 class VirtualRun:
@@ -237,7 +189,9 @@ class VirtualRun:
         )
         simulation.start()
         until_s = self.scenario.stop.virtual_seconds or float("inf")
-        look = _Looks(lambda: progress.update(self._state(self.learning.deferred.computed)))
+        look = Looks(
+            lambda: progress.update(self._state(self.learning.deferred.computed)), every_s=PROGRESS_S
+        )
         # The events of rounds are there long before their learning, which waits until there is enough of it.
         self.learning.deferred.on_computed = look
         while simulation.run(until_s=until_s, events_max=EVENTS_MAX):

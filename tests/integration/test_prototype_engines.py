@@ -171,7 +171,11 @@ def test_what_it_does_not_go_with_is_one_sentence(settings, words):
     ("settings", "peers", "words"),
     [
         ({"model.features": 5000}, 5, "are 5000 numbers, and a row of the table has at most 4096"),
-        ({"model.features": 1}, 20_000, "a table of 200000 rows that every peer would hold; valid: at most 100000"),
+        (
+            {"model.features": 1},
+            20_000,
+            "a table of 200000 rows that every peer would hold; valid: at most 100000",
+        ),
         ({}, 10_000, "a table of 23 MiB that every peer would hold; valid: at most 16 MiB"),
         (
             {"objective.kind": "regression", "data.partition": {"kind": "iid"}},

@@ -11,7 +11,7 @@ import pytest
 
 import scenarios
 from scenarios.virtual import engine
-from scenarios.virtual.engine import quiet_collector
+from scenarios.virtual.quiet import quiet_collector
 
 SMALL = {
     "scenario.peers": 3,

@@ -39,7 +39,7 @@ from gossip.learning.settings import DataSettings, LocalSettings, ModelSettings
 from gossip.learning.task import Task
 from gossip.merging.settings import AverageSettings
 from gossip.protocols.base import Contribution, GossipStep
-from scenarios.virtual.engine import quiet_collector
+from scenarios.virtual.quiet import quiet_collector
 
 DEGREE = 4
 BATCH, SAMPLES = 32, 1437

@@ -24,7 +24,8 @@ import torch
 
 from scenarios import scenario as scenario_files
 from scenarios.processes.averages import load_task
-from scenarios.virtual.engine import VirtualRun, quiet_collector
+from scenarios.virtual.engine import VirtualRun
+from scenarios.virtual.quiet import quiet_collector
 
 ROUNDS = {"protocol.kind": "rounds", "protocol.gossip_steps": 1}
 MERGES = ("average", "variance-corrected")

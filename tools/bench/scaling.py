@@ -68,7 +68,8 @@ def measure(peers: int, *, rounds: int, topology: str) -> dict[str, float]:
     from scenarios.reports.page import write_report
     from scenarios.run_folder import REPORT, RunFolder
     from scenarios.summary import summarise
-    from scenarios.virtual.engine import VirtualRun, quiet_collector
+    from scenarios.virtual.engine import VirtualRun
+    from scenarios.virtual.quiet import quiet_collector
     from topologies import describe
 
     torch.set_num_threads(1)

@@ -42,11 +42,12 @@ from scenarios import scenario as scenario_files
 from scenarios.processes.averages import load_task
 from scenarios.scenario import ScenarioSettings
 from scenarios.sections import NetworkSettings
-from scenarios.virtual.engine import VirtualRun, quiet_collector
+from scenarios.virtual.engine import VirtualRun
 from scenarios.virtual.events.frame_sizes import FrameSizes
 from scenarios.virtual.events.network import Network
 from scenarios.virtual.events.simulation import Simulation
 from scenarios.virtual.learning.scalars import ScalarLearning
+from scenarios.virtual.quiet import quiet_collector
 from topologies import Topology
 
 NO_EVALUATION = 10**9

@@ -52,7 +52,7 @@ from gossip.wire.codecs import compiled
 from gossip.wire.codecs.float32 import Float32
 from gossip.wire.documents import Envelope
 from gossip.wire.frames import FrameReader, writer
-from scenarios.virtual.engine import quiet_collector
+from scenarios.virtual.quiet import quiet_collector
 
 BYTES_PER_REPETITION = 600_000_000
 """Six models of 100 MB: of a stream the first and the last have nobody beside them."""

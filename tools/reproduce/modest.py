@@ -87,7 +87,8 @@ def virtual(wanted: Wanted) -> dict[str, Any]:
     from scenarios.progress import Quiet
     from scenarios.scenario import load
     from scenarios.summary import curve
-    from scenarios.virtual.engine import VirtualRun, quiet_collector
+    from scenarios.virtual.engine import VirtualRun
+    from scenarios.virtual.quiet import quiet_collector
 
     torch.set_num_threads(1)
     began = time.monotonic()

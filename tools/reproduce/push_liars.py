@@ -39,7 +39,8 @@ from gossip.protocols.push.protocol import Push
 from scenarios import scenario as scenario_files
 from scenarios.processes.averages import load_task
 from scenarios.sweep import parse_seeds
-from scenarios.virtual.engine import VirtualRun, quiet_collector
+from scenarios.virtual.engine import VirtualRun
+from scenarios.virtual.quiet import quiet_collector
 
 PEERS = 6
 HUGE = 2**53

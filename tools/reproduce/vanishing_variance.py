@@ -108,7 +108,7 @@ def carried_out(wanted: Wanted) -> dict[str, Any]:
 
     from scenarios.processes.averages import load_task
     from scenarios.scenario import load
-    from scenarios.virtual.engine import quiet_collector
+    from scenarios.virtual.quiet import quiet_collector
 
     torch.set_num_threads(1)
     began = time.monotonic()
