@@ -225,7 +225,8 @@ class VirtualRun:
         averages = self.measurements.averages
         return State(
             seconds=self.simulation.now,
-            running=sum(peer.alive and not peer.finished for peer in peers),
+            # Whose last events are there has not finished before its learning is.
+            running=sum(peer.alive and (computed < 1 or not peer.finished) for peer in peers),
             rounds_mean=computed * sum(peer.round for peer in peers) / len(peers),
             rounds_min=int(computed * min(peer.round for peer in peers)),
             scored=scored,
