@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from gossip.channels.prototypes import COUNT_CAP, believed, geometric_median, prototypes_of
@@ -22,7 +22,7 @@ from gossip.protocols.tables import (
 )
 from gossip.wire.documents import SMALL_BYTES_MAX, DocumentWriter, Envelope
 from gossip.wire.messages import register
-from tests.known_rows import PEERS, SHAPE, World, heard, row, table
+from tests.known_rows import PEERS, SHAPE, World, heard, row, signature, table
 from tests.laws import tried
 
 SUMS = st.lists(st.floats(-1e3, 1e3, width=32), min_size=3, max_size=3)
@@ -84,29 +84,34 @@ def test_prototypes_are_the_means_of_all_samples_and_a_new_class_changes_no_othe
         assert not without.known[label]
 
 
-@tried(1)
-@given(
-    real=ROWS,
-    change=st.sampled_from(
-        [
-            {"version": 9},
-            {"origin": "dot!"},
-            {"label": 4},
-            {"label": -1},
-            {"samples": COUNT_CAP + 1},
-            {"samples": COUNT_MIN - 1},
-            {"samples": -5},
-            {"sums": b"\0" * 11},
-            {"sums": b""},
-            {"sums": np.full(3, 7, dtype="<f4").tobytes()},
-            {"signature": b""},
-        ]
-    ),
-)
+CHANGES = [
+    {"version": 9},
+    {"origin": "dot!"},
+    {"label": 4},
+    {"label": -1},
+    {"samples": COUNT_CAP + 1},
+    {"samples": COUNT_MIN},
+    {"samples": COUNT_MIN - 1},
+    {"samples": -5},
+    {"sums": b"\0" * 11},
+    {"sums": b""},
+    {"sums": np.full(3, 7, dtype="<f4").tobytes()},
+    {"signature": b""},
+    *({"label": label} for label in range(SHAPE.classes)),
+    *({"origin": origin} for origin in PEERS[1:]),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=str)
+@tried(1 / 4)
+@given(real=ROWS)
 def test_what_an_origin_has_not_signed_changes_nothing(real, change):
     world, made = World(), table()
     heard(made, world, real)
-    forged = real._replace(version=real.version + 1)._replace(**change)
+    unsigned = real._replace(version=real.version + 1)
+    newer = unsigned._replace(signature=signature(real.origin, SHAPE.statement(unsigned)))
+    forged = newer._replace(**change)
+    assume(forged != newer)
     heard(made, world, forged)
     assert made.rows == (real,)
     assert len(world.rejected) == 1
@@ -118,22 +123,55 @@ def test_what_an_origin_has_not_signed_changes_nothing(real, change):
 
 
 @pytest.mark.parametrize(
-    ("samples", "sums", "version"),
+    ("label", "samples", "sums", "version"),
     [
-        (COUNT_MIN - 1, [1, 1, 1], 1),
-        (5, [np.nan, 1, 1], 1),
-        (5, [np.inf, 1, 1], 1),
-        (5, [6 * NUMBER_MAX, 1, 1], 1),
-        (5, [1, 1], 1),
-        (0, [1, 1, 1], 1),
-        (5, [1, 1, 1], 0),
-        (5, [1, 1, 1], VERSION_MAX + 1),
+        (0, COUNT_MIN - 1, [1, 1, 1], 1),
+        (0, 5, [np.nan, 1, 1], 1),
+        (0, 5, [np.inf, 1, 1], 1),
+        (0, 5, [6 * NUMBER_MAX, 1, 1], 1),
+        (0, 5, [1, 1], 1),
+        (0, 0, [1, 1, 1], 1),
+        (0, 5, [1, 1, 1], 0),
+        (0, 5, [1, 1, 1], VERSION_MAX + 1),
+        (SHAPE.classes, 5, [1, 1, 1], 1),
+        (-1, 5, [1, 1, 1], 1),
     ],
 )
-def test_what_no_honest_origin_would_say_is_refused_though_it_is_signed(samples, sums, version):
+def test_what_no_honest_origin_would_say_is_refused_though_it_is_signed_and_though_it_is_in_a_checkpoint(
+    label, samples, sums, version
+):
     world, made = World(), table()
-    heard(made, world, row("bob", 0, samples, sums, version=version))
+    said = row("bob", label, samples, sums, version=version)
+    heard(made, world, said)
     assert (made.rows, world.rejected) == ((), ["no-such-row"])
+    made._rows[said.key] = said
+    assert table(state=made.saved()).rows == ()
+
+
+def test_whose_samples_are_gone_takes_the_row_back_and_that_outlives_a_restart():
+    world, made = World(), table()
+    heard(made, world, row("bob", 0, 5, [1, 1, 1]), row("cid", 0, 5, [1, 1, 1]))
+    before = made.saved()
+    gone = row("bob", 0, 0, [], version=2)
+    heard(made, world, gone)
+    assert made.rows[0] == gone
+    assert not world.rejected
+    assert table(state=made.saved()).rows == made.rows
+    assert table(state=before).rows != made.rows
+    fewer = World(peers=("ann", "bob"))
+    made.tell(fewer, [])
+    assert made.rows == (gone,)
+    assert table(state=made.saved()).rows == made.rows
+
+
+def test_a_contact_that_is_not_there_is_told_when_it_is():
+    world, made = World(), table({0: (5, [1, 1, 1])})
+    world.is_up = lambda peer: peer == "cid"
+    made.tell(world, ("bob", "cid"))
+    assert [peer for peer, _ in world.sent] == ["cid"]
+    world.is_up = lambda peer: True
+    made.tell(world, ("bob", "cid"))
+    assert [peer for peer, _ in world.sent] == ["cid", "bob"]
 
 
 def test_a_row_of_another_run_is_worth_nothing():
