@@ -151,6 +151,28 @@ def test_who_comes_back_after_the_last_round_is_told_what_it_has_lost(every):
     assert ctx.sent == [("bob", ctx.sent[0][1])], "a peer that is no contact is told nothing"
 
 
+def test_rows_of_whoever_is_no_contact_are_not_taken_and_what_is_known_is_told():
+    register(TableMessage)
+    ctx = Neighbour("ann", PEERS)
+    ctx.contacts = ("bob", "cid")
+    rounds = CarryingRounds(RoundsSettings(gossip_steps=0), rounds=2, model=0.0)
+    rounds.carry(Table(SHAPE, lambda peer: {}, {}), every=1)
+    rounds.on_start(ctx)
+    said = TableMessage(rows=(row("cid", 1, 5, [1, 1, 1]),))
+    rounds.on_message(ctx, "dot", said)
+    assert rounds.status()["table_rows"] == 0
+    rounds.on_message(ctx, "bob", said)
+    assert rounds.status()["table_rows"] == 1
+
+
+def test_what_a_contact_has_said_itself_is_not_told_to_it():
+    world, made = World(), table()
+    said = row("cid", 1, 5, [1, 1, 1])
+    made.heard(world, "cid", TableMessage(rows=(said,)))
+    heard(made, world, said)
+    assert told(made, world, "bob", "cid", "dot") == [("dot", [said])]
+
+
 def test_own_rows_that_somebody_made_up_are_none():
     world, made = World(), table({0: (5, [1, 1, 1])})
     before = made.rows
