@@ -171,6 +171,10 @@ def test_what_a_contact_has_said_itself_is_not_told_to_it():
     made.heard(world, "cid", TableMessage(rows=(said,)))
     heard(made, world, said)
     assert told(made, world, "bob", "cid", "dot") == [("dot", [said])]
+    newer = row("cid", 1, 6, [2, 2, 2], version=2)
+    made.heard(world, "cid", TableMessage(rows=(newer,)))
+    heard(made, world, said)  # bob has still the older one
+    assert told(made, world, "bob", "cid") == [("bob", [newer])]
 
 
 def test_own_rows_that_somebody_made_up_are_none():
