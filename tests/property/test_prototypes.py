@@ -137,9 +137,7 @@ def test_what_an_origin_has_not_signed_changes_nothing(real, change):
         (-1, 5, [1, 1, 1], 1),
     ],
 )
-def test_what_no_honest_origin_would_say_is_refused_though_it_is_signed_and_though_it_is_in_a_checkpoint(
-    label, samples, sums, version
-):
+def test_what_no_honest_origin_would_say_is_refused_though_it_is_signed(label, samples, sums, version):
     world, made = World(), table()
     said = row("bob", label, samples, sums, version=version)
     heard(made, world, said)
