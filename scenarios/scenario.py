@@ -327,7 +327,9 @@ def _absolute(layer: Layer, folder: Path) -> Layer:
     ):
         table = tables.get(section)
         if isinstance(table, dict) and isinstance(table.get(key), str):
-            table[key] = _absolute_path(table[key], folder, bare=f"{section}.{key}" in BARE)
+            table[key] = _absolute_path(
+                table[key], folder, bare=f"{section}.{key}" in BARE, may_be_a_folder=section == "data"
+            )
     model = tables.get("model")
     adapter = model.get("adapter") if isinstance(model, dict) else None
     if isinstance(adapter, Mapping) and isinstance(adapter.get("start"), str):
@@ -339,12 +341,14 @@ def _absolute(layer: Layer, folder: Path) -> Layer:
     return Layer(tables, layer.name, layer.text)
 
 
-def _absolute_path(text: str, folder: Path, *, bare: bool) -> str:
+def _absolute_path(text: str, folder: Path, *, bare: bool, may_be_a_folder: bool = False) -> str:
     parts = text.split(":")
     if parts[0] == "python" and len(parts) >= 3:
         file = ":".join(parts[1:-1])
         return f"python:{folder / Path(file).expanduser()}:{parts[-1]}"
     known = text.lower().endswith((".npz", ".safetensors", *TABLES))
-    if bare or known or (text != DIGITS and (folder / Path(text).expanduser()).is_dir()):
+    # A folder holds images; that one has a model's name says nothing of the model.
+    images = may_be_a_folder and text != DIGITS and (folder / Path(text).expanduser()).is_dir()
+    if bare or known or images:
         return str(folder / Path(text).expanduser())
     return text

@@ -78,6 +78,13 @@ def test_paths_are_relative_to_the_file_and_to_the_shell_in_overrides(
     monkeypatch.chdir(tmp_path)
     assert scenario.load(path, overrides=["data.source=e.npz"]).data.source == str(tmp_path / "e.npz")
     assert scenario.load(path, overrides=["model.name=mlp"]).model.name == "mlp"
+    for taken in ("mlp", "random-features", "digits", "pictures"):
+        (tmp_path / taken).mkdir()
+    for key, value in (("name", "mlp"), ("extractor", "random-features")):
+        loaded = scenario.load(path, overrides=["model.name=mlp", f"model.{key}={value}"])
+        assert getattr(loaded.model, key) == value, "a folder of that name is none of the model's"
+    assert scenario.load(path, overrides=["data.source=digits"]).data.source == "digits"
+    assert scenario.load(path, overrides=["data.source=pictures"]).data.source == str(tmp_path / "pictures")
 
 
 def test_a_resolved_scenario_says_the_same_when_it_is_read_again(tmp_path: Path) -> None:
