@@ -35,6 +35,7 @@ class Handle:
         "level",
         "loss",
         "measured",
+        "norm",
         "partial",
         "peer",
         "request",
@@ -53,6 +54,8 @@ class Handle:
         """ε that the peer had spent by then, of a model that was trained under `[privacy]`."""
         self.loss: float | None = None
         """Mean training loss, of a trained model."""
+        self.norm: float | None = None
+        """Of what is learned, where it is known already."""
         self.measured: tuple[Part, ...] = ()
         """Of which parts of the vector a merge rule knows what it measures."""
         self.specs: tuple[TensorSpec, ...] = ()

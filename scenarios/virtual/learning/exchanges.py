@@ -201,10 +201,10 @@ class Exchanges:
 
     def _norms(self, handles: list[Handle]) -> Norms:
         """Return the norms of everything that merges read, by row."""
-        rows = [handle.request.own.row for handle in handles]
+        models = [handle.request.own for handle in handles]
         for handle in handles:
-            rows += [model.row for _, model, _, _ in handle.request.received]
-        norms = self._screen.norms(rows)
+            models += [model for _, model, _, _ in handle.request.received]
+        norms = self._screen.norms(models)
         if self._arena.there is None:
             return norms
         pairs = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import repeat
 from typing import TypeAlias
 
 from gossip.learner import Learner
@@ -101,8 +102,9 @@ class LocalUpdates:
         for (part, part_rows), (*_, peers, rounds, _), answer in zip(parts, orders, answers, strict=True):
             told = Outcomes(*answer)
             self._watches.trained(peers, rounds, told)
-            for handle, row, loss in zip(part, part_rows, told.losses, strict=True):
-                handle.loss = loss
+            norms = told.norms or repeat(None)
+            for handle, row, loss, norm in zip(part, part_rows, told.losses, norms, strict=False):
+                handle.loss, handle.norm = loss, norm
                 if self._budgets:
                     self._note_spent(handle)
                 if self._remembering.awaits:
@@ -168,7 +170,7 @@ class LocalUpdates:
         rounds: Sequence[int],
         steps: Sequence[int | None],
     ) -> Outcomes:
-        told = Outcomes([], [], [], [], [])
+        told = Outcomes([], [], [], [], [], [])
         vectors = self._arena.vectors
         for before, row, peer, round, count in zip(own, rows, peers, rounds, steps, strict=True):
             remembered = self._state.gather("update", [peer])

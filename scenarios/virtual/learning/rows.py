@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import sys
@@ -24,6 +25,9 @@ class PrivateRows:
         """All of them, (rows, columns)."""
         if device.type == "cpu" and sys.platform == "linux" and rows * columns:
             self._memory = mmap.mmap(-1, 4 * rows * columns, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            # Averages read rows from anywhere: of small pages the processor would look up a new one for each.
+            with contextlib.suppress(OSError):  # of a kernel that has none
+                self._memory.madvise(mmap.MADV_HUGEPAGE)
             self._look()
         else:
             self.vectors = torch.empty(rows, columns, device=device)

@@ -60,12 +60,13 @@ class Screen:
         self._chunk = chunk
         self._tell = tell
 
-    def norms(self, rows: Sequence[int]) -> Norms:
-        """Return the norms of the learned slots in `rows`."""
-        unique = sorted(set(rows))
-        norms: dict[int, float] = {}
-        for start in range(0, len(unique), self._chunk):
-            part = unique[start : start + self._chunk]
+    def norms(self, models: Sequence[Handle]) -> Norms:
+        """Return the norms of what is learned of the models."""
+        known = {model.row: model.norm for model in models}
+        norms = {row: norm for row, norm in known.items() if norm is not None}
+        unknown = sorted(known.keys() - norms.keys())
+        for start in range(0, len(unknown), self._chunk):
+            part = unknown[start : start + self._chunk]
             learned = self._arena.at(part)[:, : self._learned_size]
             norms.update(zip(part, torch.linalg.vector_norm(learned, dim=1).tolist(), strict=True))
         for row in [row for row, norm in norms.items() if not math.isfinite(norm)]:

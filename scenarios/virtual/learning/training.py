@@ -30,6 +30,8 @@ class Outcomes(NamedTuple):
     """Those skipped among them."""
     samples: list[int]
     """That each model has seen, repetitions counted, skipped mini-batches not."""
+    norms: list[float]
+    """Of what is learned of each model; none where nobody has looked, infinite beyond float32's range."""
 
 
 class StackedOutcome(NamedTuple):
@@ -107,7 +109,9 @@ class StackedTraining:
         kept = self.training.arrive(trained, kept, outer, rounds, losses.applied)
         if state.rest.shape[1]:
             trained = torch.cat([trained, state.rest], 1)
-        return StackedOutcome(trained, losses.result(), kept)
+        # Whoever merges these asks for their norms; they are in the cache now.
+        norms = torch.linalg.vector_norm(trained[:, : self.training.forward.space.learned_size], dim=1)
+        return StackedOutcome(trained, losses.result(norms), kept)
 
     def _step(
         self, state: LocalState, lr: Tensor, piece: Piece, private: _Private | None, free: Tensor | None
@@ -201,11 +205,12 @@ class _Losses:
             self._begun = piece.stop
         self.applied[part, 0] += result.applied
 
-    def result(self) -> Outcomes:
+    def result(self, norms: Tensor) -> Outcomes:
         means: list[float] = (self._sums / self._samples).tolist()  # 0 / 0 is the NaN that is meant
         steps = self.applied[:, 0].long() + self._skipped
         samples = self._samples.long()
-        return Outcomes(means, self._first.tolist(), self._skipped.tolist(), steps.tolist(), samples.tolist())
+        counts = (self._skipped.tolist(), steps.tolist(), samples.tolist())
+        return Outcomes(means, self._first.tolist(), *counts, norms.tolist())
 
 
 def _cut(state: LocalState, part: slice) -> LocalState:
