@@ -182,6 +182,16 @@ def test_batch_norm_keeps_batches_of_different_size_apart(folder):
     assert_rounds_agree(task, "vmap", rounds=2)
 
 
+@pytest.mark.parametrize(("model", "method"), [("mlp", "linear-stack"), ("with_batch_norm", "vmap")])
+def test_the_norm_noted_of_a_trained_model_is_that_of_what_is_learned(folder, model, method):
+    task = task_of(folder, model if model == "mlp" else f"python:user.py:{model}")
+    learning = batched(task, method)
+    handles = [learning.train(learning.initial(peer), peer, round=3) for peer in range(PEERS)]
+    vectors = learning.stack(handles)[:, : task.space.learned_size]
+    noted = torch.tensor([handle.norm for handle in handles])
+    assert_close(noted, vectors.norm(dim=1))
+
+
 def test_losses_are_those_that_each_peer_would_report(folder):
     task = task_of(folder, steps=None, epochs=2)
     learning, group = batched(task), learners(task)
