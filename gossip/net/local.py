@@ -11,7 +11,7 @@ from gossip.protocols.base import Message, PeerId
 from gossip.telemetry.accounting import Accounting
 from gossip.wire.agreement import Agreement
 from gossip.wire.codecs.base import Codec
-from gossip.wire.memory import MemoryPool
+from gossip.wire.memory import DECODED_BLOCKS_MAX, DECODED_BYTES_MAX, MemoryPool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,10 +45,18 @@ class Local:
     on_lost: Callable[[PeerId], None] = lambda peer: None
     """Called when a peer did not get a model that was queued for it, or says that it could not use one."""
     pool: MemoryPool = field(default_factory=MemoryPool)
+    """Where models are received."""
     upload: Upload | None = field(init=False)
     """What all connections may send together, as `settings` say; None: as much as they can."""
 
     def __post_init__(self) -> None:
-        """Make what `settings` ask for."""
+        """Make what `settings` ask for, and give the codec memory to decode into."""
+        self.codec.vectors = MemoryPool(bytes_max=DECODED_BYTES_MAX, blocks_max=DECODED_BLOCKS_MAX)
         mbps = self.settings.upload_mbps_max
         object.__setattr__(self, "upload", None if mbps is None else Upload(mbps))
+
+    def give_back(self) -> None:
+        """Give the system memory that no model has come for."""
+        self.pool.give_back()
+        if self.codec.vectors is not None:
+            self.codec.vectors.give_back()

@@ -30,6 +30,7 @@ from gossip.net.stream import EndOfStream
 from gossip.net.tls import TlsContexts
 from gossip.protocols.base import Message, PeerId
 from gossip.telemetry.offences import OffenceLog
+from gossip.wire.memory import IDLE_S
 
 logger = logging.getLogger("gossip.net.neighbours")
 
@@ -117,6 +118,7 @@ class NeighbourTable:
         async with trio.open_nursery() as self._nursery:
             self._nursery.start_soon(self._accept, listeners)
             self._nursery.start_soon(self._tell_offences)
+            self._nursery.start_soon(self._give_memory_back)
             self._nursery.start_soon(self._handshakes.run)
             self._dialling = Dialling(
                 self._local,
@@ -381,6 +383,11 @@ class NeighbourTable:
         while True:
             await trio.sleep(OFFENCES_TOLD_S)
             self._offences.tell()
+
+    async def _give_memory_back(self) -> None:
+        while True:
+            await trio.sleep(IDLE_S)
+            self._local.give_back()
 
 
 def _bound_to(listener: trio.SocketListener) -> str:

@@ -2,12 +2,14 @@
 
 The C library returns blocks of this size to the system when they are freed, and every new one costs a page fault and
 zeroing for each page: at 100 MB up to half of the time that the transfer itself takes. But an idle block is memory that
-training could have had. So only models that are small beside a machine's memory find blocks kept for them.
+training could have had. So only models that are small beside a machine's memory find blocks kept for them, and only as
+long as models keep coming.
 """
 
 from __future__ import annotations
 
 import sys
+import threading
 from typing import Any
 
 import numpy as np
@@ -22,33 +24,70 @@ a node's memory is spent on, and numpy asks the kernel for large pages, which co
 POOLED_BLOCKS_MAX = 4
 """What an idle peer may keep: as many models as neighbours usually send at one time."""
 
-_REFERENCES_WHEN_IDLE = 3
-"""Our list, the loop's variable, and the argument of the question."""
+DECODED_BYTES_MAX = 128 * 1024 * 1024
+"""The same of what models are decoded to. To write it for the first time takes as long as decoding it does, and longer
+than a coded model travels between machines that are near each other."""
+
+DECODED_BLOCKS_MAX = 1
+
+IDLE_S = 5.0
+"""A block that nobody has had for so long goes back to the system, after twice as long at the latest."""
+
+_REFERENCES_WHEN_IDLE = 2
+"""The pool's, and the argument of the question."""
+
+
+class _Block:
+    """Some memory, and whether it was idle when somebody last looked."""
+
+    __slots__ = ("idle", "memory")
+
+    def __init__(self, nbytes: int) -> None:
+        self.memory: np.ndarray[Any, np.dtype[np.uint8]] = np.empty(nbytes, dtype=np.uint8)
+        self.idle = False
+
+    @property
+    def held(self) -> bool:
+        """Whether somebody has a view of it: whatever is made of a block refers to it, directly or through others."""
+        return sys.getrefcount(self.memory) > _REFERENCES_WHEN_IDLE
 
 
 class MemoryPool:
     """Hands out blocks of bytes; one whose last view (a tensor, an array, a slice of either) is gone comes again.
 
-    For one thread.
+    For any thread.
+
+    Args:
+        bytes_max: longer blocks are not kept.
+        blocks_max: how many are, at most.
     """
 
-    def __init__(self) -> None:
-        self._blocks: list[np.ndarray[Any, np.dtype[np.uint8]]] = []
+    def __init__(self, *, bytes_max: int = POOLED_BYTES_MAX, blocks_max: int = POOLED_BLOCKS_MAX) -> None:
+        self._bytes_max = bytes_max
+        self._blocks_max = blocks_max
+        self._blocks: list[_Block] = []
+        self._lock = threading.Lock()
 
     def take(self, nbytes: int) -> memoryview:
         """Return `nbytes` writable bytes of any content."""
-        if not POOLED_BYTES_MIN <= nbytes <= POOLED_BYTES_MAX:
-            return _new_block(nbytes).data if nbytes else memoryview(bytearray())
-        for block in self._blocks:
-            # Whatever was made of a block refers to it, directly or through the view that was handed out.
-            if block.nbytes == nbytes and sys.getrefcount(block) == _REFERENCES_WHEN_IDLE:
-                return block.data
-        block = _new_block(nbytes)
-        self._blocks.append(block)
-        # Beyond the bound a block lives only as long as its model.
-        del self._blocks[:-POOLED_BLOCKS_MAX]
-        return block.data
+        if not nbytes:
+            return memoryview(bytearray())
+        if not POOLED_BYTES_MIN <= nbytes <= self._bytes_max:
+            return np.empty(nbytes, dtype=np.uint8).data
+        with self._lock:
+            for block in self._blocks:
+                if block.memory.nbytes == nbytes and not block.held:
+                    block.idle = False
+                    return block.memory.data
+            block = _Block(nbytes)
+            self._blocks.append(block)
+            # Beyond the bound a block lives only as long as its model.
+            del self._blocks[: -self._blocks_max]
+            return block.memory.data
 
-
-def _new_block(nbytes: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    return np.empty(nbytes, dtype=np.uint8)
+    def give_back(self) -> None:
+        """Give the system the blocks that were idle at the last call and have been since."""
+        with self._lock:
+            self._blocks = [block for block in self._blocks if block.held or not block.idle]
+            for block in self._blocks:
+                block.idle = not block.held

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +13,8 @@ import torch
 import trio
 
 from gossip.draws import Draws
-from gossip.net import ahead
+from gossip.net import ahead, neighbours
+from gossip.wire import memory
 from gossip.wire.codecs import blocks
 from gossip.wire.codecs.blocks import Int8
 from gossip.wire.codecs.decoding import Decoding
@@ -83,6 +86,36 @@ async def halfway(hand: ByHand, codec: Int8, tensors: tuple[WireTensor, ...], ne
     for frame in sent[: len(sent) // 2]:
         await hand.stream.send(frame)
     return sent[len(sent) // 2 :]
+
+
+def test_a_decoded_models_memory_is_kept_for_the_next_and_not_for_long(
+    small_pieces, monkeypatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(memory, "POOLED_BYTES_MIN", 16)
+    monkeypatch.setattr(neighbours, "IDLE_S", 0.01)
+    net = Net(tmp_path, "bob", "zoe")
+    codec = Spied()
+    tensors = codec.encode(torch.ones(LEARNED), Draws(0, "bob", 1))
+
+    async def main() -> None:
+        zoe = net.peer("zoe", contacts=(), codec=codec, learned=LEARNED)
+        async with trio.open_nursery() as nursery, net.by_hand("bob") as hand:
+            await nursery.start(zoe.table.run)
+            for frame in await halfway(hand, codec, tensors, net):
+                await hand.stream.send(frame)
+            await zoe.until(lambda: len(zoe.messages) == 1)
+            assert codec.vectors is not None
+            (block,) = (weakref.ref(each.memory) for each in codec.vectors._blocks)
+            where = zoe.messages[0][1].model.data_ptr()
+            assert where == block().ctypes.data
+            zoe.messages.clear()
+            gc.collect()  # what was spied on refers to itself
+            with trio.fail_after(PATIENCE_S):
+                while block() is not None:
+                    await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
 
 
 @pytest.mark.parametrize("ending", ["goes on", "is cut", "is cancelled"])

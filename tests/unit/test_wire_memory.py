@@ -7,7 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 
+from gossip.draws import Draws
+from gossip.wire.codecs.settings import CODECS
 from gossip.wire.memory import POOLED_BLOCKS_MAX, POOLED_BYTES_MAX, POOLED_BYTES_MIN, MemoryPool
 from gossip.wire.tensors import TensorSpec, WireTensor, empty, to_numpy, to_torch
 
@@ -57,3 +60,36 @@ def test_a_long_block_is_kept_by_nobody_but_who_holds_it() -> None:
     assert block() is not None
     del view
     assert block() is None
+
+
+def test_what_nobody_has_had_between_two_calls_goes_back_to_the_system() -> None:
+    pool = MemoryPool()
+    view = pool.take(POOLED_BYTES_MIN)
+    block = weakref.ref(view.obj)
+    pool.give_back()
+    pool.give_back()
+    assert block() is not None  # held all the time
+    del view
+    pool.give_back()
+    pool.take(POOLED_BYTES_MIN)
+    pool.give_back()
+    assert block() is not None  # had in between
+    pool.give_back()
+    assert block() is None
+
+
+@pytest.mark.parametrize("kind", ["int8", "int4"])
+def test_a_codec_decodes_into_memory_that_is_idle_and_into_no_other(kind: str) -> None:
+    choice = CODECS.validate({"kind": kind})
+    codec = choice.load()(choice)
+    codec.vectors = MemoryPool()
+    vector = torch.linspace(-1, 1, POOLED_BYTES_MIN // 4)
+    coded = codec.encode(vector, Draws(0, "a", 0))
+    first = codec.read(coded, len(vector))
+    kept, where = first.clone(), first.data_ptr()
+    second = codec.read(coded, len(vector))
+    assert second.data_ptr() != where
+    assert torch.equal(first, kept)
+    assert torch.equal(second, kept)
+    del first
+    assert codec.read(coded, len(vector)).data_ptr() == where

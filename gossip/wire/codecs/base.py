@@ -17,6 +17,7 @@ from gossip.protocols.base import Part
 from gossip.stages import Stage, State
 from gossip.wire.codecs.decoding import Decoding
 from gossip.wire.codecs.settings import CODECS
+from gossip.wire.memory import MemoryPool
 from gossip.wire.tensors import PartSpecs, TensorSpec, WireTensor
 
 
@@ -77,6 +78,9 @@ class Codec(Stage):
     before on the same link add up to."""
     instant: ClassVar[bool] = False
     """Encoding and decoding take no time worth a worker thread."""
+
+    vectors: MemoryPool | None = None
+    """Where decoded vectors may lie; None: in memory of their own."""
 
     def __init__(self, settings: Any = None) -> None:
         self.settings = settings

@@ -287,7 +287,7 @@ class _BlocksDecoding(Decoding):
         self._scales = to_torch(tensors[0])
         self._codes = to_torch(codec.plain(tensors[1], elements))
         # Memory that is not written to yet takes none.
-        self._vector = to_torch(wire.empty(TensorSpec("float32", (elements,))))
+        self._vector = to_torch(wire.empty(TensorSpec("float32", (elements,)), codec.vectors))
         self._pieces = codec.pieces(elements)
         self._next = next(self._pieces, None)
         self._judged = False
