@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import trio
@@ -49,6 +50,9 @@ LINGER_S = 1.0
 PACKAGES = ("quart_trio", "hypercorn")
 
 FAILED = "page not served"
+
+THREAD = "gossip-page"
+"""What `top -H` calls the thread."""
 
 
 class Live:
@@ -123,6 +127,8 @@ class Live:
     # --- in the page's thread ---
 
     def _run(self) -> None:
+        with contextlib.suppress(OSError):  # where threads are no files
+            Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_text(THREAD, encoding="ascii")
         try:
             with self.contained(FAILED):
                 trio.run(self._serve)
