@@ -23,6 +23,7 @@ from gossip.learner import RecordedVerdict
 from gossip.learning.divergence import EVENT, Sign, cause_of, told
 from gossip.learning.task import Task
 from gossip.merging.sanitise import Refusal
+from gossip.node import heap
 from gossip.protocols.base import Model
 from gossip.storage.atomic import write_atomically
 from gossip.storage.models import BEST, MODEL, encode_model
@@ -113,6 +114,7 @@ class VirtualRun:
         measure: Measure | None = None,
         workers: Workers | None = None,
     ) -> None:
+        heap.keep()
         self.scenario = scenario
         self.task = task
         self._attackers = frozenset(scenario.attackers)
