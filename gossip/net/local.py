@@ -46,17 +46,20 @@ class Local:
     """Called when a peer did not get a model that was queued for it, or says that it could not use one."""
     pool: MemoryPool = field(default_factory=MemoryPool)
     """Where models are received."""
+    decoded: MemoryPool = field(
+        default_factory=lambda: MemoryPool(bytes_max=DECODED_BYTES_MAX, blocks_max=DECODED_BLOCKS_MAX)
+    )
+    """Where the codec may decode them."""
     upload: Upload | None = field(init=False)
     """What all connections may send together, as `settings` say; None: as much as they can."""
 
     def __post_init__(self) -> None:
-        """Make what `settings` ask for, and give the codec memory to decode into."""
-        self.codec.vectors = MemoryPool(bytes_max=DECODED_BYTES_MAX, blocks_max=DECODED_BLOCKS_MAX)
+        """Make what `settings` ask for, and lend the codec memory to decode into."""
+        self.codec.decode_into(self.decoded)
         mbps = self.settings.upload_mbps_max
         object.__setattr__(self, "upload", None if mbps is None else Upload(mbps))
 
     def give_back(self) -> None:
         """Give the system memory that no model has come for."""
         self.pool.give_back()
-        if self.codec.vectors is not None:
-            self.codec.vectors.give_back()
+        self.decoded.give_back()

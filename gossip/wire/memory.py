@@ -1,4 +1,4 @@
-"""Memory for received models, used again once nobody holds the model any more.
+"""Memory for received and decoded models, used again once nobody holds the model any more.
 
 The C library returns blocks of this size to the system when they are freed, and every new one costs a page fault and
 zeroing for each page: at 100 MB up to half of the time that the transfer itself takes. But an idle block is memory that
@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-POOLED_BYTES_MIN = 16 * 1024 * 1024
-"""Shorter blocks are kept by the C library itself."""
+POOLED_BYTES_MIN = 32 * 1024 * 1024 + 1
+"""Shorter blocks glibc may keep by itself; longer ones come from the system and go back to it (mallopt(3))."""
 
 POOLED_BYTES_MAX = 64 * 1024 * 1024
 """Longer ones go back to the system at once: beside models of 16 million parameters and more, idle copies would be what
@@ -48,7 +48,10 @@ class _Block:
 
     @property
     def held(self) -> bool:
-        """Whether somebody has a view of it: whatever is made of a block refers to it, directly or through others."""
+        """Whether somebody has a view of it: whatever is made of a block refers to it, directly or through others.
+
+        Unless a memoryview is released while a tensor still looks through it: nobody may do that.
+        """
         return sys.getrefcount(self.memory) > _REFERENCES_WHEN_IDLE
 
 
@@ -82,7 +85,7 @@ class MemoryPool:
             block = _Block(nbytes)
             self._blocks.append(block)
             # Beyond the bound a block lives only as long as its model.
-            del self._blocks[: -self._blocks_max]
+            del self._blocks[: max(0, len(self._blocks) - self._blocks_max)]
             return block.memory.data
 
     def give_back(self) -> None:

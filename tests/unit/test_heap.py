@@ -33,5 +33,5 @@ print(faults() - before)
 @pytest.mark.skipif(heap._OPTION is None, reason="this C library has no mallopt")
 def test_blocks_that_are_made_and_freed_again_and_again_keep_their_pages() -> None:
     done = subprocess.run([sys.executable, "-c", BLOCKS], capture_output=True, text=True, check=True)
-    # Cleared anew each time these are 4 · 1024 pages of 4 KiB.
+    # Cleared anew each time they are twenty times 4 · 1024 pages of 4 KiB.
     assert int(done.stdout) < 1024

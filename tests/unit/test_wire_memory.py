@@ -14,7 +14,7 @@ from gossip.wire.codecs.settings import CODECS
 from gossip.wire.memory import POOLED_BLOCKS_MAX, POOLED_BYTES_MAX, POOLED_BYTES_MIN, MemoryPool
 from gossip.wire.tensors import TensorSpec, WireTensor, empty, to_numpy, to_torch
 
-SPEC = TensorSpec("float32", (POOLED_BYTES_MIN // 4,))
+SPEC = TensorSpec("float32", (POOLED_BYTES_MIN // 4 + 1,))
 
 
 def address(tensor: WireTensor) -> int:
@@ -82,8 +82,8 @@ def test_what_nobody_has_had_between_two_calls_goes_back_to_the_system() -> None
 def test_a_codec_decodes_into_memory_that_is_idle_and_into_no_other(kind: str) -> None:
     choice = CODECS.validate({"kind": kind})
     codec = choice.load()(choice)
-    codec.vectors = MemoryPool()
-    vector = torch.linspace(-1, 1, POOLED_BYTES_MIN // 4)
+    codec.decode_into(MemoryPool())
+    vector = torch.linspace(-1, 1, POOLED_BYTES_MIN // 4 + 1)
     coded = codec.encode(vector, Draws(0, "a", 0))
     first = codec.read(coded, len(vector))
     kept, where = first.clone(), first.data_ptr()

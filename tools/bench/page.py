@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import resource
 import selectors
 import socket
@@ -104,12 +105,12 @@ def processor_s(pid: int) -> float:
 
 
 def page_s(pid: int) -> float:
-    """Return the processor time of the thread that serves the page, in seconds."""
+    """Return the processor time of the thread that serves the page, in seconds; NaN where it has no such name."""
     for task in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # it has ended
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
             if (task / "comm").read_text().strip() == THREAD:
                 return int((task / "schedstat").read_text().split()[0]) / 1e9
-    return 0.0
+    return math.nan
 
 
 def span(home: Path, pid: int, seconds: float, viewers: Viewers | None) -> Span:
@@ -121,8 +122,8 @@ def span(home: Path, pid: int, seconds: float, viewers: Viewers | None) -> Span:
     else:
         viewers.look(seconds)
     events = 0 if viewers is None else viewers.events - seen
-    used_s, own_s = processor_s(pid) - used_s, page_s(pid) - own_s
-    return Span(_round(home) - before, time.monotonic() - began_s, used_s, own_s, events)
+    rounds, seconds = _round(home) - before, time.monotonic() - began_s
+    return Span(rounds, seconds, processor_s(pid) - used_s, page_s(pid) - own_s, events)
 
 
 def _round(home: Path) -> int:
@@ -178,7 +179,7 @@ def main(arguments: Sequence[str]) -> int:
         for each, (before, after) in zip(watched, pairwise(alone), strict=True)
     ]
     low, lost, high = statistics.quantiles(pairs, n=4, method="inclusive") if len(pairs) > 1 else 3 * pairs
-    own = statistics.median(each.page_s / each.processor_s for each in watched)
+    own = statistics.median(each.page_s / max(0.01, each.processor_s) for each in watched)
     seen = statistics.mean(each.events / asked.viewers / each.seconds for each in watched)
     told = {
         "viewers": asked.viewers,

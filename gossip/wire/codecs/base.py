@@ -79,9 +79,6 @@ class Codec(Stage):
     instant: ClassVar[bool] = False
     """Encoding and decoding take no time worth a worker thread."""
 
-    vectors: MemoryPool | None = None
-    """Where decoded vectors may lie; None: in memory of their own."""
-
     def __init__(self, settings: Any = None) -> None:
         self.settings = settings
 
@@ -137,6 +134,9 @@ class Codec(Stage):
         To be overridden, together with `decode_as`, where a model is long in coming and its beginning can be decoded.
         """
         return None
+
+    def decode_into(self, pool: MemoryPool) -> None:
+        """Decode into a pool's memory from here on. Nothing happens where a codec has no use for it."""
 
     def read_on(self, decoding: Decoding, elements: int) -> Received:
         """Return what `read` does, of a model that was decoded while it came.

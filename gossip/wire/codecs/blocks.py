@@ -33,6 +33,7 @@ from gossip.wire.codecs import compiled
 from gossip.wire.codecs.base import Codec
 from gossip.wire.codecs.compressed import compressed_spec, content_bytes, deflated, inflated
 from gossip.wire.codecs.decoding import Decoding
+from gossip.wire.memory import MemoryPool
 from gossip.wire.tensors import TensorSpec, WireTensor, to_torch
 
 PIECE = 1 << 18
@@ -70,6 +71,8 @@ class Blocks(Codec):
         self._block: int = settings.block
         self._compress = settings.compress == "zstd"
         self._stochastic = settings.rounding == "stochastic"
+        self.vectors: MemoryPool | None = None
+        """Where decoded vectors lie; None: in memory of their own."""
         # Blocks are even, so that a piece has a multiple of four numbers: as many as a raw word has draws.
         self._piece = self._block * max(2, PIECE // self._block // 2 * 2)
 
@@ -110,6 +113,10 @@ class Blocks(Codec):
     def decode_as(self, tensors: Sequence[WireTensor], elements: int) -> Tensor:
         """Return codes times scales; refuse a negative scale, and codes that no number has."""
         return _BlocksDecoding(self, tensors, elements).finish()
+
+    def decode_into(self, pool: MemoryPool) -> None:
+        """Decode into a pool's memory from here on."""
+        self.vectors = pool
 
     def decoding(self, tensors: Sequence[WireTensor], elements: int) -> Decoding | None:
         """Return what decodes piece by piece; None where codes are compressed, or all are one piece."""
@@ -286,7 +293,7 @@ class _BlocksDecoding(Decoding):
         self._elements = elements
         self._scales = to_torch(tensors[0])
         self._codes = to_torch(codec.plain(tensors[1], elements))
-        # Memory that is not written to yet takes none.
+        # Of memory that is new, what is not written to yet takes none.
         self._vector = to_torch(wire.empty(TensorSpec("float32", (elements,)), codec.vectors))
         self._pieces = codec.pieces(elements)
         self._next = next(self._pieces, None)

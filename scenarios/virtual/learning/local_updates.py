@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import repeat
 from typing import TypeAlias
 
 from gossip.learner import Learner
@@ -102,8 +101,8 @@ class LocalUpdates:
         for (part, part_rows), (*_, peers, rounds, _), answer in zip(parts, orders, answers, strict=True):
             told = Outcomes(*answer)
             self._watches.trained(peers, rounds, told)
-            norms = told.norms or repeat(None)
-            for handle, row, loss, norm in zip(part, part_rows, told.losses, norms, strict=False):
+            norms: Sequence[float | None] = told.norms or [None] * len(part)
+            for handle, row, loss, norm in zip(part, part_rows, told.losses, norms, strict=True):
                 handle.loss, handle.norm = loss, norm
                 if self._budgets:
                     self._note_spent(handle)

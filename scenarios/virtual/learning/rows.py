@@ -56,7 +56,7 @@ class PrivateRows:
 
 
 class SharedRows:
-    """Rows that processes forked later share.
+    """Rows that processes forked later share; on small pages.
 
     Pages that nobody has written to take no memory, as with `torch.empty`.
     """

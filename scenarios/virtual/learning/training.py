@@ -31,7 +31,8 @@ class Outcomes(NamedTuple):
     samples: list[int]
     """That each model has seen, repetitions counted, skipped mini-batches not."""
     norms: list[float]
-    """Of what is learned of each model; none where nobody has looked, infinite beyond float32's range."""
+    """Of what is learned of each model, in float32: infinite beyond its range, NaN where a value is. Empty where nobody
+    has looked."""
 
 
 class StackedOutcome(NamedTuple):
@@ -109,7 +110,7 @@ class StackedTraining:
         kept = self.training.arrive(trained, kept, outer, rounds, losses.applied)
         if state.rest.shape[1]:
             trained = torch.cat([trained, state.rest], 1)
-        # Whoever merges these asks for their norms; they are in the cache now.
+        # Averages ask for the norms of all that they merge; these models are in the cache now.
         norms = torch.linalg.vector_norm(trained[:, : self.training.forward.space.learned_size], dim=1)
         return StackedOutcome(trained, losses.result(norms), kept)
 
