@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import trio
 
-from gossip import seeding
+from gossip import heap, seeding
 from gossip.learning.steps_by_deadline import StepsByDeadline
 from gossip.merging.blocks import fresh_like
 from gossip.merging.sanitise import MUTED
 from gossip.net import signing
-from gossip.node import heap
 from gossip.node.handles import Deferred, is_only_held_by_a_job, travelled
 from gossip.protocols.base import (
     Contribution,

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import trio
 
+from gossip import heap
 from gossip.errors import ExitCode, GossipError
-from gossip.node import heap
 from gossip.node.node import Node
 from gossip.node.setup import Setup
 

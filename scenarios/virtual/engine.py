@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from gossip import heap
 from gossip.channels.samples import samples_of
 from gossip.config.channels import protocol_of
 from gossip.errors import SettingError
@@ -23,7 +24,6 @@ from gossip.learner import RecordedVerdict
 from gossip.learning.divergence import EVENT, Sign, cause_of, told
 from gossip.learning.task import Task
 from gossip.merging.sanitise import Refusal
-from gossip.node import heap
 from gossip.protocols.base import Model
 from gossip.storage.atomic import write_atomically
 from gossip.storage.models import BEST, MODEL, encode_model

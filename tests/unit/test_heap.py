@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from gossip.node import heap
+from gossip import heap
 
 BLOCKS = """
 import ctypes, resource
-from gossip.node import heap
+from gossip import heap
 c, nbytes = ctypes.CDLL(None), 4 << 20
 c.malloc.restype, c.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
 heap.keep()
