@@ -45,7 +45,7 @@ class Local:
     on_lost: Callable[[PeerId], None] = lambda peer: None
     """Called when a peer did not get a model that was queued for it, or says that it could not use one."""
     pool: MemoryPool = field(default_factory=MemoryPool)
-    """Where models are received."""
+    """Where models are received, and coded."""
     decoded: MemoryPool = field(
         default_factory=lambda: MemoryPool(bytes_max=DECODED_BYTES_MAX, blocks_max=DECODED_BLOCKS_MAX)
     )
@@ -54,8 +54,8 @@ class Local:
     """What all connections may send together, as `settings` say; None: as much as they can."""
 
     def __post_init__(self) -> None:
-        """Make what `settings` ask for, and lend the codec memory to decode into."""
-        self.codec.decode_into(self.decoded)
+        """Make what `settings` ask for, and lend the codec memory."""
+        self.codec.use_memory(coded=self.pool, decoded=self.decoded)
         mbps = self.settings.upload_mbps_max
         object.__setattr__(self, "upload", None if mbps is None else Upload(mbps))
 

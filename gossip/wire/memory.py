@@ -1,21 +1,23 @@
-"""Memory for received and decoded models, used again once nobody holds the model any more.
+"""Memory for coded, received and decoded models, used again once nobody holds the model any more.
 
 The C library returns blocks of this size to the system when they are freed, and every new one costs a page fault and
 zeroing for each page: at 100 MB up to half of the time that the transfer itself takes. But an idle block is memory that
 training could have had. So only models that are small beside a machine's memory find blocks kept for them, and only as
-long as models keep coming.
+long as models keep coming and going. Blocks are mapped one by one, so that what is given back is the system's at once,
+whatever the C library keeps in its heaps.
 """
 
 from __future__ import annotations
 
+import mmap
 import sys
 import threading
 from typing import Any
 
 import numpy as np
 
-POOLED_BYTES_MIN = 32 * 1024 * 1024 + 1
-"""Shorter blocks glibc may keep by itself; longer ones come from the system and go back to it (mallopt(3))."""
+POOLED_BYTES_MIN = 4 * 1024 * 1024
+"""Shorter blocks the C library often keeps by itself, and they cost little."""
 
 POOLED_BYTES_MAX = 64 * 1024 * 1024
 """Longer ones go back to the system at once: beside models of 16 million parameters and more, idle copies would be what
@@ -43,7 +45,10 @@ class _Block:
     __slots__ = ("idle", "memory")
 
     def __init__(self, nbytes: int) -> None:
-        self.memory: np.ndarray[Any, np.dtype[np.uint8]] = np.empty(nbytes, dtype=np.uint8)
+        mapped = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            mapped.madvise(mmap.MADV_HUGEPAGE)
+        self.memory: np.ndarray[Any, np.dtype[np.uint8]] = np.frombuffer(mapped, dtype=np.uint8)
         self.idle = False
 
     @property

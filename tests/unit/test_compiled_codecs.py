@@ -24,7 +24,7 @@ from tests.laws import tried
 
 DRAWS = Draws(0, "peer-00", 3)
 KINDS = st.sampled_from(["int8", "int4"])
-BLOCKS = st.sampled_from([16, 48, 64, 256, 3200])
+BLOCKS = st.sampled_from([32, 96, 64, 256, 3200])
 SIZES = st.one_of(st.integers(1, 300), st.integers(2000, 6500))
 EDGES = [0.0, -0.0, 1e-45, -1e-45, 1.2e-38, 3.4e38, -3.4e38, np.inf, -np.inf, np.nan]
 """Zeros, denormals, the largest, and what is not finite."""
@@ -140,7 +140,7 @@ def test_of_vectors_that_are_no_plain_memory_the_bytes_are_the_same(numba, how: 
 
 @pytest.mark.parametrize(("packed", "codes"), [(False, 51), (True, 26)])
 def test_tensors_that_are_too_short_are_not_read_beyond_their_end(numba, packed: bool, codes: int) -> None:
-    form = compiled.Form(16, packed)
+    form = compiled.Form(32, packed)
 
     def decoded(scales: int, codes: int) -> bool | None:
         tensors = torch.ones(scales), torch.full((codes,), 0x11, dtype=torch.uint8)
@@ -154,7 +154,7 @@ def test_tensors_that_are_too_short_are_not_read_beyond_their_end(numba, packed:
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_what_is_no_plain_memory_is_left_to_torch(numba, packed: bool) -> None:
-    form, ones = compiled.Form(16, packed), torch.ones(8)
+    form, ones = compiled.Form(32, packed), torch.ones(8)
     codes = torch.full((16 if packed else 32,), 0x11, dtype=torch.uint8)
     with numbers_min(0):
         for scales in (at_an_odd_place(ones), ones[::2], ones.double(), torch.ones(8, device="meta")):
@@ -182,7 +182,7 @@ def test_whoever_steps_the_generator_finds_the_words() -> None:
 class Spy:
     """Kernels that tell whether they are asked for."""
 
-    LANES = 4
+    LANES = 8
 
     def __init__(self) -> None:
         self.asked: list[str] = []

@@ -1,4 +1,4 @@
-"""Memory of received models is used again when, and only when, nobody holds the model."""
+"""Memory of coded, received and decoded models is used again when, and only when, nobody holds the model."""
 
 from __future__ import annotations
 
@@ -78,11 +78,11 @@ def test_what_nobody_has_had_between_two_calls_goes_back_to_the_system() -> None
     assert block() is None
 
 
-@pytest.mark.parametrize("kind", ["int8", "int4"])
+@pytest.mark.parametrize("kind", ["int8", "int4", "float16", "bfloat16"])
 def test_a_codec_decodes_into_memory_that_is_idle_and_into_no_other(kind: str) -> None:
     choice = CODECS.validate({"kind": kind})
     codec = choice.load()(choice)
-    codec.decode_into(MemoryPool())
+    codec.use_memory(coded=MemoryPool(), decoded=MemoryPool())
     vector = torch.linspace(-1, 1, POOLED_BYTES_MIN // 4 + 1)
     coded = codec.encode(vector, Draws(0, "a", 0))
     first = codec.read(coded, len(vector))
@@ -93,3 +93,20 @@ def test_a_codec_decodes_into_memory_that_is_idle_and_into_no_other(kind: str) -
     assert torch.equal(second, kept)
     del first
     assert codec.read(coded, len(vector)).data_ptr() == where
+
+
+@pytest.mark.parametrize(("kind", "numbers"), [("int8", 1), ("int4", 2), ("float16", 0.5), ("bfloat16", 0.5)])
+def test_a_codec_codes_into_memory_that_is_idle_and_into_no_other(kind: str, numbers: float) -> None:
+    choice = CODECS.validate({"kind": kind})
+    codec = choice.load()(choice)
+    codec.use_memory(coded=MemoryPool(), decoded=MemoryPool())
+    vector = torch.linspace(-1, 1, int(POOLED_BYTES_MIN * numbers))
+    *_, first = codec.encode(vector, Draws(0, "a", 0))
+    assert first.spec.nbytes == POOLED_BYTES_MIN
+    kept, where = bytes(first.data), address(first)
+    *_, second = codec.encode(-vector, Draws(0, "a", 0))
+    assert address(second) != where
+    assert bytes(first.data) == kept
+    del first
+    *_, third = codec.encode(vector, Draws(0, "a", 0))
+    assert (address(third), bytes(third.data)) == (where, kept)

@@ -47,10 +47,11 @@ class Coded:
     """The handle of a model that a thread codes as soon as the node is given it, as a node's learning thread does."""
 
     def __init__(self, thread: Executor, vector: torch.Tensor, codec: Codec, number: int) -> None:
-        self._coded = trio.Event()
+        self._coded = coded = trio.Event()
         token = trio.lowlevel.current_trio_token()
         self._coming = thread.submit(codec.encode, vector, Draws(0, "b", number))
-        self._coming.add_done_callback(lambda _: token.run_sync_soon(self._coded.set))
+        # It keeps what it calls, so that a call of this object would keep what was coded until garbage is collected.
+        self._coming.add_done_callback(lambda _: token.run_sync_soon(coded.set))
 
     def ready(self) -> bool:
         """Return whether it is coded."""

@@ -78,6 +78,10 @@ class Codec(Stage):
     before on the same link add up to."""
     instant: ClassVar[bool] = False
     """Encoding and decoding take no time worth a worker thread."""
+    for_coded: MemoryPool | None = None
+    """Where tensors may lie; None: in memory of their own."""
+    for_decoded: MemoryPool | None = None
+    """The same of vectors."""
 
     def __init__(self, settings: Any = None) -> None:
         self.settings = settings
@@ -135,8 +139,14 @@ class Codec(Stage):
         """
         return None
 
-    def decode_into(self, pool: MemoryPool) -> None:
-        """Decode into a pool's memory from here on. Nothing happens where a codec has no use for it."""
+    def use_memory(self, *, coded: MemoryPool, decoded: MemoryPool) -> None:
+        """Use pools' memory from here on, where a codec has a use for it.
+
+        Args:
+            coded: for what vectors become.
+            decoded: for what vectors are made of it.
+        """
+        self.for_coded, self.for_decoded = coded, decoded
 
     def read_on(self, decoding: Decoding, elements: int) -> Received:
         """Return what `read` does, of a model that was decoded while it came.

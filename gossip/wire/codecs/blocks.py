@@ -33,7 +33,6 @@ from gossip.wire.codecs import compiled
 from gossip.wire.codecs.base import Codec
 from gossip.wire.codecs.compressed import compressed_spec, content_bytes, deflated, inflated
 from gossip.wire.codecs.decoding import Decoding
-from gossip.wire.memory import MemoryPool
 from gossip.wire.tensors import TensorSpec, WireTensor, to_torch
 
 PIECE = 1 << 18
@@ -71,8 +70,6 @@ class Blocks(Codec):
         self._block: int = settings.block
         self._compress = settings.compress == "zstd"
         self._stochastic = settings.rounding == "stochastic"
-        self.vectors: MemoryPool | None = None
-        """Where decoded vectors lie; None: in memory of their own."""
         # Blocks are even, so that a piece has a multiple of four numbers: as many as a raw word has draws.
         self._piece = self._block * max(2, PIECE // self._block // 2 * 2)
 
@@ -84,7 +81,7 @@ class Blocks(Codec):
     def encode(self, vector: Tensor, draws: Draws) -> tuple[WireTensor, ...]:
         """Return scales and codes."""
         specs = (self._scales_spec(len(vector)), self._codes_spec(len(vector)))
-        encoded = tuple(wire.empty(spec) for spec in specs)
+        encoded = tuple(wire.empty(spec, self.for_coded) for spec in specs)
         scales, codes = map(to_torch, encoded)
         if not compiled.encode(vector, scales, codes, self._form, draws if self._stochastic else None):
             self._encode(vector, draws, scales, codes)
@@ -113,10 +110,6 @@ class Blocks(Codec):
     def decode_as(self, tensors: Sequence[WireTensor], elements: int) -> Tensor:
         """Return codes times scales; refuse a negative scale, and codes that no number has."""
         return _BlocksDecoding(self, tensors, elements).finish()
-
-    def decode_into(self, pool: MemoryPool) -> None:
-        """Decode into a pool's memory from here on."""
-        self.vectors = pool
 
     def decoding(self, tensors: Sequence[WireTensor], elements: int) -> Decoding | None:
         """Return what decodes piece by piece; None where codes are compressed, or all are one piece."""
@@ -294,7 +287,7 @@ class _BlocksDecoding(Decoding):
         self._scales = to_torch(tensors[0])
         self._codes = to_torch(codec.plain(tensors[1], elements))
         # Of memory that is new, what is not written to yet takes none.
-        self._vector = to_torch(wire.empty(TensorSpec("float32", (elements,)), codec.vectors))
+        self._vector = to_torch(wire.empty(TensorSpec("float32", (elements,)), codec.for_decoded))
         self._pieces = codec.pieces(elements)
         self._next = next(self._pieces, None)
         self._judged = False

@@ -19,12 +19,11 @@ from gossip.draws import Draws
 NUMBERS_MIN = 1 << 22
 """Shorter vectors are torch's: there it takes a hundred messages to win back what loading the kernels takes."""
 
-GROUP = 16
-"""Numbers that the kernels code at once: a cache line, and four words of draws. Blocks that are not made of such groups
-are torch's."""
+GROUP = 32
+"""Numbers that the kernels code at once: eight words of draws. Blocks that are not made of such groups are torch's."""
 
-_WORD = (1 << 64) - 1
-_STATE = (1 << 128) - 1
+_STATE_BITS = 128
+_LIMB_BITS = 32
 
 
 class Form(NamedTuple):
@@ -64,12 +63,12 @@ def encode(vector: Tensor, scales: Tensor, codes: Tensor, form: Form, draws: Dra
     kernels = _kernels(form, len(vector))
     if kernels is None or not _plain(vector):
         return False
-    states, by = _generator(draws, kernels.LANES)
+    states, words, by = _generator(draws, kernels.LANES)
     x, written, made = vector.detach().numpy(), scales.numpy(), codes.view(torch.int8).numpy()
 
     def blocks(x: Any, scales: Any, codes: Any) -> None:
         stochastic = draws is not None
-        kernels.encode(x, x.view(np.int32), scales, codes, form.block, form.packed, stochastic, states, by)
+        kernels.encode(x, x.view(np.int32), scales, codes, form.block, form.packed, stochastic, states, words, by)
 
     count, rest = divmod(len(x), form.block)
     each = 2 if form.packed else 1
@@ -118,15 +117,25 @@ def _plain(vector: Tensor) -> bool:
     return plain and vector.data_ptr() % vector.itemsize == 0
 
 
-def _generator(draws: Draws | None, lanes: int) -> tuple[Any, tuple[int, int, int, int]]:
-    """Return the states of the first `lanes` words (lanes, 2), and what steps them by so many at once."""
-    states = np.zeros((lanes, 2), np.uint64)
-    if draws is None:
-        return states, (0, 0, 0, 0)
-    state, multiplier, increment = draws.generator()
+def _generator(draws: Draws | None, lanes: int) -> tuple[Any, Any, tuple[int, ...]]:
+    """Return limbs of the states of the first `lanes` words (limbs, lanes), room for these, and what steps the states."""
+    # Torch's memory begins where a cache line does.
+    memory = torch.zeros(_STATE_BITS // _LIMB_BITS + 1, lanes, dtype=torch.int64).numpy().view(np.uint64)
+    states, words = memory[:-1], memory[-1]
     by, plus = 1, 0
-    for lane in range(lanes):
-        state = (state * multiplier + increment) & _STATE
-        states[lane] = state >> 64, state & _WORD
-        by, plus = (by * multiplier) & _STATE, (plus * multiplier + increment) & _STATE
-    return states, (by >> 64, by & _WORD, plus >> 64, plus & _WORD)
+    if draws is not None:
+        state, multiplier, increment = draws.generator()
+        for lane in range(lanes):
+            state = _stepped(state, multiplier, increment)
+            states[:, lane] = _limbs(state)
+            by, plus = _stepped(by, multiplier, 0), _stepped(plus, multiplier, increment)
+    return states, words, (*_limbs(by), *_limbs(plus))
+
+
+def _stepped(state: int, multiplier: int, increment: int) -> int:
+    return (state * multiplier + increment) % (1 << _STATE_BITS)
+
+
+def _limbs(state: int) -> list[int]:
+    """Return its words of 32 bits, the low ones first."""
+    return [(state >> bits) % (1 << _LIMB_BITS) for bits in range(0, _STATE_BITS, _LIMB_BITS)]

@@ -31,7 +31,7 @@ class BFloat16(Codec):
 
     def encode(self, vector: torch.Tensor, draws: Draws | None = None) -> tuple[WireTensor, ...]:
         """Return the rounded vector."""
-        encoded = empty(self._spec(len(vector)))
+        encoded = empty(self._spec(len(vector)), self.for_coded)
         rounded = to_torch(encoded)
         for start in range(0, len(vector), PIECE):
             self._round(vector[start : start + PIECE], out=rounded[start : start + PIECE])
@@ -40,7 +40,8 @@ class BFloat16(Codec):
     def decode(self, tensors: Sequence[WireTensor]) -> torch.Tensor:
         """Return the vector as float32, which holds all of these numbers."""
         (tensor,) = tensors
-        return to_torch(empty(TensorSpec("float32", tensor.shape))).copy_(to_torch(tensor))
+        numbers = to_torch(empty(TensorSpec("float32", tensor.shape), self.for_decoded))
+        return numbers.copy_(to_torch(tensor))
 
     def coded(self, vectors: torch.Tensor, draws: Sequence[Draws]) -> torch.Tensor:
         """Round all at once."""

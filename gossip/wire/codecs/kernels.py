@@ -2,8 +2,8 @@
 
 Imported by `compiled` alone, where numba is installed: importing it compiles, or loads what was compiled before.
 IEEE float32 in the order in which `blocks` writes it, without numba's fastmath, so the bytes are those of torch. The
-draws are made here, too, by PCG64 (O'Neill 2014, XSL RR 128/64). The processor makes them beside the divisions, which
-other parts of it do, and has two states two steps apart, since one would wait for its own product of 128 bits.
+draws are made here, too, by PCG64 (O'Neill 2014, XSL RR 128/64): eight states eight steps apart, whose products of 128
+bits are made of products of 32-bit limbs, of which a processor's vectors do eight at once.
 
 What is done to a group of numbers is written for LLVM's vectors; what registers they are in is the machine's affair.
 """
@@ -23,12 +23,14 @@ from gossip.wire.codecs.compiled import GROUP
 
 Compiled = Callable[..., Any]
 
-LANES = 2
-"""States of the generator that are stepped side by side."""
+LANES = GROUP // 4
+"""States of the generator that are stepped side by side: a word has the draws of four numbers."""
+LIMBS = 4
+"""Of a state, of 32 bits."""
 AHEAD = 1024
 """So many numbers before their turn they are asked for from memory."""
 
-_WIDE, _WORD, _INT = ir.IntType(128), ir.IntType(64), ir.IntType(32)
+_WORD, _INT = ir.IntType(64), ir.IntType(32)
 _SINGLE, _BYTE = ir.FloatType(), ir.IntType(8)
 _BYTES = _BYTE.as_pointer()
 
@@ -42,7 +44,8 @@ _NONE = np.int8(-120)
 """Of two codes in a byte, both 0."""
 
 _FLOATS, _BITS, _CODES = float32[::1], types.int32[::1], types.int8[::1]
-_STATES, _FOUR = types.uint64[:, ::1], types.UniTuple(types.uint64, 4)
+_STATES, _WORDS = types.uint64[:, ::1], types.uint64[::1]
+_BY = types.UniTuple(types.uint64, 2 * LIMBS)
 
 
 def _kernel(signature: Any) -> Callable[[Compiled], Compiled]:
@@ -59,28 +62,6 @@ def _kernel(signature: Any) -> Callable[[Compiled], Compiled]:
 
 
 @intrinsic
-def _step(context: Any, high: Any, low: Any, by: Any) -> Any:
-    """Return state · multiplier + increment modulo 2¹²⁸; `by` has four words: of both the high one first."""
-    del context, high, low
-    pair = types.UniTuple(types.uint64, 2)
-
-    def emit(target: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        high, low, by = arguments
-        by_high, by_low, plus_high, plus_low = (builder.extract_value(by, place) for place in range(4))
-
-        def wide(high: Any, low: Any) -> Any:
-            shifted = builder.shl(builder.zext(high, _WIDE), ir.Constant(_WIDE, 64))
-            return builder.or_(shifted, builder.zext(low, _WIDE))
-
-        product = builder.mul(wide(high, low), wide(by_high, by_low))
-        state = builder.add(product, wide(plus_high, plus_low))
-        upper = builder.trunc(builder.lshr(state, ir.Constant(_WIDE, 64)), _WORD)
-        return target.make_tuple(builder, signature.return_type, [upper, builder.trunc(state, _WORD)])
-
-    return pair(types.uint64, types.uint64, _FOUR), emit
-
-
-@intrinsic
 def _number(context: Any, bits: Any) -> Any:
     """Return the float32 of these bits."""
     del context, bits
@@ -91,17 +72,16 @@ def _of_group(kind: Any) -> Any:
     return ir.VectorType(kind, GROUP)
 
 
-def _all(builder: Any, value: Any) -> Any:
-    """Return a group of one value."""
-    one = builder.insert_element(
-        ir.Constant(_of_group(value.type), ir.Undefined), value, ir.Constant(_INT, 0)
-    )
-    places = ir.Constant(_of_group(_INT), [0] * GROUP)
-    return builder.shuffle_vector(one, ir.Constant(one.type, ir.Undefined), places)
+def _all(builder: Any, value: Any, count: int = GROUP) -> Any:
+    """Return a vector of one value."""
+    none = ir.Constant(ir.VectorType(value.type, count), ir.Undefined)
+    one = builder.insert_element(none, value, ir.Constant(_INT, 0))
+    places = ir.Constant(ir.VectorType(_INT, count), [0] * count)
+    return builder.shuffle_vector(one, none, places)
 
 
-def _constant(kind: Any, value: float) -> Any:
-    return ir.Constant(_of_group(kind), [value] * GROUP)
+def _constant(kind: Any, value: float, count: int = GROUP) -> Any:
+    return ir.Constant(ir.VectorType(kind, count), [value] * count)
 
 
 def _address(target: Any, builder: Any, kind: Any, array: Any, place: Any, group: Any) -> Any:
@@ -110,8 +90,60 @@ def _address(target: Any, builder: Any, kind: Any, array: Any, place: Any, group
     return builder.bitcast(builder.gep(data, [place]), group.as_pointer())
 
 
+@intrinsic
+def _draw(context: Any, states: Any, words: Any, by: Any) -> Any:
+    """Write the words of the states (limbs, lanes), and step these.
+
+    The product is that of the school, a column of limbs after the other; no sum is larger than 64 bits, since
+    (2³² - 1)² + 2 (2³² - 1) = 2⁶⁴ - 1. Its last column needs no more than 32 of its bits.
+    """
+    del context
+
+    def emit(target: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        states, words, by = arguments
+        lanes = ir.VectorType(_WORD, LANES)
+        half, mask = _constant(_WORD, 32, LANES), _constant(_WORD, 0xFFFFFFFF, LANES)
+
+        def low(value: Any) -> Any:
+            return builder.and_(value, mask)
+
+        def high(value: Any) -> Any:
+            return builder.lshr(value, half)
+
+        def row(limb: int) -> Any:
+            place = ir.Constant(_WORD, limb * LANES)
+            return _address(target, builder, signature.args[0], states, place, lanes)
+
+        # That they are below 2³² is said once more for LLVM, which takes another instruction then.
+        state = [low(builder.load(row(limb), align=8)) for limb in range(LIMBS)]
+        steps = [low(_all(builder, builder.extract_value(by, place), LANES)) for place in range(2 * LIMBS)]
+        multiplier, increment = steps[:LIMBS], steps[LIMBS:]
+        upper, lower = (builder.or_(state[limb], builder.shl(state[limb + 1], half)) for limb in (2, 0))
+        mixed, turned = builder.xor(upper, lower), builder.lshr(upper, _constant(_WORD, 58, LANES))
+        kind = ir.FunctionType(lanes, [lanes] * 3)
+        right = get_or_insert_function(builder.module, kind, f"llvm.fshr.v{LANES}i64")
+        drawn = builder.call(right, [mixed, mixed, turned])
+        into = _address(target, builder, signature.args[1], words, ir.Constant(_WORD, 0), lanes)
+        builder.store(drawn, into, align=8)
+        carried: list[Any] = []
+        for column in range(LIMBS):
+            due, carried = [increment[column], *carried], []
+            total = due.pop()
+            for limb in range(column + 1):
+                total = builder.add(total, builder.mul(state[limb], multiplier[column - limb]))
+                if due:
+                    total = builder.add(total, due.pop())
+                if column < LIMBS - 1:
+                    carried.append(high(total))
+                    total = low(total)
+            builder.store(low(total), row(column), align=8)
+        return target.get_dummy_value()
+
+    return types.void(states, words, by), emit
+
+
 def _coding(rounding: str, *, most: int) -> Any:
-    """Return what codes the `GROUP` numbers of x from `place` on, with four words of draws, into `codes`.
+    """Return what codes the `GROUP` numbers of x from `place` on, with the draws of `words`, into `codes`.
 
     Args:
         rounding: "llvm.floor", or "llvm.rint" for the nearest, ties to even: then words are not looked at.
@@ -128,11 +160,9 @@ def _coding(rounding: str, *, most: int) -> Any:
             read = builder.load(_address(target, builder, of_x, x, place, numbers), align=4)
             ratio = builder.fdiv(read, _all(builder, scale))
             if rounding == "llvm.floor":
-                drawn = ir.Constant(ir.VectorType(_WORD, 4), ir.Undefined)
-                for each in range(4):
-                    word = builder.extract_value(words, each)
-                    drawn = builder.insert_element(drawn, word, ir.Constant(_INT, each))
-                halves = builder.zext(builder.bitcast(drawn, _of_group(ir.IntType(16))), levels)
+                sixteen, none = _of_group(ir.IntType(16)), ir.Constant(_WORD, 0)
+                drawn = builder.load(_address(target, builder, signature.args[3], words, none, sixteen), align=8)
+                halves = builder.zext(drawn, levels)
                 drawn = builder.fmul(builder.sitofp(halves, numbers), _constant(_SINGLE, 2.0**-16))
                 ratio = builder.fadd(ratio, drawn)
             kind = ir.FunctionType(numbers, [numbers])
@@ -205,13 +235,6 @@ def _prefetch(context: Any, array: Any, place: Any) -> Any:
 
 
 @njit
-def _drawn(high, low):  # type: ignore[no-untyped-def]
-    """Return the word of a state."""
-    mixed, by = high ^ low, high >> np.uint64(58)
-    return (mixed >> by) | (mixed << ((np.uint64(64) - by) & np.uint64(63)))
-
-
-@njit
 def _scale(bits, most):  # type: ignore[no-untyped-def]
     """Return max|x| / most of a block; NaN where a number is not finite."""
     largest = np.int32(0)
@@ -231,9 +254,8 @@ def _nothing(codes, start, block, packed):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _stochastic(x, bits, scales, codes, block, packed, states, by):  # type: ignore[no-untyped-def]
+def _stochastic(x, bits, scales, codes, block, packed, states, words, by):  # type: ignore[no-untyped-def]
     """Do what `encode` does, up or down by chance."""
-    a0, a1, b0, b1 = states[0, 0], states[0, 1], states[1, 0], states[1, 1]
     most = np.int32(7 if packed else 127)
     for index in range(len(scales)):
         start = index * block
@@ -241,11 +263,7 @@ def _stochastic(x, bits, scales, codes, block, packed, states, by):  # type: ign
         scales[index] = scale
         for place in range(start, start + block, GROUP):
             _prefetch(x, place + AHEAD)
-            c0, c1 = _step(a0, a1, by)
-            d0, d1 = _step(b0, b1, by)
-            words = (_drawn(a0, a1), _drawn(b0, b1), _drawn(c0, c1), _drawn(d0, d1))
-            a0, a1 = _step(c0, c1, by)
-            b0, b1 = _step(d0, d1, by)
+            _draw(states, words, by)
             if scale > _ZERO:
                 if packed:
                     _floor4(x, place, scale, words, codes)
@@ -253,11 +271,10 @@ def _stochastic(x, bits, scales, codes, block, packed, states, by):  # type: ign
                     _floor8(x, place, scale, words, codes)
         if not scale > _ZERO:
             _nothing(codes, start, block, packed)
-    states[0, 0], states[0, 1], states[1, 0], states[1, 1] = a0, a1, b0, b1
 
 
 @njit
-def _to_nearest(x, bits, scales, codes, block, packed, by):  # type: ignore[no-untyped-def]
+def _to_nearest(x, bits, scales, codes, block, packed, words):  # type: ignore[no-untyped-def]
     """Do what `encode` does, to the nearest."""
     most = np.int32(7 if packed else 127)
     for index in range(len(scales)):
@@ -270,15 +287,15 @@ def _to_nearest(x, bits, scales, codes, block, packed, by):  # type: ignore[no-u
         for place in range(start, start + block, GROUP):
             _prefetch(x, place + AHEAD)
             if packed:
-                _nearest4(x, place, scale, by, codes)
+                _nearest4(x, place, scale, words, codes)
             else:
-                _nearest8(x, place, scale, by, codes)
+                _nearest8(x, place, scale, words, codes)
 
 
 @_kernel(
-    types.void(_FLOATS, _BITS, _FLOATS, _CODES, types.int64, types.boolean, types.boolean, _STATES, _FOUR)
+    types.void(_FLOATS, _BITS, _FLOATS, _CODES, types.int64, types.boolean, types.boolean, _STATES, _WORDS, _BY)
 )
-def encode(x, bits, scales, codes, block, packed, stochastic, states, by):  # type: ignore[no-untyped-def]
+def encode(x, bits, scales, codes, block, packed, stochastic, states, words, by):  # type: ignore[no-untyped-def]
     """Write the scales and codes of whole blocks.
 
     Args:
@@ -289,13 +306,14 @@ def encode(x, bits, scales, codes, block, packed, stochastic, states, by):  # ty
         block: numbers that share a scale, a multiple of `GROUP`.
         packed: two codes in a byte, up to 7; otherwise up to 127.
         stochastic: otherwise to the nearest.
-        states: uint64 (LANES, 2), the generator's states of the next words, high word first; written over.
-        by: what steps them: multiplier and increment, high word first.
+        states: uint64 (LIMBS, LANES), the generator's states of the next words, their low limbs first; written over.
+        words: uint64 (LANES,), written over.
+        by: what steps them by so many at once: the limbs of multiplier and increment, the low ones first.
     """
     if stochastic:
-        _stochastic(x, bits, scales, codes, block, packed, states, by)
+        _stochastic(x, bits, scales, codes, block, packed, states, words, by)
     else:
-        _to_nearest(x, bits, scales, codes, block, packed, by)
+        _to_nearest(x, bits, scales, codes, block, packed, words)
 
 
 @njit
