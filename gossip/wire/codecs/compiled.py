@@ -68,7 +68,9 @@ def encode(vector: Tensor, scales: Tensor, codes: Tensor, form: Form, draws: Dra
 
     def blocks(x: Any, scales: Any, codes: Any) -> None:
         stochastic = draws is not None
-        kernels.encode(x, x.view(np.int32), scales, codes, form.block, form.packed, stochastic, states, words, by)
+        kernels.encode(
+            x, x.view(np.int32), scales, codes, form.block, form.packed, stochastic, states, words, by
+        )
 
     count, rest = divmod(len(x), form.block)
     each = 2 if form.packed else 1
@@ -118,7 +120,7 @@ def _plain(vector: Tensor) -> bool:
 
 
 def _generator(draws: Draws | None, lanes: int) -> tuple[Any, Any, tuple[int, ...]]:
-    """Return limbs of the states of the first `lanes` words (limbs, lanes), room for these, and what steps the states."""
+    """Return the states of the first `lanes` words (limbs, lanes), room for the words, and what steps the states."""
     # Torch's memory begins where a cache line does.
     memory = torch.zeros(_STATE_BITS // _LIMB_BITS + 1, lanes, dtype=torch.int64).numpy().view(np.uint64)
     states, words = memory[:-1], memory[-1]

@@ -161,7 +161,9 @@ def _coding(rounding: str, *, most: int) -> Any:
             ratio = builder.fdiv(read, _all(builder, scale))
             if rounding == "llvm.floor":
                 sixteen, none = _of_group(ir.IntType(16)), ir.Constant(_WORD, 0)
-                drawn = builder.load(_address(target, builder, signature.args[3], words, none, sixteen), align=8)
+                drawn = builder.load(
+                    _address(target, builder, signature.args[3], words, none, sixteen), align=8
+                )
                 halves = builder.zext(drawn, levels)
                 drawn = builder.fmul(builder.sitofp(halves, numbers), _constant(_SINGLE, 2.0**-16))
                 ratio = builder.fadd(ratio, drawn)
@@ -293,7 +295,9 @@ def _to_nearest(x, bits, scales, codes, block, packed, words):  # type: ignore[n
 
 
 @_kernel(
-    types.void(_FLOATS, _BITS, _FLOATS, _CODES, types.int64, types.boolean, types.boolean, _STATES, _WORDS, _BY)
+    types.void(
+        _FLOATS, _BITS, _FLOATS, _CODES, types.int64, types.boolean, types.boolean, _STATES, _WORDS, _BY
+    )
 )
 def encode(x, bits, scales, codes, block, packed, stochastic, states, words, by):  # type: ignore[no-untyped-def]
     """Write the scales and codes of whole blocks.
