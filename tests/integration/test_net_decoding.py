@@ -104,8 +104,8 @@ def test_a_decoded_models_memory_is_kept_for_the_next_and_not_for_long(
             for frame in await halfway(hand, codec, tensors, net):
                 await hand.stream.send(frame)
             await zoe.until(lambda: len(zoe.messages) == 1)
-            assert codec.vectors is not None
-            (block,) = (weakref.ref(each.memory) for each in codec.vectors._blocks)
+            assert codec.for_decoded is not None
+            (block,) = (weakref.ref(each.memory) for each in codec.for_decoded._blocks)
             where = zoe.messages[0][1].model.data_ptr()
             assert where == block().ctypes.data
             zoe.messages.clear()
