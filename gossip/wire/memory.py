@@ -9,6 +9,7 @@ whatever the C library keeps in its heaps.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import sys
 import threading
@@ -47,7 +48,8 @@ class _Block:
     def __init__(self, nbytes: int) -> None:
         mapped = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         if hasattr(mmap, "MADV_HUGEPAGE"):
-            mapped.madvise(mmap.MADV_HUGEPAGE)
+            with contextlib.suppress(OSError):  # of a kernel that has no large pages
+                mapped.madvise(mmap.MADV_HUGEPAGE)
         self.memory: np.ndarray[Any, np.dtype[np.uint8]] = np.frombuffer(mapped, dtype=np.uint8)
         self.idle = False
 

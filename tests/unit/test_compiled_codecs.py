@@ -163,8 +163,9 @@ def test_what_is_no_plain_memory_is_left_to_torch(numba, packed: bool) -> None:
         assert compiled.decode(ones, codes, form, torch.empty(32), elements=32)
 
 
-def test_a_block_that_is_not_made_of_groups_is_left_to_torch(numba) -> None:
-    codec, vector = codec_of("int4", 24, "stochastic"), torch.randn(100)
+@pytest.mark.parametrize("block", [16, 24, 48])
+def test_a_block_that_is_not_made_of_groups_is_left_to_torch(numba, block: int) -> None:
+    codec, vector = codec_of("int4", block, "stochastic"), torch.randn(100)
     by_torch = written(codec, vector)
     with numbers_min(0):
         assert written(codec, vector) == by_torch

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import mmap
 import weakref
 from collections.abc import Callable
 
@@ -10,6 +12,7 @@ import pytest
 import torch
 
 from gossip.draws import Draws
+from gossip.wire import memory
 from gossip.wire.codecs.settings import CODECS
 from gossip.wire.memory import POOLED_BLOCKS_MAX, POOLED_BYTES_MAX, POOLED_BYTES_MIN, MemoryPool
 from gossip.wire.tensors import TensorSpec, WireTensor, empty, to_numpy, to_torch
@@ -76,6 +79,18 @@ def test_what_nobody_has_had_between_two_calls_goes_back_to_the_system() -> None
     assert block() is not None  # had in between
     pool.give_back()
     assert block() is None
+
+
+def test_where_a_kernel_has_no_large_pages_small_ones_do(monkeypatch) -> None:
+    class Small(mmap.mmap):
+        def madvise(self, *_: int) -> None:
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(memory.mmap, "mmap", Small)
+    pool = MemoryPool()
+    view = pool.take(POOLED_BYTES_MIN)
+    view[-1] = 7
+    assert (len(view), view[-1]) == (POOLED_BYTES_MIN, 7)
 
 
 @pytest.mark.parametrize("kind", ["int8", "int4", "float16", "bfloat16"])
