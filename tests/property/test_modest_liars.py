@@ -43,7 +43,7 @@ SIX = NAMES[:6]
 
 def six(name: str = "p00", **options: Any) -> tuple[LonePeer, Modest]:
     """Return one of six peers, with everything on and samples of all."""
-    ctx, protocol = lone(name, hardening="all", sample_size=10, **options)
+    ctx, protocol = lone(name, **{"hardening": "all", "sample_size": 10, **options})
     ctx = LonePeer(name, SIX)
     protocol = type(protocol)(protocol._core.settings, rounds=ROUNDS, model=0.0)
     protocol._core.meet(ctx)
@@ -420,6 +420,31 @@ def test_where_too_few_send_the_last_model_the_own_one_is_among_those_that_decid
     assert ctx.finished == 6.0  # between 1e9 and the own 5.0
 
 
+@pytest.mark.parametrize("others", ["answer", "go", "are silent"])
+def test_a_newcomer_takes_f_plus_1_last_models_only_where_no_more_come(others):
+    """Its own model is the one of the start, which says nothing of what the two others are worth."""
+    ctx, protocol = six()
+    protocol.on_start(ctx)
+    for peer in SIX[1:]:
+        protocol.on_message(ctx, peer, FinishedMessage(round=ROUNDS))
+    first, second, *more = dict.fromkeys(peer for peer, _ in ctx.take(FetchMessage))
+    protocol.on_message(ctx, first, final(1e9))
+    protocol.on_message(ctx, second, final(6.0))
+    pass_time(ctx, protocol, 20.0)
+    assert ctx.finished is None
+    if others == "answer":
+        protocol.on_message(ctx, more[0], final(6.0))
+    elif others == "go":
+        for peer in SIX[1:]:
+            if peer not in (first, second):
+                ctx.down.add(peer)
+                protocol.on_peer(ctx, peer, False)
+        pass_time(ctx, protocol, 6.0)
+    else:
+        pass_time(ctx, protocol, 20.0)
+    assert ctx.finished == 6.0
+
+
 def test_the_last_average_is_made_by_2f_plus_1():
     ctx, protocol = at_round(ROUNDS) if in_turn(ROUNDS) != "p00" else (None, None)
     if ctx is None:
@@ -635,6 +660,56 @@ def test_votes_are_kept_for_two_rounds():
     for round in range(2, 9):
         protocol._orders._votes.cast(ctx, "p05", round=round, expected=6, model=5.0)
     assert sorted(protocol._orders._votes._ballots) == [2, 3]
+
+
+def early(start: int = 3) -> int:
+    """Return a round from `start` on of which p05, the liar, is one of three aggregators and p00 is none."""
+    return next(r for r in range(start, 99) if "p05" in order(r, SIX)[:3] and "p00" not in order(r, SIX)[:3])
+
+
+def before(round: int, **options: Any) -> tuple[LonePeer, Modest, list[str]]:
+    """Return p00 that trains in the round before `round`, with three aggregators, and the honest ones of `round`."""
+    ctx, protocol = six(aggregators=3, **options)
+    protocol.on_start(ctx)
+    if ctx.training:
+        ctx.end_training(protocol)
+    for peer in SIX[1:]:
+        protocol.on_message(ctx, peer, PingMessage(nonce=0, round=round - 2))
+    for peer in order(round - 1, SIX)[:3]:
+        if peer != "p00":
+            protocol.on_message(ctx, peer, train(round - 1, 5.0, expected=6))
+    pass_time(ctx, protocol, 40.0)
+    assert protocol.round == round - 1
+    ctx.end_training(protocol)
+    answer_pings(ctx, protocol)
+    return ctx, protocol, [peer for peer in order(round, SIX)[:3] if peer != "p05"]
+
+
+def test_f_votes_begin_no_round_however_long_the_others_take():
+    """But with one more, of which one is honest, it does."""
+    round = early()
+    ctx, protocol, honest = before(round, hardening=["H1", "H2", "H3", "H5", "H6", "H7"])
+    protocol.on_message(ctx, "p05", train(round, 1e9, expected=1))
+    pass_time(ctx, protocol, 3600.0)
+    assert not ctx.training
+    assert protocol.round == round - 1
+    protocol.on_message(ctx, honest[0], train(round, 6.0, expected=6))
+    assert not ctx.training, "the third has as much time as the second"
+    pass_time(ctx, protocol, 40.0)
+    assert protocol.round == round
+    assert ctx.training[0][1] == 6.0 + 1  # between 1e9 and the own 5.0
+
+
+def test_whoever_can_reach_at_most_f_others_begins_a_round_with_the_only_vote():
+    round = early()
+    ctx, protocol, honest = before(round)
+    for peer in SIX[1:]:
+        if peer != honest[0]:
+            ctx.down.add(peer)
+            protocol.on_peer(ctx, peer, False)
+    protocol.on_message(ctx, honest[0], train(round, 6.0, expected=6))
+    pass_time(ctx, protocol, 200.0)
+    assert ctx.training[0][1:] == (6.0 + 1, round - 1)
 
 
 def test_a_claim_of_a_round_too_far_ahead_is_not_noted():

@@ -74,6 +74,9 @@ LIES: dict[str, Lie] = {
 IDLE = (AggregateMessage, TrainMessage, NewestMessage)
 """What somebody who answers and never works does not send."""
 
+EARLY = "early"
+"""Orders every round before it can have been averaged, with a false model."""
+
 KINDS = ("idle", "silent", "lies", *LIES)
 """`lies`: all of them."""
 
@@ -124,6 +127,9 @@ class Villain:
         if peer.alive and peer.started and not peer.paused:
             for kind in self._lies:
                 self._tell(LIES[kind](world, self._name))
+            if self._kind == EARLY and world.fastest < world.rounds:
+                round, count = world.fastest + 1, len(world.peers)
+                self._tell(TrainMessage(round=round, expected=count, view=(), version=0, model=POISON))
             self._pretend()
         if world.now < world.lie_until_s:
             every_s = WORTHLESS_EVERY_S if self._kind in WORTHLESS else LIE_EVERY_S

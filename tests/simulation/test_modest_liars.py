@@ -10,7 +10,7 @@ from gossip.protocols.modest.settings import ModestSettings
 from scenarios.sections import NetworkSettings
 from tests.laws import examples
 from tests.simulation import modest_swarm
-from tests.simulation.modest_liars import KINDS, POISONER, WORTHLESS
+from tests.simulation.modest_liars import EARLY, KINDS, POISONER, WORTHLESS
 from tests.simulation.modest_swarm import ModestWorld
 
 ROUNDS = 80
@@ -99,6 +99,24 @@ def test_what_a_single_aggregator_begins_a_round_with_is_trusted_and_of_three_it
     assert max(poisoned(1)) > 1
     assert max(poisoned(3)) <= 1
     assert max(poisoned(5, silent=True)) <= 1
+
+
+@pytest.mark.parametrize(("peers", "liars"), [(6, {2}), (8, {2, 5})])
+def test_an_order_that_comes_before_all_others_decides_nothing_however_long_they_take(peers, liars):
+    world = ModestWorld(
+        peers,
+        ModestSettings(aggregators=2 * len(liars) + 1, liars=len(liars)),
+        rounds=20,
+        villains=dict.fromkeys(liars, EARLY),
+        training_s=lambda peer, round: 10.0 if round in (7, 15, 19) else 1.0,
+        update=lambda model, peer, round: 0.9 * model + 0.1 * (peer % 2),
+    )
+    world.start()
+    world.run(until_s=2000)
+    honest = {peer.peer for peer in world.peers if peer.index not in liars}
+    assert all(world.by_name[peer].finished for peer in honest)
+    averages = [event.model for _, peer, event in world.completed if peer in honest]
+    assert max(averages) <= 1
 
 
 @pytest.mark.parametrize("seeds", [range(start, start + 6) for start in range(0, examples(0.4), 6)], ids=str)

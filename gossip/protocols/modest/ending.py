@@ -30,7 +30,7 @@ class Ending:
         self._parents: list[PeerId] = []
         self._asked: set[PeerId] = set()
         self._answers: dict[PeerId, Model] = {}
-        self._tries = 0
+        self._began_s: float | None = None
         self._told: set[PeerId] = set()
         self._children: set[PeerId] = set()
         self._waiting: set[PeerId] = set()
@@ -88,12 +88,14 @@ class Ending:
         core = self._core
         if core.finished or len(self._sayers) <= core.liars:
             return
-        self._tries += 1
-        if self._tries > 1 and len(self._answers) > core.liars:
+        first = self._sayers
+        if self._began_s is None:
+            self._began_s = ctx.now()
+            first = [*self._parents, *self._sayers]
+        elif len(self._answers) > core.liars and not self._more_come(ctx, since_s=self._began_s):
             self._agree(ctx)
             return
         wanted = 3 * core.liars + 1 - len(self._answers)
-        first = [*self._parents, *self._sayers] if self._tries == 1 else self._sayers
         asked = 0
         for peer in dict.fromkeys(first):
             if asked < wanted and peer not in self._answers and ctx.is_up(peer):
@@ -136,6 +138,12 @@ class Ending:
         self._children.discard(peer)
         self._waiting.discard(peer)
         self._told.discard(peer)
+
+    def _more_come(self, ctx: Context, *, since_s: float) -> bool:
+        """Whether any of those that say to have ended may still send the final model, asked for since a time."""
+        if ctx.now() - since_s >= self._core.settings.send_again_s:
+            return False
+        return any(peer not in self._answers and ctx.is_up(peer) for peer in self._sayers)
 
     def _agree(self, ctx: Context) -> None:
         core = self._core

@@ -3,9 +3,15 @@
 Where a ≥ 2·f + 1 peers average each round, a participant waits until 2·f + 1 of their averages are there, or f + 1 when
 the others take long, and trains what these agree on: a liar among them changes nothing. Aggregators that have averaged
 the same models send the same, of which that is exactly the one. With fewer aggregators the first order is followed.
+
+Fewer than f + 1 decide nothing, however long the others take: all may be liars, whose orders come before anybody can
+have averaged anything, while honest ones wait for models. Two exceptions know what is honest without counting: an
+average of one's own, and whoever can reach at most f others, and so goes on with what there is.
 """
 
 from __future__ import annotations
+
+import math
 
 from gossip.protocols.base import Context, Contribution, Model, PeerId
 from gossip.protocols.modest.core import Core
@@ -15,14 +21,16 @@ ROUNDS_MAX = 2
 """Rounds whose averages wait at a time: this one, and one that is early."""
 
 ALONE = 3.0
-"""After so many times the usual wait one average is enough: nobody else is left to average."""
+"""So many times the usual wait passes before the own average is enough, or the only one that anybody can send."""
 
 
 class _Ballot:
-    __slots__ = ("began_s", "expected", "models")
+    __slots__ = ("began_s", "enough_s", "expected", "models")
 
     def __init__(self, now_s: float) -> None:
         self.began_s = now_s
+        self.enough_s: float | None = None
+        """When there were more votes than liars: from then on the others are waited for."""
         self.models: dict[PeerId, Model] = {}
         self.expected: dict[PeerId, int] = {}
 
@@ -47,6 +55,8 @@ class Votes:
         ballot = self._ballots.setdefault(round, _Ballot(ctx.now()))
         ballot.models.setdefault(sender, model)
         ballot.expected.setdefault(sender, expected)
+        if ballot.enough_s is None and len(ballot.models) > self._core.liars:
+            ballot.enough_s = ctx.now()
         while len(self._ballots) > ROUNDS_MAX:
             del self._ballots[max(self._ballots)]
 
@@ -57,25 +67,28 @@ class Votes:
             del self._ballots[round]
         for round in sorted(self._ballots, reverse=True):
             ballot = self._ballots[round]
-            if ctx.now() + CLOCK_S >= ballot.began_s + self._wait_s(len(ballot.models)):
+            if ctx.now() + CLOCK_S >= self._due_s(ctx, ballot):
                 del self._ballots[round]
                 return round, self._expected(ballot), self._agreed(ctx, ballot)
         return None
 
-    def due_s(self) -> float | None:
-        """Return when the next round may begin without further votes."""
-        due = [ballot.began_s + self._wait_s(len(ballot.models)) for ballot in self._ballots.values()]
-        return min(due) if due else None
+    def due_s(self, ctx: Context) -> float:
+        """Return when the next round may begin without further votes: infinite where it may not, -inf at once."""
+        return min((self._due_s(ctx, ballot) for ballot in self._ballots.values()), default=math.inf)
 
     def clear(self) -> None:
         """Nothing begins any more."""
         self._ballots.clear()
 
-    def _wait_s(self, votes: int) -> float:
-        liars, wait_s = self._core.liars, self._core.patience.delivery_s()
-        if votes >= 2 * liars + 1:
-            return 0.0
-        return wait_s if votes > liars else ALONE * wait_s
+    def _due_s(self, ctx: Context, ballot: _Ballot) -> float:
+        core, wait_s = self._core, self._core.patience.delivery_s()
+        if len(ballot.models) >= 2 * core.liars + 1:
+            return -math.inf
+        if ballot.enough_s is not None:
+            return ballot.enough_s + wait_s
+        if core.me in ballot.models or core.outnumbered(ctx):
+            return ballot.began_s + ALONE * wait_s
+        return math.inf
 
     def _expected(self, ballot: _Ballot) -> int:
         said = sorted(ballot.expected.values())
