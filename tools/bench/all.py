@@ -8,7 +8,8 @@ the row says so and the exit code is 1. Without `--full` benches are as large as
 
 `--compare REV` checks that commit out beside this one and runs each bench in turns, there first, `--turns` times;
 the columns are medians, and `here / there` is the median of the turns' quotients: a machine that slows down slows both.
-What is not committed here is measured, too.
+What is not committed here is measured, too. Of the virtual engine's speed `engines.py` tells two commits apart by a
+per cent or two: their engines take turns of a second each beside one plain loop.
 """
 
 from __future__ import annotations
