@@ -20,6 +20,7 @@ import safetensors
 from gossip.errors import CheckpointError
 from gossip.storage.atomic import Piece, write_atomically
 from gossip.storage.layout import Entry, pieces
+from gossip.storage.round_files import round_files
 
 KEPT = 2
 _FORMATS = "gossip-checkpoint-"
@@ -91,7 +92,8 @@ class CheckpointStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"round-{checkpoint.round:08d}.safetensors"
         write_atomically(path, pieces_of(checkpoint))
-        for old in self._files()[:-KEPT]:
+        # By number: names are of one length only below a hundred million rounds.
+        for old in list(round_files(self.folder).values())[:-KEPT]:
             old.unlink(missing_ok=True)
         return path
 
@@ -101,12 +103,12 @@ class CheckpointStore:
         Raises:
             CheckpointError: it is damaged or belongs to another peer, task, seed or protocol.
         """
-        files = self._files()
+        files = round_files(self.folder)
         if not files:
             return None
-        path = files[-1]
+        round, path = list(files.items())[-1]
         checkpoint = decode(path)
-        if checkpoint.round != _round_of(path):
+        if checkpoint.round != round:
             raise CheckpointError(f"{path}: holds round {checkpoint.round}, its name was changed; {_WAY_OUT}")
         wanted, found = asdict(belongs), asdict(checkpoint.belongs)
         wanted["protocol"], found["protocol"] = protocol, checkpoint.protocol
@@ -117,13 +119,6 @@ class CheckpointStore:
                     "use another --home, or --fresh to start over"
                 )
         return checkpoint
-
-    def _files(self) -> list[Path]:
-        named = {path: _round_of(path) for path in self.folder.glob("round-*.safetensors")}
-        # By number: names are of one length only below a hundred million rounds.
-        return sorted(
-            (path for path, round in named.items() if round is not None), key=lambda path: named[path] or 0
-        )
 
 
 def pieces_of(checkpoint: Checkpoint) -> Iterator[Piece]:
@@ -228,12 +223,6 @@ def _read(
         if file.read(1):
             raise ValueError("it holds more than its tensors")
     return vectors
-
-
-def _round_of(path: Path) -> int | None:
-    """Return the round that a file's name tells, None where it is no checkpoint's name."""
-    number = path.stem.removeprefix("round-")
-    return int(number) if number.isascii() and number.isdigit() and len(number) < 20 else None
 
 
 def _brief(error: Exception) -> str:

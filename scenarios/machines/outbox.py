@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gossip.net.identity import IDENTITY_FILE
+from gossip.storage.round_files import round_files
 from scenarios.machines.speech import PIECE_BYTES_MAX, Said
 
 GROWING = ("metrics.jsonl", "events.jsonl", "progress.jsonl", "node.log")
@@ -33,7 +34,7 @@ class Outbox:
         """Yield what is new while the node lives."""
         # Once a round is told of, its snapshot must be there: lines are read before snapshots, and sent after them.
         lines = [said for file in GROWING for said in self._grown(file)]
-        for path in sorted((self._home / SNAPSHOTS).glob("round-*.safetensors")):
+        for path in round_files(self._home / SNAPSHOTS).values():
             yield from self._whole(path)
             path.unlink()  # the engine's, from now on
         yield from lines
@@ -93,7 +94,7 @@ class Outbox:
         except OSError:
             return
         if self._saved is None or self._saved[1] != stamp:
-            names = sorted(path.name for path in folder.glob("round-*.safetensors"))
+            names = [path.name for path in round_files(folder).values()]
             self._saved = names, stamp
             told: dict[str, Any] = {"saved": self._name, "files": names}
             yield told, b""

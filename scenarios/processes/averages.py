@@ -20,6 +20,7 @@ from gossip.learner import check_parts
 from gossip.learning.objectives.score import ACCURACY
 from gossip.learning.task import Task
 from gossip.probing import probe
+from gossip.storage.round_files import round_files
 from scenarios.attacks.choice import Samples
 from scenarios.records import Average
 from scenarios.scenario import ScenarioSettings
@@ -164,10 +165,8 @@ class Averages:
                 yield self._task.space.flatten(safetensors.torch.load_file(home / "model.safetensors"))
 
     def _waiting(self) -> set[int]:
-        files = (
-            path for home in self._homes.values() for path in (home / "snapshots").glob("round-*.safetensors")
-        )
-        return {int(path.stem.removeprefix("round-")) for path in files} - self.by_round.keys()
+        rounds = {round for home in self._homes.values() for round in round_files(home / "snapshots")}
+        return rounds - self.by_round.keys()
 
     def _average_round(self, number: int) -> None:
         files = [home / "snapshots" / f"round-{number:08d}.safetensors" for home in self._homes.values()]

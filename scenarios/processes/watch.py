@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gossip.storage.growing_lines import GrowingLines
+from gossip.storage.round_files import round_files
 
 
 class Watch:
@@ -44,7 +45,7 @@ class Watch:
 
     def begun(self, expected: AbstractSet[str]) -> bool:
         """Return whether all the expected are there, each with a checkpoint, or any peer has done a round already."""
-        saved = {name: _saved_rounds(home) for name, home in self._homes.items()}
+        saved = {name: round_files(home / "checkpoints") for name, home in self._homes.items()}
         one_has = bool(self.latest) or any(max(rounds, default=0) > 0 for rounds in saved.values())
         return one_has or all(saved[name] for name in expected)
 
@@ -65,11 +66,6 @@ class Watch:
             return False
         before, self._checkpoints[name] = self._checkpoints.get(name), stamp
         return before != stamp
-
-
-def _saved_rounds(home: Path) -> list[int]:
-    numbers = (path.stem.removeprefix("round-") for path in home.glob("checkpoints/round-*.safetensors"))
-    return [int(number) for number in numbers if number.isdecimal()]
 
 
 def finite(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from gossip.errors import CheckpointError
 from gossip.storage.atomic import write_atomically
 from gossip.storage.checkpoints import Belongs, Checkpoint, CheckpointStore, decode, encode
+from gossip.storage.round_files import round_files
 from gossip.storage.run_record import RunRecord, clean_home, put_aside, read_lines
+from scenarios.processes.watch import Watch
 
 BELONGS = Belongs(peer="alice", space_id="ab12", seed=3)
 
@@ -359,3 +361,24 @@ def test_a_line_that_a_full_disk_cuts_short_or_a_kill_has_torn_spoils_no_other(t
         '{"round": 4, "acc',
         '{"round":5}',
     ]
+
+
+def test_round_files_are_found_by_number_and_others_left_alone(tmp_path):
+    for name in (
+        "round-10.safetensors",
+        "round-00000009.safetensors",
+        "round-8.tmp",
+        "round-x.safetensors",
+        "a",
+    ):
+        (tmp_path / name).touch()
+    (tmp_path / f"round-{'9' * 100}.safetensors").touch()
+    assert list(round_files(tmp_path)) == [9, 10]
+    assert round_files(tmp_path)[10] == tmp_path / "round-10.safetensors"
+
+
+def test_a_folder_that_is_moved_while_it_is_looked_at_has_no_rounds(tmp_path, monkeypatch):
+    """Of a node that puts an earlier run aside, its engine sees a folder that is gone when it is read."""
+    monkeypatch.setattr(Path, "is_dir", lambda self: True)
+    assert round_files(tmp_path / "checkpoints") == {}
+    assert Watch({"alice": tmp_path}, began=0.0).begun({"alice"}) is False
