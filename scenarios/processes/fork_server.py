@@ -40,12 +40,24 @@ PRELOAD = (
     "torch.func",
     "trio",
     "safetensors.numpy",
+    "numpy.ma",
+    "numpy.random",
+    "encodings.idna",
+    "gossip.channels.prototypes",
     "gossip.cli",
+    "gossip.inference.kept",
     "gossip.learner",
     "gossip.learning.task",
+    "gossip.merging.average",
+    "gossip.node.ledger",
     "gossip.node.node",
+    "gossip.node.own_data",
+    "gossip.node.running",
+    "gossip.probing",
+    "gossip.telemetry.loggers.none",
+    "gossip.telemetry.logs",
 )
-"""What a node imports. A module that cannot be imported is left to the node, whose error says more."""
+"""What a node imports, some of it only when it runs. A module that cannot be imported is left to the node, whose error says more."""
 
 PR_SET_PDEATHSIG = 1
 READ_BYTES = 65536
