@@ -57,7 +57,8 @@ PRELOAD = (
     "gossip.telemetry.loggers.none",
     "gossip.telemetry.logs",
 )
-"""What a node imports, some of it only when it runs. A module that cannot be imported is left to the node, whose error says more."""
+"""What a node imports, some of it only when it runs. What cannot be imported is left to the node, whose error says
+more."""
 
 PR_SET_PDEATHSIG = 1
 READ_BYTES = 65536
