@@ -183,7 +183,7 @@ class Orders:
         if decided is not None:
             self._core.prove(decided[0])
             self._train(ctx, *decided)
-        due_s = self._votes.due_s(ctx)
+        due_s = self._votes.due_s()
         if due_s < self._rings_s:
             self._rings_s = due_s
             ctx.set_timer(HOLD, max(0.0, due_s - ctx.now()))

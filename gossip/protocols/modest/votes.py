@@ -5,8 +5,8 @@ the others take long, and trains what these agree on: a liar among them changes 
 the same models send the same, of which that is exactly the one. With fewer aggregators the first order is followed.
 
 Fewer than f + 1 decide nothing, however long the others take: all may be liars, whose orders come before anybody can
-have averaged anything, while honest ones wait for models. Two exceptions know what is honest without counting: an
-average of one's own, and whoever can reach at most f others, and so goes on with what there is.
+have averaged anything, while honest ones wait for models. The exception is an average of one's own, which is honest
+without counting: whoever is left alone, or alone with liars, goes on with that.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ROUNDS_MAX = 2
 """Rounds whose averages wait at a time: this one, and one that is early."""
 
 ALONE = 3.0
-"""So many times the usual wait passes before the own average is enough, or the only one that anybody can send."""
+"""So many times the usual wait passes before the own average is enough."""
 
 
 class _Ballot:
@@ -67,26 +67,26 @@ class Votes:
             del self._ballots[round]
         for round in sorted(self._ballots, reverse=True):
             ballot = self._ballots[round]
-            if ctx.now() + CLOCK_S >= self._due_s(ctx, ballot):
+            if ctx.now() + CLOCK_S >= self._due_s(ballot):
                 del self._ballots[round]
                 return round, self._expected(ballot), self._agreed(ctx, ballot)
         return None
 
-    def due_s(self, ctx: Context) -> float:
+    def due_s(self) -> float:
         """Return when the next round may begin without further votes: infinite where it may not, -inf at once."""
-        return min((self._due_s(ctx, ballot) for ballot in self._ballots.values()), default=math.inf)
+        return min((self._due_s(ballot) for ballot in self._ballots.values()), default=math.inf)
 
     def clear(self) -> None:
         """Nothing begins any more."""
         self._ballots.clear()
 
-    def _due_s(self, ctx: Context, ballot: _Ballot) -> float:
+    def _due_s(self, ballot: _Ballot) -> float:
         core, wait_s = self._core, self._core.patience.delivery_s()
         if len(ballot.models) >= 2 * core.liars + 1:
             return -math.inf
         if ballot.enough_s is not None:
             return ballot.enough_s + wait_s
-        if core.me in ballot.models or core.outnumbered(ctx):
+        if core.me in ballot.models:
             return ballot.began_s + ALONE * wait_s
         return math.inf
 
