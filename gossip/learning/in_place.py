@@ -75,23 +75,24 @@ class InPlaceTraining:
         self._trained = model[:split]
         self._rest = model[split:]
         self._slots = forward.pieces(self._trained)
-        self._leaves = _leaves(self._slots)
         if settings.momentum and velocity is None:
             velocity = torch.zeros_like(self._trained)
         self.velocity = velocity if settings.momentum else None
         self._velocities = [] if self.velocity is None else forward.pieces(self.velocity)
         self._joined: Tensor | None = None  # (T,)
+        self._perturbed: list[Tensor] = []
 
     def step(self, x: Tensor, y: Tensor, lr: Tensor, *, seed: int | None = None) -> Done:
         """Do one step on one mini-batch; `x` (b, *input_shape), `y` (b,), `lr` (), `seed`: see `LocalTraining.step`."""
         settings = self._settings
-        loss, rest, gradients = self._gradients(self._leaves, x, y, seed)
+        loss, rest, gradients = self._gradients(self._slots, x, y, seed)
         if settings.sam_rho:
             perturbed = self._join(gradients)
             del gradients
             self._perturb(perturbed)
+            self._perturbed = self._perturbed or self._forward.pieces(perturbed)
             # The same dropout mask; the second pass' statistics were measured at perturbed weights and are dropped.
-            _, _, gradients = self._gradients(_leaves(self._forward.pieces(perturbed)), x, y, seed)
+            _, _, gradients = self._gradients(self._perturbed, x, y, seed)
         if settings.clip_norm is None:
             norm = norm_of(torch.stack(torch._foreach_norm(gradients)))
         else:
@@ -134,17 +135,11 @@ class InPlaceTraining:
             part.mul_(weights.abs().add_(self._settings.sam_eta))
 
     def _gradients(
-        self, leaves: list[Tensor], x: Tensor, y: Tensor, seed: int | None
+        self, slots: list[Tensor], x: Tensor, y: Tensor, seed: int | None
     ) -> tuple[float, Tensor, list[Tensor]]:
         """Return the mini-batch's loss, the statistics after the pass, and the gradient by slots, ours alone."""
         self._draws.seed(seed, x)
-        loss, rest = self._passes.backward(leaves, self._rest, x, y)
-        gradients = []
-        for leaf in leaves:
-            gradients.append(
-                torch.zeros_like(leaf) if leaf.grad is None else self._passes.unscaled(leaf.grad)
-            )
-            leaf.grad = None
+        loss, rest, gradients = self._passes.gradients(slots, self._rest, x, y)
         return float(loss), rest, gradients
 
     def _join(self, gradients: list[Tensor]) -> Tensor:
@@ -181,11 +176,6 @@ class AdamWInPlace(InPlaceTraining):
         if self._whole:
             gradients = [self._join(gradients)]
         self._update.step_in_place(gradients, self._places, self._count, lr)
-
-
-def _leaves(slots: list[Tensor]) -> list[Tensor]:
-    """Return the same memory as tensors that autograd gives a gradient."""
-    return [slot.detach().requires_grad_() for slot in slots]
 
 
 def norm_of(g: Tensor) -> Tensor:

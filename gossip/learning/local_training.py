@@ -14,8 +14,8 @@ others down at every step. With ``[local] consolidate = "familiar"`` it trains a
 takes over only the columns of its own classes; its columns for the others come out as they went in (CWR*, Lomonaco et
 al. 2019; Bristle, Verbraeken et al. 2021).
 
-The step has one definition; only the way to the gradient differs. A node takes it with autograd, which is the faster
-for one model (`LocalTraining.step`), simulations for a whole stack with `torch.func` under `vmap`, or with a function
+The step has one definition; only the way to the gradient differs. A node takes it with autograd or, of linear layers,
+without (`LocalTraining.step`), simulations for a whole stack with `torch.func` under `vmap`, or with a function
 of their own (`LocalTraining.step_stacked`). A whole local update of one model by heavy-ball steps or AdamW's takes them
 in the model's own memory, without a different bit (`in_place`).
 """
@@ -36,6 +36,7 @@ from gossip.learning.data.mapped import Samples
 from gossip.learning.forward import Forward
 from gossip.learning.generators import NONE, Generators
 from gossip.learning.in_place import Done
+from gossip.learning.linear_layers import LinearGradient
 from gossip.learning.local_state import LocalState as LocalState
 from gossip.learning.local_state import StepResult as StepResult
 from gossip.learning.mini_batches import mini_batches
@@ -75,6 +76,7 @@ class LocalTraining:
         rounds: how many the run has, for schedules that end with it.
         outer: how an update begins from what merging made of the last one.
         privacy: what becomes of gradients before an update sees them.
+        by_hand: the gradient of this network with this loss without autograd, where there is one.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class LocalTraining:
         rounds: int | None = None,
         outer: OuterSettings = NO_OUTER,
         privacy: PrivacySettings = NO_PRIVACY,
+        by_hand: LinearGradient | None = None,
     ) -> None:
         self.update: LocalUpdate = settings.optimizer.load()(settings.optimizer, settings)
         self.outer = None if outer.nothing else OuterSteps(outer)
@@ -99,7 +102,7 @@ class LocalTraining:
         self.draws = draws
         self.batch_min = batch_min
         self.loss = loss
-        self.passes = Passes(forward, loss, settings)
+        self.passes = Passes(forward, loss, settings, by_hand=by_hand)
         self.layer = OutputLayer(forward.space) if settings.consolidate == "familiar" else None
         """The output layer whose foreign columns are kept as they were, if so it is set."""
         self.private = None if privacy.nothing else PrivateGradients(self, privacy)
@@ -343,10 +346,9 @@ class LocalTraining:
     def gradient_of_batch(
         self, trained: Tensor, rest: Tensor, x: Tensor, y: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the gradient (T,), the loss () and what has become of `rest`, of a mini-batch, by autograd."""
-        leaf = trained.detach().requires_grad_()
-        loss, rest = self.passes.backward(self.forward.pieces(leaf), rest, x, y)
-        return torch.zeros_like(leaf) if leaf.grad is None else self.passes.unscaled(leaf.grad), loss, rest
+        """Return the gradient (T,), the loss () and what has become of `rest`, of a mini-batch."""
+        loss, rest, gradients = self.passes.gradients(self.forward.pieces(trained), rest, x, y)
+        return torch.cat([gradient.reshape(-1) for gradient in gradients]), loss, rest
 
     def _transform_gradient(self) -> Gradient:
         transformed = torch.func.grad_and_value(self.loss_and_rest, has_aux=True)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from gossip.learning.compiled import Compiled, tell
 from gossip.learning.forward import Forward
+from gossip.learning.linear_layers import LinearGradient
 from gossip.learning.settings import LocalSettings
 
 LOSS_SCALE = 1024.0
@@ -35,10 +36,16 @@ class Passes:
         forward: the network.
         loss: ``loss(outputs (b, …), y (b, …)) -> ()``, the mean.
         settings: `[local]`.
+        by_hand: the gradient of this network with this loss without autograd, where there is one.
     """
 
     def __init__(
-        self, forward: Forward, loss: Callable[[Tensor, Tensor], Tensor], settings: LocalSettings
+        self,
+        forward: Forward,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        settings: LocalSettings,
+        *,
+        by_hand: LinearGradient | None = None,
     ) -> None:
         self._forward = forward
         self._loss = loss
@@ -47,11 +54,27 @@ class Passes:
         self._micro = settings.micro_batch
         self._compile = settings.compile
         self._compiled = Compiled(forward.part) if settings.compile else None
+        self._by_hand = by_hand if self.plain else None
 
     @property
     def plain(self) -> bool:
         """Whether it is one pass in float32, uncompiled, which stacks can do, too."""
         return self._dtype is None and self._micro is None and not self._compile
+
+    def gradients(
+        self, slots: Sequence[Tensor], rest: Tensor, x: Tensor, y: Tensor
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Return the mean loss (), what has become of `rest`, and the gradient by slots, in memory of its own."""
+        if self._by_hand is not None:
+            loss, gradients = self._by_hand(slots, x, y)
+            return loss, rest, gradients
+        leaves = [slot.detach().requires_grad_() for slot in slots]
+        loss, rest = self.backward(leaves, rest, x, y)
+        return (
+            loss,
+            rest,
+            [torch.zeros_like(leaf) if leaf.grad is None else self.unscaled(leaf.grad) for leaf in leaves],
+        )
 
     def backward(self, pieces: Sequence[Tensor], rest: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Add the gradient to the leaves behind `pieces`; return the mean loss () and what has become of `rest`.

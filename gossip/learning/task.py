@@ -16,6 +16,7 @@ from gossip.learning import own_tests, partitions, private, self_test
 from gossip.learning import validation as splits
 from gossip.learning.data.mapped import Samples, part
 from gossip.learning.evaluation import Evaluation, evaluate, reestimated
+from gossip.learning.linear_layers import LinearGradient
 from gossip.learning.local_training import LocalTraining
 from gossip.learning.network import Network
 from gossip.learning.settings import BY_LABEL
@@ -186,6 +187,7 @@ class Task(Network):
             rounds=self.rounds,
             outer=self.outer_settings,
             privacy=self.privacy_settings,
+            by_hand=LinearGradient.of(self.module, self.space) if self.objective.plain else None,
         )
 
     def evaluate(self, vector: Tensor, x: Samples | None = None, y: Tensor | None = None) -> Evaluation:

@@ -13,21 +13,12 @@ here: this is a `Gradient` for `LocalTraining.step_stacked`.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 
-from gossip.learning.extractor import Extracted
-from gossip.parameters import ParameterSpace, Role
+from gossip.learning.linear_layers import LinearLayer, linear_layers
+from gossip.parameters import ParameterSpace
 from gossip.privacy.per_sample import factors
-
-
-class _Layer(NamedTuple):
-    inputs: int
-    outputs: int
-    weight: slice
-    bias: slice | None
 
 
 class LinearStack:
@@ -36,46 +27,14 @@ class LinearStack:
     Behind an extractor: of the part of the network that learns.
     """
 
-    def __init__(self, layers: list[_Layer]) -> None:
+    def __init__(self, layers: list[LinearLayer]) -> None:
         self._layers = layers
 
     @classmethod
     def of(cls, module: nn.Module, space: ParameterSpace) -> LinearStack | None:
-        """Return the stack for `module`, or `None` where it is anything but Flatten, Linear, (ReLU, Linear)*."""
-        prefix = ""
-        if type(module) is Extracted:
-            module, prefix = module.head, "head."
-        if type(module) is not nn.Sequential or space.learned_size != space.size:
-            return None
-        if any(slot.role is Role.FROZEN and slot.name.startswith(prefix) for slot in space.slots):
-            return None
-        if any(slot.aliases for slot in space.slots):
-            return None  # tied weights: their gradients would have to be added
-        children = list(module)
-        kinds = [type(child) for child in children]
-        if len(kinds) % 2 or kinds != [nn.Flatten, nn.Linear, *[nn.ReLU, nn.Linear] * (len(kinds) // 2 - 1)]:
-            return None
-        flatten = children[0]
-        if not isinstance(flatten, nn.Flatten) or flatten.start_dim != 1 or flatten.end_dim != -1:
-            return None
-        if any(map(_is_observed, [module, *children])):
-            return None
-        layers = []
-        for place, child in enumerate(children):
-            if isinstance(child, nn.Linear):
-                if child.weight.dtype is not torch.float32:
-                    return None
-                weight = space.slot(f"{prefix}{place}.weight")
-                bias = None if child.bias is None else space.slot(f"{prefix}{place}.bias")
-                layers.append(
-                    _Layer(
-                        child.in_features,
-                        child.out_features,
-                        slice(weight.offset, weight.end),
-                        None if bias is None else slice(bias.offset, bias.end),
-                    )
-                )
-        return cls(layers)
+        """Return the stack for `module`, or `None` where it is made of other layers, too."""
+        layers = linear_layers(module, space)
+        return None if layers is None else cls(layers)
 
     @property
     def width(self) -> int:
@@ -162,7 +121,7 @@ class LinearStack:
             h = _affine(trained, layer.bias, 2, self._weight(trained, layer), h.relu_())
         return h
 
-    def _weight(self, trained: Tensor, layer: _Layer) -> Tensor:
+    def _weight(self, trained: Tensor, layer: LinearLayer) -> Tensor:
         return trained[:, layer.weight].view(-1, layer.outputs, layer.inputs)
 
 
@@ -171,16 +130,6 @@ def _affine(trained: Tensor, bias: slice | None, axis: int, a: Tensor, b: Tensor
     if bias is None:
         return torch.bmm(a, b)
     return torch.baddbmm(trained[:, bias].unsqueeze(axis), a, b)
-
-
-def _is_observed(module: nn.Module) -> bool:
-    """Return whether somebody hooked into the module; by hand, nobody would be called."""
-    return bool(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-    )
 
 
 def _cross_entropy(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
