@@ -13,7 +13,7 @@ from typing import Any
 from gossip.errors import SettingError
 from gossip.extras import needed
 from scenarios.alone import alone_settings, measured_alone
-from scenarios.engines import LOCAL, elsewhere, load_engine
+from scenarios.engines import LOCAL, ahead, elsewhere, load_engine
 from scenarios.errors import Stopped
 from scenarios.progress import Progress, Quiet, Remembered, State, told
 from scenarios.records import Records, told_peer
@@ -94,14 +94,16 @@ def run(
     report = report and _can_report()
     watching = Remembered(progress or Quiet())
     try:
-        with heard(watching.step):
-            doing("loading torch and the engine")
-            start = load_engine(engine)
-            if cluster != LOCAL or hosts is not None:
-                start = elsewhere(start, engine, cluster, None if hosts is None else Path(hosts))
+        here = cluster == LOCAL and hosts is None
+        with heard(watching.step), ahead(engine, here=here):
+            # What is wrong with a scenario is said before torch is loaded.
             strings = () if overrides is None or isinstance(overrides, Mapping) else tuple(overrides)
             values = overrides if isinstance(overrides, Mapping) else None
             settings = load(scenario, seed=seed, overrides=strings, values=values)
+            doing("loading torch and the engine")
+            start = load_engine(engine)
+            if not here:
+                start = elsewhere(start, engine, cluster, None if hosts is None else Path(hosts))
             alone = alone_settings(settings) if settings.scenario.alone else None
             default = Path("runs") / f"{settings.scenario.name}-{settings.seed}-{engine}"
             folder = RunFolder(Path(out) if out is not None else default, force=force)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -44,6 +45,15 @@ def load_engine(name: str) -> Engine:
     module, _, function = ENGINES[name].partition(":")
     engine: Engine = getattr(importlib.import_module(module), function)
     return engine
+
+
+def ahead(name: str, *, here: bool) -> AbstractContextManager[None]:
+    """Return a context in which processes that the engine will need `here` start while this one still imports."""
+    if name != "processes" or not here:
+        return nullcontext()
+    from scenarios.processes.server import server_ahead
+
+    return server_ahead()
 
 
 def elsewhere(engine: Engine, name: str, cluster: str, hosts: Path | None) -> Engine:

@@ -127,7 +127,7 @@ class InPlaceTraining:
         norm = norm_of(g)
         if settings.sam == "adaptive":
             self._scale(g)
-        g.mul_(settings.sam_rho / (norm + NORM_FLOOR)).add_(self._trained)
+        g.mul_((norm + NORM_FLOOR).reciprocal_().mul_(settings.sam_rho)).add_(self._trained)
 
     def _scale(self, g: Tensor) -> None:
         """Multiply g [T] by |y| + η."""

@@ -12,7 +12,7 @@ from multiprocessing import get_context
 
 from scenarios.clusters.executor import Ended, Executor
 from scenarios.clusters.runs import Run, do
-from scenarios.processes.launcher import keep_server, kept_server
+from scenarios.processes.server import keep_server, kept_server
 from scenarios.standings import Standings
 
 ENDING_S = 5.0

@@ -21,7 +21,8 @@ from scenarios.machines.connection import Connection, Gone
 from scenarios.machines.mirror import Mirror
 from scenarios.machines.speech import Garbled, Listener, message
 from scenarios.processes import homes as preparation
-from scenarios.processes.launcher import KILL_TIMEOUT_S, START_TIMEOUT_S, Exit, Node, Nodes
+from scenarios.processes.launcher import Exit, Node, Nodes
+from scenarios.processes.server import KILL_TIMEOUT_S, START_TIMEOUT_S
 from scenarios.scenario import ScenarioSettings
 
 MACHINES = "machines.json"

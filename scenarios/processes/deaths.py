@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from scenarios.errors import RunFailed
-from scenarios.processes.launcher import Exit, last_line
+from scenarios.processes.launcher import Exit
+from scenarios.processes.server import last_line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,9 +15,10 @@ from scenarios.errors import RunFailed
 from scenarios.processes import homes as preparation
 from scenarios.processes.deaths import Deaths
 from scenarios.processes.faults import ProcessFaults
-from scenarios.processes.launcher import Exit, Launcher, last_line
+from scenarios.processes.launcher import Exit, Launcher
 from scenarios.processes.links import PORT, Links, says_something
 from scenarios.processes.outcomes import lost, read_outcome
+from scenarios.processes.server import last_line
 from scenarios.processes.watch import Watch, finite, read_all
 from scenarios.progress import Progress, State
 from scenarios.records import Average, PeerOutcome, Records, own_of

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from scenarios.processes.launcher import kept_server
+from scenarios.processes.server import kept_server
 from tests.integration.homes import forked_nodes
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"

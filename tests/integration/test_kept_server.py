@@ -5,14 +5,18 @@ from __future__ import annotations
 import gc
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from scenarios import engines
 from scenarios.clusters import local
 from scenarios.processes import launcher
-from scenarios.processes.launcher import Launcher, Server, _Kept
+from scenarios.processes import server as servers
+from scenarios.processes.launcher import Launcher
+from scenarios.processes.server import Kept, Server
 from tests.integration.homes import eventually
 
 PROBE = """
@@ -89,12 +93,48 @@ def test_what_a_run_has_left_running_is_gone_before_the_next(
 
 
 def test_a_process_of_a_sweep_keeps_one_for_its_whole_life(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = _Kept()
-    monkeypatch.setattr(launcher, "_KEPT", kept)
+    kept = Kept()
+    monkeypatch.setattr(servers, "KEPT", kept)
     assert not kept.wanted
     local.begin()
     gc.collect()
     assert kept.wanted
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> Kept:
+    """No server that other tests have left."""
+    kept = Kept()
+    for module in (servers, launcher):
+        monkeypatch.setattr(module, "KEPT", kept)
+    return kept
+
+
+@linux
+def test_a_server_that_is_begun_ahead_has_the_first_launchers_nodes_and_ends_with_the_run(
+    kept: Kept, folders: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(folders[0]))
+    with engines.ahead("processes", here=True):
+        begun = kept._idle
+        with Launcher(folders[0] / "launcher.log") as nodes:
+            assert told(nodes, folders[0])["server"] == begun._process.pid
+        assert begun._process.poll() is None
+    assert begun._process.poll() is not None
+
+
+@linux
+def test_one_that_nobody_needs_does_not_hold_up_the_end(kept: Kept) -> None:
+    with engines.ahead("processes", here=True):
+        begun = kept._idle
+    assert begun._process.returncode == -signal.SIGKILL
+    assert kept._idle is None
+
+
+@pytest.mark.parametrize(("engine", "here"), [("virtual", True), ("processes", False), ("nonsense", True)])
+def test_none_is_begun_where_none_is_needed(kept: Kept, engine: str, here: bool) -> None:
+    with engines.ahead(engine, here=here):
+        assert kept._idle is None
 
 
 @pytest.mark.parametrize("changed", ["nothing", "threads", "death"])

@@ -15,9 +15,9 @@ import pytest
 import scenarios
 from gossip.errors import SettingError
 from scenarios import scenario
-from scenarios.processes.launcher import kept_server
 from scenarios.processes.links import Links
 from scenarios.processes.namespaces import new_namespace, path_of, run_inside
+from scenarios.processes.server import kept_server
 from scenarios.progress import Quiet
 from scenarios.virtual.events.network import Latency
 

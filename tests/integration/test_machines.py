@@ -31,7 +31,7 @@ from scenarios.machines.machines import LOST, Machines, shared_out
 from scenarios.machines.mirror import Mirror
 from scenarios.machines.outbox import Outbox
 from scenarios.machines.speech import PIECE_BYTES_MAX, Garbled, Listener, message
-from scenarios.processes import launcher
+from scenarios.processes import server
 from scenarios.processes.launcher import Exit
 from scenarios.scenario import load
 from tests.laws import tried
@@ -326,7 +326,7 @@ def test_a_lost_machine_is_a_fault_and_keys_stay_where_they_were_made(tmp_path, 
     scenario = tmp_path / "tiny.toml"
     scenario.write_text(TINY.replace("[data]", f'[data]\nsource = "{small_data(tmp_path)}"'))
     (tmp_path / "slow.py").write_text(SLOW)
-    monkeypatch.setattr(launcher, "START_TIMEOUT_S", PATIENT_S)  # two servers import torch at the same time
+    monkeypatch.setattr(server, "START_TIMEOUT_S", PATIENT_S)  # two servers import torch at the same time
     hosts = [Threaded(name, tmp_path / name) for name in ("one", "two")]
 
     def on_threads(cluster: str, hosts_file: Path | None) -> Callable[[], Machines]:

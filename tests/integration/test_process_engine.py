@@ -22,7 +22,8 @@ from gossip.errors import DataError, SettingError
 from scenarios.cli import call
 from scenarios.errors import RunFailed
 from scenarios.processes import homes
-from scenarios.processes.launcher import Launcher, last_line
+from scenarios.processes.launcher import Launcher
+from scenarios.processes.server import last_line
 from scenarios.processes.watch import GrowingLines, Watch
 from scenarios.progress import State, told
 from scenarios.reports.terminal import print_result

@@ -46,7 +46,7 @@ class Objective(abc.ABC):
     numbered: ClassVar[bool] = False
     """Whether targets are numbers from 0 on, of which there may be more than these data show."""
     plain: bool = False
-    """Whether `loss` is the plain mean of softmax cross-entropy, whose gradient is there by hand for linear networks."""
+    """Whether `loss` is the plain mean of softmax cross-entropy, whose gradient linear networks have by hand."""
 
     def __init__(self, settings: Choice | None = None) -> None:
         self.settings = settings
