@@ -64,7 +64,7 @@ def sums(values: npt.NDArray[Any]) -> tuple[int, int, int]:
 def moments(count: int, first: int, second: int) -> tuple[float, float]:
     """Return mean and standard deviation, to 12 digits, of what `sums` or the sums of several peers say.
 
-    The standard deviation of one value for all is 1.
+    The standard deviation of one value for all is 1; so is what a unit of the sums, rounded, can make of it.
 
     Raises:
         ValueError: no column has these sums: somebody's masks do not cancel, or somebody lies.
@@ -76,7 +76,7 @@ def moments(count: int, first: int, second: int) -> tuple[float, float]:
     if variance < -(mean**2 + 1) / 2**40 or abs(mean) > LARGEST or variance > LARGEST**2:
         raise ValueError("no rows have such sums")
     middle, std = float(mean), math.sqrt(max(0.0, float(variance)))
-    if std <= CONSTANT * abs(middle):
+    if std <= CONSTANT * abs(middle) or variance * UNIT <= 1 + 2 * abs(mean):
         std = 1.0
     return _rounded(middle), _rounded(std)
 

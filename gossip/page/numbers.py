@@ -16,6 +16,8 @@ def short(value: float | None) -> float | int | None:
     if not math.isfinite(value):
         return None
     rounded = float(f"{value:.{DIGITS}g}")
+    if not math.isfinite(rounded):
+        return value  # the largest of all, which has no neighbour to be rounded to
     return int(rounded) if rounded.is_integer() and abs(rounded) < 2**53 else rounded
 
 

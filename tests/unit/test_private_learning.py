@@ -98,8 +98,9 @@ def batch_of(seed: int, size: int, scale: float) -> tuple[torch.Tensor, torch.Te
 
 
 BATCHES = st.builds(
-    batch_of, st.integers(0, 10_000), st.integers(1, 9), st.sampled_from([1e-3, 1.0, 1e3, 1e20])
+    batch_of, st.integers(0, 10_000), st.integers(1, 9), st.sampled_from([1e-3, 1.0, 1e3, 1e25])
 )
+"""The largest have squares that are not finite, of samples and gradients alike; a sample either counts or does not."""
 CLIPS = st.sampled_from([1e-3, 0.5, 1.0, 30.0])
 
 
@@ -126,20 +127,22 @@ def test_no_sample_moves_the_sum_by_more_than_the_clipping_norm(batch, clip):
 @given(BATCHES, CLIPS)
 def test_the_sum_is_that_of_a_loop_over_the_samples_by_vmap_and_by_hand(batch, clip):
     trained, x, y = batch
-    wanted = torch.zeros(SPACE.trained_size)
+    wanted, sizes = torch.zeros(SPACE.trained_size), 0.0
     for place in range(len(y)):
         leaf = trained.clone().requires_grad_()
         (g,) = torch.autograd.grad(loss_of(leaf, NO_REST, x[place : place + 1], y[place : place + 1]), leaf)
         norm = float(g.square().sum().sqrt())
         if np.isfinite(norm):
             wanted += g * min(1.0, clip / max(norm, 1e-38))
+            sizes += min(norm, clip)
     stack = LinearStack.of(NETWORK, SPACE)
     assert stack is not None
     by_hand, losses = stack.clipped(
         trained[None], x[None], y[None], torch.ones(1, len(y), dtype=torch.bool), clip
     )
     by_vmap, same_losses = sum_of(trained, x, y, clip)
-    tolerance = 3e-5 * max(1e-30, float(wanted.abs().max()))
+    # Of what is added up: what each is shortened to is a little less than asked for, and the sum may cancel.
+    tolerance = 3e-5 * max(1e-30, sizes)
     assert float((by_vmap - wanted).abs().max()) <= tolerance
     assert float((by_hand[0] - wanted).abs().max()) <= tolerance
     assert torch.allclose(losses[0], same_losses, rtol=1e-4, atol=1e-5)
