@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import networkx as nx
 import pytest
 import tomli_w
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import scenarios
@@ -145,6 +146,7 @@ def test_a_peer_is_away_at_the_points_within_its_absence(away: list[Any], times:
 
 
 @given(st.floats(allow_nan=True, allow_infinity=True))
+@example(sys.float_info.max)
 def test_a_documents_numbers_are_json_and_near_the_records(value: float) -> None:
     told = numbers.short(value)
     json.dumps(told, allow_nan=False)
