@@ -1,10 +1,10 @@
 """What does a node's local step cost beside a plain torch loop? One model at a time, in one run.
 
-    python tools/bench/local_step.py [--models cnn,lenet-gn,resnet18-gn] [--variants sgd,momentum,sam,adamw]
+    python tools/bench/local_step.py [--models mlp,cnn,lenet-gn,resnet18-gn] [--variants sgd,momentum,sam,adamw]
                                      [--batch 8] [--steps N] [--repetitions 5] [--json] [--smoke]
 
-Random images of 3×32×32 in 10 classes, one thread. The smaller the mini-batch, the larger the share of the step that is
-not the network's: what it does to vectors of the model's size.
+Random images of 3×32×32 in 10 classes, of 1×8×8 for `mlp`; one thread. The smaller the mini-batch, the larger the
+share of the step that is not the network's: what it does to vectors of the model's size.
 
     plain    torch.nn, torch.optim, `zero_grad`, `backward`, `step`; with SAM the usual two passes
     node     `LocalTraining.run` as nodes call it: the model as one vector, steps that are not finite undone
@@ -34,25 +34,33 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gossip.learning.forward import Forward
+from gossip.learning.linear_layers import LinearGradient
 from gossip.learning.local_training import LocalTraining
 from gossip.learning.models import build
 from gossip.learning.settings import LocalSettings, ModelSettings
 from gossip.parameters import ParameterSpace
 
 LR = 0.01
+SHAPES: Mapping[str, tuple[int, ...]] = {"mlp": (1, 8, 8)}
 SHAPE, CLASSES = (3, 32, 32), 10
+"""Of the other networks' samples, and of all labels."""
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "sgd": {},
     "momentum": {"momentum": 0.9},
     "sam": {"sam_rho": 0.05},
     "adamw": {"optimizer": {"kind": "adamw", "keep_moments": True}},
 }
-STEPS: Mapping[str, int] = {"cnn": 20, "lenet-gn": 20, "resnet18-gn": 3}
+STEPS: Mapping[str, int] = {"mlp": 100, "cnn": 20, "lenet-gn": 20, "resnet18-gn": 3}
+
+
+def shape_of(model: str) -> tuple[int, ...]:
+    """Return that of a sample."""
+    return SHAPES.get(model, SHAPE)
 
 
 def plain(model: str, variant: str, x: Tensor, y: Tensor, batch: int) -> Callable[[], None]:
     """Return a function that does a step on each mini-batch."""
-    module = build(ModelSettings(name=model), SHAPE, CLASSES, seed=0, folder=Path())
+    module = build(ModelSettings(name=model), shape_of(model), CLASSES, seed=0, folder=Path())
     module.train()
     own = list(module.parameters())
     optimiser: torch.optim.Optimizer
@@ -77,10 +85,10 @@ def plain(model: str, variant: str, x: Tensor, y: Tensor, batch: int) -> Callabl
 
 def node(model: str, variant: str, x: Tensor, y: Tensor, batch: int) -> Callable[[], None]:
     """Return a function that does a local update of as many steps."""
-    module: nn.Module = build(ModelSettings(name=model), SHAPE, CLASSES, seed=0, folder=Path())
+    module: nn.Module = build(ModelSettings(name=model), shape_of(model), CLASSES, seed=0, folder=Path())
     space = ParameterSpace.of(module)
     settings = LocalSettings(lr=LR, batch_size=batch, epochs=1, **VARIANTS[variant])
-    training = LocalTraining(Forward(module, space), settings)
+    training = LocalTraining(Forward(module, space), settings, by_hand=LinearGradient.of(module, space))
     vector, rows, rounds = space.flatten_module(module), training.rows(), 0
 
     def run() -> None:
@@ -94,7 +102,7 @@ def node(model: str, variant: str, x: Tensor, y: Tensor, batch: int) -> Callable
 def compare(model: str, variant: str, *, batch: int, steps: int, repetitions: int) -> dict[str, Any]:
     """Return the row of one network and one way to learn."""
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(steps * batch, *SHAPE, generator=generator)
+    x = torch.randn(steps * batch, *shape_of(model), generator=generator)
     y = torch.randint(0, CLASSES, (steps * batch,), generator=generator)
     runs = {"plain": plain(model, variant, x, y, batch), "node": node(model, variant, x, y, batch)}
     seconds: dict[str, list[float]] = {name: [] for name in runs}
