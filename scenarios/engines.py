@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from gossip.errors import SettingError, nearest
-from scenarios.progress import Progress
-from scenarios.records import Records
-from scenarios.scenario import ScenarioSettings
+
+if TYPE_CHECKING:
+    from scenarios.progress import Progress
+    from scenarios.records import Records
+    from scenarios.scenario import ScenarioSettings
 
 
 class Engine(Protocol):

@@ -86,35 +86,42 @@ def run(
     ] = None,
 ) -> None:
     """Run a scenario to its end, and write its folder and report."""
-    from rich.console import Console
-
-    from scenarios import api, progress
-    from scenarios.reports import terminal as tables
-    from scenarios.run_folder import REPORT
+    from scenarios.engines import LOCAL, ahead
 
     signal.signal(signal.SIGTERM, interrupt)
-    console = Console(stderr=True)
-    told = progress.Quiet() if quiet else progress.for_console(console)
-    try:
-        with standard_output.kept(as_json), _watched(live, told, scenario, engine) as (watching, finished):
-            result = api.run(
-                scenario,
-                engine=engine,
-                seed=seed,
-                overrides=[*(overrides or ()), *([] if device is None else [f"virtual.device={device}"])],
-                out=out,
-                force=force,
-                workers=workers,
-                progress=watching,
-                cluster=cluster,
-                hosts=hosts,
-            )
-            finished(result.folder)
-    except KeyboardInterrupt as stopped:
-        if isinstance(stopped, Stopped):
-            _say(f"{stopped.told}; what was measured is in {stopped.path}")
-        # Said here, because typer would turn it into a bare exit code.
-        raise Interrupted("interrupted; all processes are stopped, the run is unfinished") from None
+    # What nodes need is loaded beside what follows here.
+    with ahead(engine, here=cluster == LOCAL and hosts is None):
+        from rich.console import Console
+
+        from scenarios import api, progress
+        from scenarios.reports import terminal as tables
+        from scenarios.run_folder import REPORT
+
+        console = Console(stderr=True)
+        told = progress.Quiet() if quiet else progress.for_console(console)
+        try:
+            with (
+                standard_output.kept(as_json),
+                _watched(live, told, scenario, engine) as (watching, finished),
+            ):
+                result = api.run(
+                    scenario,
+                    engine=engine,
+                    seed=seed,
+                    overrides=[*(overrides or ()), *([] if device is None else [f"virtual.device={device}"])],
+                    out=out,
+                    force=force,
+                    workers=workers,
+                    progress=watching,
+                    cluster=cluster,
+                    hosts=hosts,
+                )
+                finished(result.folder)
+        except KeyboardInterrupt as stopped:
+            if isinstance(stopped, Stopped):
+                _say(f"{stopped.told}; what was measured is in {stopped.path}")
+            # Said here, because typer would turn it into a bare exit code.
+            raise Interrupted("interrupted; all processes are stopped, the run is unfinished") from None
     if as_json:
         print(json.dumps(result.summary, indent=1))
     else:
