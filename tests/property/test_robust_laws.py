@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from gossip.merging.settings import MERGES
@@ -133,7 +133,10 @@ def test_a_common_positive_factor_scales_the_result(rule, cloud, factor, data):
 @few
 @given(clouds(), st.data())
 def test_rules_of_distances_turn_with_the_models(rule, cloud, data):
-    how = settings_for(data.draw(compositions(rule)), cloud.f)
+    composition = data.draw(compositions(rule))
+    # Two buckets, or few models of which one is shortened, may be perfectly symmetric: coordinates decide then.
+    assume(composition == rule or len(cloud.vectors) > 4)
+    how = settings_for(composition, cloud.f)
     rng = np.random.default_rng(7)
     turn, _ = np.linalg.qr(rng.normal(size=2 * (cloud.vectors.shape[1],)))
     assert close(

@@ -195,7 +195,7 @@ def test_weights_sum_to_one_whatever_is_left_out(
     own_weight, kept = without(own / total, received, refused)
     assert abs(own_weight + sum(each.weight for each in kept) - 1) < WEIGHT_TOLERANCE
     assert own_weight >= 0
-    if own > 0 and kept:
+    if own / total > 0 and kept:
         before = {each.sender: each.weight for each in received}
         assert all(each.weight == before[each.sender] for each in kept)
     if own == 0 and kept:
