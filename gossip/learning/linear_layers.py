@@ -49,22 +49,24 @@ def linear_layers(module: nn.Module, space: ParameterSpace) -> list[LinearLayer]
         return None
     if any(slot.aliases for slot in space.slots):
         return None  # tied weights: their gradients would have to be added
-    children = list(module)
-    kinds = [type(child) for child in children]
+    children = list(module.named_children())
+    kinds = [type(child) for _, child in children]
     if len(kinds) % 2 or kinds != [nn.Flatten, nn.Linear, *[nn.ReLU, nn.Linear] * (len(kinds) // 2 - 1)]:
         return None
-    flatten = children[0]
+    flatten = module[0]
     if not isinstance(flatten, nn.Flatten) or flatten.start_dim != 1 or flatten.end_dim != -1:
         return None
-    if any(map(_is_observed, [module, *children])):
+    if any(_is_altered(each) for each in (module, *module)) or _all_are_observed():
         return None
-    layers = []
-    for place, child in enumerate(children):
+    layers: list[LinearLayer] = []
+    named: list[str] = []
+    for name, child in children:
         if isinstance(child, nn.Linear):
             if child.weight.dtype is not torch.float32:
                 return None
-            weight = space.slot(f"{prefix}{place}.weight")
-            bias = None if child.bias is None else space.slot(f"{prefix}{place}.bias")
+            weight = space.slot(f"{prefix}{name}.weight")
+            bias = None if child.bias is None else space.slot(f"{prefix}{name}.bias")
+            named += [weight.name] if bias is None else [weight.name, bias.name]
             layers.append(
                 LinearLayer(
                     child.in_features,
@@ -73,16 +75,30 @@ def linear_layers(module: nn.Module, space: ParameterSpace) -> list[LinearLayer]
                     None if bias is None else slice(bias.offset, bias.end),
                 )
             )
+    if named != [slot.name for slot in space.slots if slot.role is not Role.FROZEN]:
+        return None  # somebody has given a layer more than it has, or in another order
     return layers
 
 
-def _is_observed(module: nn.Module) -> bool:
-    """Return whether somebody hooked into the module; by hand, nobody would be called."""
+def _is_altered(module: nn.Module) -> bool:
+    """Return whether somebody hooked into the module, or replaced its pass; by hand, nobody would be called."""
     return bool(
-        module._forward_hooks
+        "forward" in vars(module)
+        or module._forward_hooks
         or module._forward_pre_hooks
         or module._backward_hooks
         or module._backward_pre_hooks
+    )
+
+
+def _all_are_observed() -> bool:
+    """Return whether somebody hooked into all modules of this process."""
+    of_all = torch.nn.modules.module
+    return bool(
+        of_all._global_forward_hooks
+        or of_all._global_forward_pre_hooks
+        or of_all._global_backward_hooks
+        or of_all._global_backward_pre_hooks
     )
 
 
@@ -94,9 +110,12 @@ class LinearGradient:
 
     @classmethod
     def of(cls, module: nn.Module, space: ParameterSpace) -> LinearGradient | None:
-        """Return that of `module`, or `None` where it is made of other layers, too."""
+        """Return that of `module`, or `None` where it is made of other layers, too.
+
+        Behind a single unit autograd multiplies the other way round if a mini-batch has one sample: not so here.
+        """
         layers = linear_layers(module, space)
-        return None if layers is None else cls(layers)
+        return None if layers is None or any(layer.inputs == 1 for layer in layers[1:]) else cls(layers)
 
     @torch.no_grad()
     def __call__(self, slots: Sequence[Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -119,11 +138,11 @@ class LinearGradient:
         delta = torch.ops.aten._log_softmax_backward_data.default(delta, log_p, 1, torch.float32)
         gradients: list[Tensor] = []
         for place in reversed(range(len(layers))):
-            weight, bias = layers[place]
+            (weight, bias), given_to = layers[place], inputs.pop()
             if bias is not None:
                 gradients.append(delta.sum(0))
-            gradients.append(torch.mm(delta.t(), inputs[place]))
+            gradients.append(torch.mm(delta.t(), given_to))
             if place:
-                delta = torch.ops.aten.threshold_backward.default(torch.mm(delta, weight), inputs[place], 0)
+                delta = torch.ops.aten.threshold_backward.default(torch.mm(delta, weight), given_to, 0)
         gradients.reverse()
         return loss, gradients

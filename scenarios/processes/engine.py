@@ -84,7 +84,7 @@ def run(
             Links(scenario) if linked else nullcontext() as links,
             Launcher(folder / "launcher.log") if reach is None else reach() as launcher,
         ):
-            # Imports torch while the launcher does the same on another core.
+            # Imports torch, unless that is done, while the launcher does the same on another core.
             from scenarios.processes.averages import load_task
             from scenarios.reports.divergences import look_at_inputs
             from scenarios.spending import planned

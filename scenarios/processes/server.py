@@ -8,7 +8,6 @@ import os
 import selectors
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -40,8 +39,10 @@ class Server:
     It sits in a session of its own, so that Ctrl-C in the terminal reaches the engine only.
     """
 
-    def __init__(self, log: Path, *, fork: bool) -> None:
+    def __init__(self, log: Path, *, fork: bool, memory: int | None = None) -> None:
         self.log = log
+        self._memory = memory
+        """What the log is in until a run has one, where it is no file: a descriptor."""
         self.fork = fork
         self._read_once = _read_once()
         self._told_before_ready = b""
@@ -143,6 +144,9 @@ class Server:
             self._process.wait(KILL_TIMEOUT_S)
         assert self._process.stdout is not None
         self._process.stdout.close()
+        if self._memory is not None:
+            os.close(self._memory)
+            self._memory = None
 
     def _gone(self) -> RunFailed:
         return RunFailed(f"the process that starts nodes has ended: {last_line(self.log)}; see {self.log}")
@@ -179,10 +183,16 @@ class Kept:
         with self._lock:
             self._asked += 1
 
-    def begin(self, log: Path) -> None:
+    def begin(self) -> None:
         with self._lock:
             if self._idle is None and self._process == os.getpid():
-                self._idle = Server(log, fork=True)
+                # Not a file: who is killed would leave it behind.
+                memory = os.memfd_create("fork_server.log")
+                try:
+                    self._idle = Server(Path(f"/proc/self/fd/{memory}"), fork=True, memory=memory)
+                except OSError:
+                    os.close(memory)
+                    raise
 
     def ask_no_more(self) -> None:
         with self._lock:
@@ -235,8 +245,9 @@ def server_ahead() -> Iterator[None]:
     if not FORKS:
         yield
         return
-    with tempfile.TemporaryDirectory() as folder, kept_server():
-        KEPT.begin(Path(folder) / "fork_server.log")
+    with kept_server():
+        with contextlib.suppress(OSError):  # the launcher begins one itself, and says what is wrong
+            KEPT.begin()
         yield
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+import scenarios
+from gossip.errors import SettingError
 from scenarios import engines
 from scenarios.clusters import local
 from scenarios.processes import launcher
@@ -129,6 +131,34 @@ def test_one_that_nobody_needs_does_not_hold_up_the_end(kept: Kept) -> None:
         begun = kept._idle
     assert begun._process.returncode == -signal.SIGKILL
     assert kept._idle is None
+
+
+@linux
+def test_one_is_enough_for_whoever_asks_twice(kept: Kept) -> None:
+    with engines.ahead("processes", here=True):
+        begun = kept._idle
+        with engines.ahead("processes", here=True):
+            assert kept._idle is begun
+        assert begun._process.poll() is None
+
+
+@linux
+def test_a_run_of_processes_begins_with_it(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[None] = []
+    monkeypatch.setattr(kept, "begin", lambda: begun.append(None))
+    with pytest.raises(SettingError):
+        scenarios.run("nosuch", engine="processes")
+    assert begun == [None]
+
+
+@linux
+def test_where_none_can_be_begun_the_launcher_says_why(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr(servers, "Server", fails)
+    with engines.ahead("processes", here=True):
+        assert kept._idle is None
 
 
 @pytest.mark.parametrize(("engine", "here"), [("virtual", True), ("processes", False), ("nonsense", True)])

@@ -35,7 +35,9 @@ class Classification(Objective):
             raise SettingError(
                 f"[objective] class_weights = {list(chosen.class_weights or ())}: must not be negative, nor all zero"
             )
-        self.plain = not self._smoothing and self._weights is None
+        # A subclass may have a loss of its own.
+        own_loss = type(self).loss is not Classification.loss
+        self.plain = not self._smoothing and self._weights is None and not own_loss
 
     def targets(self, array: Array, *, source: str, key: str) -> Array:
         """Take class numbers (n,)."""
