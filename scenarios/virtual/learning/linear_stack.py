@@ -1,14 +1,9 @@
 """Gradients of many small fully connected networks at once, by hand.
 
-For h_0 = x, h_k = relu(W_k h_{k-1} + b_k), and logits without the relu, with softmax p and one-hot label e, each sample
-weighing 1/b:
-
-    δ_last = (p - e) / b        δ_{k-1} = (W_kᵀ δ_k) ⊙ [h_{k-1} > 0]
-    ∂W_k = Σ δ_k h_{k-1}ᵀ       ∂b_k = Σ δ_k
-
-All networks go through every line together, as batched matrix products. That is what `vmap` arrives at too, but without
-its walk through autograd, which for such networks takes longer than the arithmetic. The update rule is not repeated
-here: this is a `Gradient` for `LocalTraining.step_stacked`.
+The formula is in `gossip.learning.linear_layers`, which has it for one network. Here all networks go through every
+line together, as batched matrix products. That is what `vmap` arrives at too, but without its walk through autograd,
+which for such networks takes longer than the arithmetic. The update rule is not repeated here: this is a `Gradient`
+for `LocalTraining.step_stacked`.
 """
 
 from __future__ import annotations
@@ -93,7 +88,8 @@ class LinearStack:
         squares = torch.zeros_like(losses)
         for layer, delta, given in zip(self._layers, deltas, inputs, strict=True):
             of_delta = delta.square().sum(2)
-            product = of_delta * (given.square().sum(2) + (layer.bias is not None))
+            # Of large samples the squares are beyond float32, and the product need not be.
+            product = of_delta.double() * (given.double().square().sum(2) + (layer.bias is not None))
             squares += torch.where(
                 of_delta > 0, product, of_delta
             )  # what is 0 is 0 beside a square beyond float32, too
