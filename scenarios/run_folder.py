@@ -9,7 +9,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -91,8 +91,10 @@ class RunFolder:
         """Write the measurements, and last the summary, which marks the run as finished."""
         self._measured(records)
         if records.shards is not None:
-            _write_json(self.path / SHARDS, records.shards)
-        _write_json(self.path / "peers.json", [told_peer(peer, records.scored) for peer in records.peers])
+            lines = [f"{_encode(key)}: {_encode(value)}" for key, value in records.shards.items()]
+            _write(self.path / SHARDS, _long("{", lines, "}"))
+        peers = [_encode(told_peer(peer, records.scored)) for peer in records.peers]
+        _write(self.path / "peers.json", _long("[", peers, "]"))
         _write_json(self.path / SUMMARY, summary)
 
     def stopped(self, records: Records, summary: Mapping[str, Any]) -> Path:
@@ -161,13 +163,25 @@ def _version(package: str) -> str | None:
         return None
 
 
+_encode = json.JSONEncoder(allow_nan=False).encode
+_encode_line = json.JSONEncoder(separators=(",", ":")).encode
+
+
 def _write_json(path: Path, value: object) -> None:
+    _write(path, json.dumps(value, indent=1, allow_nan=False))
+
+
+def _long(opening: str, lines: Sequence[str], closing: str) -> str:
+    """Return JSON of many values, one a line: the encoder that indents takes several times as long."""
+    return "\n".join([opening, ",\n".join(lines), closing])
+
+
+def _write(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    temporary.write_text(text + "\n", encoding="utf-8")
     temporary.replace(path)
 
 
 def _write_lines(path: Path, entries: Iterable[Mapping[str, Any]]) -> None:
     with path.open("w", encoding="utf-8") as file:
-        for entry in entries:
-            file.write(json.dumps(entry, separators=(",", ":")) + "\n")
+        file.writelines(_encode_line(entry) + "\n" for entry in entries)

@@ -62,6 +62,7 @@ def learning_of(
         device=scenario.virtual.device,
         method=scenario.virtual.method,
         workers=workers,
+        evaluated=-(-scenario.stop.rounds // scenario.evaluate.every) * len(names) * len(task.dataset.y_test),
     )
     for peer in scenario.attackers if learning.declares else ():
         # Whatever it has: who is asked about more is heard more.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ import networkx as nx
 import pytest
 
 from gossip.errors import SettingError
+from gossip.learning.objectives.score import ACCURACY
 from scenarios import scenario
-from scenarios.records import Average, PeerOutcome, Records, Traffic
+from scenarios.records import Average, PeerOutcome, Records, Traffic, told_peer
 from scenarios.reports import page as report
 from scenarios.run_folder import RunFolder
 from scenarios.scenario import ScenarioSettings
@@ -44,6 +45,24 @@ def outcome(name: str, accuracy: float | None, total: int) -> PeerOutcome:
         rejected_messages={"stale": 1} if name == "peer-02" else {},
         adopted=int(name == "peer-01"),
     )
+
+
+def test_a_peers_end_is_told_as_plain_values_of_its_own():
+    peer = replace(
+        outcome("peer-02", 0.5, 100),
+        own={"own_score": 0.25},
+        verdicts={"peer-00": {"accepted": 3}},
+        divergence={"signs": ["loss", ("rms", 2.0)]},
+    )
+    told, plain = told_peer(peer, ACCURACY), asdict(peer)
+    assert told == {
+        **plain,
+        **plain.pop("own"),
+        "accuracy": 0.5,
+        "divergence": {"signs": ["loss", ["rms", 2.0]]},
+    }
+    told["verdicts"]["peer-00"]["accepted"] = told["sent"]["by_type"]["model"] = 0
+    assert (peer.verdicts["peer-00"]["accepted"], peer.sent.by_type["model"]) == (3, 90)
 
 
 def measured(name: str, round: int, accuracy: float, time: float, sent: int) -> dict[str, object]:

@@ -14,6 +14,9 @@ from gossip.merging.settings import AverageSettings
 from gossip.stages import PeerState, State
 from scenarios import api
 from scenarios.errors import RunFailed
+from scenarios.processes.averages import load_task
+from scenarios.scenario import load
+from scenarios.virtual.assembly import learning_of
 from scenarios.virtual.learning import batched, methods
 from scenarios.virtual.learning.local_updates import LocalUpdates
 from scenarios.virtual.learning.rows import PrivateRows, SharedRows
@@ -177,6 +180,16 @@ def test_by_default_there_are_workers_where_they_pay(
     workers = Workers(wanted)
     workers.settle(torch.device(device), parts, multiplications)
     assert workers.count == count
+
+
+@pytest.mark.parametrize(("every", "count"), [(1, 3), (60, 1)])
+def test_what_is_evaluated_counts_as_work_that_workers_may_share(monkeypatch, every, count):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
+    overrides = ["scenario.peers=400", "data.partition={ kind = 'iid' }", "local.steps=1", "stop.rounds=60"]
+    settings = load("quickstart", overrides=(*overrides, f"evaluate.every={every}"))
+    with Workers(None) as workers:
+        learning_of(settings, load_task(settings), {}, workers)
+        assert workers.count == count
 
 
 def test_workers_that_cannot_be_are_refused(tmp_path):

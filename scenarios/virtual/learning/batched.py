@@ -67,10 +67,10 @@ class BatchedLearning:
         device: where everything is computed.
         method: ``auto``, or ``linear-stack``, ``vmap`` or ``loop`` for local updates.
         workers: who computes local updates and evaluations; default: this process.
+        evaluated: samples that models will be evaluated on, in the whole run; decides whether more workers pay.
 
     Raises:
-        UserError: the task's data, model or partition cannot be used, there is no such device, or `method` is
-            unknown or does not suit the network.
+        UserError: the task's data, model, partition or device cannot be used; `method` is unknown or does not suit.
     """
 
     def __init__(
@@ -87,6 +87,7 @@ class BatchedLearning:
         device: torch.device | str = "cpu",
         method: str = "auto",
         workers: Workers | None = None,
+        evaluated: int = 0,
     ) -> None:
         self.workers = workers or Workers()
         self.task, self.names = task, tuple(names)
@@ -108,12 +109,13 @@ class BatchedLearning:
             {name: self._familiar(position) for position, name in enumerate(names)} if self.declares else {}
         )
         """What each peer declares; by the simulation's attackers to be changed."""
+        self._common = task.initial()
         self._trainings = [0] * len(names)
-        self._set_up_training(method, max(sizes), outgoing or NoOutgoingSettings())
+        self._set_up_training(method, max(sizes), outgoing or NoOutgoingSettings(), evaluated)
         self._set_up_exchanges(codec or Float32Settings(), attackers)
         self.deferred = self._defer()
 
-    def _set_up_training(self, method: str, samples_max: int, outgoing: Choice) -> None:
+    def _set_up_training(self, method: str, samples_max: int, outgoing: Choice, evaluated: int) -> None:
         """Choose how local updates and evaluations are computed, and make the table of what they remember."""
         task, names = self.task, self.names
         batch_size = min(task.local_settings.batch_size, samples_max)
@@ -133,15 +135,14 @@ class BatchedLearning:
         self.watches = Watches(
             len(names),
             chance=task.objective.chance(task.dataset.classes),
-            rms=rms_of(task.initial()[: task.space.learned_size]),
+            rms=rms_of(self._common[: task.space.learned_size]),
         )
         samples = sum(map(self._minibatches.samples, range(len(names))))
         parts = -(-len(names) // (1 if self.method == "loop" else self._chunk))
-        self.workers.settle(device=self.device, parts=parts, multiplications=methods.work(task, samples))
+        self.workers.settle(self.device, parts, methods.work(task, samples, evaluated))
         rows = 2 * len(names) + 8
-        self._arena = Arena(
-            task.space.size, rows=rows, device=self.device, shared=self.workers.rows(rows, task.space.size)
-        )
+        shared = self.workers.rows(rows, task.space.size)
+        self._arena = Arena(task.space.size, rows=rows, device=self.device, shared=shared)
         local = task.local_training(self.device)
         self._outgoing: Outgoing = outgoing.load()(outgoing)
         stages: dict[str, Stage] = {"outgoing": self._outgoing, "update": local.stage}
@@ -226,7 +227,8 @@ class BatchedLearning:
 
     def initial(self, peer: int, *, independent: bool | None = None) -> Handle:
         """Return the model of round 0: common to all peers, or the peer's own draw; default: as `[model]` says."""
-        return self.from_vector(self.task.initial_of(self.names[peer], independent=independent), peer)
+        own = (self.task.model_settings.init == "independent") if independent is None else independent
+        return self.from_vector(self.task.initial(self.names[peer]) if own else self._common, peer)
 
     def from_vector(self, vector: Tensor, peer: int) -> Handle:
         """Return a handle for a copy of `vector` [P], for instance from a checkpoint."""

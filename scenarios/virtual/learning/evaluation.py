@@ -109,25 +109,29 @@ class StackedEvaluation:
         hits = torch.zeros(len(models), dtype=torch.int64, device=models.device)
         at_once = max(1, self._samples_at_once() // len(models))
         with torch.no_grad():
+            logits_of = self._logits_of(models)
             for x, y in zip(pieces(self._x, at_once), torch.split(self._y, at_once), strict=True):
-                logits = self._logits(models, x)  # (n, classes, t)
-                labels = y.expand(len(models), 1, -1)
-                losses = torch.logsumexp(logits, 1) - logits.gather(1, labels).squeeze(1)
+                losses, right = losses_and_hits(logits_of(x), y)
                 loss += losses.sum(1)
-                # Along the last axis argmax is several times faster.
-                hits += (logits.mT.contiguous().argmax(2) == y).sum(1)
+                hits += right.sum(1)
         samples = len(self._y)
         return [
             Evaluation(loss=total / samples, score=right / samples, samples=samples)
             for total, right in zip(loss.tolist(), hits.tolist(), strict=True)
         ]
 
-    def _logits(self, models: Tensor, x: Tensor) -> Tensor:
+    def _logits_of(self, models: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return what makes logits (n, classes, t) of samples (t, …)."""
         if self._stack is not None:
-            return self._stack.logits(models, x)
+            return self._stack.logits(models)
         split = self._task.space.trained_size
-        logits: Tensor = self._by_vmap(models[:, :split], models[:, split:], x)
-        return logits.mT
+        trained, rest = models[:, :split], models[:, split:]
+
+        def of(x: Tensor) -> Tensor:
+            logits: Tensor = self._by_vmap(trained, rest, x)
+            return logits.mT
+
+        return of
 
     def _samples_at_once(self) -> int:
         """Return how many test samples times models are to go through the network at a time."""
@@ -135,3 +139,17 @@ class StackedEvaluation:
             return ACTIVATION_BYTES_BY_HAND // (4 * self._stack.width)
         # A convolution's channels multiply what a sample takes.
         return ACTIVATION_BYTES // (4 * 16 * max(math.prod(self._x.shape[1:]), 64))
+
+
+def losses_and_hits(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the cross-entropy (n, t) of logits (n, classes, t) for labels `y` (t,), and where argmax is the label."""
+    of_label = logits.gather(1, y.expand(len(logits), 1, -1))
+    top = logits.amax(1, keepdim=True)
+    shares = (logits - top).exp_()
+    log_sum = shares.sum(1, keepdim=True).log_().add_(top)
+    # A share is 1 where a class has the largest logit, or one as good as that; of what is not finite it is no number.
+    if float(shares.floor_().sum(1).amax()) == 1:
+        # One class alone has it: its place, which takes several times as long to find, need not be known.
+        return (log_sum - of_label).squeeze(1), (of_label == top).squeeze(1)
+    # Of equals argmax takes the first; and logsumexp knows what to do with infinities.
+    return torch.logsumexp(logits, 1) - of_label.squeeze(1), logits.mT.contiguous().argmax(2) == y

@@ -8,6 +8,8 @@ for `LocalTraining.step_stacked`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -106,16 +108,22 @@ class LinearStack:
             ]
         return torch.cat(pieces, 1), torch.where(good & losses.isfinite(), losses, 0.0)
 
-    def logits(self, trained: Tensor, x: Tensor) -> Tensor:
-        """Return the logits (n, classes, t) of networks `trained` (n, T) on the same samples `x` (t, …)."""
+    def logits(self, trained: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return what makes logits (n, classes, t) of samples (t, …), the same for all networks `trained` (n, T)."""
         first = self._layers[0]
         # Samples last: then the first layer of all networks is a single matrix product.
-        h = torch.matmul(self._weight(trained, first), x.flatten(1).T)
-        if first.bias is not None:
-            h += trained[:, first.bias, None]
-        for layer in self._layers[1:]:
-            h = _affine(trained, layer.bias, 2, self._weight(trained, layer), h.relu_())
-        return h
+        weight = self._weight(trained, first).reshape(-1, first.inputs)
+        bias = None if first.bias is None else trained[:, first.bias].reshape(-1, 1)
+
+        def of(x: Tensor) -> Tensor:
+            columns = x.flatten(1).T
+            h = torch.mm(weight, columns) if bias is None else torch.addmm(bias, weight, columns)
+            h = h.view(len(trained), first.outputs, -1)
+            for layer in self._layers[1:]:
+                h = _affine(trained, layer.bias, 2, self._weight(trained, layer), h.relu_())
+            return h
+
+        return of
 
     def _weight(self, trained: Tensor, layer: LinearLayer) -> Tensor:
         return trained[:, layer.weight].view(-1, layer.outputs, layer.inputs)

@@ -33,6 +33,9 @@ SLOW = "There is a performance drop because we have not yet implemented"
 PASSES = 3
 """A forward pass, and two as long backward: one to the weights, one to the inputs."""
 
+EVALUATING = 0.2
+"""What a multiplication of an evaluation takes, in terms of a step's: of hundreds of samples they go faster."""
+
 AGREEMENT = 1e-3
 """Largest difference between a step under vmap and alone, in terms of the step's largest entry; kernels for stacks add
 up in another order. What a hook does, or what is read from a value, may get lost under vmap without a word."""
@@ -49,9 +52,16 @@ class Choice(NamedTuple):
     reason: str
 
 
-def work(task: Task, samples: int) -> float:
-    """Return roughly how many multiplications a run takes in which all peers together see `samples` in a round."""
-    return PASSES * (task.rounds or 1) * samples * max(multiplications(task), task.space.trained_size)
+def work(task: Task, samples: int, evaluated: int = 0) -> float:
+    """Return roughly how many multiplications a run takes.
+
+    Args:
+        task: network and rounds.
+        samples: that all peers together learn from in a round.
+        evaluated: samples that models are evaluated on in the whole run, of all of them together.
+    """
+    passes = PASSES * (task.rounds or 1) * samples + EVALUATING * evaluated
+    return passes * max(multiplications(task), task.space.trained_size)
 
 
 def choose(task: Task, wanted: str, *, device: torch.device, batch_size: int) -> Choice:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gossip.learning.evaluation import Evaluation
 from gossip.protocols.base import Model, RoundCompleted
 from gossip.telemetry.verdicts import Verdicts
 from scenarios.records import Average, point_of
@@ -157,8 +158,11 @@ class Measurements:
     def flush(self) -> None:
         """Evaluate what waits."""
         waiting, self._waiting = self._waiting, []
+        # All at once: the evaluation cuts them as it suits those who compute it.
+        evaluations = self._learning.evaluate([each.model for each in waiting])
         for start in range(0, len(waiting), self._chunk):
-            self._measure(waiting[start : start + self._chunk])
+            chunk = slice(start, start + self._chunk)
+            self._measure(waiting[chunk], evaluations[chunk])
 
     def finish(self) -> None:
         """Evaluate what waits, and the averages of rounds that some peers never did."""
@@ -166,13 +170,11 @@ class Measurements:
         for number in sorted(self._sums):
             self._close(number)
 
-    def _measure(self, chunk: list[Waiting]) -> None:
+    def _measure(self, chunk: Sequence[Waiting], evaluations: Sequence[Evaluation]) -> None:
         ended = {place: each.before for place, each in enumerate(chunk) if each.before is not None}
         for place, evaluation in zip(ended, self._learning.evaluate(list(ended.values())), strict=True):
             chunk[place].entry["score_before_final"] = finite(evaluation.score)
-        models = [each.model for each in chunk]
-        evaluations = self._learning.evaluate(models)
-        vectors = self._learning.stack(models).cpu().numpy()
+        vectors = self._learning.stack([each.model for each in chunk]).cpu().numpy()
         for each, evaluation, rms in zip(chunk, evaluations, _rms(vectors[:, : self._learned]), strict=True):
             self._learning.watches.evaluated(
                 each.peer, round=each.entry["round"], loss=evaluation.loss, rms=rms
