@@ -20,13 +20,14 @@ import abc
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ClassVar, TypeAlias
+from itertools import islice
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gossip.draws import Draws
+from gossip.draws import Draws, Halves16, halves_of
 from gossip.errors import PeerError
 from gossip.wire import tensors as wire
 from gossip.wire.codecs import compiled
@@ -40,9 +41,6 @@ PIECE = 1 << 18
 
 LONG_PIECES = 4
 """From so many on a thread that draws ahead costs little beside what it saves."""
-
-Halves16: TypeAlias = np.ndarray[Any, np.dtype[np.uint16]]
-"""Random words of 16 bits."""
 
 DRAWS_ULP = 2.0**-16
 """Of a 16-bit half, as a number in [0, 1)."""
@@ -126,12 +124,10 @@ class Blocks(Codec):
             return super().coded(vectors, draws)
         held = torch.empty(count, elements)
         scratch = _Scratch(at_once * padded)
+        halves = halves_of(draws, elements)
         for start in range(0, count, at_once):
             rows = vectors[start : start + at_once]
-            drawn = None
-            if self._stochastic:
-                halves = (each.halves()(elements) for each in draws[start : start + at_once])
-                drawn = scratch.drawn(halves, padded)
+            drawn = scratch.drawn(islice(halves, len(rows)), padded) if self._stochastic else None
             x = scratch.padded(rows, padded).view(-1, self._block)
             scales = scratch.scales[: len(x)]
             coded = self._quantised(x, scales, scratch, drawn).mul_(scales[:, None])

@@ -43,6 +43,8 @@ class Outgoing:
         self._reference = reference
         self._make_room = make_room
         self._codes = learning.codes
+        self.alike = not self._codes or (reference == "none" and not learning.sends_each)
+        """Whether the same goes to all to whom a peer sends at a time."""
         self.message: Message | None = None
         self.sender: VirtualPeer | None = None
         self.way: Way | None = None

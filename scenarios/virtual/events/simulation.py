@@ -200,7 +200,7 @@ class Simulation:
     def transmit_all(self, sender: VirtualPeer, names: Sequence[PeerId], message: Message) -> None:
         """Transmit the same to several that are not down; they get it at the same moment, where all links are alike."""
         links = sender.links
-        if not self._together or (self.learning.codes and message.carries_model):
+        if not (self._together and (self._outgoing.alike or not message.carries_model)):
             for name in names:
                 self.transmit(sender, name, message, links.get(name, 0))
             return

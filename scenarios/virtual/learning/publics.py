@@ -46,9 +46,10 @@ class Publics:
 
     def shaped(self, model: Handle, peer: int, message: Message, to: requests.To | None) -> Handle:
         """Return the model that `peer`'s message is about, as it is before it is coded."""
-        return self._sending.shaped(
-            model, self._draws(message, peer), functools.partial(self._note, peer), to
-        )
+        if not self._sending.shapes:
+            return model
+        draws = self._draws(message, peer)
+        return self._sending.shaped(model, draws, functools.partial(self._note, peer), to)
 
     def coded(self, shaped: Handle, peer: int, message: Message, turn: Turn) -> Handle:
         """Return what comes of it to those who get it coded."""

@@ -54,6 +54,10 @@ class Sending:
         self._codec = codec
         self.own_coded = codec.own_coded
         """Whether merges need what others hold of a peer's own model."""
+        self.shapes = not outgoing.nothing
+        """Whether a model becomes another one before it is coded."""
+        self.varies = any(spec.shorter for spec in codec.specs(learned))
+        """Whether only a model's numbers tell how many bytes it takes."""
         self._state = state
         self._told = told
         self._learned = learned
@@ -62,12 +66,7 @@ class Sending:
     @property
     def needed(self) -> bool:
         """Whether receivers hold anything else than what the sender has."""
-        return not (self._codec.exact and self._outgoing.nothing)
-
-    @property
-    def varies(self) -> bool:
-        """Whether only a model's numbers tell how many bytes it takes."""
-        return any(spec.shorter for spec in self._codec.specs(self._learned))
+        return self.shapes or not self._codec.exact
 
     @property
     def reference(self) -> str:
@@ -91,8 +90,8 @@ class Sending:
         return kinds | {requests.Send} if self._told.keeps("codec") else kinds
 
     def shaped(self, model: Handle, draws: Draws, note: Note, to: requests.To | None = None) -> Handle:
-        """Return the model as it is before it is coded."""
-        return model if self._outgoing.nothing else note(requests.Shape(model, draws, to))
+        """Return the model as it is before it is coded, where that is another one."""
+        return note(requests.Shape(model, draws, to))
 
     def coded(self, shaped: Handle, message: Message, draws: Draws, turn: Turn, note: Note) -> Handle:
         """Return the model as receivers hold it, to be completed by them where it is partial."""
@@ -110,7 +109,7 @@ class Sending:
         rows = self._arena.take(len(handles))
         for start in range(0, len(handles), self._chunk):
             chosen = handles[start : start + self._chunk]
-            models = self._arena.at([handle.request.own.row for handle in chosen]).clone()
+            models = self._arena.copied([handle.request.own.row for handle in chosen])
             learned = models[:, : self._learned]
             draws = [handle.request.draws for handle in chosen]
             at = [place for place, handle in enumerate(chosen) if handle.request.to is None]
@@ -124,7 +123,7 @@ class Sending:
         rows = self._arena.take(len(handles))
         for start in range(0, len(handles), self._chunk):
             chosen = handles[start : start + self._chunk]
-            models = self._arena.at([handle.request.own.row for handle in chosen]).clone()
+            models = self._arena.copied([handle.request.own.row for handle in chosen])
             placed = rows[start : start + len(chosen)]
             if self.refers:
                 self._tell(models[:, : self._learned], chosen, placed)
