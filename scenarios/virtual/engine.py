@@ -84,7 +84,8 @@ def run(
         gc.collect()
         aside = len(scenario.peer_names) >= MANY_PEERS
         with slow_operators_untold(), Workers(workers) as processes:
-            virtual_run = VirtualRun(scenario, load_task(scenario), workers=processes)
+            with quiet_collector(aside=False):
+                virtual_run = VirtualRun(scenario, load_task(scenario), workers=processes)
             for sentence in (*planned(scenario, virtual_run.task), told_of(virtual_run.learning)):
                 progress.say(sentence)
             with quiet_collector(aside=aside), logged(scenario, folder, virtual_run.measurements):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -88,10 +89,16 @@ def score_in(record: Mapping[str, Any]) -> Score:
 def with_score(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return a record of an older run as it would be written today: its accuracies are scores, too."""
     added: dict[str, Any] = {}
-    for key, value in record.items():
-        name = key.replace("accuracy", "score")
-        if name != key and name not in record:
+    for key, name in _accuracies(tuple(record)):
+        if name not in record:
+            value = record[key]
             added[name] = {**value, "worst": value["min"]} if isinstance(value, Mapping) else value
     if isinstance(record.get("curve"), list):
         added["curve"] = [with_score(point) for point in record["curve"]]
     return {**record, **added}
+
+
+@functools.lru_cache(64)
+def _accuracies(keys: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Return which of them speak of accuracies, and what they are called where scores may be others."""
+    return tuple((key, key.replace("accuracy", "score")) for key in keys if "accuracy" in key)
