@@ -7,6 +7,7 @@ would have drawn. No module uses numpy's or torch's global generator.
 from __future__ import annotations
 
 import hashlib
+import operator
 from collections.abc import Iterable
 from typing import TypeAlias
 
@@ -37,7 +38,7 @@ def _words(seed: int, purpose: str, peer: str, round: int) -> list[int]:
     """Return the entropy in words of 32 bits, of each number the low ones first and as many as it has, one at least."""
     name = hashlib.blake2b(f"{purpose}\0{peer}".encode(), digest_size=8).digest()
     words: list[int] = []
-    for number in (seed, int.from_bytes(name, "big"), round):
+    for number in map(operator.index, (seed, int.from_bytes(name, "big"), round)):
         if number < 0:
             raise ValueError(f"{number}: what draws depend on must not be negative")
         words.append(number & _MASK)

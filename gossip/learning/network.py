@@ -265,9 +265,13 @@ class Network:
 
     def initial_of(self, peer: str, *, independent: bool | None = None) -> Tensor:
         """Return the model [P] that `peer` starts from: its own draw if `independent`; default: as `[model]` says."""
-        if independent is None:
-            independent = self.model_settings.init == "independent"
-        return self.initial(peer if independent else None)
+        own = self.starts_apart if independent is None else independent
+        return self.initial(peer if own else None)
+
+    @property
+    def starts_apart(self) -> bool:
+        """Whether each peer starts from its own draw."""
+        return self.model_settings.init == "independent"
 
     @property
     def batch_min(self) -> int:

@@ -34,6 +34,14 @@ def test_nothing_is_derived_from_a_negative_number():
             seeding.seed_sequence(seed, "init", round=round)
 
 
+@pytest.mark.parametrize("kind", [np.int8, np.int32, np.uint8, np.uint64, np.int64, bool])
+def test_numbers_of_other_kinds_are_the_same_numbers(kind):
+    found = seeding.generator(kind(1), "init", round=kind(1))
+    assert found.integers(1 << 40) == seeding.generator(1, "init", round=1).integers(1 << 40)
+    with pytest.raises(TypeError):
+        seeding.generator(1, "init", round=1.0)
+
+
 @given(NUMBERS, st.lists(st.tuples(PEERS, st.integers(0, 2**31)), max_size=5), st.booleans(), NUMBERS)
 def test_many_streams_are_seeded_as_numpy_seeds_each(seed, whose, one_is_long, long):
     whose = [*whose, ("far", long)] if one_is_long else whose

@@ -16,7 +16,7 @@ peer, a sparse graph, one thread, two rounds, evaluated at the end. The columns 
 
 and of all that
 
-    models    local updates, averages and evaluations, which no faster simulation could leave out
+    models    all peers' local updates, averages and evaluations, which no faster simulation could leave out
 
 `growth` is the sum per peer over that of the smallest number: 1.0 is a cost that is linear.
 """
@@ -88,7 +88,7 @@ class Work(NamedTuple):
 
 
 def timed(learning: Any, seconds: dict[str, float]) -> None:
-    """Have what models take added up: all that is computed of them is computed in these two."""
+    """Have what peers' models take added up: all but means of them is computed in these two."""
     inside = 0
 
     def around(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -67,7 +67,7 @@ class BatchedLearning:
         device: where everything is computed.
         method: ``auto``, or ``linear-stack``, ``vmap`` or ``loop`` for local updates.
         workers: who computes local updates and evaluations; default: this process.
-        evaluated: samples that models will be evaluated on, in the whole run; decides whether more workers pay.
+        evaluated: at most so many samples models will be evaluated on in the run; decides whether workers pay.
 
     Raises:
         UserError: the task's data, model, partition or device cannot be used; `method` is unknown or does not suit.
@@ -227,7 +227,7 @@ class BatchedLearning:
 
     def initial(self, peer: int, *, independent: bool | None = None) -> Handle:
         """Return the model of round 0: common to all peers, or the peer's own draw; default: as `[model]` says."""
-        own = (self.task.model_settings.init == "independent") if independent is None else independent
+        own = self.task.starts_apart if independent is None else independent
         return self.from_vector(self.task.initial(self.names[peer]) if own else self._common, peer)
 
     def from_vector(self, vector: Tensor, peer: int) -> Handle:
@@ -363,12 +363,9 @@ class BatchedLearning:
     def _defer(self) -> Deferred:
         """Return what takes requests, and knows who computes those of each kind, in which order within a level."""
         exchanges, linear = self._exchanges, self._merge_class.linear
-        # What remembers something: rules that are not linear, and a momentum that is kept.
-        ordered = self._sending.ordered
-        if not linear:
-            ordered.add(requests.Merge)
-        if self._state.keeps("update"):
-            ordered.add(requests.Train)
+        # Rules that are not linear, and a momentum that is kept.
+        remembers = {requests.Merge: not linear, requests.Train: self._state.keeps("update")}
+        ordered = self._sending.ordered | {kind for kind, does in remembers.items() if does}
         return Deferred(
             {
                 requests.Train: self._updates.run,

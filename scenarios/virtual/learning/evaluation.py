@@ -24,6 +24,10 @@ ACTIVATION_BYTES_BY_HAND = 2 * 2**20
 """The same where each part costs little: what stays in the cache."""
 
 
+CUT = 256
+"""After so many models stacks begin anew: how they are cut decides the last digit of a loss."""
+
+
 class StackedEvaluation:
     """Evaluates stacks of models.
 
@@ -65,8 +69,11 @@ class StackedEvaluation:
 
     def run(self, handles: Sequence[Handle]) -> list[Evaluation]:
         """Return the evaluations of computed models, as `Learner.evaluate` does."""
-        size = -(-len(handles) // ALONE_PARTS) if self._alone else self._chunk
-        parts = [handles[start : start + size] for start in range(0, len(handles), size or 1)]
+        parts: list[Sequence[Handle]] = []
+        for first in range(0, len(handles), CUT):
+            cut = handles[first : first + CUT]
+            size = -(-len(cut) // ALONE_PARTS) if self._alone else self._chunk
+            parts += [cut[start : start + size] for start in range(0, len(cut), size)]
         orders = [
             (
                 len(self._arena.vectors),
@@ -144,12 +151,23 @@ class StackedEvaluation:
 def losses_and_hits(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Return the cross-entropy (n, t) of logits (n, classes, t) for labels `y` (t,), and where argmax is the label."""
     of_label = logits.gather(1, y.expand(len(logits), 1, -1))
+    if logits.device.type != "cpu":  # which would have to be waited for
+        return torch.logsumexp(logits, 1) - of_label.squeeze(1), _places(logits) == y
     top = logits.amax(1, keepdim=True)
     shares = (logits - top).exp_()
-    log_sum = shares.sum(1, keepdim=True).log_().add_(top)
-    # A share is 1 where a class has the largest logit, or one as good as that; of what is not finite it is no number.
-    if float(shares.floor_().sum(1).amax()) == 1:
-        # One class alone has it: its place, which takes several times as long to find, need not be known.
-        return (log_sum - of_label).squeeze(1), (of_label == top).squeeze(1)
-    # Of equals argmax takes the first; and logsumexp knows what to do with infinities.
-    return torch.logsumexp(logits, 1) - of_label.squeeze(1), logits.mT.contiguous().argmax(2) == y
+    losses = (shares.sum(1, keepdim=True).log_().add_(top) - of_label).squeeze(1)
+    # Where one class alone is the largest, its place, which takes several times as long to find, need not be known.
+    hits = (of_label == top).squeeze(1)
+    # Its share is 1, and so is that of one as good as it; where the largest is not finite, no number.
+    doubtful = torch.nonzero(shares.floor_().sum(1).amax(1) != 1).squeeze(1)
+    if len(doubtful):
+        # Of equals argmax takes the first; and logsumexp knows what to do with infinities.
+        some = logits[doubtful]
+        losses[doubtful] = torch.logsumexp(some, 1) - of_label[doubtful].squeeze(1)
+        hits[doubtful] = _places(some) == y
+    return losses, hits
+
+
+def _places(logits: Tensor) -> Tensor:
+    """Return which class of logits (n, classes, t) is the largest; along the last axis that is found faster."""
+    return logits.mT.contiguous().argmax(2)

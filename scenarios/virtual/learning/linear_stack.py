@@ -113,12 +113,12 @@ class LinearStack:
         first = self._layers[0]
         # Samples last: then the first layer of all networks is a single matrix product.
         weight = self._weight(trained, first).reshape(-1, first.inputs)
-        bias = None if first.bias is None else trained[:, first.bias].reshape(-1, 1)
+        bias = None if first.bias is None else trained[:, first.bias, None]
 
         def of(x: Tensor) -> Tensor:
-            columns = x.flatten(1).T
-            h = torch.mm(weight, columns) if bias is None else torch.addmm(bias, weight, columns)
-            h = h.view(len(trained), first.outputs, -1)
+            h = torch.mm(weight, x.flatten(1).T).view(len(trained), first.outputs, -1)
+            if bias is not None:
+                h += bias
             for layer in self._layers[1:]:
                 h = _affine(trained, layer.bias, 2, self._weight(trained, layer), h.relu_())
             return h

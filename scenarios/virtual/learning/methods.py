@@ -58,7 +58,7 @@ def work(task: Task, samples: int, evaluated: int = 0) -> float:
     Args:
         task: network and rounds.
         samples: that all peers together learn from in a round.
-        evaluated: samples that models are evaluated on in the whole run, of all of them together.
+        evaluated: at most so many samples models are evaluated on in the whole run, all of them together.
     """
     passes = PASSES * (task.rounds or 1) * samples + EVALUATING * evaluated
     return passes * max(multiplications(task), task.space.trained_size)
