@@ -6,6 +6,7 @@ would have drawn. No module uses numpy's or torch's global generator.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import operator
 from collections.abc import Iterable
@@ -36,15 +37,19 @@ def seed_sequence(seed: int, purpose: str, *, peer: str = "", round: int = 0) ->
 
 def _words(seed: int, purpose: str, peer: str, round: int) -> list[int]:
     """Return the entropy in words of 32 bits, of each number the low ones first and as many as it has, one at least."""
-    name = hashlib.blake2b(f"{purpose}\0{peer}".encode(), digest_size=8).digest()
     words: list[int] = []
-    for number in map(operator.index, (seed, int.from_bytes(name, "big"), round)):
+    for number in map(operator.index, (seed, _number_of(purpose, peer), round)):
         if number < 0:
             raise ValueError(f"{number}: what draws depend on must not be negative")
         words.append(number & _MASK)
         while number := number >> 32:
             words.append(number & _MASK)
     return words
+
+
+@functools.lru_cache(4096)
+def _number_of(purpose: str, peer: str) -> int:
+    return int.from_bytes(hashlib.blake2b(f"{purpose}\0{peer}".encode(), digest_size=8).digest(), "big")
 
 
 def pcg64_states(seed: int, purpose: str, whose: Iterable[tuple[str, int]]) -> list[tuple[int, int]]:

@@ -145,7 +145,8 @@ class Arena:
 
     def copied(self, rows: Sequence[int]) -> Tensor:
         """Return copies of the vectors (n, P) in `rows`."""
-        return self.vectors.index_select(0, self.indices(rows))
+        found = self.adjoining(rows)
+        return self.vectors.index_select(0, self.indices(rows)) if found is None else found.clone()
 
     def adjoining(self, rows: Sequence[int]) -> Tensor | None:
         """Return a view of the vectors (n, P) in `rows`, where they ascend one by one; else None."""
