@@ -158,7 +158,7 @@ class Measurements:
     def flush(self) -> None:
         """Evaluate what waits."""
         waiting, self._waiting = self._waiting, []
-        # All at once: the evaluation cuts them as it suits those who compute it.
+        # All at once: what is to be evaluated is shared among workers.
         evaluations = self._learning.evaluate([each.model for each in waiting])
         for start in range(0, len(waiting), self._chunk):
             chunk = slice(start, start + self._chunk)
