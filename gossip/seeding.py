@@ -31,7 +31,7 @@ def seed_sequence(seed: int, purpose: str, *, peer: str = "", round: int = 0) ->
 
     Names enter through BLAKE2b, so that a peer keeps its draws when others join or leave.
     """
-    # Numpy makes the same words of a list of the numbers, and takes twice as long.
+    # Numpy makes the same words of a list of the numbers, and takes three times as long.
     return np.random.SeedSequence(np.array(_words(seed, purpose, peer, round), dtype=np.uint32))
 
 

@@ -118,7 +118,7 @@ _OF_PEER, _OF_TRAFFIC = (tuple(field.name for field in fields(each)) for each in
 
 
 def _plain(of: PeerOutcome | Traffic, names: tuple[str, ...]) -> dict[str, Any]:
-    """Return the fields as `dataclasses.asdict`, which takes several times as long: there may be many peers."""
+    """Return the fields as `dataclasses.asdict`, which takes twice as long: there may be many peers."""
     return {name: _copied(getattr(of, name)) for name in names}
 
 
