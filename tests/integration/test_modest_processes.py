@@ -40,6 +40,8 @@ refresh_s = 1.0
 activity_window = 10
 [evaluate]
 every = 20
+[net]
+upload_mbps_max = 1.0
 [node]
 start_timeout_s = 60.0
 [faults]
