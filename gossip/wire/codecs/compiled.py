@@ -23,7 +23,7 @@ GROUP = 32
 """Numbers that the kernels code at once: eight words of draws. Blocks that are not made of such groups are torch's."""
 
 _STATE_BITS = 128
-_LIMB_BITS = 32
+_HALF_BITS = 64
 
 
 class Form(NamedTuple):
@@ -120,24 +120,24 @@ def _plain(vector: Tensor) -> bool:
 
 
 def _generator(draws: Draws | None, lanes: int) -> tuple[Any, Any, tuple[int, ...]]:
-    """Return the states of the first `lanes` words (limbs, lanes), room for the words, and what steps the states."""
+    """Return the states of the first `lanes` words (halves, lanes), room for the words, and what steps the states."""
     # Torch's memory begins where a cache line does.
-    memory = torch.zeros(_STATE_BITS // _LIMB_BITS + 1, lanes, dtype=torch.int64).numpy().view(np.uint64)
+    memory = torch.zeros(3, lanes, dtype=torch.int64).numpy().view(np.uint64)
     states, words = memory[:-1], memory[-1]
     by, plus = 1, 0
     if draws is not None:
         state, multiplier, increment = draws.generator()
         for lane in range(lanes):
             state = _stepped(state, multiplier, increment)
-            states[:, lane] = _limbs(state)
+            states[:, lane] = _halves(state)
             by, plus = _stepped(by, multiplier, 0), _stepped(plus, multiplier, increment)
-    return states, words, (*_limbs(by), *_limbs(plus))
+    return states, words, (*_halves(by), *_halves(plus))
 
 
 def _stepped(state: int, multiplier: int, increment: int) -> int:
     return (state * multiplier + increment) % (1 << _STATE_BITS)
 
 
-def _limbs(state: int) -> list[int]:
-    """Return its words of 32 bits, the low ones first."""
-    return [(state >> bits) % (1 << _LIMB_BITS) for bits in range(0, _STATE_BITS, _LIMB_BITS)]
+def _halves(state: int) -> list[int]:
+    """Return its lower and its upper 64 bits."""
+    return [state % (1 << _HALF_BITS), state >> _HALF_BITS]

@@ -2,14 +2,15 @@
 
 Imported by `compiled` alone, where numba is installed: importing it compiles, or loads what was compiled before.
 IEEE float32 in the order in which `blocks` writes it, without numba's fastmath, so the bytes are those of torch. The
-draws are made here, too, by PCG64 (O'Neill 2014, XSL RR 128/64): eight states eight steps apart, whose products of 128
-bits are made of products of 32-bit limbs, of which a processor's vectors do eight at once.
+draws are made here, too, by PCG64 (O'Neill 2014, XSL RR 128/64): eight states eight steps apart, which a processor's
+vectors step at once.
 
 What is done to a group of numbers is written for LLVM's vectors; what registers they are in is the machine's affair.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -25,8 +26,6 @@ Compiled = Callable[..., Any]
 
 LANES = GROUP // 4
 """States of the generator that are stepped side by side: a word has the draws of four numbers."""
-LIMBS = 4
-"""Of a state, of 32 bits."""
 AHEAD = 1024
 """So many numbers before their turn they are asked for from memory."""
 
@@ -45,7 +44,7 @@ _NONE = np.int8(-120)
 
 _FLOATS, _BITS, _CODES = float32[::1], types.int32[::1], types.int8[::1]
 _STATES, _WORDS = types.uint64[:, ::1], types.uint64[::1]
-_BY = types.UniTuple(types.uint64, 2 * LIMBS)
+_BY = types.UniTuple(types.uint64, 4)
 
 
 def _kernel(signature: Any) -> Callable[[Compiled], Compiled]:
@@ -92,10 +91,10 @@ def _address(target: Any, builder: Any, kind: Any, array: Any, place: Any, group
 
 @intrinsic
 def _draw(context: Any, states: Any, words: Any, by: Any) -> Any:
-    """Write the words of the states (limbs, lanes), and step these.
+    """Write the words of the states (halves, lanes), and step these.
 
-    The product is that of the school, a column of limbs after the other; no sum is larger than 64 bits, since
-    (2³² - 1)² + 2 (2³² - 1) = 2⁶⁴ - 1. Its last column needs no more than 32 of its bits.
+    The upper half of the product of two lower halves is that of the school, of halves once more; no sum in it is larger
+    than 64 bits, since (2³² - 1)² + 2 (2³² - 1) = 2⁶⁴ - 1. Of the other products it needs no more than the lower half.
     """
     del context
 
@@ -104,39 +103,35 @@ def _draw(context: Any, states: Any, words: Any, by: Any) -> Any:
         lanes = ir.VectorType(_WORD, LANES)
         half, mask = _constant(_WORD, 32, LANES), _constant(_WORD, 0xFFFFFFFF, LANES)
 
-        def low(value: Any) -> Any:
-            return builder.and_(value, mask)
+        def row(of_array: int, array: Any, number: int) -> Any:
+            place = ir.Constant(_WORD, number * LANES)
+            return _address(target, builder, signature.args[of_array], array, place, lanes)
 
-        def high(value: Any) -> Any:
-            return builder.lshr(value, half)
+        def halves(value: Any) -> tuple[Any, Any]:
+            return builder.and_(value, mask), builder.lshr(value, half)
 
-        def row(limb: int) -> Any:
-            place = ir.Constant(_WORD, limb * LANES)
-            return _address(target, builder, signature.args[0], states, place, lanes)
+        def total(*values: Any) -> Any:
+            return functools.reduce(builder.add, values)
 
-        # That they are below 2³² is said once more for LLVM, which takes another instruction then.
-        state = [low(builder.load(row(limb), align=8)) for limb in range(LIMBS)]
-        steps = [low(_all(builder, builder.extract_value(by, place), LANES)) for place in range(2 * LIMBS)]
-        multiplier, increment = steps[:LIMBS], steps[LIMBS:]
-        upper, lower = (builder.or_(state[limb], builder.shl(state[limb + 1], half)) for limb in (2, 0))
-        mixed, turned = builder.xor(upper, lower), builder.lshr(upper, _constant(_WORD, 58, LANES))
+        low, high = (builder.load(row(0, states, number), align=8) for number in range(2))
+        times_low, times_high, plus_low, plus_high = (
+            _all(builder, builder.extract_value(by, place), LANES) for place in range(4)
+        )
         kind = ir.FunctionType(lanes, [lanes] * 3)
         right = get_or_insert_function(builder.module, kind, f"llvm.fshr.v{LANES}i64")
+        mixed, turned = builder.xor(high, low), builder.lshr(high, _constant(_WORD, 58, LANES))
         drawn = builder.call(right, [mixed, mixed, turned])
-        into = _address(target, builder, signature.args[1], words, ir.Constant(_WORD, 0), lanes)
-        builder.store(drawn, into, align=8)
-        carried: list[Any] = []
-        for column in range(LIMBS):
-            due, carried = [increment[column], *carried], []
-            total = due.pop()
-            for limb in range(column + 1):
-                total = builder.add(total, builder.mul(state[limb], multiplier[column - limb]))
-                if due:
-                    total = builder.add(total, due.pop())
-                if column < LIMBS - 1:
-                    carried.append(high(total))
-                    total = low(total)
-            builder.store(low(total), row(column), align=8)
+        builder.store(drawn, row(1, words, 0), align=8)
+        (a, b), (c, d) = halves(low), halves(times_low)
+        first, above = halves(builder.mul(a, c))
+        second, carried = halves(total(builder.mul(b, c), above))
+        second = total(builder.mul(a, d), second)
+        upper = total(builder.mul(b, d), carried, builder.lshr(second, half))
+        stepped = total(builder.or_(builder.shl(second, half), first), plus_low)
+        one = builder.zext(builder.icmp_unsigned("<", stepped, plus_low), lanes)
+        builder.store(stepped, row(0, states, 0), align=8)
+        others = builder.mul(low, times_high), builder.mul(high, times_low)
+        builder.store(total(upper, *others, plus_high, one), row(0, states, 1), align=8)
         return target.get_dummy_value()
 
     return types.void(states, words, by), emit
@@ -310,9 +305,9 @@ def encode(x, bits, scales, codes, block, packed, stochastic, states, words, by)
         block: numbers that share a scale, a multiple of `GROUP`.
         packed: two codes in a byte, up to 7; otherwise up to 127.
         stochastic: otherwise to the nearest.
-        states: uint64 (LIMBS, LANES), the generator's states of the next words, their low limbs first; written over.
+        states: uint64 (2, LANES), the generator's states of the next words, their lower halves first; written over.
         words: uint64 (LANES,), written over.
-        by: what steps them by so many at once: the limbs of multiplier and increment, the low ones first.
+        by: what steps them by so many at once: the halves of multiplier and increment, the lower ones first.
     """
     if stochastic:
         _stochastic(x, bits, scales, codes, block, packed, states, words, by)
