@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import os
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from gossip import __version__
 from gossip.agreeing.command import statistics
-from gossip.config import presets
 from gossip.errors import ExitCode, GossipError, NetworkError, UserError
 from gossip.inference import commands
-from gossip.inference.commands import DEFAULT_HOME
+from gossip.node.arguments import DEFAULT_HOME, AsJson, Home, with_options
 from gossip.node.options import NodeOptions
 from gossip.telemetry import standard_output
 from gossip.telemetry.standard_error import queue_standard_error, run_and_leave
@@ -31,142 +29,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-
-Home = Annotated[
-    Path, typer.Option(help="Folder of this node: identity, checkpoints, records.", metavar="DIR")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
-
-
-def _options(
-    peers: Annotated[
-        Path | None,
-        typer.Option(help="The peers file: one 'name host:port certificate' per line.", metavar="FILE"),
-    ] = None,
-    task: Annotated[
-        Path | None,
-        typer.Option(help="What to learn (TOML); default: the embedded digits.", metavar="TASK.toml"),
-    ] = None,
-    home: Home = DEFAULT_HOME,
-    algorithm: Annotated[
-        str | None,
-        typer.Option(
-            help=f"{presets.listed()}; default: what the task says, or {presets.DEFAULT_ALGORITHM}.",
-            metavar="NAME",
-        ),
-    ] = None,
-    topology: Annotated[
-        str | None,
-        typer.Option(help="Who neighbours whom, e.g. ring, torus, exponential, full.", metavar="KIND"),
-    ] = None,
-    rounds: Annotated[int | None, typer.Option(help="Stop after so many rounds.", metavar="N")] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Seed of the run; the same on all peers.", metavar="N")
-    ] = None,
-    listen: Annotated[
-        str | None,
-        typer.Option(help="Bind here instead of the own line's port on all interfaces.", metavar="HOST:PORT"),
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            help="This machine's own data: a table (.csv, .tsv, .parquet), a folder of images, an .npz; all of it used "
-            "here unless the task says how it is divided.",
-            metavar="PATH",
-        ),
-    ] = None,
-    statistics: Annotated[
-        Path | None,
-        typer.Option(
-            help="Means, deviations, names and classes that `gossip-node statistics` had the peers agree on.",
-            metavar="FILE",
-        ),
-    ] = None,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Start over; an earlier run is moved to HOME/previous.")
-    ] = False,
-    insecure: Annotated[
-        bool,
-        typer.Option(
-            "--insecure", help="No TLS: anybody can read and forge. For experiments on one machine."
-        ),
-    ] = False,
-    name: Annotated[
-        str | None, typer.Option(help="Which line of the peers file we are (needed only with --insecure).")
-    ] = None,
-    metrics: Annotated[
-        str | None,
-        typer.Option(
-            help="Serve /metrics (Prometheus), /healthz and /readyz there; without HOST, to this machine only.",
-            metavar="[HOST:]PORT",
-        ),
-    ] = None,
-    page: Annotated[
-        str | None,
-        typer.Option(
-            help="Show this node in a browser while it runs; without HOST, to this machine only.",
-            metavar="[HOST:]PORT",
-        ),
-    ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            help="Where to compute; auto: cuda, mps or cpu, what is there. Default: cpu.",
-            metavar="auto|cpu|cuda|mps",
-        ),
-    ] = None,
-    as_json: AsJson = False,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            help="Override one setting, e.g. local.lr=0.05; may be repeated.",
-            metavar="SECTION.KEY=VALUE",
-        ),
-    ] = None,
-) -> NodeOptions:
-    """Return what a run is told; `check` is told the same."""
-    if peers is None:
-        raise UserError("--peers FILE is missing; 'gossip-node --help' shows how to start")
-    return NodeOptions(
-        peers=peers,
-        home=home.expanduser(),
-        task=task,
-        arguments=_tables(
-            algorithm=algorithm,
-            topology=topology,
-            rounds=rounds,
-            seed=seed,
-            data=data,
-            statistics=statistics,
-            device=device,
-        ),
-        overrides=tuple(overrides or ()),
-        listen=listen,
-        name=name,
-        fresh=fresh,
-        insecure=insecure,
-        metrics=metrics,
-        page=page,
-        as_json=as_json,
-    )
-
-
-def _with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the parameters of `_options` beside its own; its last one, `options`, is called for them."""
-    own = dict(inspect.signature(command, eval_str=True).parameters)
-    del own["options"]
-    shared = inspect.signature(_options, eval_str=True).parameters
-
-    def called(**given: Any) -> None:
-        told = {name: given.pop(name) for name in shared}
-        command(**given, options=lambda: _options(**told))
-
-    both = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in (*own.values(), *shared.values())]
-    called.__name__, called.__doc__ = command.__name__, command.__doc__
-    called.__signature__ = inspect.Signature(both)  # type: ignore[attr-defined]
-    called.__annotations__ = {each.name: each.annotation for each in both}
-    return called
 
 
 def _say_version(wanted: bool) -> None:
@@ -181,7 +43,7 @@ Version = Annotated[
 
 
 @app.callback(invoke_without_command=True)
-@_with_options
+@with_options
 def node(
     context: typer.Context,
     version: Version = False,
@@ -236,7 +98,7 @@ def status(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
 
 
 @app.command()
-@_with_options
+@with_options
 def check(*, options: Callable[[], NodeOptions]) -> None:
     """Validate files, identity, ports and who can be reached, and tell what a run would cost; nothing is learnt."""
     told = options()
@@ -260,35 +122,6 @@ def _refuse_options_before(context: typer.Context) -> None:
                 f"{parameter.opts[0]} stands before the command '{context.invoked_subcommand}', "
                 "where it would mean nothing; write it after"
             )
-
-
-def _tables(
-    *,
-    algorithm: str | None,
-    topology: str | None,
-    rounds: int | None,
-    seed: int | None,
-    data: Path | None,
-    statistics: Path | None,
-    device: str | None,
-) -> dict[str, Any]:
-    """Turn named options into the tables of a task."""
-    source, agreed = (
-        None if path is None else str(path.expanduser().absolute()) for path in (data, statistics)
-    )
-    tables: dict[str, Any] = {} if algorithm is None else {"algorithm": algorithm}
-    if seed is not None:
-        tables["seed"] = seed
-    for section, key, value in (
-        ("topology", "kind", topology),
-        ("stop", "rounds", rounds),
-        ("data", "source", source),
-        ("data", "statistics", agreed),
-        ("node", "device", device),
-    ):
-        if value is not None:
-            tables.setdefault(section, {})[key] = value
-    return tables
 
 
 def _run_node(options: NodeOptions) -> int:

@@ -39,51 +39,87 @@ LiveAddress = Annotated[
 ]
 
 
+Scenario = Annotated[str, typer.Argument(help="A name from 'list', or a .toml file.", metavar="SCENARIO")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")]
+
+Engine = Annotated[
+    str,
+    typer.Option(
+        help="virtual: in this process, under virtual time; processes: real nodes over TLS on this machine.",
+        metavar="virtual|processes",
+    ),
+]
+Seed = Annotated[int | None, typer.Option(help="Instead of the scenario's.", metavar="N")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="Override one setting, e.g. scenario.peers=20; may be repeated.",
+        metavar="SECTION.KEY=VALUE",
+    ),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        help="Where the virtual engine computes; the same as --set virtual.device.", metavar="cpu|cuda"
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        help="Processes that compute the virtual engine's learning; the outcome is the same to the bit. "
+        "Default: one per core, where it pays.",
+        metavar="N",
+    ),
+]
+Out = Annotated[Path | None, typer.Option(help="Run folder; default runs/NAME-SEED-ENGINE.", metavar="DIR")]
+SummaryAsJson = Annotated[bool, typer.Option("--json", help="Print only the summary, as JSON.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace a finished run.")]
+Cluster = Annotated[
+    str, typer.Option(help="Which machines have the processes.", metavar="local|ray://HOST:PORT")
+]
+Hosts = Annotated[
+    Path | None, typer.Option(help="Machines that have them instead, by ssh: one a line.", metavar="FILE")
+]
+
+Axes = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Values of one setting; may be repeated.", metavar="KEY=V1,V2,…"),
+]
+Seeds = Annotated[str, typer.Option(help="e.g. 0-4 or 1,5,9.", metavar="SEEDS")]
+SweepEngine = Annotated[str, typer.Option(help="As for run.", metavar="virtual|processes")]
+SweepOut = Annotated[
+    Path | None, typer.Option(help="Folder of all runs; default runs/sweep-NAME.", metavar="DIR")
+]
+Jobs = Annotated[int | None, typer.Option(help="Runs at a time; default: one per core.", metavar="N", min=1)]
+SweepCluster = Annotated[
+    str,
+    typer.Option(help="Where runs are done: this machine, or others.", metavar="local|slurm|ray://HOST:PORT"),
+]
+ClusterSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--cluster-set",
+        help="What a run gets there, e.g. partition=gpu, num_gpus=1.",
+        metavar="KEY=VALUE",
+    ),
+]
+
+
 def run(
-    scenario: Annotated[str, typer.Argument(help="A name from 'list', or a .toml file.", metavar="SCENARIO")],
-    engine: Annotated[
-        str,
-        typer.Option(
-            help="virtual: in this process, under virtual time; processes: real nodes over TLS on this machine.",
-            metavar="virtual|processes",
-        ),
-    ] = "virtual",
-    seed: Annotated[int | None, typer.Option(help="Instead of the scenario's.", metavar="N")] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            help="Override one setting, e.g. scenario.peers=20; may be repeated.",
-            metavar="SECTION.KEY=VALUE",
-        ),
-    ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            help="Where the virtual engine computes; the same as --set virtual.device.", metavar="cpu|cuda"
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            help="Processes that compute the virtual engine's learning; the outcome is the same to the bit. "
-            "Default: one per core, where it pays.",
-            metavar="N",
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Run folder; default runs/NAME-SEED-ENGINE.", metavar="DIR")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print only the summary, as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace a finished run.")] = False,
+    scenario: Scenario,
+    engine: Engine = "virtual",
+    seed: Seed = None,
+    overrides: Overrides = None,
+    device: Device = None,
+    workers: Workers = None,
+    out: Out = None,
+    as_json: SummaryAsJson = False,
+    quiet: Quiet = False,
+    force: Force = False,
     live: LiveAddress = None,
-    cluster: Annotated[
-        str, typer.Option(help="Which machines have the processes.", metavar="local|ray://HOST:PORT")
-    ] = "local",
-    hosts: Annotated[
-        Path | None, typer.Option(help="Machines that have them instead, by ssh: one a line.", metavar="FILE")
-    ] = None,
+    cluster: Cluster = "local",
+    hosts: Hosts = None,
 ) -> None:
     """Run a scenario to its end, and write its folder and report."""
     from scenarios.engines import LOCAL, ahead
@@ -149,36 +185,17 @@ def _say(line: str) -> None:
 
 
 def sweep(
-    scenario: Annotated[str, typer.Argument(help="A name from 'list', or a .toml file.", metavar="SCENARIO")],
-    axes: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Values of one setting; may be repeated.", metavar="KEY=V1,V2,…"),
-    ] = None,
-    seeds: Annotated[str, typer.Option(help="e.g. 0-4 or 1,5,9.", metavar="SEEDS")] = "0",
-    engine: Annotated[str, typer.Option(help="As for run.", metavar="virtual|processes")] = "virtual",
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of all runs; default runs/sweep-NAME.", metavar="DIR")
-    ] = None,
-    jobs: Annotated[
-        int | None, typer.Option(help="Runs at a time; default: one per core.", metavar="N", min=1)
-    ] = None,
+    scenario: Scenario,
+    axes: Axes = None,
+    seeds: Seeds = "0",
+    engine: SweepEngine = "virtual",
+    out: SweepOut = None,
+    jobs: Jobs = None,
     as_json: AsJson = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")] = False,
+    quiet: Quiet = False,
     live: LiveAddress = None,
-    cluster: Annotated[
-        str,
-        typer.Option(
-            help="Where runs are done: this machine, or others.", metavar="local|slurm|ray://HOST:PORT"
-        ),
-    ] = "local",
-    cluster_settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--cluster-set",
-            help="What a run gets there, e.g. partition=gpu, num_gpus=1.",
-            metavar="KEY=VALUE",
-        ),
-    ] = None,
+    cluster: SweepCluster = "local",
+    cluster_settings: ClusterSettings = None,
 ) -> None:
     """Run every combination of settings and seeds; finished runs are skipped."""
     from dataclasses import asdict

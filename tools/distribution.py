@@ -23,6 +23,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 CONSTRAINTS = ROOT / "tools" / "constraints.txt"
+INSTALL = f"python -m pip install --quiet --disable-pip-version-check -c {CONSTRAINTS}"
 NOWHERE = "https://example.invalid/gossip-node"
 """Where no address is given: links of the page are absolute, and lead nowhere."""
 
@@ -117,9 +118,22 @@ def tried(place: Path, wheel: Path, sdist: Path, *, loggers: bool) -> None:
     bare = environment(place / "bare")
     work = place / "work"
     work.mkdir()
+    installed(bare, work, wheel)
+    alone(bare, work)
+    call(
+        bare,
+        f"python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall {sdist}",
+        cwd=work,
+    )
+    call(bare, "gossip-scenario run quickstart --quiet --set stop.rounds=1 --out runs/sdist", cwd=work)
+    expect((work / "runs/sdist/summary.json").exists(), "quickstart runs from the sdist")
+    with_extras(bare, work, wheel, loggers=loggers)
+
+
+def installed(bare: Path, work: Path, wheel: Path) -> None:
+    """Install the wheel alone: how large is it, and how quickly does it start?"""
     before = size(bare)
-    install = f"python -m pip install --quiet --disable-pip-version-check -c {CONSTRAINTS}"
-    call(bare, f"{install} {wheel}", cwd=work)
+    call(bare, f"{INSTALL} {wheel}", cwd=work)
     listed = call(bare, "python -m pip list --format freeze --disable-pip-version-check", cwd=work)[
         1
     ].splitlines()
@@ -132,6 +146,10 @@ def tried(place: Path, wheel: Path, sdist: Path, *, loggers: bool) -> None:
         call(bare, command, cwd=work)  # compiles
         used_s = min(call(bare, command, cwd=work)[2] for _ in range(10))
         print(f"{command}: {used_s:.2f} s of CPU{'' if wanted is None else f', wanted: less than {wanted}'}")
+
+
+def alone(bare: Path, work: Path) -> None:
+    """Do what the site says, without extras; each that is missed is told in one sentence."""
     said = call(
         bare, "gossip-scenario run quickstart --quiet --set stop.rounds=5 --out runs/first", cwd=work
     )[1]
@@ -154,19 +172,16 @@ def tried(place: Path, wheel: Path, sdist: Path, *, loggers: bool) -> None:
         # That there will be no report is said of each run.
         one = len([line for line in said.splitlines() if not line.startswith("no report ")]) == 1
         expect(code in (2, 4) and sentence in said and one, f"{command}\n        says: {said.strip()[-300:]}")
-    call(
-        bare,
-        f"python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall {sdist}",
-        cwd=work,
-    )
-    call(bare, "gossip-scenario run quickstart --quiet --set stop.rounds=1 --out runs/sdist", cwd=work)
-    expect((work / "runs/sdist/summary.json").exists(), "quickstart runs from the sdist")
-    call(bare, f"{install} '{wheel}[report,scores]'", cwd=work)
+
+
+def with_extras(bare: Path, work: Path, wheel: Path, *, loggers: bool) -> None:
+    """Install extras, and see that what they are for is there."""
+    call(bare, f"{INSTALL} '{wheel}[report,scores]'", cwd=work)
     call(bare, "gossip-scenario report runs/first", cwd=work)
     expect((work / "runs/first/report.html").exists(), "with [report] there is a page")
     call(bare, "gossip-node evaluate --home home-0", cwd=work)
     if loggers:
-        call(bare, f"{install} '{wheel}[tensorboard,mlflow,wandb,pandas]'", cwd=work)
+        call(bare, f"{INSTALL} '{wheel}[tensorboard,mlflow,wandb,pandas]'", cwd=work)
         for kind, left in (
             ("tensorboard", "tensorboard/peer-00"),
             ("mlflow", "mlflow.db"),

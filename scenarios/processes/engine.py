@@ -56,22 +56,8 @@ def run(
         UserError: data or model cannot be used.
         KeyboardInterrupt: as it came; all processes are gone then.
     """
-    if workers is not None and workers != 1:
-        raise SettingError(f"--workers {workers}: with --engine processes every peer is a process already")
-    if scenario.protocol.load().scenarios_only:
-        raise SettingError(
-            f"algorithm '{scenario.algorithm}' needs a central peer, which no node is; use --engine virtual"
-        )
-    if scenario.attackers and scenario.attack.sees_all:
-        raise SettingError(
-            f"[attack] kind = '{scenario.attack.kind}' with these settings must see the honest peers' models, which "
-            "real nodes show nobody; use --engine virtual"
-        )
     linked = scenario.processes.links == "namespaces"
-    if linked and reach is not None:
-        raise SettingError(
-            f"{scenario.where('processes')} links = 'namespaces' are made on one machine; leave out --cluster, --hosts"
-        )
+    _refuse(scenario, workers, elsewhere=reach is not None)
     if not linked and says_something(scenario.network):
         scenario.note(
             "[network] is not obeyed: real processes have the loopback, or the links between machines, unless "
@@ -103,6 +89,25 @@ def run(
         raise AssertionError("unreachable")
     finally:
         progress.end()
+
+
+def _refuse(scenario: ScenarioSettings, workers: int | None, *, elsewhere: bool) -> None:
+    """Raise `SettingError` for what real processes cannot do."""
+    if workers is not None and workers != 1:
+        raise SettingError(f"--workers {workers}: with --engine processes every peer is a process already")
+    if scenario.protocol.load().scenarios_only:
+        raise SettingError(
+            f"algorithm '{scenario.algorithm}' needs a central peer, which no node is; use --engine virtual"
+        )
+    if scenario.attackers and scenario.attack.sees_all:
+        raise SettingError(
+            f"[attack] kind = '{scenario.attack.kind}' with these settings must see the honest peers' models, which "
+            "real nodes show nobody; use --engine virtual"
+        )
+    if elsewhere and scenario.processes.links == "namespaces":
+        raise SettingError(
+            f"{scenario.where('processes')} links = 'namespaces' are made on one machine; leave out --cluster, --hosts"
+        )
 
 
 class PortTaken(RunFailed):

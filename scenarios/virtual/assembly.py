@@ -145,7 +145,6 @@ def simulation_of(
         samples=samples,
         shard=shards_of(scenario, task, poisoned),
     )
-    sizes = [len(poisoned.get(peer, shard)) for peer, shard in enumerate(task.partition(len(names)))]
     make: Callable[..., Simulation] = Simulation
     if attack is not None:
         make = partial(
@@ -168,31 +167,44 @@ def simulation_of(
             trace=trace,
             uploads_mbps=scenario.uploads_mbps(),
         ),
-        training_s=ComputeTimes(
-            scenario.compute,
-            samples=[_samples_per_round(size, scenario) for size in sizes],
-            steps=[_steps_per_round(size, scenario) for size in sizes],
-            sam=bool(scenario.local.sam_rho),
-            seed=seed,
-            seconds_per_sample=trace.seconds_per_sample,
-        ),
-        frame_bytes=FrameSizes(
-            names,
-            run_id=scenario.task().run_id(),
-            space_id=task.space.space_id,
-            codec=scenario.codec.load()(scenario.codec),
-            learned_size=task.space.learned_size,
-            chunk_bytes=[
-                sent_chunk_bytes(scenario.net.chunk_bytes, mbps) for mbps in scenario.uploads_mbps()
-            ],
-            declared=learning.declared if learning.declares else None,
-            specs_sent=learning.specs_sent if learning.varies else None,
-        ),
+        training_s=_training_times(scenario, task, trace, poisoned),
+        frame_bytes=_frame_sizes(scenario, learning),
         measure=measure,
         seed=seed,
         paces=None
         if scenario.local.deadline_s is None
         else Paces(lambda: StepsByDeadline.of(scenario.local)),
+    )
+
+
+def _training_times(
+    scenario: ScenarioSettings, task: Task, trace: Trace, poisoned: Mapping[int, Shard]
+) -> ComputeTimes:
+    """Return how long local updates take, of as many samples as each peer learns from."""
+    shards = task.partition(len(scenario.peer_names))
+    sizes = [len(poisoned.get(peer, shard)) for peer, shard in enumerate(shards)]
+    return ComputeTimes(
+        scenario.compute,
+        samples=[_samples_per_round(size, scenario) for size in sizes],
+        steps=[_steps_per_round(size, scenario) for size in sizes],
+        sam=bool(scenario.local.sam_rho),
+        seed=scenario.seed,
+        seconds_per_sample=trace.seconds_per_sample,
+    )
+
+
+def _frame_sizes(scenario: ScenarioSettings, learning: BatchedLearning) -> FrameSizes:
+    """Return how many bytes messages have on the wire."""
+    space = learning.task.space
+    return FrameSizes(
+        scenario.peer_names,
+        run_id=scenario.task().run_id(),
+        space_id=space.space_id,
+        codec=scenario.codec.load()(scenario.codec),
+        learned_size=space.learned_size,
+        chunk_bytes=[sent_chunk_bytes(scenario.net.chunk_bytes, mbps) for mbps in scenario.uploads_mbps()],
+        declared=learning.declared if learning.declares else None,
+        specs_sent=learning.specs_sent if learning.varies else None,
     )
 
 
