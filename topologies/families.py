@@ -166,7 +166,10 @@ def draw(request: Request) -> nx.Graph[int]:
     if request.peers == 1 and request.kind != "file":
         alone: nx.Graph[int] = nx.empty_graph(1)
         return alone
-    return _in_order(chosen.draw(request), chosen)
+    drawn = chosen.draw(request)
+    ordered = _in_order(drawn, chosen)
+    drawn.clear()  # it is a cycle, and a collector may not come by for long
+    return ordered
 
 
 def _check(request: Request, chosen: Family) -> None:

@@ -211,7 +211,9 @@ class Topology:
         key = round if self.time_varying else 0
         rows = self._kept.get(key)
         if rows is None:
-            rows = sparse_rows(self.graph(key), self.weights)
+            graph = self.graph(key)
+            rows = sparse_rows(graph, self.weights)
+            graph.clear()  # it is a cycle, and a collector may not come by for the whole of a run
             self._kept[key] = rows
             if len(self._kept) > ROUNDS_KEPT:
                 self._kept.popitem(last=False)

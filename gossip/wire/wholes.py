@@ -60,12 +60,12 @@ class Latecomers(Wholes):
 
     def __init__(self) -> None:
         super().__init__()
-        self._late: set[PeerId] = set()
+        self._late: frozenset[PeerId] = frozenset()
 
     def came(self, peer: PeerId) -> None:
         """Note who comes later than the first model."""
         if self._made:
-            self._late.add(peer)
+            self._late |= {peer}
 
     def lost(self, peer: PeerId) -> None:
         """Nothing hangs on it."""
@@ -74,7 +74,7 @@ class Latecomers(Wholes):
         """Return whether it is the first to a latecomer."""
         if peer not in self._late:
             return False
-        self._late.remove(peer)
+        self._late -= {peer}
         return not turn.whole
 
 

@@ -208,8 +208,7 @@ class VirtualRun:
         """Note what became of a received model, when the merge is computed."""
         round, verdict = judged
         if isinstance(verdict, Refusal):
-            rejected = self.simulation.peers[peer].rejected
-            rejected[verdict.reason] = rejected.get(verdict.reason, 0) + 1
+            self.simulation.peers[peer].note_rejected(verdict.reason)
         self.measurements.verdicts[peer].note(round, verdict.sender, verdict.weight, verdict.reason)
 
     def _diverged(self, index: int, sign: Sign) -> None:

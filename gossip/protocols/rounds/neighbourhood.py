@@ -5,13 +5,17 @@ Whom it sends to are the same, unless edges have directions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from gossip.protocols.base import Context, PeerId
 from gossip.protocols.rounds.catching_up import enough_in_step
 from gossip.protocols.rounds.sender import NOTHING, Sender, Tag
 
 NO_ROW: Mapping[PeerId, float] = {}
+NO_ROWS: Mapping[int, Mapping[PeerId, float]] = {}
+
+FEW = 8
+"""Among so many names one is found as quickly as in a set, which takes several times as much memory."""
 
 ROWS_LOOKED_UP = 4
 """Rounds before and after the own one of which is asked who is in the row, once each. Where the graph varies, a row
@@ -48,21 +52,21 @@ class Neighbourhood:
         self._unheard = 0
         self._heard_before = self._expected_before = 0
         """In rows that this round had before the present one."""
-        self._final_rows: dict[int, Mapping[PeerId, float]] = {}
-        self._contacts: frozenset[PeerId] | None = None
+        self._final_rows = NO_ROWS
+        self._contacts: Collection[PeerId] | None = None
         self._contacts_given: Sequence[PeerId] = ()
         self._rows: dict[int, Mapping[PeerId, float]] = {}
         """Of rounds near the own one."""
 
-    def contacts(self, ctx: Context) -> frozenset[PeerId]:
+    def contacts(self, ctx: Context) -> Collection[PeerId]:
         """Return those that may ever be neighbours."""
         # A faster neighbour's models come before our own start, hence not in on_start.
         # The peers file may be read again while we run; the world then gives another sequence.
         if self._contacts is None or ctx.contacts is not self._contacts_given:
-            self._contacts_given = ctx.contacts
-            self._contacts = frozenset(ctx.contacts)
+            given = self._contacts_given = ctx.contacts
+            self._contacts = given if len(given) <= FEW else frozenset(given)
             self._rows.clear()
-            self._final_rows.clear()
+            self._final_rows = NO_ROWS
         return self._contacts
 
     def row_of(self, ctx: Context, round: int, *, own: int) -> Mapping[PeerId, float]:
@@ -113,7 +117,8 @@ class Neighbourhood:
         self.contacts(ctx)
         row = self._final_rows.get(step)
         if row is None:
-            row = self._final_rows[step] = ctx.final_neighbours(step)
+            row = ctx.final_neighbours(step)
+            self._final_rows = {**self._final_rows, step: row}
         return row
 
     def _take_row(self, row: Mapping[PeerId, float]) -> None:

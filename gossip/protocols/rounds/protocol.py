@@ -114,8 +114,8 @@ class Rounds(Protocol):
         self._ending = Ending(settings, rounds=rounds, near=self._near, inbox=self._inbox)
         self._wait = Wait(settings, self._near)
         self._patience = self._wait.patience
-        self._merged: set[int] = set()
-        """The parts of which something was merged in this round."""
+        self._merged = 0
+        """The parts of which something was merged in this round, as bits."""
         self._training_began_s = 0.0
         self._lost = LostTime(pace_s=saved.pace_s, away_s=saved.away_s)
         self._moves = Moves(
@@ -276,7 +276,7 @@ class Rounds(Protocol):
         if self._round >= self._ending.rounds:
             self._finish(ctx)
             return
-        self._merged.clear()
+        self._merged = 0
         if self._gossip_steps:
             self._near.begin_round(ctx, self._round)
         self._phase = Phase.TRAINING
@@ -310,8 +310,8 @@ class Rounds(Protocol):
         at = self._parts.step(self._round, self._step, steps=self._steps)
         own_weight, received = self._inbox.collect(ctx, self._wait.tag, at.part)
         # What is due once a round is due after lonely last steps too, unless all of the round was lonely.
-        if received or (at.last and at.part.place in self._merged):
-            self._merged.add(at.part.place)
+        if received or (at.last and self._merged >> at.part.place & 1):
+            self._merged |= 1 << at.part.place
             self._own.model = self._parts.merge(ctx, self._own.model, own_weight, received, at=at)
         self._enter_step(ctx, self._step + 1)
 
@@ -391,6 +391,6 @@ class Rounds(Protocol):
             # In the latter case models of step 0 are those before training.
             self._begin_round(ctx)
         else:
-            self._merged.clear()
+            self._merged = 0
             self._near.begin_round(ctx, round)
             self._enter_step(ctx, step)

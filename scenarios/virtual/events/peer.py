@@ -32,6 +32,9 @@ from scenarios.virtual.events.event_log import Did
 if TYPE_CHECKING:
     from scenarios.virtual.events.simulation import Simulation
 
+NO_STATE: Mapping[str, int | float | str] = {}
+NONE_REJECTED: Mapping[str, int] = {}
+
 
 def _signature(peer: PeerId, statement: bytes) -> bytes:
     return hashlib.blake2b(statement, key=hashlib.sha256(peer.encode()).digest()).digest()
@@ -113,10 +116,10 @@ class VirtualPeer:
         """What is remembered beside the model, as of the checkpoint."""
         self.saved_s = 0.0
         """When the checkpoint was made."""
-        self.state: Mapping[str, int | float | str] = {}
+        self.state = NO_STATE
         """The protocol's part of the checkpoint that the next life begins from."""
         self.resume_queue: list[tuple[Any, ...]] = []
-        self.rejected: dict[str, int] = {}
+        self.rejected = NONE_REJECTED
 
     @property
     def bytes_sent(self) -> int:
@@ -127,6 +130,10 @@ class VirtualPeer:
     def bytes_received(self) -> int:
         """What this peer has received so far."""
         return self._simulation.traffic.received_bytes[self.index]
+
+    def note_rejected(self, reason: str) -> None:
+        """Count a message or model that was of no use."""
+        self.rejected = {**self.rejected, reason: self.rejected.get(reason, 0) + 1}
 
     def now(self) -> float:
         """Return virtual seconds since the start."""
@@ -288,7 +295,7 @@ class VirtualPeer:
                 self.round = event.round
                 self._simulation.round_completed(self, event)
             case MessageRejected():
-                self.rejected[event.reason] = self.rejected.get(event.reason, 0) + 1
+                self.note_rejected(event.reason)
                 self._simulation.rejected(self, event)
             case ModelSaved():
                 self.round = event.round
