@@ -19,6 +19,9 @@ from gossip.errors import NetworkError
 from gossip.telemetry.containment import Containment
 
 SOCKET = "status.sock"
+HIDDEN, SHORT = ".socket", "s"
+"""Where it is made; this path is shorter than that."""
+
 ANSWER_BYTES_MAX = 16 << 20
 DEADLINE_S = 5.0
 PATH_BYTES_MAX = 100
@@ -39,13 +42,7 @@ async def serve_status(
     path.unlink(missing_ok=True)
     listening = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with listening:
-        with short_path(home) as short:
-            # The mode must hold from the first moment on; chmod after bind would leave a gap.
-            before = os.umask(0o177)
-            try:
-                await listening.bind(str(short / SOCKET))
-            finally:
-                os.umask(before)
+        await _bind(listening, home)
         listening.listen(8)
         works()
         try:
@@ -56,6 +53,28 @@ async def serve_status(
         finally:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
+
+
+async def _bind(listening: trio.socket.SocketType, home: Path) -> None:
+    """Bind to the home's socket, which is the owner's alone from its first moment on.
+
+    It is made in a folder that nobody else may enter. A umask for that moment would be one of all threads: what they
+    make meanwhile, a folder of checkpoints say, would have a mode that shuts everybody out.
+    """
+    hidden = home / HIDDEN
+    hidden.mkdir(mode=0o700, exist_ok=True)
+    hidden.chmod(0o700)  # of a process that was killed here
+    made = hidden / SHORT
+    made.unlink(missing_ok=True)
+    try:
+        with short_path(home) as short:
+            await listening.bind(str(short / HIDDEN / SHORT))
+        made.chmod(0o600)
+        made.rename(home / SOCKET)
+    finally:
+        made.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            hidden.rmdir()
 
 
 async def _answer(

@@ -8,6 +8,7 @@ import logging
 import os
 import random
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -509,6 +510,29 @@ def test_a_status_that_fails_costs_one_answer_and_not_the_socket(tmp_path: Path)
 
     trio.run(main)
     assert contained.counts() == {"status not put together": 1}
+
+
+def test_the_status_socket_is_the_owners_alone_and_changes_no_mode_of_what_others_make(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A umask is one of all threads: a folder that the saver makes meanwhile must stay one that it may enter."""
+    monkeypatch.setattr(os, "umask", lambda mask: pytest.fail("the umask of all threads is changed"))
+    (tmp_path / ".socket").mkdir()
+    (tmp_path / ".socket" / "s").touch()  # of a process that was killed
+    modes: list[int] = []
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+
+            def begun() -> None:
+                modes.append(stat.S_IMODE((tmp_path / "status.sock").stat().st_mode))
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(serve_status, tmp_path, dict, Containment(), begun)
+
+    trio.run(main)
+    assert modes == [0o600]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_status_is_answered_while_the_disk_and_the_learning_thread_stand_still(
