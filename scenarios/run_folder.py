@@ -28,6 +28,8 @@ PARTIAL = "partial.json"
 """The summary of a run that was stopped, as far as it had come."""
 
 SCENARIO = "scenario.toml"
+ENVIRONMENT = "environment.json"
+"""The first file of a run: users have files by the name of `SCENARIO`, too."""
 METRICS = "metrics.jsonl"
 EVENTS = "events.jsonl"
 SHARDS = "shards.json"
@@ -58,7 +60,7 @@ class RunFolder:
             raise SettingError(f"--out {self.path}: is a file; a run needs a folder")
         found = {entry.name for entry in self.path.iterdir()} if self.path.exists() else set()
         # A wrong path must not cost anybody their files: what was no run is never emptied.
-        if found - {_LOCK} and SCENARIO not in found:
+        if found - {_LOCK, _temporary(ENVIRONMENT)} and not _is_environment(self.path / ENVIRONMENT):
             raise SettingError(
                 f"--out {self.path}: holds other files and no run; choose a new or empty folder"
             )
@@ -83,8 +85,8 @@ class RunFolder:
 
     def begin(self, scenario: ScenarioSettings) -> None:
         """Write what is known before the run: the resolved scenario, the machine, the graph."""
+        _write_json(self.path / ENVIRONMENT, environment())
         (self.path / SCENARIO).write_text(dumps(scenario.as_file()), encoding="utf-8")
-        _write_json(self.path / "environment.json", environment())
         nx.write_graphml(named_graph(scenario), self.path / GRAPH)
 
     def finish(self, records: Records, summary: Mapping[str, Any]) -> None:
@@ -155,6 +157,15 @@ def environment(*further: str) -> dict[str, Any]:
     }
 
 
+def _is_environment(path: Path) -> bool:
+    """Return whether a file tells the environment of a run, as `environment` makes it."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and found.keys() >= {"started", "command", "packages"}
+
+
 @cache
 def _version(package: str) -> str | None:
     try:
@@ -176,8 +187,12 @@ def _long(opening: str, lines: Sequence[str], closing: str) -> str:
     return "\n".join([opening, ",\n".join(lines), closing])
 
 
+def _temporary(name: str) -> str:
+    return f".{name}.tmp"
+
+
 def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(_temporary(path.name))
     temporary.write_text(text + "\n", encoding="utf-8")
     temporary.replace(path)
 

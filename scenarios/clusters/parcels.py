@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 from gossip.net.identity import IDENTITY_FILE
-from scenarios.run_folder import SCENARIO, SUMMARY, RunFolder, read_summary
+from scenarios.run_folder import ENVIRONMENT, SCENARIO, SUMMARY, RunFolder, read_summary
 
 UNPACKED_BYTES_MAX = 4 << 30
 """Of one run: its records are megabytes, and models of real nodes come with them."""
@@ -63,7 +63,9 @@ def unpack(parcel: bytes, folder: Path, *, scenario: str) -> None:
             raise BadParcel("it is the run of another scenario")
         claimed = RunFolder(folder, force=True)
         try:
-            for entry in sorted(arrived.iterdir(), key=lambda entry: entry.name == SUMMARY):
+            # The first makes the folder that of a run, and the last a finished one.
+            order = {ENVIRONMENT: 0, SUMMARY: 2}
+            for entry in sorted(arrived.iterdir(), key=lambda entry: order.get(entry.name, 1)):
                 entry.replace(claimed.path / entry.name)
         finally:
             claimed.release()

@@ -246,6 +246,32 @@ def test_a_folder_that_holds_no_run_is_never_emptied(tmp_path: Path) -> None:
         RunFolder(tmp_path / "thesis.tex", force=True)
 
 
+@pytest.mark.parametrize("environment", [None, "", "[1]", '{"packages": []}'])
+def test_a_scenario_of_ones_own_makes_no_folder_a_run(tmp_path: Path, environment: str | None) -> None:
+    (tmp_path / "scenario.toml").write_text("mine")
+    (tmp_path / "photos").mkdir()
+    if environment is not None:
+        (tmp_path / "environment.json").write_text(environment)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(SettingError, match="holds other files and no run"):
+        RunFolder(tmp_path, force=True)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_run_that_was_killed_at_its_first_file_is_replaced(
+    tmp_path: Path, settings: ScenarioSettings
+) -> None:
+    (tmp_path / ".environment.json.tmp").write_text('{"star')
+    RunFolder(tmp_path).release()
+    assert list(tmp_path.iterdir()) == []
+    first = RunFolder(tmp_path)
+    first.begin(settings)
+    first.release()
+    (tmp_path / "scenario.toml").unlink()
+    RunFolder(tmp_path).release()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_two_runs_never_write_into_one_folder(tmp_path: Path, settings: ScenarioSettings) -> None:
     first = RunFolder(tmp_path / "one")
     first.begin(settings)
