@@ -118,10 +118,9 @@ def test_the_comparison_leaves_the_networks_own_values_as_they_were(tmp_path: Pa
         "moving_average_that_is_bound_anew",
         "embedding_of_bounded_norm",
     ):
-        here = Path(zoo.__file__)
         task = Task(
-            data=DataSettings(source=f"python:{here}:{zoo.KINDS[kind]}"),
-            model=ModelSettings(name=f"python:{here}:{kind}"),
+            data=DataSettings(source=zoo.KINDS[kind].samples),
+            model=ModelSettings(name=zoo.KINDS[kind].model),
             local=LocalSettings(),
             seed=0,
             folder=tmp_path,
@@ -156,11 +155,10 @@ def test_draws_of_every_generator_are_noticed() -> None:
 
 
 def drawn(kind: str) -> Generators:
-    here = Path(zoo.__file__)
     return Task(
-        data=DataSettings(source=f"python:{here}:{zoo.KINDS[kind]}"),
-        model=ModelSettings(name=f"python:{here}:{kind}"),
+        data=DataSettings(source=zoo.KINDS[kind].samples),
+        model=ModelSettings(name=zoo.KINDS[kind].model),
         local=LocalSettings(),
         seed=0,
-        folder=here.parent,
+        folder=Path(zoo.__file__).parent,
     ).draws
