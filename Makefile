@@ -36,7 +36,7 @@ docs: $(VENV)/.installed-docs
 packaging: $(VENV)/bin/python
 	$(BIN)/python tools/distribution.py
 
-TORTURES := $(filter-out $(addprefix tools/torture/,$(addsuffix .py,arena client disk_% driven enemy enemy_% malformed namespaces proxy slurm_stub verdicts)),\
+TORTURES := $(filter-out $(addprefix tools/torture/,$(addsuffix .py,arena client disk_% driven enemy enemy_% hostile_% malformed namespaces proxy slurm_stub verdicts)),\
   $(sort $(wildcard tools/torture/*.py)))
 
 torture: $(VENV)/.installed
