@@ -25,6 +25,7 @@ def _load(name: str) -> Any:
 
 
 decoding = sys.modules["decoding"] = _load("decoding")
+samples = sys.modules["targets_samples"] = _load("targets_samples")
 targets, run = _load("targets"), _load("run")
 
 FOUND = {
@@ -51,9 +52,9 @@ def test_bytes_of_others_are_used_or_refused_in_one_sentence(name):
 
 
 def test_the_samples_are_what_our_writers_write_and_are_taken():
-    for mode, stream in enumerate(targets._frame_seeds()):
+    for mode, stream in enumerate(samples.frame_seeds()):
         assert stream[0] == mode
-    accepted = [targets.read_small(data).kind for data in targets._small_seeds()]
+    accepted = [targets.read_small(data).kind for data in samples.small_seeds()]
     assert accepted == [
         "hello",
         "welcome",

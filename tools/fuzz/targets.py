@@ -7,7 +7,6 @@ Every byte here comes from somebody else: a peer's stream, a file that a disk or
 from __future__ import annotations
 
 import functools
-import json
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,20 @@ import numpy as np
 import torch
 from decoding import decode as decode_as_received
 from decoding import variants
+from targets_samples import (
+    LEARNED,
+    SECTIONS,
+    SHAPE,
+    checkpoint_seeds,
+    frame_seeds,
+    head_seeds,
+    identity_seeds,
+    metrics_seeds,
+    peers_seeds,
+    small_seeds,
+    status_seeds,
+    task_seeds,
+)
 
 from gossip.channels.prototypes import believed, prototypes_of
 from gossip.config.loading import load_task
@@ -26,30 +39,20 @@ from gossip.errors import CheckpointError, NetworkError, PeerError, SettingError
 from gossip.net import peers_file
 from gossip.net.identity import Identity
 from gossip.node.status import read_answer
-from gossip.protocols.base import Context, FinishedMessage, ModelMessage
+from gossip.protocols.base import Context
 from gossip.protocols.modest.messages import MESSAGES as MODEST
-from gossip.protocols.modest.messages import PingMessage, TrainMessage
-from gossip.protocols.push.messages import PushMessage
-from gossip.protocols.rounds.parts import PieceMessage
-from gossip.protocols.rounds.stopping import WantsMessage
-from gossip.protocols.tables import Shape, Table, TableMessage
-from gossip.storage.checkpoints import Belongs, Checkpoint, decode, encode
+from gossip.protocols.tables import Table, TableMessage
+from gossip.storage.checkpoints import decode
 from gossip.storage.run_record import RunRecord, read_lines
 from gossip.wire.agreement import Agreement, Expectation
 from gossip.wire.codecs.base import Codec, part_specs
 from gossip.wire.codecs.float32 import Float32
-from gossip.wire.documents import DocumentWriter, Envelope, read_head, read_small
-from gossip.wire.frames import CHUNK_BYTES_MAX, FrameReader, Received, writer
-from gossip.wire.messages import Goodbye, Heartbeat, Hello, Welcome, register
-from gossip.wire.tensors import TensorSpec, WireTensor
+from gossip.wire.documents import read_head, read_small
+from gossip.wire.frames import CHUNK_BYTES_MAX, FrameReader, Received
+from gossip.wire.messages import Hello, register
+from gossip.wire.tensors import WireTensor
 
-LEARNED = 24
-"""Parameters of the model that frames are about."""
-ENVELOPE = Envelope("run", "space", "alice")
-SECTIONS = (("data", "1"), ("local", "2"))
 AGREEMENT = Agreement(run_id="run", sections=SECTIONS, space_id="space", classes=10)
-SHAPE = Shape(run="run", classes=3, width=6)
-"""Of tables beside the models."""
 register(TableMessage)
 SENTENCE_CHARACTERS_MAX = 1000
 """An error is one sentence, also where a stranger's bytes are in it."""
@@ -269,132 +272,19 @@ def status(data: bytes) -> None:
         raise AssertionError("an answer that is no table")
 
 
-# --- valid samples ---
-
-
-def _hello() -> Hello:
-    return Hello(agreement=SECTIONS, instance="1", peers_digest="0")
-
-
-def _model_messages() -> list[ModelMessage | TrainMessage | PushMessage | PieceMessage]:
-    view = (("bob", 3, False, 7), ("carol", 0, True, -1))
-    return [
-        ModelMessage(round=3, step=1, model=None),
-        TrainMessage(round=4, expected=3, view=view, version=9, model=None),
-        PushMessage(round=5, age=7, model=None),
-        PushMessage(round=5, age=7, part=1, parts=3, model=None),
-        PieceMessage(round=2, step=1, part=1, parts=4, model=None),
-    ]
-
-
-def _frame_seeds() -> list[bytes]:
-    codec, seeds = Float32(), []
-    for mode in range(8):
-        made = writer(
-            ENVELOPE,
-            codec.name,
-            codec.specs(LEARNED),
-            part_specs=part_specs(codec, LEARNED),
-            learned=LEARNED,
-            declared=(1, 4) if mode & 4 else None,
-            checksum=bool(mode & 1),
-        )
-        stream = [made.small(_hello(), 0), made.small(Welcome(), 1)]
-        stream.append(made.small(Heartbeat(stamp_us=1, echo_us=0, held_us=0), 2))
-        for number, message in enumerate(_model_messages(), start=3):
-            piece = message.piece
-            length = LEARNED if piece is None else len(range(*piece.bounds(LEARNED)))
-            vector = torch.arange(length, dtype=torch.float32)
-            stream += list(made.model(message, number, codec.encode(vector)))
-        stream += [
-            made.small(FinishedMessage(round=9), 90),
-            made.small(Goodbye(reason="leaving", sentence=""), 91),
-        ]
-        seeds.append(bytes([mode]) + b"".join(bytes(part) for frame in stream for part in frame))
-    return seeds
-
-
-def _small_seeds() -> list[bytes]:
-    documents = DocumentWriter(ENVELOPE)
-    messages = [_hello(), Welcome(), Heartbeat(stamp_us=1, echo_us=2, held_us=3), FinishedMessage(round=2)]
-    messages += [PingMessage(nonce=1, round=2), Goodbye(reason="leaving", sentence="so long")]
-    messages += [WantsMessage(wants=(("p", 3, "patience", b"x" * 64), ("q", 4, "target", b"y" * 64)))]
-    sums = np.arange(SHAPE.width, dtype="<f4").tobytes()
-    rows = (
-        ("bob", 0, 1, 7, sums, b"x" * 64),
-        ("alice", 1, 2, 1500, sums, b"y" * 64),
-        ("bob", 2, 3, 0, b"", b""),
-    )
-    messages += [TableMessage(rows=rows)]
-    return [documents.small(message, seq) for seq, message in enumerate(messages)]
-
-
-def _head_seeds() -> list[bytes]:
-    specs = (TensorSpec("float32", (LEARNED,)),)
-    seeds = []
-    for declared in (None, (1, 4)):
-        documents = DocumentWriter(ENVELOPE, declared)
-        seeds += [
-            documents.head(message, seq, "float32", specs) for seq, message in enumerate(_model_messages())
-        ]
-    return seeds
-
-
-def _peers_seeds() -> list[bytes]:
-    with tempfile.TemporaryDirectory() as folder:
-        lines = [
-            Identity.create(Path(folder) / name, name=name, advertise=f"10.0.0.{number}:7700").peers_line()
-            for number, name in enumerate(("alice", "bob"))
-        ]
-    return ["\n".join(lines).encode(), b"# none\nalice [::1]:7700\n", ("\ufeff" + lines[0]).encode()]
-
-
-def _checkpoint_seeds() -> list[bytes]:
-    made = Checkpoint(
-        belongs=Belongs(peer="alice", space_id="space", seed=1),
-        protocol="rounds",
-        state={"round": 1},
-        vector=np.arange(8, dtype=np.float32),
-        counters={"sent": {"bytes": 1}},
-    )
-    return [encode(made)]
-
-
-def _identity_seeds() -> list[bytes]:
-    with tempfile.TemporaryDirectory() as folder:
-        return [Identity.create(Path(folder), name="alice", advertise="10.0.0.1:7700").path.read_bytes()]
-
-
-def _metrics_seeds() -> list[bytes]:
-    lines = [json.dumps({"peer": "alice", "round": round, "accuracy": 0.5}) for round in range(6)]
-    return ["\n".join(lines).encode() + b"\n", b'{"round": 1}\nnull\n[]\n{"round": "x"}\n{"rou']
-
-
-def _task_seeds() -> list[bytes]:
-    return [
-        b'algorithm = "dfedsam-mgs"\n[model]\nname = "mlp"\nhidden = [32]\n[stop]\nrounds = 5\n',
-        b'[protocol]\nkind = "modest"\nsample_size = 3\n[merge]\nkind = "multi-krum"\nf = 1\n',
-        b'[data]\nsource = "digits"\npartition = { kind = "dirichlet", alpha = 0.3 }\n[topology]\nkind = "ring"\n',
-    ]
-
-
-def _status_seeds() -> list[bytes]:
-    return [json.dumps({"name": "alice", "round": 3, "neighbours": [{"name": "bob", "up": True}]}).encode()]
-
-
 TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
-        Target("frames", frames, _frame_seeds),
-        Target("small-document", small_document, _small_seeds),
-        Target("head-document", head_document, _head_seeds),
+        Target("frames", frames, frame_seeds),
+        Target("small-document", small_document, small_seeds),
+        Target("head-document", head_document, head_seeds),
         Target("codecs", codecs, lambda: [bytes([8, *range(64)]), bytes(300)]),
-        Target("status", status, _status_seeds),
-        Target("peers", peers, _peers_seeds),
-        Target("checkpoint", checkpoint, _checkpoint_seeds),
-        Target("identity", identity, _identity_seeds),
-        Target("metrics", metrics, _metrics_seeds),
-        Target("task", task, _task_seeds),
+        Target("status", status, status_seeds),
+        Target("peers", peers, peers_seeds),
+        Target("checkpoint", checkpoint, checkpoint_seeds),
+        Target("identity", identity, identity_seeds),
+        Target("metrics", metrics, metrics_seeds),
+        Target("task", task, task_seeds),
     )
 }
 """By name; the cheap ones first."""
