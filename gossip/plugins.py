@@ -1,7 +1,7 @@
 """Code that is not ours: ``python:FILE:NAME`` in a setting, and installed packages' entry points. Free of torch.
 
 A file runs with all rights of the user who names it, as a script of their own does. Peers never send code: that all
-of a run use the same file, each its own copy, is agreed by a hash of its content.
+of a run use the same file, each its own copy, is agreed by a hash of its content and of the modules beside it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from gossip import user_files
 from gossip.errors import GossipError, SettingError, UserError
 
 PREFIX = "python:"
@@ -62,10 +63,11 @@ def load(name: str, *, key: str, folder: Path, error: type[UserError] = SettingE
         raise error(f"{key} = '{name}': {path} is not a Python file (.py)")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module  # where dataclasses look their own module up
-    if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))  # last: a file must not stand in the way of an installed package
     try:
-        spec.loader.exec_module(module)
+        with user_files.beside(path):
+            spec.loader.exec_module(module)
+    except user_files.Clash as clash:
+        raise error(f"{key} = '{name}': {clash}") from None
     except (Exception, SystemExit) as failure:
         del sys.modules[module_name]
         raise error(f"{key} = '{name}': {path} fails: {one_line(failure)}") from failure
@@ -93,11 +95,9 @@ def thing(name: str, *, key: str) -> Any:
 
 
 def content_of(name: str) -> str:
-    """Return 16 hex digits that name the content of the file of an absolute ``python:FILE:NAME``."""
+    """Return 16 hex digits that name what the file of an absolute ``python:FILE:NAME`` says, with what it imports."""
     path = _path_of(name)
-    if path is None or not path.is_file():
-        return ""
-    return hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
+    return "" if path is None else user_files.content(path)
 
 
 def identified(value: Any) -> Any:
