@@ -20,6 +20,7 @@ from tomli_w import dumps
 
 from gossip.errors import SettingError
 from gossip.learning.objectives.score import with_score
+from scenarios.inputs import inputs_of
 from scenarios.records import Records, told_peer
 from scenarios.scenario import ScenarioSettings
 
@@ -30,6 +31,8 @@ PARTIAL = "partial.json"
 SCENARIO = "scenario.toml"
 ENVIRONMENT = "environment.json"
 """The first file of a run: users have files by the name of `SCENARIO`, too."""
+INPUTS = "inputs.json"
+"""What the files said that it read; not there where it read none."""
 METRICS = "metrics.jsonl"
 EVENTS = "events.jsonl"
 SHARDS = "shards.json"
@@ -87,6 +90,8 @@ class RunFolder:
         """Write what is known before the run: the resolved scenario, the machine, the graph."""
         _write_json(self.path / ENVIRONMENT, environment())
         (self.path / SCENARIO).write_text(dumps(scenario.as_file()), encoding="utf-8")
+        if inputs := inputs_of(scenario):
+            _write_json(self.path / INPUTS, inputs)
         nx.write_graphml(named_graph(scenario), self.path / GRAPH)
 
     def finish(self, records: Records, summary: Mapping[str, Any]) -> None:
@@ -126,6 +131,15 @@ def read_summary(folder: Path) -> dict[str, Any]:
         OSError, ValueError: it says nothing, or nothing that can be read.
     """
     return with_score(json.loads((folder / SUMMARY).read_text(encoding="utf-8")))
+
+
+def read_inputs(folder: Path) -> dict[str, str]:
+    """Return what the files said that a run read, by their paths; nothing where it says nothing of them."""
+    try:
+        found = json.loads((folder / INPUTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def hold(lock: Path, sentence: str) -> int:

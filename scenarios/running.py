@@ -211,7 +211,7 @@ def sweep(
     folder = out or Path("runs") / f"sweep-{Path(scenario).stem}"
     with standard_output.kept(as_json):
         runs = sweeping.plan(scenario, engine, axes or [], sweeping.parse_seeds(seeds), folder)
-        with _sweep_shown(live, runs, title=Path(scenario).stem) as page:
+        with _kept_if_stopped(folder), _sweep_shown(live, runs, title=Path(scenario).stem) as page:
             done = sweeping.carry_out(
                 runs,
                 jobs=jobs,
@@ -220,6 +220,7 @@ def sweep(
                 cluster_settings=cluster_settings or (),
                 folder=folder,
                 standings=None if page is None else page.standings,
+                say=_say,
             )
             for each in done:
                 if page is not None:
@@ -229,6 +230,16 @@ def sweep(
         print(json.dumps([asdict(row) for row in rows], indent=1))
     else:
         tables.print_sweep(Console(), rows, folder=str(folder))
+
+
+@contextmanager
+def _kept_if_stopped(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"interrupted; runs that are done stay in {folder}, and the same command goes on with the others"
+        ) from None
 
 
 @contextmanager

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from gossip.learning.objectives.score import score_in
 from scenarios.clusters.choice import LOCAL, choose
 from scenarios.clusters.executor import each_done
 from scenarios.clusters.runs import Run as Run
+from scenarios.inputs import inputs_of
 from scenarios.records import SweepRow
-from scenarios.run_folder import SCENARIO, SUMMARY, read_summary
+from scenarios.run_folder import SCENARIO, SUMMARY, read_inputs, read_summary
 from scenarios.scenario import load
 from scenarios.standings import Standings
 from scenarios.summary import spread
@@ -124,12 +126,30 @@ def _folder_name(settings: Sequence[str]) -> str:
 
 
 def is_done(run: Run) -> bool:
-    """Return whether the folder holds the finished run of exactly these settings."""
-    if not (run.folder / SUMMARY).exists():
-        return False
+    """Return whether the folder holds the finished run of exactly these settings, and of files as they are now."""
+    return _state(run) == ""
+
+
+def _done_again(states: Iterable[str | None]) -> Iterator[str]:
+    """Yield a sentence for each file because of which finished runs are to be done again."""
+    for reason, count in Counter(filter(None, states)).items():
+        yield f"{count} finished run{'s are' if count > 1 else ' is'} done again: {reason}"
+
+
+def _state(run: Run) -> str | None:
+    """Return why a finished run of these settings is not what it would be now, "" where it is; None: there is none."""
+    try:
+        read_summary(run.folder)
+        found = (run.folder / SCENARIO).read_text(encoding="utf-8")
+    except OSError:
+        return None
+    except (ValueError, LookupError, TypeError):
+        return f"{SUMMARY} of one cannot be read"
     wanted = load(run.scenario, seed=run.seed, overrides=run.settings)
-    found = run.folder / SCENARIO
-    return found.exists() and found.read_text(encoding="utf-8") == tomli_w.dumps(wanted.as_file())
+    if found != tomli_w.dumps(wanted.as_file()):
+        return None
+    now, then = inputs_of(wanted), read_inputs(run.folder)
+    return next((f"{path} has changed since" for path in now if now[path] != then.get(path)), "")
 
 
 def carry_out(
@@ -141,6 +161,7 @@ def carry_out(
     cluster_settings: Sequence[str] = (),
     folder: Path | None = None,
     standings: Standings | None = None,
+    say: Callable[[str], None] = lambda sentence: None,
 ) -> Iterator[Run]:
     """Do the runs that are not done, several at a time, and yield each as it ends.
 
@@ -153,8 +174,12 @@ def carry_out(
         cluster_settings: KEY=VALUE, see `scenarios.clusters`.
         folder: of the sweep; default: that of the first run.
         standings: where each run that is done here tells how far it is.
+        say: called with a sentence where finished runs are not what they would be now, and are done again.
     """
-    todo = [run for run in runs if not is_done(run)]
+    states = [_state(run) for run in runs]
+    for sentence in _done_again(states):
+        say(sentence)
+    todo = [run for run, state in zip(runs, states, strict=True) if state != ""]
     if not todo:
         return
     executor = choose(

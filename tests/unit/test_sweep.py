@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from gossip.errors import SettingError
-from scenarios import sweep
+from scenarios import cli, sweep
 from scenarios.records import SweepRow
 from scenarios.reports import terminal as tables
 from tests.tuned import small_data
@@ -141,3 +141,72 @@ def test_the_table_of_one_combination_has_no_column_of_settings():
     lines = printed([row("local.lr=0.1", honest=8)])
     assert lines[1].split()[0] == "seeds"
     assert "all with local.lr=0.1" in lines
+
+
+OWN = """
+import gossip
+from factor import FACTOR
+class Scaled(gossip.Merge):
+    def __call__(self, own, own_weight, received, *, context):
+        return own * FACTOR
+"""
+
+
+@pytest.fixture
+def with_files(tmp_path):
+    """A sweep of one run that reads a file of samples and a rule, which imports the module beside it."""
+    data = small_data(tmp_path)
+    (tmp_path / "own.py").write_text(OWN)
+    (tmp_path / "factor.py").write_text("FACTOR = 1.0")
+    scenario = tmp_path / "tiny.toml"
+    scenario.write_text(SCENARIO.replace("[data]", f'[data]\nsource = "{data}"'))
+    runs = sweep.plan(
+        str(scenario), "virtual", [f"merge.kind=python:{tmp_path}/own.py:Scaled"], [0], tmp_path / "out"
+    )
+    assert len(list(sweep.carry_out(runs, jobs=0))) == 1
+    return runs
+
+
+def done_again(runs):
+    said = []
+    return [run.seed for run in sweep.carry_out(runs, jobs=0, say=said.append)], said
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "told"),
+    [
+        ("factor.py", "FACTOR = 0.0", "own.py has changed since"),
+        ("own.py", OWN.replace("* FACTOR", "* 0"), "own.py has changed since"),
+        ("unused.py", "FACTOR = 0.0", None),
+        ("out/{run}/summary.json", '{"scen', "summary.json of one cannot be read"),
+        ("out/{run}/inputs.json", "[]", "has changed since"),
+    ],
+)
+def test_a_finished_run_of_other_files_is_done_again_and_that_is_said(with_files, tmp_path, file, text, told):
+    run = with_files[0].folder.relative_to(tmp_path / "out")
+    (tmp_path / file.format(run=run)).write_text(text)
+    again, said = done_again(with_files)
+    assert again == ([] if told is None else [0])
+    assert [told in sentence for sentence in said] == ([] if told is None else [True])
+    assert done_again(with_files) == ([], [])
+
+
+def test_a_finished_run_of_other_samples_is_done_again(with_files, tmp_path):
+    [source] = [path for path in sweep.read_inputs(with_files[0].folder) if not path.endswith(".py")]
+    with open(source, "ab") as file:
+        file.write(b"\0")
+    again, said = done_again(with_files)
+    assert again == [0]
+    assert said == [f"1 finished run is done again: {source} has changed since"]
+
+
+def test_a_sweep_that_is_stopped_says_what_is_kept(with_files, monkeypatch, capsys):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr(sweep, "carry_out", stopped)
+    out = with_files[0].folder.parents[1]
+    assert cli.call(["sweep", with_files[0].scenario, "--out", str(out)]) == 130
+    kept = f"runs that are done stay in {out}, and the same command goes on with the others"
+    assert capsys.readouterr().err == f"gossip-scenario: interrupted; {kept}\n"
