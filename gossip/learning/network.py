@@ -247,6 +247,10 @@ class Network:
             return self.space.flatten_module(module)
         return self.space.flatten_module(self._build(seeding.integer_seed(self.seed, "init", peer=peer)))
 
+    def initial_again(self) -> Tensor:
+        """Return the model [P] of a network that is made anew, as other peers make theirs."""
+        return self.space.flatten_module(self._build(self._init_seed))
+
     def forget_initial(self) -> None:
         """Free the network's own values of all that lies in vectors; `initial` builds the network anew from now on.
 

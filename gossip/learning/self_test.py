@@ -39,6 +39,10 @@ OTHER_WEIGHTS = 0.9
 """The weights of the comparison, as a share of the module's own."""
 
 
+MADE_AGAIN_MAX = 1 << 22
+"""Larger models are not made a second time only to be compared: that takes memory, and the time of a start."""
+
+
 class _Pass(NamedTuple):
     """What a forward and backward pass left."""
 
@@ -94,6 +98,16 @@ def compare(
     raise SettingError(
         f"{key} learns otherwise than in plain torch when its weights are put in: {difference}"
     )
+
+
+def begins(initial: Tensor, again: Tensor, *, name: str) -> list[str]:
+    """Compare the model [P] that a network begins with and that of one made anew; return what the user should know."""
+    if torch.equal(initial.view(torch.int32), again.view(torch.int32)):
+        return []
+    return [
+        f"[model] name = '{name}' begins with other values each time it is made, though `random`, numpy and torch are "
+        "seeded alike: peers begin with different models, and runs with equal seeds will differ"
+    ]
 
 
 def _plain(

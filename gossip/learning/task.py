@@ -49,6 +49,7 @@ class Task(Network):
         count = self_test.SAMPLES
         return (
             *self.dataset.doubts,
+            *self._begins(),
             *self_test.compare(
                 self.forward_on("cpu"),
                 self.features(self.dataset.x_train[:count]),
@@ -59,6 +60,11 @@ class Task(Network):
                 seed=self.probe_seed,
             ),
         )
+
+    def _begins(self) -> list[str]:
+        if self.space.size > self_test.MADE_AGAIN_MAX:
+            return []
+        return self_test.begins(self.initial(), self.initial_again(), name=self.model_settings.name)
 
     def check(self) -> None:
         """Load and build everything, so that whatever is wrong is said now."""

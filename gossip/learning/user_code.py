@@ -21,10 +21,13 @@ __all__ = ["call", "function_name", "is_user_code", "load", "one_line", "seeded_
 def load(name: str, *, key: str, folder: Path, error: type[UserError] = SettingError) -> Callable[..., Any]:
     """Return what `plugins.load` does, for code that may use torch.
 
+    What the file draws while it is imported is the same everywhere and in every run, whatever the run's seed.
+
     Raises:
         UserError: `error`, as `plugins.load`; or the file changes torch's default dtype.
     """
-    found = plugins.load(name, key=key, folder=folder, error=error)
+    with seeded_globals(0):
+        found = plugins.load(name, key=key, folder=folder, error=error)
     _refuse_default_dtype(name, key, error)
     return found
 

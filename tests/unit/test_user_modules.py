@@ -162,3 +162,34 @@ def drawn(kind: str) -> Generators:
         seed=0,
         folder=Path(zoo.__file__).parent,
     ).draws
+
+
+MADE = """
+import os
+import torch
+from torch import nn
+
+ONE = nn.Linear(64, 10)
+
+def made_at_import(shape, classes): return nn.Sequential(nn.Flatten(), ONE)
+
+def from_the_system(shape, classes):
+    torch.manual_seed(int.from_bytes(os.urandom(4), "little"))
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))
+
+def seeded(shape, classes): return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))
+"""
+
+
+@pytest.mark.parametrize(("name", "told"), [("made_at_import", 0), ("seeded", 0), ("from_the_system", 1)])
+def test_whether_peers_begin_with_the_same_values_is_told(tmp_path: Path, name: str, told: int) -> None:
+    (tmp_path / "made.py").write_text(MADE)
+
+    def task() -> Task:
+        model = ModelSettings(name=f"python:made.py:{name}")
+        return Task(data=DataSettings(), model=model, local=LocalSettings(), seed=0, folder=tmp_path)
+
+    one, other = task(), task()
+    said = [sentence for sentence in one.cautions if "begins with other values each time" in sentence]
+    assert len(said) == told
+    assert torch.equal(one.initial(), other.initial()) == (not told)
