@@ -83,9 +83,9 @@ def content(path: Path) -> str:
     """Return 16 hex digits that name what a file and the modules beside it that it imports say; "" of no file."""
     if not path.is_file():
         return ""
-    state = hashlib.blake2b(path.read_bytes(), digest_size=8)
+    state = hashlib.blake2b(_read(path), digest_size=8)
     for file in files(path)[1:]:
-        name, said = file.relative_to(path.parent).as_posix().encode(), file.read_bytes()
+        name, said = file.relative_to(path.parent).as_posix().encode(), _read(file)
         for each in (name, said):
             state.update(len(each).to_bytes(8, "big") + each)
     return state.hexdigest()
@@ -95,11 +95,19 @@ def files(path: Path) -> list[Path]:
     """Return a file, and behind it the modules beside it that it imports, directly or by one another, by name."""
     found, todo = {path}, [path]
     while todo:
-        for name in _imports(todo.pop().read_bytes()).all:
+        for name in _imports(_read(todo.pop())).all:
             more = set(_beside(path.parent, name)) - found
             found |= more
             todo += more
     return [path, *sorted(found - {path})]
+
+
+def _read(path: Path) -> bytes:
+    """Return what a file says; nothing of one that cannot be read, which is said when it is to be run."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
 def _beside(folder: Path, name: str) -> list[Path]:
@@ -204,7 +212,7 @@ def _refuse_clash(folder: Path, other: Path) -> None:
 def _imports_in(folder: Path) -> Iterator[tuple[Path, _Imports]]:
     for path in sorted(_folders[folder].paths):
         for file in files(path) if path.is_file() else ():
-            yield file, _imports(file.read_bytes())
+            yield file, _imports(_read(file))
 
 
 def _lies_in(folder: Path, module: ModuleType) -> bool:
@@ -215,8 +223,4 @@ def _lies_in(folder: Path, module: ModuleType) -> bool:
 
 def _said_by(module: ModuleType) -> str:
     file = getattr(module, "__file__", None)
-    try:
-        said = Path(file).read_bytes() if file else b""
-    except OSError:
-        return ""
-    return hashlib.blake2b(said, digest_size=8).hexdigest()
+    return hashlib.blake2b(_read(Path(file)) if file else b"", digest_size=8).hexdigest()

@@ -1,65 +1,74 @@
-"""Which files a scenario reads, and what they say: a finished run is that of the files that it was done with."""
+"""Which files a scenario names, and what they say: a finished run, or a run elsewhere, is that of the same files."""
 
 from __future__ import annotations
 
-import functools
-import hashlib
+import os
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from hashlib import file_digest, sha256
 from pathlib import Path
-from typing import Any
 
-from gossip import plugins
-from scenarios.scenario import ScenarioSettings
+from gossip import plugins, user_files
 
-WHOLE_BYTES_MAX = 1 << 30
-"""Of a larger file its size is taken, with so much of its beginning and its end:"""
-END_BYTES = 16 << 20
+COMPARED_BYTES_MAX = 1 << 30
+"""A larger file is compared by its size alone: reading it would take longer than many a run."""
 
 
-def inputs_of(scenario: ScenarioSettings) -> dict[str, str]:
-    """Return 16 hex digits for what each file says that the settings name, by its absolute path.
+def named_files(tables: object) -> dict[str, str]:
+    """Return path -> content, in short, of every file and folder that resolved settings name and that is here.
 
-    A user's Python has the modules beside it that it imports with it. Of a folder names and sizes count.
+    With a user's Python come the modules beside it that it imports. Of a folder names and sizes count.
     """
-    return dict(sorted(_inputs(scenario.as_file())))
+    return {str(path): _content(path) for path in sorted(set(_named(tables))) if os.path.exists(path)}
 
 
-def _inputs(value: Any) -> Iterator[tuple[str, str]]:
+def missing_file(files: Mapping[str, str]) -> str | None:
+    """Return in words which of these files this machine does not have as they are elsewhere; None: it has them all."""
+    for name, content in files.items():
+        path = Path(name)
+        kind = "folder" if os.path.isdir(path) else "file"
+        if not os.path.exists(path):
+            return f"it has no {kind} {name}, which the scenario names"
+        if _content(path) != content:
+            return f"its {kind} {name}, which the scenario names, is another than here"
+    return None
+
+
+def _named(value: object) -> Iterator[Path]:
+    """Yield every path that stands in resolved settings: those are absolute."""
     if isinstance(value, Mapping):
-        value = list(value.values())
-    if isinstance(value, (list, tuple)):
+        for each in value.values():
+            yield from _named(each)
+    elif isinstance(value, (list, tuple)):
         for each in value:
-            yield from _inputs(each)
+            yield from _named(each)
     elif plugins.is_user_code(value):
-        yield value.removeprefix(plugins.PREFIX).rpartition(":")[0], plugins.content_of(value)
-    elif isinstance(value, str) and Path(value).is_absolute():
-        said = _said(Path(value))
-        if said is not None:
-            yield value, said
+        path = Path(str(value).removeprefix(plugins.PREFIX).rpartition(":")[0])
+        yield from user_files.files(path)
+    elif isinstance(value, str) and value.startswith(os.sep) and "\n" not in value and len(value) < 4096:
+        yield Path(value)
 
 
-def _said(path: Path) -> str | None:
+def _content(path: Path) -> str:
     try:
-        if path.is_dir():
-            there = [each for each in sorted(path.rglob("*")) if each.is_file()]
-            names = "\n".join(f"{each.relative_to(path).as_posix()}\t{each.stat().st_size}" for each in there)
-            return hashlib.blake2b(names.encode(), digest_size=8).hexdigest()
-        found = path.stat()
-        return _digest(path, found.st_size, found.st_mtime_ns)
+        return _said(path)
     except OSError:
-        return None  # that it cannot be read is said by whoever reads it
+        return "cannot be read"  # which whoever reads it says in a sentence
 
 
-@functools.lru_cache(1024)
-def _digest(path: Path, size: int, changed_ns: int) -> str:
-    del changed_ns  # one of the names under which the digest is kept
-    state = hashlib.blake2b(str(size).encode(), digest_size=8)
+def _said(path: Path) -> str:
+    if path.is_dir():
+        there = sorted(each for each in path.rglob("*") if each.is_file())
+        listed = (f"{each.relative_to(path).as_posix()}\t{each.stat().st_size}\n" for each in there)
+        return sha256("".join(listed).encode()).hexdigest()
+    found = path.stat()
+    if found.st_size > COMPARED_BYTES_MAX:
+        return f"{found.st_size} bytes"
+    return _digest(path, found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(maxsize=1000)
+def _digest(path: Path, mtime_ns: int, size: int) -> str:
+    """Read a file once for all runs of a sweep."""
     with path.open("rb") as file:
-        if size <= WHOLE_BYTES_MAX:
-            while piece := file.read(1 << 20):
-                state.update(piece)
-        else:
-            state.update(file.read(END_BYTES))
-            file.seek(size - END_BYTES)
-            state.update(file.read(END_BYTES))
-    return state.hexdigest()
+        return file_digest(file, "sha256").hexdigest()

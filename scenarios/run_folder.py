@@ -20,7 +20,7 @@ from tomli_w import dumps
 
 from gossip.errors import SettingError
 from gossip.learning.objectives.score import with_score
-from scenarios.inputs import inputs_of
+from scenarios.inputs import named_files
 from scenarios.records import Records, told_peer
 from scenarios.scenario import ScenarioSettings
 
@@ -90,7 +90,7 @@ class RunFolder:
         """Write what is known before the run: the resolved scenario, the machine, the graph."""
         _write_json(self.path / ENVIRONMENT, environment())
         (self.path / SCENARIO).write_text(dumps(scenario.as_file()), encoding="utf-8")
-        if inputs := inputs_of(scenario):
+        if inputs := named_files(scenario.as_file()):
             _write_json(self.path / INPUTS, inputs)
         nx.write_graphml(named_graph(scenario), self.path / GRAPH)
 

@@ -17,7 +17,7 @@ from gossip.learning.objectives.score import score_in
 from scenarios.clusters.choice import LOCAL, choose
 from scenarios.clusters.executor import each_done
 from scenarios.clusters.runs import Run as Run
-from scenarios.inputs import inputs_of
+from scenarios.inputs import named_files
 from scenarios.records import SweepRow
 from scenarios.run_folder import SCENARIO, SUMMARY, read_inputs, read_summary
 from scenarios.scenario import load
@@ -148,7 +148,7 @@ def _state(run: Run) -> str | None:
     wanted = load(run.scenario, seed=run.seed, overrides=run.settings)
     if found != tomli_w.dumps(wanted.as_file()):
         return None
-    now, then = inputs_of(wanted), read_inputs(run.folder)
+    now, then = named_files(wanted.as_file()), read_inputs(run.folder)
     return next((f"{path} has changed since" for path in now if now[path] != then.get(path)), "")
 
 

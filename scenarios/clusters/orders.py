@@ -7,29 +7,24 @@ names (data, code) must lie on the worker's machine at the same place, with the 
 from __future__ import annotations
 
 import json
-import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
-from gossip import plugins
 from gossip.errors import GossipError, SettingError
 from scenarios.clusters.parcels import BadParcel, pack, unpack
 from scenarios.clusters.runs import Run
 from scenarios.clusters.versions import difference, versions
 from scenarios.errors import RunFailed
+from scenarios.inputs import missing_file, named_files
 from scenarios.private_folder import private_folder
 from scenarios.scenario import load
 
 HEADER_BYTES_MAX = 1 << 16
-COMPARED_BYTES_MAX = 1 << 30
-"""A larger file is compared by its size alone: reading it would take longer than many a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,21 +51,6 @@ def order(run: Run) -> Order:
         "files": named_files(tables),
     }
     return Order(json.dumps(said).encode(), text)
-
-
-def named_files(tables: Mapping[str, Any]) -> dict[str, str]:
-    """Return path -> content, in short, of every file that resolved settings name and that is here."""
-    return {str(path): _content(path) for path in _named(tables) if os.path.isfile(path)}
-
-
-def missing_file(files: Mapping[str, str]) -> str | None:
-    """Return in words which of these files this machine does not have as they are elsewhere; None: it has them all."""
-    for name, content in files.items():
-        if not os.path.isfile(name):
-            return f"it has no file {name}, which the scenario names"
-        if _content(Path(name)) != content:
-            return f"its file {name}, which the scenario names, is another than here"
-    return None
 
 
 def work(data: bytes) -> bytes:
@@ -124,32 +104,3 @@ def arrive(run: Run, ordered: Order, answer: bytes) -> None:
 
 def _answer(host: str, *, parcel: bytes = b"", error: str = "", refused: str = "") -> bytes:
     return json.dumps({"host": host, "error": error, "refused": refused}).encode() + b"\n" + parcel
-
-
-def _named(value: object) -> Iterator[Path]:
-    """Yield every path that stands in resolved settings: those are absolute."""
-    if isinstance(value, Mapping):
-        for each in value.values():
-            yield from _named(each)
-    elif isinstance(value, (list, tuple)):
-        for each in value:
-            yield from _named(each)
-    elif isinstance(value, str):
-        if plugins.is_user_code(value):
-            value = value.removeprefix(plugins.PREFIX).rpartition(":")[0]
-        if value.startswith(os.sep) and "\n" not in value and len(value) < 4096:
-            yield Path(value)
-
-
-def _content(path: Path) -> str:
-    found = path.stat()
-    if found.st_size > COMPARED_BYTES_MAX:
-        return f"{found.st_size} bytes"
-    return _digest(path, found.st_mtime_ns, found.st_size)
-
-
-@lru_cache(maxsize=100)
-def _digest(path: Path, mtime_ns: int, size: int) -> str:
-    """Read a file once for all runs of a sweep."""
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()

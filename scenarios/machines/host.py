@@ -22,8 +22,8 @@ from typing import Any, NoReturn
 
 from gossip.errors import GossipError
 from gossip.net.identity import Identity
-from scenarios.clusters.orders import missing_file
 from scenarios.clusters.versions import versions
+from scenarios.inputs import missing_file
 from scenarios.machines.outbox import Outbox
 from scenarios.machines.speech import Listener, Said, message
 from scenarios.private_folder import private_folder

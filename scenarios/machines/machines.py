@@ -14,9 +14,9 @@ from typing import Any
 
 from gossip.errors import SettingError
 from gossip.net.address import is_loopback
-from scenarios.clusters.orders import named_files
 from scenarios.clusters.versions import difference
 from scenarios.errors import RunFailed
+from scenarios.inputs import named_files
 from scenarios.machines.connection import Connection, Gone
 from scenarios.machines.mirror import Mirror
 from scenarios.machines.speech import Garbled, Listener, message

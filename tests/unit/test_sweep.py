@@ -10,6 +10,7 @@ from rich.console import Console
 
 from gossip.errors import SettingError
 from scenarios import cli, sweep
+from scenarios.inputs import named_files
 from scenarios.records import SweepRow
 from scenarios.reports import terminal as tables
 from tests.tuned import small_data
@@ -175,7 +176,7 @@ def done_again(runs):
 @pytest.mark.parametrize(
     ("file", "text", "told"),
     [
-        ("factor.py", "FACTOR = 0.0", "own.py has changed since"),
+        ("factor.py", "FACTOR = 0.0", "factor.py has changed since"),
         ("own.py", OWN.replace("* FACTOR", "* 0"), "own.py has changed since"),
         ("unused.py", "FACTOR = 0.0", None),
         ("out/{run}/summary.json", '{"scen', "summary.json of one cannot be read"),
@@ -210,3 +211,16 @@ def test_a_sweep_that_is_stopped_says_what_is_kept(with_files, monkeypatch, caps
     assert cli.call(["sweep", with_files[0].scenario, "--out", str(out)]) == 130
     kept = f"runs that are done stay in {out}, and the same command goes on with the others"
     assert capsys.readouterr().err == f"gossip-scenario: interrupted; {kept}\n"
+
+
+def test_what_cannot_be_read_is_no_other_error_than_before(tmp_path):
+    """Whoever needs it says so; that its content is unknown is told by no exception."""
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "closed" / "own.py").write_text("import os")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    tables = {
+        "merge": {"kind": f"python:{tmp_path}/closed:Folder"},
+        "data": {"source": str(tmp_path / "loop"), "test": str(tmp_path / "closed")},
+        "peers": [f"python:{tmp_path}/missing.py:own", f"{tmp_path}/missing.csv", "/" + "x" * 5000],
+    }
+    assert set(named_files(tables)) == {f"{tmp_path}/closed"}
