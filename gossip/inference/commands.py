@@ -130,12 +130,14 @@ def predict(
 ) -> None:
     """Tell what the finished model says of each sample: one row each, as CSV."""
     from gossip.errors import SettingError
+    from gossip.inference.outputs import refuse_existing, refuse_kept
     from gossip.inference.samples import read
     from gossip.telemetry import standard_output
 
     with standard_output.kept():
-        _refuse_existing("--out", out, force)
+        refuse_existing("--out", out, force)
         model = _loaded(home, network, prototypes)
+        refuse_kept("--out", out, [model.path])
         samples = read(data, model, folder=Path())
         outputs = model.logits(samples.x)
         rows = list(_rows(model, outputs, samples.names))
@@ -170,9 +172,12 @@ def export(
     """Write the finished model in another format."""
     from gossip.inference.exporting import export as write
     from gossip.inference.loaded import load
+    from gossip.inference.outputs import refuse_existing, refuse_kept
 
-    _refuse_existing("--out", out, force)
-    write(load(home, network=network), format, out)
+    refuse_existing("--out", out, force)
+    model = load(home, network=network)
+    refuse_kept("--out", out, [model.path])
+    write(model, format, out)
     print(f"{out}: {format}", file=sys.stderr)
 
 
@@ -193,13 +198,15 @@ def compare(
     from gossip.errors import SettingError
     from gossip.inference import comparing
     from gossip.inference.loaded import load
+    from gossip.inference.outputs import refuse_existing, refuse_kept
     from gossip.telemetry import standard_output
 
     if len(homes) < 2:
         raise SettingError("compare needs two homes or model files at least")
     with standard_output.kept(as_json):
-        _refuse_existing("--average", average, force)
+        refuse_existing("--average", average, force)
         models = [load(home, network=network) for home in homes]
+        refuse_kept("--average", average, [model.path for model in models])
         comparing.check_alike(models)
         if average is not None:
             comparing.save_average(models, average)
@@ -216,14 +223,6 @@ def compare(
             standard_output.write(json.dumps(rows) + "\n")
             return
     _print_rows(rows)
-
-
-def _refuse_existing(option: str, path: Path | None, force: bool) -> None:
-    """Raise `SettingError` where a file would be replaced: it may be the user's data, or a model."""
-    from gossip.errors import SettingError
-
-    if path is not None and path.exists() and not force:
-        raise SettingError(f"{option} {path}: is there already; give another name, or --force to replace it")
 
 
 def _headline(model: LoadedModel, told: Mapping[str, Any]) -> dict[str, Any]:

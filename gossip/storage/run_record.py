@@ -33,6 +33,12 @@ OWN_FILES = (
     "best.safetensors",
     "prototypes.safetensors",
 )
+"""Of a run."""
+
+IDENTITY = "identity.pem"
+
+HOME_FILES = (*OWN_FILES, IDENTITY, "privacy.json", "lock", "status.sock", "previous")
+"""All that a node keeps in its home, and nobody else is to write."""
 
 
 @dataclass(frozen=True, slots=True)

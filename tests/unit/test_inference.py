@@ -490,6 +490,39 @@ def test_no_file_that_is_there_is_written_over_unasked(
     assert out.read_text().startswith("sample,")
 
 
+def test_what_a_node_keeps_in_its_home_is_never_written_over(
+    table: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, other = table / "model.safetensors", tmp_path_factory.mktemp("other")
+    (other / "sub").mkdir()
+    (table / "soft.bin").symlink_to(model)
+    (table / "hard.bin").hardlink_to(model)
+    (other / "home").symlink_to(table)
+    (table / "summary.json").write_text("{}")
+    for home in (table, other):
+        (home / "identity.pem").write_text("a key")
+    before = {path: path.read_bytes() for folder in (table, other) for path in folder.glob("*.*")}
+    rows, force = ["--data", str(table / "rows.csv")], "--force"
+    for out in (
+        *(table / name for name in ("model.safetensors", "soft.bin", "hard.bin", "identity.pem", "lock")),
+        *(table / name for name in ("summary.json", "privacy.json", "checkpoints", "checkpoints/x.bin")),
+        *(other / name for name in ("home/model.safetensors", "sub/../home/metrics.jsonl", "identity.pem")),
+        other / "best.safetensors",
+    ):
+        for command in (
+            ["export", "--home", str(table), "--format", "safetensors", "--out", str(out), force],
+            ["export", "--home", str(model), "--format", "peft", "--out", str(out), force],
+            ["predict", "--home", str(table), *rows, "--out", str(out), force],
+            ["compare", str(table), str(model), "--average", str(out), force],
+        ):
+            assert cli.run(command) == 2
+            said = capsys.readouterr().err
+            assert ("give another name" in said, str(out) in said, said.count("\n")) == (True, True, 1)
+    assert before == {path: path.read_bytes() for folder in (table, other) for path in folder.glob("*.*")}
+    for out in (table / "own.safetensors", table / "rows-told.bin"):
+        assert cli.run(["export", "--home", str(table), "--format", "safetensors", "--out", str(out)]) == 0
+
+
 def test_a_model_that_has_diverged_says_nothing(tmp_path: Path) -> None:
     task = task_of(tmp_path)
     finished(task, tmp_path / "model.safetensors")
