@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from gossip.learning.settings import LocalSettings
 from gossip.merging.settings import AverageSettings, VarianceCorrectedSettings
 from gossip.protocols.modest.claims import liars_max
 from gossip.protocols.modest.settings import FedAvgSettings, ModestSettings
 from gossip.protocols.push.settings import WALKS, PushSettings
-from gossip.protocols.settings import FinalSettings
+from gossip.protocols.settings import FinalSettings, RoundsSettings
 from gossip.settings import Choice
 
 ADAPTIVE_RHO_USUAL = 0.25
@@ -67,3 +68,13 @@ def cautions_of_numbers(protocol: Choice, peers: int) -> Iterator[str]:
             f"[protocol] liars = {protocol.liars}: {peers} peers, in samples of {protocol.sample_size}, "
             f"bear {borne}, and {what}; f of them take 2·f + 2 peers and samples of 2·f + 1"
         )
+
+
+def cautions_of_lone_peer(protocol: Choice, final: FinalSettings, *, path: Path, name: str) -> Iterator[str]:
+    """Yield what should be known of a peers file at `path` that has one line only, our own."""
+    if isinstance(protocol, RoundsSettings) and not protocol.gossip_steps and not final.steps:
+        return
+    yield (
+        f"{path} names nobody but '{name}': it learns alone; add the lines that 'gossip-node init' printed on the "
+        "other machines, the same file on all, or say --algorithm local where that is meant"
+    )

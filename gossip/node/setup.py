@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gossip import plugins
 from gossip.config import TaskSettings, load_task
+from gossip.config.cautions import cautions_of_lone_peer
 from gossip.config.channels import prepare_table, protocol_of
 from gossip.config.final import prepare_end
 from gossip.config.graphs import build_topology
@@ -146,13 +147,14 @@ def find_membership(options: NodeOptions) -> Membership:
     peers = load_peers(options.peers, insecure=options.insecure)
     identity = _identity(options)
     me = _own_entry(options, peers, identity)
+    topology = build_topology(settings, names=peers.names, folder=folder)
+    if len(peers) == 1:
+        for caution in cautions_of_lone_peer(
+            settings.protocol, settings.final, path=options.peers, name=me.name
+        ):
+            settings.note(caution)
     return Membership(
-        settings=settings,
-        folder=folder,
-        peers=peers,
-        me=me,
-        identity=identity,
-        topology=build_topology(settings, names=peers.names, folder=folder),
+        settings=settings, folder=folder, peers=peers, me=me, identity=identity, topology=topology
     )
 
 

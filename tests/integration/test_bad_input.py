@@ -213,6 +213,26 @@ def test_a_peer_alone_in_its_file_learns_alone_and_resumes(tmp_path, capsys):
     assert (second["rounds"], second["space_id"]) == (3, first["space_id"])
 
 
+def test_a_peers_file_that_names_nobody_else_is_told_of_by_check_and_at_the_start(tmp_path, capsys):
+    peers = make_homes(tmp_path, ("alice",))
+    given = ["--peers", str(peers), "--home", str(tmp_path / "alice"), "--rounds", "1"]
+    told = f"{peers} names nobody but 'alice': it learns alone; "
+    assert cli.run(["check", *given, "--json"]) == 0
+    assert [each[: len(told)] for each in json.loads(capsys.readouterr().out)["warnings"]] == [told]
+    assert cli.run(["check", *given]) == 0
+    assert f"  WARNING     {told}" in capsys.readouterr().out
+    assert cli.run(given) == 0
+    assert capsys.readouterr().err.count(told) == 1
+    assert cli.run(["check", *given, "--algorithm", "local", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["warnings"] == []
+
+
+def test_two_peers_are_not_told_that_they_are_alone(tmp_path, capsys, peers):
+    given = ["--peers", str(peers), "--home", str(tmp_path / "alice"), "--json"]
+    assert cli.run(["check", *given]) == 3
+    assert json.loads(capsys.readouterr().out)["warnings"] == []
+
+
 def test_a_wrong_metrics_address(tmp_path, capsys, peers):
     code, complaint = run(tmp_path, capsys, "--metrics", "nonsense")
     assert code == 2
