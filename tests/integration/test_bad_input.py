@@ -110,6 +110,32 @@ def test_no_identity_says_how_to_make_one(tmp_path, capsys, peers):
     assert "gossip-node init" in complaint
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        [],  # there is no identity
+        ["--insecure", "--name", "carol"],
+        ["--insecure", "--name", "alice", "--data", "nowhere.csv"],
+        ["--insecure", "--name", "alice", "--set", "local.lr=-1"],
+    ],
+    ids=str,
+)
+def test_a_refused_start_leaves_nothing_of_a_home_that_was_not_there(tmp_path, capsys, peers, wrong):
+    before = sorted(tmp_path.rglob("*"))
+    for home in ("nohome", "no/such/home"):
+        code = cli.run(["--peers", str(peers), "--home", str(tmp_path / home), *wrong])
+        assert (code in (2, 4), capsys.readouterr().err.count("\n")) == (True, 1)
+        assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_refused_start_takes_nothing_from_a_home_that_was_there(tmp_path, capsys, peers):
+    (tmp_path / "alice" / "notes.txt").write_text("mine")
+    (tmp_path / "alice" / "checkpoints").mkdir()
+    before = {*(tmp_path / "alice").iterdir()}
+    assert run(tmp_path, capsys, "--set", "local.lr=-1")[0] == 2
+    assert before <= {*(tmp_path / "alice").iterdir()}
+
+
 def test_an_unknown_key_of_a_task_is_named_with_its_line(tmp_path, capsys, peers):
     task = tmp_path / "task.toml"
     task.write_text("[local]\nlr = 0.1\nepoch = 3\n")
