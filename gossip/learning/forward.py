@@ -118,7 +118,7 @@ class Forward:
             yield
         except GossipError:
             raise
-        except Exception as failure:
+        except (Exception, SystemExit) as failure:
             if self._users_name is None:
                 raise
             raise SettingError(
@@ -191,7 +191,7 @@ def probe(
             for training in (False, True):
                 forward.module.train(training)
                 logits = forward(model[:split], model[split:], x)
-        except Exception as failure:
+        except (Exception, SystemExit) as failure:
             cause = (failure.__cause__ or failure) if isinstance(failure, SettingError) else failure
             raise SettingError(
                 f"[model] name = '{name}' cannot take samples of shape {tuple(x.shape[1:])}"

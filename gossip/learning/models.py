@@ -101,7 +101,7 @@ def _give_sizes(module: nn.Module, input_shape: Shape, *, name: str, seed: int) 
     with user_code.seeded_globals(seed), torch.no_grad():
         try:
             module.eval()(torch.zeros(2, *input_shape))
-        except Exception as failure:
+        except (Exception, SystemExit) as failure:
             raise SettingError(
                 f"[model] name = '{name}' has lazy layers, and cannot take samples of shape {input_shape} to give them "
                 f"their sizes: {user_code.one_line(failure)}"

@@ -139,7 +139,7 @@ class Network:
                 try:
                     module(given)
                     tried.append(True)
-                except Exception:
+                except (Exception, SystemExit):
                     tried.append(False)
         # One that takes neither is told of with what its data are.
         return tried[0] or not tried[1]

@@ -45,7 +45,7 @@ def divide(labels: Labels, peers: int, choice: Choice, generator: np.random.Gene
         found = [np.asarray(part) for part in partition(labels, peers, choice, generator)]
     except SettingError:
         raise
-    except Exception as failure:
+    except (Exception, SystemExit) as failure:
         raise SettingError(f"partition '{choice.kind}' fails: {plugins.one_line(failure)}") from failure
     if len(found) != peers:
         raise SettingError(

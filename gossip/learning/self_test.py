@@ -84,7 +84,7 @@ def compare(
             ours = _ours(forward, x, y, loss, draws, seed)
         except SettingError:
             raise
-        except Exception as failure:
+        except (Exception, SystemExit) as failure:
             raise SettingError(f"{key} cannot be trained: {user_code.one_line(failure)}") from failure
         difference = _difference(plain, ours)
         if difference is None:

@@ -304,3 +304,53 @@ def test_pages_and_traces_are_not_written_over_other_files(
         capsys.readouterr()
         assert scenario_cli.call(["report", str(folder / "run")]) == 2
         assert "cannot be read as a run" in capsys.readouterr().err
+
+
+LEAVES = """
+import sys
+from torch import nn
+
+PASSES = [0]
+
+class Leaves(nn.Module):
+    def __init__(self, classes, when, how=SystemExit):
+        super().__init__()
+        self.out, self.when, self.how = nn.Linear(64, classes), when, how
+    def forward(self, x):
+        PASSES[0] += 1
+        if self.when == "always" or (self.when == "training" and self.training) or (
+            self.when == "later" and PASSES[0] > 40
+        ):
+            raise self.how(3)
+        return self.out(x.flatten(1))
+
+def always(shape, classes): return Leaves(classes, "always")
+def training(shape, classes): return Leaves(classes, "training")
+def later(shape, classes): return Leaves(classes, "later")
+def interrupted(shape, classes): return Leaves(classes, "always", KeyboardInterrupt)
+"""
+
+
+@pytest.mark.parametrize("network", ["always", "training", "later"])
+def test_a_network_that_leaves_the_process_is_told_of_as_one_that_fails(
+    folder: Path, capsys: pytest.CaptureFixture[str], network: str
+) -> None:
+    (folder / "mine.py").write_text(LEAVES)
+    path = scenario(folder, network, stop="rounds = 50")
+    assert scenario_cli.call(["run", str(path), "--out", str(folder / "run")]) == 2
+    assert f"mine.py:{network}'" in capsys.readouterr().err.splitlines()[-1]
+    peers = make_homes(folder, ("alice",))
+    given = ["--peers", str(peers), "--home", str(folder / "alice"), "--rounds", "50"]
+    given += ["--set", f"model.name=python:{folder / 'mine.py'}:{network}", "--set", "data.train_max=60"]
+    for command in ([], ["check"]) if network != "later" else ([],):
+        assert cli.run([*command, *given]) == 2
+        (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("gossip-node: ")]
+        assert (f"mine.py:{network}'" in said, "SystemExit: 3" in said) == (True, True), said
+
+
+def test_a_network_in_which_somebody_presses_a_key_is_interrupted(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "mine.py").write_text(LEAVES)
+    path = scenario(folder, "interrupted")
+    assert scenario_cli.call(["run", str(path), "--out", str(folder / "run")]) == 130

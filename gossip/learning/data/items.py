@@ -123,7 +123,7 @@ def _items(dataset: Any, name: str) -> Iterator[Any]:
     try:
         numbers = range(len(dataset)) if _by_number(dataset) else None
         one_by_one = iter(()) if numbers is not None else iter(dataset)
-    except Exception as failure:
+    except (Exception, SystemExit) as failure:
         raise DataError(f"{name}: no dataset: {user_code.one_line(failure)}") from failure
     index = 0
     while numbers is None or index < len(numbers):
@@ -131,7 +131,7 @@ def _items(dataset: Any, name: str) -> Iterator[Any]:
             item = next(one_by_one) if numbers is None else dataset[index]
         except StopIteration:
             return
-        except Exception as failure:
+        except (Exception, SystemExit) as failure:
             raise _failed(name, index, failure) from failure
         yield item
         index += 1
@@ -140,11 +140,11 @@ def _items(dataset: Any, name: str) -> Iterator[Any]:
 def _item(dataset: Any, number: int, name: str) -> Any:
     try:
         return dataset[number]
-    except Exception as failure:
+    except (Exception, SystemExit) as failure:
         raise _failed(name, number, failure) from failure
 
 
-def _failed(name: str, number: int, failure: Exception) -> DataError:
+def _failed(name: str, number: int, failure: BaseException) -> DataError:
     return DataError(f"{name}: item {number} fails: {user_code.one_line(failure)}")
 
 
@@ -164,7 +164,7 @@ def _array(value: Any, what: str, index: int, name: str) -> Array:
         if isinstance(value, Tensor):
             value = value.detach().cpu().numpy()
         array = np.array(value)  # of its own: a dataset may fill the same memory again
-    except Exception as failure:
+    except (Exception, SystemExit) as failure:
         raise DataError(
             f"{name}: {what} of item {index} is no array: {user_code.one_line(failure)}"
         ) from failure

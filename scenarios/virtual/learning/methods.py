@@ -113,7 +113,7 @@ def _tried(task: Task, device: torch.device, batch_size: int) -> Choice:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             agrees = _agrees(task, device, batch_size)
-    except Exception as failure:
+    except (Exception, SystemExit) as failure:
         # Foreign code may do what vmap cannot: branch on a value, call .item(), and so on.
         return Choice("loop", f"vmap cannot run the network: {user_code.one_line(failure)}")
     slow = False
