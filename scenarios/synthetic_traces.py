@@ -96,9 +96,12 @@ def _write(path: Path, columns: Mapping[str, Sequence[str]], said: Mapping[str, 
     made_by = " ".join([MADE_BY, path.name, *options])
     rows = (",".join(cells) for cells in zip(*columns.values(), strict=True))
     lines = [made_by, ",".join(columns), *rows]
-    if path.exists() and not path.read_bytes().startswith(MADE_BY.encode()):
-        raise SettingError(f"{path}: is there already, and no trace that was made so; give another name")
-    write_atomically(path, ("\n".join(lines) + "\n").encode(), durable=False)
+    try:
+        if path.exists() and not path.read_bytes().startswith(MADE_BY.encode()):
+            raise SettingError(f"{path}: is there already, and no trace that was made so; give another name")
+        write_atomically(path, ("\n".join(lines) + "\n").encode(), durable=False)
+    except OSError as failure:
+        raise SettingError(f"{path}: cannot be written: {failure.strerror or failure}") from None
 
 
 def _check(path: Path, peers: int, online_s: float | None, offline_s: float | None, until_s: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 from pathlib import Path
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 import scenarios
 from gossip.errors import SettingError
-from scenarios import cli, scenario, traces
+from scenarios import cli, scenario, synthetic_traces, traces
 from scenarios.processes.homes import arguments, own_settings
 from scenarios.ready import LIBRARY
 from scenarios.sections import PeersSettings
@@ -402,6 +403,29 @@ def test_a_wrong_option_is_one_sentence_and_writes_nothing(
     assert cli.call(["trace", *options]) == 2
     assert said in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("where", ["nofolder/t.csv", "file/t.csv", "folder.csv", "closed/t.csv"])
+def test_a_place_where_no_trace_can_be_written_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], where: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    for folder in ("folder.csv", "closed"):
+        (tmp_path / folder).mkdir()
+
+    def closed(path: Path, data: bytes, **_: bool) -> None:
+        # Root may write anywhere.
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    if where.startswith("closed"):
+        monkeypatch.setattr(synthetic_traces, "write_atomically", closed)
+    path = tmp_path / where
+    before = sorted(tmp_path.rglob("*"))
+    assert cli.call(["trace", str(path), "--peers", "3"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"gossip-scenario: {path}: cannot be written: ")
+    assert said.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_what_was_made_is_told_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
