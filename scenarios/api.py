@@ -14,7 +14,7 @@ from gossip.errors import SettingError
 from gossip.extras import needed
 from scenarios.alone import alone_settings, measured_alone
 from scenarios.engines import LOCAL, ahead, elsewhere, load_engine
-from scenarios.errors import Stopped
+from scenarios.errors import RunFailed, Stopped
 from scenarios.progress import Progress, Quiet, Remembered, State, told
 from scenarios.records import Records, told_peer
 from scenarios.reports.needs import require_page
@@ -88,7 +88,8 @@ def run(
 
     Raises:
         gossip.errors.UserError: a setting, file or folder is wrong; one sentence.
-        scenarios.errors.RunFailed: a peer failed; one sentence that names it and its log.
+        scenarios.errors.RunFailed: a peer failed, or none is left; one sentence that names it and its log, or what was
+            measured until then.
     """
     began_s = time.monotonic()
     report = report and _can_report()
@@ -131,6 +132,9 @@ def _into(
         folder.begin(settings)
         records = start(settings, folder.path, watching)
         summary = summarise(settings, records, engine=engine, wall_seconds=time.monotonic() - began_s)
+        if records.nobody_left is not None:
+            path = folder.stopped(records, {**summary, "stopped": "nobody left"})
+            raise RunFailed(f"{records.nobody_left}; what was measured until then is in {path}")
         if alone is not None:
             doing("measuring what learning alone would have reached")
             with heard(lambda what: None):

@@ -98,7 +98,9 @@ class Records:
     attack: Mapping[str, Any] | None = None
     """What the engine measured of the attack's own aim."""
     warnings: Sequence[str] = ()
-    """What was said at the start of what may be a mistake."""
+    """What was said at the start of what may be a mistake, and at the end of faults that had no effect."""
+    nobody_left: str | None = None
+    """Where no honest peer is: the sentence that says so."""
     scored: Score = ACCURACY
     """What the score is."""
     shards: Mapping[str, Any] | None = None

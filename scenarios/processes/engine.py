@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gossip.errors import SettingError
+from scenarios.effects import nobody_left
 from scenarios.errors import RunFailed
 from scenarios.processes import homes as preparation
 from scenarios.processes.deaths import Deaths
@@ -197,9 +198,10 @@ class _Processes:
 
     def _follow(self, averages: Averages) -> None:
         """Watch until every process has ended."""
+        stop_s = self._scenario.processes.stop_timeout_s
         stall_s = self._scenario.processes.stall_timeout_s
         moved_s = time.monotonic()
-        while self._launcher.running:
+        while self._goes_on():
             for exit in self._launcher.wait(POLL_S):
                 moved_s = time.monotonic()
                 self._ended(exit)
@@ -216,11 +218,24 @@ class _Processes:
             self._progress.update(self._state(averages))
             if time.monotonic() - moved_s > stall_s:
                 raise self._stalled(stall_s)
+        if self._launcher.running:  # attackers, or who is just leaving
+            self._launcher.stop(stop_s)
         self._deaths.check(self._ended_well)
         self._watch.look()
         averages.advance(self._passed())
         self._look_for_divergence()
         self._progress.update(self._state(averages))
+
+    def _goes_on(self) -> bool:
+        """Whether a process runs, or all are away and one is still to start; not without honest peers."""
+        if self._nobody_left():
+            return False
+        return bool(self._launcher.running) or (not self._ended_well and bool(self._faults.coming))
+
+    def _nobody_left(self) -> bool:
+        """Whether faults have taken all honest peers away for good."""
+        away = (self._faults.down | self._faults.absent) - self._faults.coming
+        return self._honest.keys() <= away
 
     def _look_for_divergence(self) -> None:
         for event in self._watch.events():
@@ -335,7 +350,8 @@ class _Processes:
             final=None if final is None else _finite(final),
             seconds=max((entry["time"] for entry in metrics), default=0.0),
             attack=self._success(averages),
-            warnings=warnings,
+            warnings=(*warnings, *self._faults.effects.told(listed=len(self._scenario.faults.list))),
+            nobody_left=nobody_left(self._honest) if self._nobody_left() else None,
             scored=averages.task.objective.score,
             shards=self._shards,
             model_digest=digest,

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gossip.errors import SettingError
+from scenarios.effects import Effects
 from scenarios.processes.launcher import Nodes
 from scenarios.scenario import ScenarioSettings
 from scenarios.sections import Fault
@@ -41,7 +42,7 @@ class ProcessFaults:
             raise SettingError("[faults] churn: only --engine virtual can do it; list single faults instead")
         self._launcher = launcher
         self._start = start
-        self._due: deque[tuple[Fault, list[str] | None]] = deque()
+        self._due: deque[tuple[int, Fault, list[str] | None]] = deque()
         self.absent: set[str] = set()
         """Peers that join later."""
         self.down: set[str] = set()
@@ -69,26 +70,37 @@ class ProcessFaults:
             chosen = None if fault.peers is None else [names[i] for i in positions]
             if fault.do == "join":
                 self.absent |= set(chosen or ())
-            self._due.append((fault, chosen))
+            self._due.append((number, fault, chosen))
         self._paused: set[str] = set()
+        self.effects = Effects(faults.list)
 
     @property
     def pending(self) -> bool:
         """Whether something is still to come that brings peers back."""
-        return any(fault.do in ("restart", "join", "resume") for fault, _ in self._due)
+        return any(fault.do in ("restart", "join", "resume") for _, fault, _ in self._due)
 
     @property
     def gone(self) -> set[str]:
         """Peers whose process was ended on purpose, and that nothing starts again."""
-        again = [chosen for fault, chosen in self._due if fault.do == "restart"]
+        again = [chosen for _, fault, chosen in self._due if fault.do == "restart"]
         return set() if None in again else self.down.difference(*(chosen or () for chosen in again))
+
+    @property
+    def coming(self) -> set[str]:
+        """Peers that are not there, and that something which is still to come starts."""
+        starts = [chosen for _, fault, chosen in self._due if fault.do in ("restart", "join")]
+        named = {name for chosen in starts for name in chosen or ()}
+        away = self.down | self.absent
+        return (away & named) | (self.down - self.absent if None in starts else set())
 
     def apply(self, now_s: float) -> None:
         """Do everything that is due at `now_s`."""
-        while self._due and self._due[0][0].at <= now_s:
-            fault, chosen = self._due.popleft()
+        while self._due and self._due[0][1].at <= now_s:
+            number, fault, chosen = self._due.popleft()
+            before = self.counts.total()
             for name in self._meant(fault, chosen):
                 self._do(fault.do, name)
+            self.effects.came(number, effective=self.counts.total() > before)
 
     def _meant(self, fault: Fault, chosen: list[str] | None) -> list[str]:
         if chosen is not None:

@@ -30,6 +30,7 @@ from gossip.storage.models import BEST, MODEL, encode_model
 from gossip.storage.run_record import SOURCE
 from gossip.wire.messages import register_messages
 from scenarios.attacks.base import success_rate
+from scenarios.effects import nobody_left
 from scenarios.processes.averages import load_task
 from scenarios.progress import Looks, Progress, State
 from scenarios.records import Average, PeerOutcome, Records, Traffic, own_of
@@ -159,7 +160,7 @@ class VirtualRun:
         if protocol.everybody:
             self.measurements.sent_by_all = self.simulation.traffic.bytes_sent
         faults = scenario.faults.with_more(trace.faults())
-        FaultPlan(faults, self.simulation, detected_s=scenario.net.heartbeat_timeout_s)
+        self.faults = FaultPlan(faults, self.simulation, detected_s=scenario.net.heartbeat_timeout_s)
         if measure is None and isinstance(self.measurements, TimedMeasurements):
             self.measurements.attend(self.simulation)
 
@@ -274,12 +275,18 @@ class VirtualRun:
             seconds=max((entry["time"] for entry in metrics), default=0.0),
             faults=self.simulation.faults,
             attack=self._success(honest),
-            warnings=self._warnings,
+            warnings=(*self._warnings, *self.faults.effects.told(listed=len(self.scenario.faults.list))),
+            nobody_left=self._nobody_left(),
             scored=self.task.objective.score,
             shards=self._shards,
             event_digest=self.simulation.log.hexdigest(),
             model_digest=digest,
         )
+
+    def _nobody_left(self) -> str | None:
+        """Return a sentence where faults have taken all honest peers away for good."""
+        living = any(peer.alive for peer in self.simulation.peers if peer.index not in self._attackers)
+        return None if living or self.simulation.returns else nobody_left(self.scenario.honest_names)
 
     def _final(self, living: list[VirtualPeer]) -> tuple[Average | None, str | None]:
         """Return the average of the honest living peers' models, and the SHA-256 of them in peer order."""

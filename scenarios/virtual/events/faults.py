@@ -12,6 +12,7 @@ import numpy as np
 from gossip import seeding
 from gossip.errors import SettingError
 from gossip.text_files import numbered_lines
+from scenarios.effects import Effects
 from scenarios.sections import Churn, Fault, FaultSettings
 from scenarios.virtual.events.peer import VirtualPeer
 from scenarios.virtual.events.simulation import Simulation
@@ -28,6 +29,7 @@ class FaultPlan:
         simulation.connections.detected_s = detected_s
         self._left: set[int] = set()
         self._cut: list[tuple[VirtualPeer, VirtualPeer]] = []
+        self.effects = Effects(settings.list)
         for number, fault in enumerate(settings.list):
             check_positions(fault, number, len(simulation.peers))
             chosen = self._choose(fault, number)
@@ -35,9 +37,9 @@ class FaultPlan:
                 for peer in chosen or ():
                     simulation.absent(peer)
             if fault.do in ("restart", "join"):
-                self._schedule_return(fault.at, self._apply, fault, chosen)
+                self._schedule_return(fault.at, self._apply, number, fault, chosen)
             else:
-                simulation.schedule(fault.at, self._apply, fault, chosen)
+                simulation.schedule(fault.at, self._apply, number, fault, chosen)
         if settings.churn is not None:
             self._churn(settings.churn)
 
@@ -47,7 +49,14 @@ class FaultPlan:
         peers = self._simulation.peers
         return [peers[i] for i in chosen_positions(fault, number, len(peers), self._simulation.seed)]
 
-    def _apply(self, fault: Fault, chosen: Sequence[VirtualPeer] | None) -> None:
+    def _apply(self, number: int, fault: Fault, chosen: Sequence[VirtualPeer] | None) -> None:
+        """Do what entry `number` says, and note whether that changed anything."""
+        before = sum(self._simulation.faults.values()), len(self._cut)
+        self._do(fault, chosen)
+        after = sum(self._simulation.faults.values()), len(self._cut)
+        self.effects.came(number, effective=after != before)
+
+    def _do(self, fault: Fault, chosen: Sequence[VirtualPeer] | None) -> None:
         simulation = self._simulation
         everybody = simulation.peers
         match fault.do:
