@@ -20,8 +20,8 @@ def readable(path: Path) -> Iterator[None]:
         raise SettingError(f"{path}: not UTF-8 text (byte {error.start})") from None
 
 
-def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Return the lines that are neither empty nor comments (#), each with its number from 1.
+def numbered_lines(path: Path, *, empty: bool = False) -> Iterator[tuple[int, str]]:
+    """Return the lines that are no comments (#), and not empty unless `empty` says so, each with its number from 1.
 
     Raises:
         SettingError: the file cannot be read.
@@ -29,5 +29,5 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
     with readable(path):
         text = path.read_text(encoding="utf-8")
     for number, line in enumerate(text.splitlines(), start=1):
-        if line.strip() and not line.lstrip().startswith("#"):
+        if (empty or line.strip()) and not line.lstrip().startswith("#"):
             yield number, line

@@ -248,6 +248,10 @@ def _check_trace(settings: ScenarioSettings) -> None:
             f"[peers] trace: {trace.lines} machines for {peers} peers are taken in turn (repeat = true): peer "
             f"{trace.lines} is like peer 0"
         )
+    elif trace.lines > peers:
+        more = trace.lines - peers
+        last = f"the last {more} of them are" if more > 1 else "the last of them is"
+        settings.note(f"[peers] trace: {trace.lines} machines for {peers} peers: {last} not used")
 
 
 def _check_attack(settings: ScenarioSettings) -> None:

@@ -9,7 +9,8 @@ The first line names the columns, of which a file has those that it is about, in
 of the link; `upload_mbps_max` is what the peer itself lets out of it, as `[net]` says it of all (nothing: no limit);
 `seconds_per_sample` is that of one pass over one training sample, and `online` says from when to when a peer is there,
 in seconds after the start: nothing for always, and a period without an end for ever. Peers take the lines in their
-order. Empty lines and those that begin with # are comments.
+order. Empty lines and those that begin with # are comments; below a heading of one column whose cells may be empty, an
+empty line is a peer's.
 """
 
 from __future__ import annotations
@@ -106,8 +107,12 @@ def _lines(path: Path) -> list[tuple[int, list[str]]]:
     with readable(path):
         if path.stat().st_size > FILE_BYTES_MAX:
             raise SettingError(f"{path}: larger than {FILE_BYTES_MAX >> 20} MiB, this is no trace")
-    found = []
-    for number, line in numbered_lines(path):
+    found: list[tuple[int, list[str]]] = []
+    for number, line in numbered_lines(path, empty=True):
+        if not line.strip():
+            if found and [cell.strip() for cell in found[0][1]] in MAY_BE_EMPTY:
+                found.append((number, [""]))
+            continue
         try:
             (cells,) = csv.reader([line], strict=True)
         except (csv.Error, ValueError):
@@ -178,6 +183,9 @@ def _periods(where: str, cell: str) -> Periods:
         found.append((from_s, to_s))
     return tuple(found)
 
+
+MAY_BE_EMPTY = (["online"], ["upload_mbps_max"])
+"""Headings of one column in which an empty cell says something, and so does an empty line."""
 
 PARSERS: dict[str, Callable[[str, str], Any]] = {
     "up": _rate,

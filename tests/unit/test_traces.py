@@ -60,8 +60,6 @@ def test_what_a_file_says_is_what_is_read_whatever_the_order_of_its_columns(
         for name in order
     }
     rows = [",".join(cell(name, values[name][place]) for name in order) for place in range(peers)]
-    if order == ["online"]:
-        rows = [row or '""' for row in rows]  # an empty line is none
     text = "\n".join(["# made up", ",".join(order), *rows, ""])
     found = read(tmp_path_factory.mktemp("trace"), text, peers=peers)
     assert found == Trace(lines=peers, **values)
@@ -129,6 +127,17 @@ def test_fewer_lines_than_peers_are_refused_unless_they_are_to_be_taken_in_turn(
         read(tmp_path, LINKS, peers=5)
     assert read(tmp_path, LINKS, peers=5, repeat=True).up == (1, 3, 1, 3, 1)
     assert read(tmp_path, LINKS, peers=1).up == (1,)
+
+
+def test_below_a_heading_of_one_column_an_empty_line_is_a_peer_of_which_nothing_is_said(
+    tmp_path: Path,
+) -> None:
+    assert read(tmp_path, "\n# c\n\nonline\n\n0-5\n# c\n  \n", peers=3).online == ((), ((0, 5),), ())
+    assert read(tmp_path, "upload_mbps_max\n\n2\n", peers=2).upload_mbps_max == (None, 2)
+    assert read(tmp_path, "seconds_per_sample\n\n2\n", peers=1).seconds_per_sample == (2,)
+    assert read(tmp_path, "up,down\n\n1,2\n\n", peers=1).lines == 1
+    with pytest.raises(SettingError, match="lines for 2 peers, and there are 3"):
+        read(tmp_path, "online\n\n0-5\n", peers=3)
 
 
 def test_columns_that_are_not_asked_for_are_checked_and_not_used(tmp_path: Path) -> None:
@@ -233,6 +242,11 @@ def test_machines_that_are_taken_in_turn_are_told_at_the_start(tmp_path: Path) -
     settings = scenario.load(write_scenario(tmp_path), values={"scenario.peers": 5, "peers.repeat": True})
     (note,) = settings.notes
     assert "2 machines for 5 peers are taken in turn (repeat = true): peer 2 is like peer 0" in note
+
+
+def test_machines_that_no_peer_has_are_told_at_the_start(tmp_path: Path) -> None:
+    settings = scenario.load(write_scenario(tmp_path, trace=LINKS + "5,6,0.3\n"))
+    assert settings.notes == ("[peers] trace: 3 machines for 2 peers: the last of them is not used",)
 
 
 def test_settings_of_a_trace_without_one_are_refused() -> None:
