@@ -7,8 +7,8 @@ in the project asks for that name.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Generic, TypeVar
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Generic, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -48,7 +48,10 @@ def first_complaint(
     path = tuple(str(part) for part in detail["loc"])
     key = ".".join(path)
     if detail["type"] == "extra_forbidden":
-        return path, f"unknown key '{key}'; {nearest(path[-1], model.model_fields, elsewhere=elsewhere)}"
+        return (
+            path,
+            f"unknown key '{key}'; {nearest(path[-1], _keys_at(model, path[:-1]), elsewhere=elsewhere)}",
+        )
     message = detail["msg"].removeprefix("Value error, ")
     if not path:
         return path, message
@@ -67,6 +70,21 @@ def first_complaint(
     verb = "" if detail["type"] == "value_error" else "must be "
     shown = "" if isinstance(value, Mapping) else f" = {repr(value)[:80]}"
     return path, f"{key}{shown}: {verb}{message}"
+
+
+def _keys_at(model: type[BaseModel], path: Sequence[str]) -> Collection[str]:
+    """Return the keys that are valid in the table at `path`, of which places in lists are a part."""
+    for part in path:
+        if part in model.model_fields:
+            model = _table_of(model.model_fields[part].annotation) or model
+    return model.model_fields
+
+
+def _table_of(annotation: Any) -> type[BaseModel] | None:
+    """Return the settings that a field has: itself, or one of, or each of several."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_table_of, get_args(annotation))), None)
 
 
 class Registry(Generic[T]):

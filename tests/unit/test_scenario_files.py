@@ -125,6 +125,15 @@ def test_a_resolved_scenario_says_the_same_when_it_is_read_again(tmp_path: Path)
             "[network]\nlatency_ms = [5, 1]\n",
             "mine.toml:2: [network] latency_ms = [5, 1]: must be 0 <= from <= to",
         ),
+        (
+            "[faults]\nlist = [{ at = 1, do = 'heal' }, { at = 1, do = 'partition', groups = [[0, 1], [2]] }]\n",
+            "mine.toml:2: [faults] unknown key 'list.1.groups'; valid: at, do, peers",
+        ),
+        (
+            "[faults]\nchurn = { online_s = 1, offline_s = 1, form = 2 }\n",
+            "[faults] unknown key 'churn.form'; valid: offline_s, online_s, shape, trace_path",
+        ),
+        ("[faults]\nlst = []\n", "mine.toml:2: [faults] unknown key 'lst'; did you mean 'list'?"),
         ("[local]\nlr = -1\n", "mine.toml:2: [local] lr = -1: "),
         (
             '[topology]\nkind = "rign"\n',
