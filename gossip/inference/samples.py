@@ -76,9 +76,17 @@ def _of(x: Any, y: Any, model: LoadedModel, source: str, names: tuple[str, ...] 
     return Samples(model.prepared(x), None if y is None else _targets(y, model, source, "y", names))
 
 
-def _targets(y: Array, model: LoadedModel, source: str, key: str, names: tuple[str, ...] | None) -> Tensor:
-    called = model.class_names or names or ()
-    return torch.from_numpy(targets.numbers(np.asarray(y), tuple(called), source, key, model.objective))
+def _targets(
+    y: Array,
+    model: LoadedModel,
+    source: str,
+    key: str,
+    names: tuple[str, ...] | None,
+    *,
+    rows: Array | None = None,
+) -> Tensor:
+    called = tuple(model.class_names or names or ())
+    return torch.from_numpy(targets.numbers(np.asarray(y), called, source, key, model.objective, rows=rows))
 
 
 def _table(path: Path, model: LoadedModel, target: str | None) -> Samples:
@@ -90,7 +98,8 @@ def _table(path: Path, model: LoadedModel, target: str | None) -> Samples:
     if target is None or target not in table.column_names:
         return Samples(x, None)
     y = tables.target_values(table, target, str(path))
-    return Samples(x, _targets(y, model, str(path), target, None))
+    rows = np.arange(1, len(y) + 1)
+    return Samples(x, _targets(y, model, str(path), target, None, rows=rows))
 
 
 def _images(root: Path, model: LoadedModel) -> Samples:

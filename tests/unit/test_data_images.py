@@ -325,7 +325,10 @@ def test_what_save_to_disk_did_not_write_so_is_refused(tmp_path: Path) -> None:
         (pa.table({"image": [b"x", b"y"], "label": [0, 1]}), "row 1, is no readable image"),
         (pa.table({"image": [b"x", b"y"], "kind": [0, 1]}), r"no column 'label' \(columns: image, kind\)"),
         (pa.table({"image": [b"x", b"y"], "label": [0, None]}), "missing values"),
-        (pa.table({"a": [1] * 4, "label": [0, 2, 2, 0]}), "'label' holds 2 at 1; the source names 2 classes"),
+        (
+            pa.table({"a": [1] * 4, "label": [0, 2, 2, 0]}),
+            "'label' holds 2 in row 2; the source names 2 classes",
+        ),
         (pa.table({"a": [1] * 4, "label": [0, -1, 0, 0]}), "'label' holds -1 at 1"),
     ],
 )

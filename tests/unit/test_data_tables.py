@@ -234,7 +234,7 @@ def test_missing_text_and_missing_labels_have_no_mean(tmp_path: Path) -> None:
         (
             ROWS,
             {"target": "kind", "class_names": ["benign", "bad"]},
-            ['"malignant" at 1', '["benign", "bad"]'],
+            ['"malignant" in row 2', '["benign", "bad"]'],
         ),
         (with_one("age", 7, "?"), {"target": "kind"}, ["column 'age' holds numbers but for '?' in row 7"]),
         (with_one("age", 7, "inf"), {"target": "kind"}, ["column 'age' holds inf in row 7"]),
@@ -264,7 +264,7 @@ def test_missing_text_and_missing_labels_have_no_mean(tmp_path: Path) -> None:
         ({"a": [None] * 10, "y": [0, 1] * 5}, {"target": "y", "missing": "mean"}, ["'a'", "no mean"]),
         ({"a": [None] * 10, "y": [0, 1] * 5}, {"target": "y", "missing": "drop"}, ["every row lacks"]),
         (ROWS, {"target": "kind", "test": "other.npz"}, ["[data] test = 'other.npz'", ".parquet"]),
-        (ROWS, {"target": "kind", "test": "other.csv"}, ["there is no file", "other.csv"]),
+        (ROWS, {"target": "kind", "test": "other.csv"}, ["[data] test: there is no file", "other.csv"]),
         ({"a;b;y": ["1;2;3"]}, {"target": "y"}, ["one column only", "separated by commas"]),
         ({"a": [], "y": []}, {"target": "y"}, ["data.csv: no rows"]),
         (
@@ -297,11 +297,33 @@ def test_a_test_file_that_differs_is_named(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("where", ["train", "test"])
+def test_a_label_that_is_no_class_is_told_with_its_file_and_the_row_that_it_has_there(
+    tmp_path: Path, where: str
+) -> None:
+    """Rows are counted as in the file, those that were left out included."""
+    good = {"a": [1, None, 2, 3, None, 5], "kind": ["p", "q", "p", "q", "p", "p"]}
+    bad = {**good, "kind": ["p", "q", "p", "odd", "p", "q"]}
+    numbers = {**good, "kind": [0, 1, 0, 7, 0, 0]}
+    for table, told in ((bad, '"odd"'), (numbers, "7")):
+        written(tmp_path, table if where == "test" else good, "test.csv")
+        said = refused(
+            tmp_path,
+            good if where == "test" else table,
+            target="kind",
+            missing="drop",
+            test="test.csv",
+            class_names=["p", "q"],
+        )
+        assert f"{'test' if where == 'test' else 'data'}.csv: 'kind' holds {told} in row 4" in said
+
+
 @pytest.mark.parametrize(
     ("content", "word"),
     [
         (b"", "not a readable table"),
-        (b"a,b\n1,2\n1,2,3\n", "not a readable table: .*Row #3"),
+        (b"a,b\n1,2\n1,2,3\n", r"data.csv: row 2 has 3 values, and there are 2 columns: '1,2,3'; leave"),
+        (b'a,b\n\n"x\ny",2\n\n3\n', r"data.csv: row 2 has 1 value, and there are 2 columns: '3'; leave"),
         (b"a,a\n1,2\n", "two columns are called 'a'"),
         (b"a,b\n\xff\xfe,2\n3,4\n", "column 'a' holds text that is not in UTF-8"),
     ],

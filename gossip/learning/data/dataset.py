@@ -226,10 +226,17 @@ def _parts(
         names = targets.class_names(ys, settings, target=found.target, known=found.class_names)
     elif settings.class_names is not None:
         raise DataError("[data] class_names: the objective has no classes; leave it out")
-    ys = [
-        targets.numbers(y, names, source, f"y{suffix}" if found.target == "y" else found.target, objective)
-        for y, suffix in zip(ys, suffixes, strict=True)
-    ]
+    called = [f"y{suffix}" if found.target == "y" else found.target for suffix in suffixes]
+    ys = (
+        [
+            targets.numbers(y, names, place.source, target, objective, rows=place.rows)
+            for y, target, place in zip(ys, called, found.rows, strict=True)
+        ]
+        if found.rows
+        else [
+            targets.numbers(y, names, source, target, objective) for y, target in zip(ys, called, strict=True)
+        ]
+    )
     if len(xs) > 1:
         _refuse_unequal(xs[0], xs[1], given, source)
         if ys[0].shape[1:] != ys[1].shape[1:]:

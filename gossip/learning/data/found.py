@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from gossip.learning.data.arrays import KEYS, PAIR, Array
 from gossip.learning.data.preparation import AS_IT_IS, Preparation
 from gossip.learning.data.rows import Rows, of_array
+
+
+class FromRows(NamedTuple):
+    """Of which table's rows targets come."""
+
+    source: str
+    rows: Array
+    """(n,) numbers from 1, below the names of the columns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +31,8 @@ class Found:
     """Which of the training samples are to be test samples, where the source has none of its own and it is drawn."""
     target: str = "y"
     """What the source calls its targets, for sentences."""
+    rows: tuple[FromRows, ...] = ()
+    """Of y_train and y_test, where they come from tables; for sentences."""
     class_names: tuple[str, ...] | None = None
     """Where the targets are names of which the source itself says all, in an order: a folder's sub-folders."""
     preparation: Preparation = AS_IT_IS

@@ -21,14 +21,16 @@ LINE_BYTES_MAX = 1 << 20
 LINE_SHOWN = 60
 
 
-def read(path: Path, *, texts: Collection[str] = ()) -> Any:
-    """Return the table of a .csv, .tsv, .parquet or .arrow file; `texts` are columns of .csv that stay text.
+def read(path: Path, *, texts: Collection[str] = (), key: str = "[data] source") -> Any:
+    """Return the table of a .csv, .tsv, .parquet or .arrow file that `key` names.
+
+    `texts` are columns of .csv that stay text.
 
     Raises:
         DataError: one sentence naming the file.
     """
     if not path.is_file():
-        raise DataError(f"[data] source: there is no file {path}")
+        raise DataError(f"{key}: there is no file {path}")
     pa = extras.arrow(path)
     try:
         if path.suffix.lower() == ".parquet":
@@ -46,16 +48,37 @@ def _read_text(pa: Any, path: Path, texts: Collection[str]) -> Any:
     size = path.stat().st_size
     tabs = path.suffix.lower() == ".tsv"
     _refuse_odd_text(path, "\t" if tabs else ",")
-    return pa.csv.read_csv(
-        path,
-        # One block, so that a column's sort is told by all of it; in one thread, so that a mistake's row is told.
-        read_options=pa.csv.ReadOptions(use_threads=False, block_size=min(size + 1, BLOCK_BYTES_MAX)),
-        parse_options=pa.csv.ParseOptions(delimiter="\t" if tabs else ","),
-        convert_options=pa.csv.ConvertOptions(
-            strings_can_be_null=True,
-            quoted_strings_can_be_null=False,
-            column_types=dict.fromkeys(texts, pa.string()),
-        ),
+    uneven: list[Any] = []
+
+    def noted(row: Any) -> str:
+        uneven.append(row)
+        return "error"
+
+    try:
+        return pa.csv.read_csv(
+            path,
+            # One block, so that a column's sort is told by all of it; in one thread, so that a mistake's row is told.
+            read_options=pa.csv.ReadOptions(use_threads=False, block_size=min(size + 1, BLOCK_BYTES_MAX)),
+            parse_options=pa.csv.ParseOptions(delimiter="\t" if tabs else ",", invalid_row_handler=noted),
+            convert_options=pa.csv.ConvertOptions(
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+                column_types=dict.fromkeys(texts, pa.string()),
+            ),
+        )
+    except pa.ArrowInvalid:
+        if uneven:
+            raise _uneven(path, uneven[0]) from None
+        raise
+
+
+def _uneven(path: Path, row: Any) -> DataError:
+    values = "1 value" if row.actual_columns == 1 else f"{row.actual_columns} values"
+    columns = "1 column" if row.expected_columns == 1 else f"{row.expected_columns} columns"
+    # Whoever reads the file counts the names of the columns as a row, too.
+    return DataError(
+        f"{path}: row {row.number - 1} has {values}, and there are {columns}: {row.text[:LINE_SHOWN]!r}; leave a value "
+        "empty where it is missing, and put one that has a comma into quotes"
     )
 
 

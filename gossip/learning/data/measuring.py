@@ -59,7 +59,9 @@ def own_table(settings: DataSettings, *, folder: Path, seed: int, classifies: bo
     # Where one file is divided, its own texts are the vocabulary: so they are taken here, to be told.
     settings = settings.model_copy(update={"partition": IidPartition()})
     train = frames.read(path, texts=settings.categories)
-    test = None if settings.test is None else frames.read(folder / settings.test, texts=settings.categories)
+    test = None
+    if settings.test is not None:
+        test = frames.read(folder / settings.test, texts=settings.categories, key="[data] test")
     target = tables.target_of(train, settings)
     columns = inputs.chosen(train, settings, target, () if test is None else (test,))
     part = tables.part_of(train, columns, target, settings, settings.source)

@@ -13,9 +13,10 @@ from gossip.errors import DataError
 from gossip.learning.data import columns as inputs
 from gossip.learning.data import extras, frames
 from gossip.learning.data.arrays import Array
-from gossip.learning.data.found import Found
+from gossip.learning.data.found import Found, FromRows
 from gossip.learning.data.preparation import Column, Preparation
 from gossip.learning.data.subsets import set_aside
+from gossip.learning.data.targets import place_of
 from gossip.learning.objectives.base import whole
 from gossip.learning.settings import DataSettings
 from gossip.learning.sources import TABLES
@@ -29,6 +30,7 @@ class Part:
 
     x: Array  # (n, inputs) float64, not a number where a value is missing
     y: Array  # (n,) as the column has it: numbers or text
+    rows: Array  # (n,) their numbers from 1
     left_out: int
     """Rows that lacked a value."""
 
@@ -48,7 +50,7 @@ def read_tables(
     table = frames.read(path, texts=settings.categories)
     return of_tables(
         table,
-        None if test is None else frames.read(test, texts=settings.categories),
+        None if test is None else frames.read(test, texts=settings.categories, key="[data] test"),
         settings,
         seed=seed,
         classifies=classifies,
@@ -84,22 +86,26 @@ def of_tables(
     others = () if test is None else (test,)
     columns = inputs.chosen(train, settings, target, others)
     learnt = part_of(train, columns, target, settings, source)
-    y_train = _named(learnt.y, names, source, target)
+    y_train = _named(learnt, names, source, target)
+    rows = [FromRows(source, learnt.rows)]
     if test is None:
         tested = set_aside(y_train, settings, seed=seed, classifies=classifies)
         columns = inputs.measured(learnt.x[~tested], columns, settings)
         rest: dict[str, Array] = {"tested": tested}
         left_out = learnt.left_out
     else:
-        other = part_of(test, columns, target, settings, settings.test or f"{source} (test)")
+        called = settings.test or f"{source} (test)"
+        other = part_of(test, columns, target, settings, called)
         columns = inputs.measured(learnt.x, columns, settings)
-        rest = {"x_test": inputs.finished(other.x, columns), "y_test": _named(other.y, names, source, target)}
+        rest = {"x_test": inputs.finished(other.x, columns), "y_test": _named(other, names, called, target)}
+        rows.append(FromRows(called, other.rows))
         left_out = learnt.left_out + other.left_out
     return Found(
         x_train=inputs.finished(learnt.x, columns),
         y_train=y_train,
         **rest,
         target=target,
+        rows=tuple(rows),
         class_names=names,
         preparation=Preparation(columns=columns),
         doubts=tuple(_doubts(train, columns, settings, left_out)),
@@ -149,7 +155,7 @@ def part_of(table: Any, columns: Sequence[Column], target: str, settings: DataSe
         numbers = [column for column in columns if column.vocabulary is None]
         advice = 'text has no mean: [data] missing = "drop", or fill it'
         inputs.refuse_missing(x, columns, source, advice, but=numbers)
-    return Part(x[there], y[there], int((~there).sum()))
+    return Part(x[there], y[there], np.flatnonzero(there) + 1, int((~there).sum()))
 
 
 def target_values(table: Any, name: str, source: str) -> Array:
@@ -171,8 +177,10 @@ def target_values(table: Any, name: str, source: str) -> Array:
     raise DataError(f"{source}: column '{name}', the target, holds {column.type}; labels are numbers or text")
 
 
-def named(numbers: Array, names: tuple[str, ...], source: str, target: str) -> Array:
-    """Return the names of class numbers, where the source says them.
+def named(
+    numbers: Array, names: tuple[str, ...], source: str, target: str, *, rows: Array | None = None
+) -> Array:
+    """Return the names of class numbers, where the source says them; `rows` as `place_of` takes them.
 
     Raises:
         DataError: there is no such class.
@@ -181,14 +189,14 @@ def named(numbers: Array, names: tuple[str, ...], source: str, target: str) -> A
     if found.max() >= len(names):
         place = int(np.argmax(found))
         raise DataError(
-            f"{source}: '{target}' holds {found[place]} at {place}; the source names {len(names)} classes"
+            f"{source}: '{target}' holds {found[place]} {place_of(place, rows)}; the source names {len(names)} classes"
         )
     called: Array = np.array(names, dtype=np.str_)[found]
     return called
 
 
-def _named(values: Array, names: tuple[str, ...] | None, source: str, target: str) -> Array:
-    return values if names is None else named(values, names, source, target)
+def _named(part: Part, names: tuple[str, ...] | None, source: str, target: str) -> Array:
+    return part.y if names is None else named(part.y, names, source, target, rows=part.rows)
 
 
 def _doubts(table: Any, columns: Sequence[Column], settings: DataSettings, left_out: int) -> list[str]:

@@ -58,10 +58,24 @@ def class_names(
     return tuple(there)
 
 
-def numbers(labels: Array, names: tuple[str, ...], source: str, target: str, objective: Objective) -> Array:
+def place_of(index: int, rows: Array | None) -> str:
+    """Return where a label is, for a sentence: of a table its row, of which `rows` (n,) are the numbers."""
+    return f"at {index}" if rows is None else f"in row {rows[index]}"
+
+
+def numbers(
+    labels: Array,
+    names: tuple[str, ...],
+    source: str,
+    target: str,
+    objective: Objective,
+    *,
+    rows: Array | None = None,
+) -> Array:
     """Return targets (n, …) of what a source says: of text its place in `names`; numbers as the objective takes them.
 
     Names that all are whole numbers themselves are looked up, too: with class_names = ["3", "5"] a label 5 is class 1.
+    `rows` as `place_of` takes them.
 
     Raises:
         DataError: a label is not among the names; or no class number.
@@ -71,7 +85,7 @@ def numbers(labels: Array, names: tuple[str, ...], source: str, target: str, obj
         if not names:
             return found
         if not all(name.isdecimal() for name in names):
-            return _below(found, names, source, target)
+            return _below(found, names, source, target, rows)
         labels = found.astype(str)
     elif not names:
         return objective.targets(labels, source=source, key=target)  # which says what is wrong
@@ -85,17 +99,17 @@ def numbers(labels: Array, names: tuple[str, ...], source: str, target: str, obj
         if word not in number:
             first = int(np.argmax(labels == word))
             raise DataError(
-                f"{source}: '{target}' holds {json.dumps(word, ensure_ascii=False)} at {first}, which is not among "
-                f"the class names {toml(names)}"
+                f"{source}: '{target}' holds {json.dumps(word, ensure_ascii=False)} {place_of(first, rows)}, which "
+                f"is not among the class names {toml(names)}"
             )
     return np.array([number[word] for word in different.tolist()], dtype=np.int64)[places]
 
 
-def _below(labels: Array, names: tuple[str, ...], source: str, target: str) -> Array:
+def _below(labels: Array, names: tuple[str, ...], source: str, target: str, rows: Array | None) -> Array:
     place = int(np.argmax(labels))
     if labels[place] >= len(names):
         raise DataError(
-            f"{source}: '{target}' holds {labels[place]} at {place}; [data] class_names has {len(names)} names, for "
-            f"0 … {len(names) - 1}"
+            f"{source}: '{target}' holds {labels[place]} {place_of(place, rows)}; [data] class_names has "
+            f"{len(names)} names, for 0 … {len(names) - 1}"
         )
     return labels
