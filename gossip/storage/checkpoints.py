@@ -81,6 +81,16 @@ class Checkpoint:
         return {**self.state, "away_s": max(0.0, now_s - self.saved_s)}
 
 
+_OTHER = {
+    "peer": "is of the peer '{found}', and this is '{ours}'",
+    "space_id": "is of another model: [model], or what the data decide of it, the shape of a sample and the number of "
+    "classes, is another one now (space_id {found} there, {ours} here)",
+    "seed": "is of a run with seed = {found}, and this one has seed = {ours}",
+    "protocol": "is of a run with [protocol] kind = '{found}', and this one has '{ours}'",
+}
+"""What is said where a checkpoint does not belong to this run, by what is another."""
+
+
 class CheckpointStore:
     """The checkpoints of one home."""
 
@@ -114,9 +124,9 @@ class CheckpointStore:
         wanted["protocol"], found["protocol"] = protocol, checkpoint.protocol
         for key, value in wanted.items():
             if found[key] != value:
+                said = _OTHER[key].format(found=found[key], ours=value)
                 raise CheckpointError(
-                    f"{path}: belongs to another task: its {key} is {found[key]!r}, ours is {value!r}; "
-                    "use another --home, or --fresh to start over"
+                    f"{path}: {said}; go back to what it was, use another --home, or --fresh to start over"
                 )
         return checkpoint
 

@@ -218,6 +218,16 @@ def test_a_checkpoint_of_another_task_is_exit_5_and_stays(tmp_path, capsys, peer
     assert (tmp_path / "alice" / "previous" / "checkpoints" / path.name).exists()
 
 
+def test_a_checkpoint_of_another_network_is_told_in_the_users_words(tmp_path, capsys):
+    make_homes(tmp_path, ("alice",))
+    options = ("--rounds", "1", "--set", "local.steps=1")
+    assert run(tmp_path, capsys, *options)[0] == 0
+    code, complaint = run(tmp_path, capsys, *options, "--set", "model.hidden=[32]")
+    assert (code, "is of another model: [model], or what the data decide of it" in complaint) == (5, True)
+    code, complaint = run(tmp_path, capsys, *options, "--seed", "7")
+    assert (code, "is of a run with seed = 0, and this one has seed = 7" in complaint) == (5, True)
+
+
 def test_a_peer_alone_in_its_file_learns_alone_and_resumes(tmp_path, capsys):
     make_homes(tmp_path, ("alice",))
     options = ("--rounds", "2", "--set", "local.epochs=1", "--set", "topology.kind=full")
