@@ -48,6 +48,7 @@ Data = Annotated[
         help="This machine's own data: a table (.csv, .tsv, .parquet), a folder of images, an .npz; all of it used "
         "here unless the task says how it is divided.",
         metavar="PATH",
+        readable=False,  # what cannot be read is told with the other mistakes in data
     ),
 ]
 Statistics = Annotated[

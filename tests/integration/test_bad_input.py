@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -161,6 +164,32 @@ def test_unusable_data_is_exit_4_and_names_file_and_key(tmp_path, capsys, peers,
         dataset(path, **changes)
     code, complaint = run(tmp_path, capsys, "--data", str(path))
     assert (code, str(path) in complaint, sentence in complaint) == (4, True, True), complaint
+
+
+@pytest.mark.parametrize("name", ["data.csv", "data.npz", "images"])
+@pytest.mark.parametrize("command", [(), ("check",)])
+def test_data_that_may_not_be_read_are_exit_4_as_those_that_are_not_there(
+    tmp_path, capsys, monkeypatch, peers, name, command
+):
+    path, stat, opened, may = tmp_path / name, Path.stat, Path.open, os.access
+
+    # Root may read anything, so the system's refusal is made up.
+    def refused(self, *given, **more):
+        if self == path or (path in self.parents and name == "images"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        return opened(self, *given, **more)
+
+    def looked(self, *given, **more):
+        return refused(self) if path in self.parents else stat(self, *given, **more)
+
+    monkeypatch.setattr(Path, "open", refused)
+    monkeypatch.setattr(Path, "stat", looked)
+    monkeypatch.setattr(
+        os, "access", lambda at, *given, **more: str(at) != str(path) and may(at, *given, **more)
+    )
+    path.mkdir() if name == "images" else path.touch()
+    code, complaint = run(tmp_path, capsys, "--data", str(path), command=command)
+    assert (code, str(path) in complaint, "Permission denied" in complaint) == (4, True, True), complaint
 
 
 def test_a_model_that_does_not_fit_the_data(tmp_path, capsys, peers):

@@ -96,7 +96,12 @@ def load(settings: DataSettings, *, seed: int, folder: Path, objective: Objectiv
         DataError: one sentence naming the source and the key.
     """
     objective = objective or Classification()
-    found = _found(settings, seed=seed, folder=folder, classifies=objective.classifies)
+    try:
+        found = _found(settings, seed=seed, folder=folder, classifies=objective.classifies)
+    except OSError as failure:  # a folder that is not ours, among others
+        raise DataError(
+            f"[data] source = '{settings.source}': cannot be read: {failure.strerror or failure}: {failure.filename}"
+        ) from failure
     return _dataset(found, settings, objective, seed=seed)
 
 
