@@ -10,6 +10,7 @@ from gossip.errors import SettingError
 from gossip.telemetry.containment import tell
 
 LOOPBACK = "127.0.0.1"
+PORT_MAX = 65535
 
 
 def parsed(address: str, option: str) -> tuple[str, int]:
@@ -19,13 +20,13 @@ def parsed(address: str, option: str) -> tuple[str, int]:
         SettingError: it is none; says `option`.
     """
     host, _, port = address.rpartition(":")
-    try:
-        number = int(port)
-        if not 0 <= number < 65536:
-            raise ValueError
-    except ValueError:
-        raise SettingError(f"{option} {address}: must be HOST:PORT, e.g. 127.0.0.1:9100") from None
-    return host.strip("[]") or LOOPBACK, number
+    if not (port.isascii() and port.isdigit()):
+        raise SettingError(
+            f"{option} {address}: must be HOST:PORT or a port alone, e.g. 127.0.0.1:9100 or 9100"
+        )
+    if len(port) > 5 or int(port) > PORT_MAX:
+        raise SettingError(f"{option} {address}: {port} is no port; valid: 0 to {PORT_MAX}, 0 for a free one")
+    return host.strip("[]") or LOOPBACK, int(port)
 
 
 def family_of(host: str, port: int) -> socket.AddressFamily:

@@ -238,9 +238,16 @@ def test_without_a_host_it_is_the_loopback(address: str, host: str) -> None:
     assert parsed(address, "--metrics")[0] == host
 
 
-@pytest.mark.parametrize("address", ["nonsense", "1.2.3.4:", "1.2.3.4:70000", "host:-1"])
+@pytest.mark.parametrize("address", ["99999", ":70000", "1.2.3.4:65536", "[::1]:" + "9" * 5000])
+def test_a_port_that_is_none_is_told_with_those_that_are(address: str) -> None:
+    with pytest.raises(SettingError, match="is no port; valid: 0 to 65535"):
+        parsed(address, "--metrics")
+    assert parsed("65535", "--metrics")[1] == 65535
+
+
+@pytest.mark.parametrize("address", ["nonsense", "1.2.3.4:", "1.2.3.4:7_0", "٣", "host:-1"])
 def test_an_address_that_is_none_is_one_sentence(address: str) -> None:
-    with pytest.raises(SettingError, match="must be HOST:PORT"):
+    with pytest.raises(SettingError, match="must be HOST:PORT or a port alone"):
         Web(address, version="0")
 
 
