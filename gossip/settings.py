@@ -21,6 +21,15 @@ TOML_WORDS = {"tuple_type": "a list", "model_type": "a table", "dict_type": "a t
 """What pydantic calls otherwise."""
 
 
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+HASH = r"^[0-9a-f]{32}$"
+PATTERNS = {
+    NAME: "1 to 100 of the letters A to Z and a to z, digits, '.', '_' and '-', and begin with a letter or a digit",
+    HASH: "32 of the digits 0 to 9 and a to f",
+}
+"""What must hold of a text, for people: it must be …"""
+
+
 class Settings(BaseModel):
     """Frozen, strict about unknown keys; a field's description gives unit, meaning and trade-off."""
 
@@ -58,18 +67,29 @@ def first_complaint(
     value = detail["input"]
     if detail["type"] == "missing":
         return path, f"'{key}' is missing"
-    message = TOML_WORDS.get(detail["type"], message.removeprefix("Input should be "))
+    message = _demanded(detail["type"], message, detail.get("ctx", {}))
     branches = [each for each in details if each["loc"][:-1] == detail["loc"][:-1] and len(each["loc"]) > 1]
     if detail["type"] == "literal_error" and "[" in path[-1]:
         # A value of one sort or another: pydantic has a complaint of each, under a name of its own.
-        sorts = [
-            TOML_WORDS.get(each["type"], each["msg"].removeprefix("Input should be ")) for each in branches
-        ]
-        path, message = path[:-1], " or ".join(sorts)
+        sorts = [_demanded(each["type"], each["msg"], each.get("ctx", {})) for each in branches]
+        path, message = path[:-1], "must be " + " or ".join(each.removeprefix("must be ") for each in sorts)
         key = ".".join(path)
-    verb = "" if detail["type"] == "value_error" else "must be "
     shown = "" if isinstance(value, Mapping) else f" = {repr(value)[:80]}"
-    return path, f"{key}{shown}: {verb}{message}"
+    return path, f"{key}{shown}: {message}"
+
+
+def _demanded(type: str, message: str, context: Mapping[str, Any]) -> str:
+    """Return what must be, in words of ours where pydantic's are none for people: ``must be a list``."""
+    if type == "value_error":  # a sentence of ours
+        return message
+    if type in TOML_WORDS:
+        return f"must be {TOML_WORDS[type]}"
+    if type == "string_pattern_mismatch":
+        return f"must be {PATTERNS.get(context['pattern'], 'of the form ' + context['pattern'])}"
+    _, should, what = message.partition(" should ")
+    if should:  # Input should be …, Tuple should have at least 1 item after validation, not 0
+        return f"must {what.partition(' after validation')[0]}"
+    return message
 
 
 def _keys_at(model: type[BaseModel], path: Sequence[str]) -> Collection[str]:

@@ -17,7 +17,7 @@ from gossip.config.loading import resolve
 from gossip.config.presets import DEFAULT_ALGORITHM
 from gossip.errors import SettingError, nearest
 from gossip.learning.sources import DIGITS, TABLES
-from gossip.settings import Settings
+from gossip.settings import NAME, Settings
 from scenarios import traces
 from scenarios.attacks.choice import Circumstances
 from scenarios.attacks.settings import AttackChoice, AttackSettings, NoAttack
@@ -35,9 +35,7 @@ COMMON_KEYS[("attack",)] = frozenset(AttackSettings.model_fields) - {"kind"}
 class ScenarioTable(Settings):
     """`[scenario]`: the network's size, and what is said of it."""
 
-    name: str = Field(
-        "scenario", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="also names the run folder"
-    )
+    name: str = Field("scenario", pattern=NAME, description="also names the run folder")
     description: str = ""
     seed: int = Field(0, ge=0, lt=2**63, description="of everything that is drawn")
     peers: int = Field(PEERS, ge=1, le=PEERS_MAX)

@@ -12,7 +12,7 @@ from gossip.learning.sources import DIGITS as DIGITS
 from gossip.learning.sources import SourceSettings
 from gossip.learning.updates import rules
 from gossip.learning.updates.settings import Optimizer, SgdSettings
-from gossip.settings import Choice, Seam, Settings
+from gossip.settings import HASH, Choice, Seam, Settings
 
 
 class IidPartition(Choice):
@@ -175,7 +175,7 @@ class ModelSettings(Settings):
     )
     extractor_hash: str | None = Field(
         None,
-        pattern=r"^[0-9a-f]{32}$",
+        pattern=HASH,
         description="what `gossip-scenario pretrain` printed; an extractor with other content is refused",
     )
     features: int | None = Field(
@@ -201,7 +201,7 @@ class ModelSettings(Settings):
     )
     start_hash: str | None = Field(
         None,
-        pattern=r"^[0-9a-f]{32}$",
+        pattern=HASH,
         description="BLAKE2b of that file, 16 bytes; another content is refused",
     )
     adapter: AdapterSettings | None = Field(
