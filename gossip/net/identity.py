@@ -6,6 +6,7 @@ All three stand in one file of the home, so that they can never disagree. Nothin
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 import tempfile
 from dataclasses import dataclass
@@ -90,14 +91,14 @@ class Identity:
         except FileNotFoundError:
             raise SettingError(
                 f"{path}: there is no identity yet; make one with "
-                f"'gossip-node init --home {home} --name NAME --advertise HOST:PORT'"
+                f"`gossip-node init --home {shlex.quote(str(home))} --name NAME --advertise HOST:PORT`"
             ) from None
         except OSError as error:
             raise SettingError(f"{path}: cannot be read: {error.strerror}") from error
         if mode & 0o077:
             raise SettingError(
                 f"{path}: the private key has mode {mode:04o} and others may read it; "
-                f"run 'chmod 600 {path}', and if somebody did, make a new identity"
+                f"run `chmod 600 {shlex.quote(str(path))}`, and if somebody did, make a new identity"
             )
         try:
             return _parse(data, path)

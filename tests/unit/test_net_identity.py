@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,22 @@ def test_the_same_key_and_name_give_the_same_certificate() -> None:
     key = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
     assert make_certificate(key, "alice") == make_certificate(key, "alice")
     assert read_certificate(make_certificate(key, "alice")).name == "alice"
+
+
+@pytest.mark.parametrize("name", ["plain", "home 2", "it's", "$(reboot)"])
+def test_the_commands_of_a_sentence_are_quoted_for_a_shell(tmp_path: Path, name: str) -> None:
+    home = tmp_path / name
+    assert told(home)[:4] == ["gossip-node", "init", "--home", str(home)]
+    Identity.create(home, name="alice", advertise="h:1").path.chmod(0o644)
+    assert told(home) == ["chmod", "600", str(home / IDENTITY_FILE)]
+
+
+def told(home: Path) -> list[str]:
+    """Return the command that loading an identity advises, as a shell takes it."""
+    with pytest.raises(SettingError) as caught:
+        Identity.load(home)
+    (command,) = re.findall("`(.+)`", str(caught.value))
+    return shlex.split(command)
 
 
 def test_a_missing_damaged_or_readable_identity_is_one_sentence(tmp_path: Path) -> None:
