@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 import sys
 import threading
 import traceback
@@ -18,6 +19,8 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple, NoReturn, TextIO, cast
+
+from gossip.errors import ExitCode
 
 WAITING_CHARS_MAX = 1 << 20
 """Some 10,000 lines wait for a reader that is slow; to one that is gone, nobody should give more memory."""
@@ -207,14 +210,41 @@ def queue_standard_error() -> None:
 def run_and_leave(run: Callable[[], int]) -> NoReturn:
     """End the process with what `run` returns, once the last lines are written or `LEAVE_S` is over.
 
+    A signal that comes when `run` is all but over, or after it, changes nothing of that any more.
+
     A training that was abandoned on a signal may still hold torch in its thread; waiting for the interpreter to take
     that apart could take minutes.
     """
-    code = 1
+    code: int | None = None
+    while True:
+        try:
+            code = _outcome(run) if code is None else code
+            _ignore_signals()
+            _write_out()
+            os._exit(code)
+        except KeyboardInterrupt:
+            code = ExitCode.INTERRUPTED if code is None else code
+
+
+def _outcome(run: Callable[[], int]) -> int:
+    """Return what `run` returns, 1 where it fails."""
     try:
-        code = run()
+        return run()
+    except KeyboardInterrupt:
+        raise
     except BaseException:  # a bug of ours; the interpreter would tell of it when the thread is gone already
         traceback.print_exc()
+        return 1
+
+
+def _ignore_signals() -> None:
+    with contextlib.suppress(ValueError):  # in another thread than the main one, where none arrive
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+
+
+def _write_out() -> None:
+    """Write what waits for the two outputs, as far as they take it within `LEAVE_S` each."""
     # In a thread: whoever reads our output may have stopped reading.
     flushing = threading.Thread(target=_flush_output, daemon=True)
     with contextlib.suppress(RuntimeError):
@@ -223,7 +253,6 @@ def run_and_leave(run: Callable[[], int]) -> NoReturn:
     stderr: object = sys.stderr
     if isinstance(stderr, QueuedStream):
         stderr.drain(LEAVE_S)
-    os._exit(code)
 
 
 def _flush_output() -> None:

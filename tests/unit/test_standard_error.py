@@ -142,6 +142,38 @@ def test_a_bug_ends_in_its_traceback_and_exit_code_1() -> None:
     assert (done.returncode, done.stderr.splitlines()[-1][:17]) == (1, b"ZeroDivisionError")
 
 
+LATE = """
+import os, signal, sys
+from gossip.telemetry import standard_error
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+standard_error.queue_standard_error()
+def interrupted():
+    os.kill(os.getpid(), signal.{signal})
+    os.kill(os.getpid(), signal.{signal})
+def refused():
+    print("gossip-node: refused", file=sys.stderr)
+    {within}
+    return 2
+drain, ignore = type(sys.stderr).drain, standard_error._ignore_signals
+type(sys.stderr).drain = lambda *given: ({draining}, drain(*given))
+standard_error._ignore_signals = lambda: ({ignoring}, ignore())
+standard_error.run_and_leave(refused)
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize(
+    ("moment", "code"), [("within", 130), ("ignoring", 2), ("draining", 2)], ids=lambda value: str(value)
+)
+def test_a_signal_in_the_last_moment_is_no_traceback(name: str, moment: str, code: int) -> None:
+    at = {each: "interrupted()" if each == moment else "None" for each in ("within", "ignoring", "draining")}
+    if moment == "ignoring":  # once: it is tried again
+        at["ignoring"] = "hits or (hits.append(1), interrupted())"
+    program = LATE.format(signal=name, **at)
+    done = run("hits = []" + program)
+    assert (done.returncode, done.stderr) == (code, b"gossip-node: refused\n")
+
+
 def run(program: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
         [sys.executable, "-c", program],
