@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import logging
 import os
@@ -15,7 +16,9 @@ import safetensors.torch
 import torch
 
 from gossip import cli
+from gossip.errors import SettingError
 from gossip.net.identity import Identity
+from gossip.node.home import HomeLock
 from gossip.storage.checkpoints import Belongs, Checkpoint, CheckpointStore
 from tests.integration.homes import make_homes
 
@@ -129,6 +132,25 @@ def test_a_refused_start_leaves_nothing_of_a_home_that_was_not_there(tmp_path, c
         code = cli.run(["--peers", str(peers), "--home", str(tmp_path / home), *wrong])
         assert (code in (2, 4), capsys.readouterr().err.count("\n")) == (True, 1)
         assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_home_that_a_refused_start_takes_away_meanwhile_is_locked_as_it_is_then(tmp_path, monkeypatch):
+    home, flock, gone = tmp_path / "new", fcntl.flock, []
+
+    def late(descriptor, how):
+        if not gone:
+            gone.append(home)
+            (home / "lock").unlink()
+            home.rmdir()
+        flock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    held = HomeLock(home)
+    assert gone
+    with pytest.raises(SettingError, match="another gossip-node is running there"):
+        HomeLock(home)
+    held.release()
+    assert not home.exists()
 
 
 def test_a_refused_start_takes_nothing_from_a_home_that_was_there(tmp_path, capsys, peers):
