@@ -10,6 +10,7 @@ from typing import Any
 from gossip.errors import SettingError
 from gossip.learning import extractor as extractors
 from gossip.learning.objectives.base import Objective
+from gossip.learning.objectives.of_others import made
 from gossip.learning.objectives.settings import OBJECTIVES
 from gossip.learning.pretraining import pretrain, random
 from gossip.learning.settings import DataSettings, LocalSettings, ModelSettings
@@ -103,8 +104,7 @@ def _objective(kind: str) -> Objective:
         choice = OBJECTIVES.validate({"kind": kind})
     except ValueError as error:
         raise SettingError(f"--objective {kind}: {error}") from None
-    found: Objective = choice.load()(choice)
-    return found
+    return made(choice)
 
 
 def _class_numbers(text: str) -> list[int]:

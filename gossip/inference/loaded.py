@@ -24,6 +24,7 @@ from gossip.learning.data.arrays import UNIT
 from gossip.learning.data.preparation import Preparation
 from gossip.learning.extractor import Extracted
 from gossip.learning.objectives.base import Objective
+from gossip.learning.objectives.of_others import made
 from gossip.learning.objectives.settings import OBJECTIVES
 from gossip.learning.settings import ModelSettings
 from gossip.storage.models import MODEL
@@ -172,7 +173,7 @@ def load(where: Path | str, *, network: Path | str | None = None) -> LoadedModel
     choice = OBJECTIVES.validate(description["objective"])
     return LoadedModel(
         module=module.eval(),
-        objective=choice.load()(choice),
+        objective=made(choice),
         preparation=Preparation.of(description["preparation"]),
         input_shape=shape,
         outputs=description["classes"],

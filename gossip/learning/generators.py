@@ -28,6 +28,10 @@ class Generators:
         """Whether anything is drawn."""
         return self.torch or self.others
 
+    def __or__(self, other: Generators) -> Generators:
+        """Return those of both."""
+        return Generators(self.torch or other.torch, self.others or other.others)
+
     def seed(self, seed: int | None, like: Tensor) -> None:
         """Set them, for a network that computes where `like` is; `None`: as they are."""
         if seed is None:

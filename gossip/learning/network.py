@@ -25,7 +25,9 @@ from gossip.learning.extractor import Extracted, Extractor, frozen_buffers
 from gossip.learning.forward import Forward, probe
 from gossip.learning.generators import Generators
 from gossip.learning.objectives.base import Objective
+from gossip.learning.objectives.of_others import made
 from gossip.learning.objectives.settings import ClassificationSettings
+from gossip.learning.objectives.trial import Trial, tried
 from gossip.learning.outer_settings import NO_OUTER, OuterSettings
 from gossip.learning.output_layer import OutputLayer
 from gossip.learning.settings import DataSettings, LocalSettings, ModelSettings
@@ -65,7 +67,7 @@ class Network:
         privacy: PrivacySettings = NO_PRIVACY,
     ) -> None:
         chosen = objective or ClassificationSettings()
-        self.objective: Objective = chosen.load()(chosen)
+        self.objective: Objective = made(chosen)
         self.objective_settings = chosen
         self.data_settings = data
         self.model_settings = model
@@ -222,20 +224,29 @@ class Network:
         return frozenset({prefix + name for name in parts.names_in(self._start)} & frozen)
 
     @cached_property
+    def objective_trial(self) -> Trial:
+        """What came of trying an objective that is not ours. `SettingError` where something is wrong with it."""
+        return tried(self.objective, self.dataset.y_train, self.dataset.classes, seed=self.probe_seed)
+
+    @cached_property
     def draws(self) -> Generators:
-        """Which of the process's generators the network draws from (dropout)."""
-        return probe(
-            self.forward_on("cpu"),
-            self.initial(),
-            self.features(self.dataset.x_train[[0, -1]]),
-            partial(
-                self.objective.check_outputs,
-                targets=self.dataset.y_train[[0, -1]],
-                outputs=self.dataset.classes,
-            ),
-            name=self.model_settings.name,
-            seed=self.probe_seed,
-        ).draws
+        """Which of the process's generators the network draws from (dropout), or a loss of one's own."""
+        of_loss = self.objective_trial.draws
+        return (
+            of_loss
+            | probe(
+                self.forward_on("cpu"),
+                self.initial(),
+                self.features(self.dataset.x_train[[0, -1]]),
+                partial(
+                    self.objective.check_outputs,
+                    targets=self.dataset.y_train[[0, -1]],
+                    outputs=self.dataset.classes,
+                ),
+                name=self.model_settings.name,
+                seed=self.probe_seed,
+            ).draws
+        )
 
     def initial(self, peer: str | None = None) -> Tensor:
         """Return the model [P] to start from: the same on all peers, or an independent one for `peer`.

@@ -42,13 +42,15 @@ class Task(Network):
         """What may be a mistake in data and network, and is accepted: a sentence each.
 
         Raises:
-            SettingError: a user's network learns otherwise through its vector than in plain torch.
+            SettingError: a user's objective is none, or their network learns otherwise through its vector than in plain
+                torch.
         """
+        doubts = (*self.dataset.doubts, *self.objective_trial.cautions)
         if not self.users_network:
-            return self.dataset.doubts
+            return doubts
         count = self_test.SAMPLES
         return (
-            *self.dataset.doubts,
+            *doubts,
             *self._begins(),
             *self_test.compare(
                 self.forward_on("cpu"),
@@ -68,7 +70,7 @@ class Task(Network):
 
     def check(self) -> None:
         """Load and build everything, so that whatever is wrong is said now."""
-        _ = self.dataset, self.space, self.draws, self.cautions
+        _ = self.dataset, self.objective_trial, self.space, self.draws, self.cautions
         if not self.privacy_settings.nothing:
             private.check_samples(
                 self.local_training(), self.initial(), self.features(self.dataset.x_train[:2])

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
-from gossip.errors import DataError
+from gossip.errors import DataError, SettingError
 from gossip.learning.objectives.score import Score as Score
-from gossip.settings import Choice
+from gossip.settings import Choice, first_complaint
 
 Array = npt.NDArray[Any]
 Names = Sequence[str]
+C = TypeVar("C", bound=Choice)
 
 OUTPUTS_MAX = 1_000_000
 """A class number above this is a mistake (an identifier, a hash), and an output layer of that width would not fit."""
@@ -41,12 +43,14 @@ class Objective(abc.ABC):
     (Bristle), partitions by label and attacks on labels need those.
     """
 
-    score: ClassVar[Score]
-    classifies: ClassVar[bool] = False
-    numbered: ClassVar[bool] = False
+    score: Score
+    classifies: bool = False
+    numbered: bool = False
     """Whether targets are numbers from 0 on, of which there may be more than these data show."""
     plain: bool = False
     """Whether `loss` is the plain mean of softmax cross-entropy, whose gradient linear networks have by hand."""
+    counts_hits: bool = False
+    """Whether what is measured is that loss and the share of hits, which stacks of models have by hand."""
 
     def __init__(self, settings: Choice | None = None) -> None:
         self.settings = settings
@@ -111,6 +115,23 @@ class Objective(abc.ABC):
 
     def _what(self, shape: tuple[int, ...]) -> str:
         return f"outputs of shape {shape}"
+
+
+def settings_of(kind: type[C], given: Choice | None) -> C:
+    """Return `given` as settings of `kind`: where a subclass brings its own, what these do not say is as by default.
+
+    Raises:
+        SettingError: what they say is none of ours.
+    """
+    if isinstance(given, kind):
+        return given
+    said = {
+        name: getattr(given, name) for name in kind.model_fields if name != "kind" and hasattr(given, name)
+    }
+    try:
+        return kind(**said)
+    except ValidationError as error:
+        raise SettingError(f"[objective] {first_complaint(error, kind)[1]}") from None
 
 
 def numbers(array: Array, *, source: str, key: str, what: str) -> None:

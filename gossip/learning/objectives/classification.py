@@ -11,10 +11,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from gossip.errors import DataError, SettingError
-from gossip.learning.objectives.base import Array, Measured, Names, Objective, whole
+from gossip.learning.objectives.base import Array, Measured, Names, Objective, settings_of, whole
 from gossip.learning.objectives.measures import measures
 from gossip.learning.objectives.score import ACCURACY
 from gossip.learning.objectives.settings import ClassificationSettings
+from gossip.settings import Choice
 
 CLASSES_TOLD = 12
 
@@ -26,18 +27,20 @@ class Classification(Objective):
     classifies = True
     numbered = True
 
-    def __init__(self, settings: ClassificationSettings | None = None) -> None:
+    def __init__(self, settings: Choice | None = None) -> None:
         super().__init__(settings)
-        chosen = settings or ClassificationSettings()
+        chosen = settings_of(ClassificationSettings, settings)
         self._smoothing = chosen.label_smoothing
         self._weights = None if chosen.class_weights is None else torch.tensor(chosen.class_weights)
         if self._weights is not None and not (bool((self._weights >= 0).all()) and bool(self._weights.any())):
             raise SettingError(
                 f"[objective] class_weights = {list(chosen.class_weights or ())}: must not be negative, nor all zero"
             )
-        # A subclass may have a loss of its own.
+        # A subclass may have a loss or a score of its own.
         own_loss = type(self).loss is not Classification.loss
         self.plain = not self._smoothing and self._weights is None and not own_loss
+        own_score = (type(self).sums, type(self).measured) != (Classification.sums, Classification.measured)
+        self.counts_hits = self.plain and not own_score
 
     def targets(self, array: Array, *, source: str, key: str) -> Array:
         """Take class numbers (n,)."""

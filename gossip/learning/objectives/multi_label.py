@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from gossip.errors import DataError, SettingError
-from gossip.learning.objectives.base import Array, Measured, Names, Objective, Score, numbers
+from gossip.learning.objectives.base import Array, Measured, Names, Objective, Score, numbers, settings_of
 from gossip.learning.objectives.measures import measures
 from gossip.learning.objectives.settings import MultiLabelSettings
+from gossip.settings import Choice
 
 
 class MultiLabel(Objective):
@@ -22,9 +23,9 @@ class MultiLabel(Objective):
 
     score = Score("f1", percent=True)
 
-    def __init__(self, settings: MultiLabelSettings | None = None) -> None:
+    def __init__(self, settings: Choice | None = None) -> None:
         super().__init__(settings)
-        chosen = settings or MultiLabelSettings()
+        chosen = settings_of(MultiLabelSettings, settings)
         self._weights = None if chosen.positive_weights is None else torch.tensor(chosen.positive_weights)
         if self._weights is not None and not bool((self._weights > 0).all()):
             raise SettingError(

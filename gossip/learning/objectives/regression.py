@@ -12,8 +12,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from gossip.errors import DataError
-from gossip.learning.objectives.base import Array, Measured, Names, Objective, Score, doubled, numbers
+from gossip.learning.objectives.base import (
+    Array,
+    Measured,
+    Names,
+    Objective,
+    Score,
+    doubled,
+    numbers,
+    settings_of,
+)
 from gossip.learning.objectives.settings import RegressionSettings
+from gossip.settings import Choice
 
 
 class Regression(Objective):
@@ -21,9 +31,9 @@ class Regression(Objective):
 
     score = Score("r2")
 
-    def __init__(self, settings: RegressionSettings | None = None) -> None:
+    def __init__(self, settings: Choice | None = None) -> None:
         super().__init__(settings)
-        self._chosen = settings or RegressionSettings()
+        self._chosen = settings_of(RegressionSettings, settings)
         losses: dict[str, Callable[..., Tensor]] = {
             "squared": functional.mse_loss,
             "absolute": functional.l1_loss,

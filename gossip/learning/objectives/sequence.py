@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from gossip.errors import DataError
-from gossip.learning.objectives.base import Array, Measured, Names, Objective, Score, whole
+from gossip.learning.objectives.base import Array, Measured, Names, Objective, Score, settings_of, whole
 from gossip.learning.objectives.settings import SequenceSettings
+from gossip.settings import Choice
 
 PADDING = -100
 """A position with this target counts for nothing, as in torch."""
@@ -24,9 +25,9 @@ class Sequence(Objective):
     score = Score("perplexity", higher_is_better=False)
     numbered = True
 
-    def __init__(self, settings: SequenceSettings | None = None) -> None:
+    def __init__(self, settings: Choice | None = None) -> None:
         super().__init__(settings)
-        self._smoothing = (settings or SequenceSettings()).label_smoothing
+        self._smoothing = settings_of(SequenceSettings, settings).label_smoothing
 
     def targets(self, array: Array, *, source: str, key: str) -> Array:
         """Take token numbers (n, T), -100 where a position does not count."""

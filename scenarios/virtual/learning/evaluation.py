@@ -62,7 +62,7 @@ class StackedEvaluation:
         self._reestimates = task.model_settings.batch_norm == "reestimate"
         device = arena.vectors.device
         # What is measured of stacks is cross-entropy and hits.
-        self._alone = alone or not task.objective.plain
+        self._alone = alone or not task.objective.counts_hits
         self._x, self._y = task.x_test.to(device), task.dataset.y_test.to(device)
         self._forward = task.forward_on(device)
         self._by_vmap = torch.func.vmap(self._forward, in_dims=(0, 0, None))
