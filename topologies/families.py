@@ -53,6 +53,8 @@ class Family:
     """Its edges have weights of their own, W_ij = W_ji, as an attribute ``weight``."""
     directed: bool = False
     """Who sends to i need not be sent to by i; weights are uniform, and the mean of all models is not kept."""
+    own: bool = False
+    """A user's: what `draw` returns may be kept there, and is left as it is."""
 
 
 _DEGREE = frozenset({"degree"})
@@ -168,7 +170,8 @@ def draw(request: Request) -> nx.Graph[int]:
         return alone
     drawn = chosen.draw(request)
     ordered = _in_order(drawn, chosen)
-    drawn.clear()  # it is a cycle, and a collector may not come by for long
+    if not chosen.own:
+        drawn.clear()  # it is a cycle, and a collector may not come by for long
     return ordered
 
 

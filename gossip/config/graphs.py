@@ -20,6 +20,13 @@ from topologies import FAMILIES, KINDS, SETTINGS, Family, Request, Topology, Top
 GROUP = "gossip.topologies"
 """Of installed packages' entry points."""
 
+ROUNDS_REPEATED = 2
+"""First rounds whose graph a user's own function is asked for again, as each peer asks for itself."""
+
+REPEATS = 8
+FEW = 64
+"""Times that it is asked again where there are so few peers that graphs may be drawn twice alike; else once."""
+
 
 def build_topology(task: TaskSettings, *, names: Sequence[str], folder: Path = Path()) -> Topology:
     """Build the topology of `[topology]`; a file's path is relative to `folder`.
@@ -29,11 +36,12 @@ def build_topology(task: TaskSettings, *, names: Sequence[str], folder: Path = P
     Raises:
         SettingError: there is none of that kind with so many peers; one sentence.
     """
-    settings = task.topology
+    settings, where = task.topology, task.where("topology")
     try:
-        topology = Topology(
-            family_of(settings.kind, where=f"{task.where('topology')} "),
+        topology = _Graphs(
+            family_of(settings.kind, where=f"{where} "),
             len(names),
+            where=where,
             degree=settings.degree,
             probability=settings.probability,
             communities=settings.communities,
@@ -46,12 +54,27 @@ def build_topology(task: TaskSettings, *, names: Sequence[str], folder: Path = P
             names=names,
         )
     except TopologyError as error:
-        raise SettingError(f"{task.where('topology')} {error}") from None
+        raise SettingError(f"{where} {error}") from None
     end_topology(task, topology, names=names)
     check_compositions(task, topology)
     for caution in (*check_merges(task, topology, names), *cautions_of_numbers(task.protocol, len(names))):
         task.note(caution)
     return topology
+
+
+class _Graphs(Topology):
+    """A run's graphs; one that cannot be drawn is a mistake of whom `where` names, in later rounds, too."""
+
+    def __init__(self, kind: str, peers: int, *, where: str, **settings: Any) -> None:
+        self._where = where
+        super().__init__(kind, peers, **settings)
+
+    def graph(self, round: int = 0) -> nx.Graph[int]:
+        """Return the round's graph. `SettingError` where there is none."""
+        try:
+            return super().graph(round)
+        except TopologyError as error:
+            raise SettingError(f"{self._where} {error}") from error
 
 
 def family_of(kind: str, *, where: str = "") -> str:
@@ -76,24 +99,48 @@ def family_of(kind: str, *, where: str = "") -> str:
     except SettingError as error:
         raise SettingError(f"{where}{error}") from None
     every_round = bool(getattr(found, "every_round", False))
-    FAMILIES[name] = Family(_checked(found), frozenset(SETTINGS), random=True, every_round=every_round)
+    FAMILIES[name] = Family(
+        _checked(found), frozenset(SETTINGS), random=True, every_round=every_round, own=True
+    )
     return name
 
 
 def _checked(function: Callable[[Request], Any]) -> Callable[[Request], nx.Graph[int]]:
     """Return a user's own family, whose every mistake is a sentence."""
 
-    def draw(request: Request) -> nx.Graph[int]:
+    name = getattr(function, "__name__", type(function).__name__)
+    asked: set[tuple[int, int, int]] = set()
+
+    def drawn(request: Request) -> nx.Graph[int]:
         try:
-            graph = function(request)
+            graph: nx.Graph[int] = function(request)
         except TopologyError:
             raise
-        except Exception as failure:
-            raise TopologyError(f"'{function.__name__}' fails: {plugins.one_line(failure)}") from failure
-        if not isinstance(graph, nx.Graph) or graph.is_directed() or set(graph) != set(range(request.peers)):
+        except (Exception, SystemExit) as failure:
+            at = f" in round {request.round}" if request.round else ""
+            raise TopologyError(f"'{name}' fails{at}: {plugins.one_line(failure)}") from failure
+        simple = isinstance(graph, nx.Graph) and not graph.is_directed() and not graph.is_multigraph()
+        if not simple or set(graph) != set(range(request.peers)):
             raise TopologyError(
-                f"'{function.__name__}' must return an undirected networkx.Graph on the nodes 0 to {request.peers - 1}"
+                f"'{name}' must return an undirected networkx.Graph on the nodes 0 to {request.peers - 1}, and no "
+                "multigraph"
             )
+        return graph
+
+    def draw(request: Request) -> nx.Graph[int]:
+        graph = drawn(request)
+        key = (request.peers, request.seed, request.round)
+        if request.round < ROUNDS_REPEATED and key not in asked:
+            # The user may keep the graph that is returned, and return it changed.
+            neighbours = [set(graph[node]) for node in range(request.peers)]
+            for _ in range(REPEATS if request.peers <= FEW else 1):
+                graph = drawn(request)
+                if any(set(graph[node]) != beside for node, beside in enumerate(neighbours)):
+                    raise TopologyError(
+                        f"'{name}' draws another graph each time that it is asked for that of round {request.round}, "
+                        "and peers would differ in it; draw from request.entropy() alone"
+                    )
+            asked.add(key)
         return graph
 
     return draw
