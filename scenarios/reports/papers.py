@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -57,7 +56,7 @@ def write_figures(folders: Sequence[Path], *, svg: Path | None, pdf: Path | None
 def drawn_of(runs: Sequence[Run]) -> Mapping[str, Figure]:
     """Return name -> figure of all that these runs have something to draw of."""
     score = scored_alike(runs)
-    said = [(run.summary, tomllib.loads(run.settings)) for run in runs]
+    said = [(run.summary, run.tables) for run in runs]
     rows = overview(said, [run.folder for run in runs]).rows
     rows = rows if len(rows) <= CURVES_MAX else ()
     series = [row.series for row in rows]

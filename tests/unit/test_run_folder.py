@@ -18,6 +18,7 @@ from gossip.learning.objectives.score import ACCURACY
 from scenarios import scenario
 from scenarios.records import Average, PeerOutcome, Records, Traffic, told_peer
 from scenarios.reports import page as report
+from scenarios.reports.papers import write_figures
 from scenarios.run_folder import RunFolder
 from scenarios.scenario import ScenarioSettings
 from scenarios.summary import spread, summarise
@@ -371,6 +372,47 @@ def test_a_folder_without_a_finished_run_is_refused(
     (folder / "summary.json").write_text("{")
     with pytest.raises(SettingError, match="cannot be read as a run"):
         report.write_report([folder], tmp_path / "report.html")
+
+
+FILES = (
+    "summary.json",
+    "metrics.jsonl",
+    "events.jsonl",
+    "peers.json",
+    "shards.json",
+    "environment.json",
+    "scenario.toml",
+    "topology.graphml",
+)
+DAMAGES = {
+    "cut": lambda whole: whole[: len(whole) // 2 + 3],
+    "list": lambda whole: b"[1, 2]\n",
+    "nested": lambda whole: b"[" * 100_000,
+    "other": lambda whole: b'{"a": 1}\n',
+    "noise": lambda whole: bytes(range(256)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("file", FILES)
+def test_a_file_of_a_run_that_is_none_is_named_in_one_sentence(
+    tmp_path: Path, settings: ScenarioSettings, records: Records, file: str, damage: str
+) -> None:
+    events = [
+        {"event": "peer_up", "time": 0.5 * place, "peer": "peer-00", "other": "peer-01"} for place in (1, 2)
+    ]
+    shards = {"samples": [3, 3, 3], "classes": ["0"], "counts": [[3], [3], [3]]}
+    folder = finished(tmp_path / "one", settings, replace(records, events=events, shards=shards))
+    report.write_report([folder], tmp_path / "whole.html")
+    (folder / file).write_bytes(DAMAGES[damage]((folder / file).read_bytes()))
+    with pytest.raises(SettingError) as caught:
+        report.write_report([folder], tmp_path / "report.html")
+    assert str(caught.value).startswith(f"{folder}: cannot be read as a run: {file}")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(SettingError, match=file):
+        report.write_report([folder, folder], tmp_path / "report.html")
+    with pytest.raises(SettingError, match=file):
+        write_figures([folder], svg=tmp_path / "svg", pdf=None)
 
 
 @pytest.mark.parametrize("peers", [1, 2, 500])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import tomllib
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,7 +36,7 @@ CURVE = {
 
 def document(run: Run) -> dict[str, Any]:
     """Return the document of a finished run; plain values, no NaN."""
-    summary, tables = run.summary, tomllib.loads(run.settings)
+    summary, tables = run.summary, run.tables
     score = score_in(summary)
     rows = peers.chosen(run, score)
     down = happenings.down(run)

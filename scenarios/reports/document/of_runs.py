@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,7 +39,7 @@ def document(runs: Sequence[Run]) -> dict[str, Any]:
         SettingError: they are scored by different things.
     """
     score = scored_alike(runs)
-    said = [(run.summary, tomllib.loads(run.settings)) for run in runs]
+    said = [(run.summary, run.tables) for run in runs]
     seen = overview(said, [run.folder for run in runs])
     comparison = compare(said)
     attacked = not all(attack.startswith(NOBODY) for attack in comparison.attacks)
