@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+PARAMETERS_MAX, MBPS_MAX, LATENCY_MS_MAX = 10**15, 1e12, 1e9
+"""Far beyond what there is; seconds and bytes of more than these would be no numbers any more."""
+
 
 def advise(
     scenario: Annotated[
@@ -18,12 +21,19 @@ def advise(
     ] = None,
     parameters: Annotated[
         int | None,
-        typer.Option(help="Numbers of the model that travel; default: the scenario's.", metavar="N", min=1),
+        typer.Option(
+            help="Numbers of the model that travel; default: the scenario's.",
+            metavar="N",
+            min=1,
+            max=PARAMETERS_MAX,
+        ),
     ] = None,
     mbps: Annotated[
-        float, typer.Option(help="Of each peer, up and down each.", metavar="X", min=1e-6)
+        float, typer.Option(help="Of each peer, up and down each.", metavar="X", min=1e-6, max=MBPS_MAX)
     ] = 10.0,
-    latency_ms: Annotated[float, typer.Option(help="One way.", metavar="X", min=0)] = 20.0,
+    latency_ms: Annotated[
+        float, typer.Option(help="One way.", metavar="X", min=0, max=LATENCY_MS_MAX)
+    ] = 20.0,
     peers: Annotated[
         int | None, typer.Option(help="Default: the scenario's, or 8.", metavar="N", min=2)
     ] = None,

@@ -11,9 +11,12 @@ import operator
 from dataclasses import dataclass
 from functools import partial
 
+from gossip.errors import SettingError
 from gossip.net.settings import bytes_per_second, sent_chunk_bytes
 from gossip.protocols.base import Protocol, RoundCompleted
+from gossip.wire.codecs.base import Codec
 from gossip.wire.messages import register_messages
+from gossip.wire.tensors import TENSOR_BYTES_MAX
 from scenarios.scenario import ScenarioSettings
 from scenarios.sections import NetworkSettings
 from scenarios.virtual.assembly import protocols_of
@@ -69,8 +72,9 @@ def cost_of(scenario: ScenarioSettings, *, parameters: int, link: Link) -> Cost:
     """Return what the scenario's method costs with models of so many parameters that travel, in `[stop] rounds` rounds.
 
     Raises:
-        SettingError: the graph cannot be drawn.
+        SettingError: the graph cannot be drawn, or no such model goes into messages so.
     """
+    _check_messages(scenario, parameters)
     names, rounds = scenario.peer_names, scenario.stop.rounds
     protocol: type[Protocol] = scenario.protocol.load()
     register_messages(protocol)
@@ -118,6 +122,23 @@ def cost_of(scenario: ScenarioSettings, *, parameters: int, link: Link) -> Cost:
         bytes_busiest=busiest,
         seconds=seconds,
     )
+
+
+def _check_messages(scenario: ScenarioSettings, parameters: int) -> None:
+    """Refuse models of fewer numbers than parts, and such that are too long for a message."""
+    parts = scenario.protocol.load().parts(scenario.protocol)
+    if parts > parameters:
+        raise SettingError(
+            f"[protocol] parts = {parts}: {parameters} numbers of the model travel, and a part has one at least"
+        )
+    longest = -(-parameters // parts)
+    codec: Codec = scenario.codec.load()(scenario.codec)
+    bytes_max = max((spec.nbytes for spec in codec.specs(longest)), default=0)
+    if bytes_max > TENSOR_BYTES_MAX:
+        raise SettingError(
+            f"[codec] kind = '{scenario.codec.kind}': {longest} numbers are a tensor of {bytes_max} bytes, and one "
+            f"in a message has at most {TENSOR_BYTES_MAX}"
+        )
 
 
 def _network(settings: NetworkSettings, peers: int, uploads: list[float | None], schedule: object) -> Network:

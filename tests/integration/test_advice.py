@@ -100,3 +100,30 @@ def test_the_command_says_it_as_json_and_takes_settings_for_all(capsys: pytest.C
 def test_too_many_peers_are_refused_with_what_would_be_valid(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.call(["advise", "--parameters", "10", "--peers", "1000"]) == 2
     assert "valid are 2 to 128" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("link", "why"),
+    [
+        (["--parameters", "1", "--mbps", "1e-6", "--peers", "2"], "1 numbers of the model travel"),
+        (["--parameters", "1000000000000000", "--mbps", "1e9", "--peers", "3"], "has at most 4294967295"),
+        (["--parameters", "4000000000", "--peers", "2"], "has at most 4294967295"),
+        (["--parameters", "1", "--mbps", "1e12", "--latency-ms", "1e9", "--peers", "2"], "1 numbers"),
+    ],
+)
+def test_methods_that_a_model_is_too_small_or_too_large_for_are_left_out_with_a_sentence(
+    link: list[str], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.call(["advise", *link, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert any(why in each["why"] for each in told["left_out"])
+    assert all(method["bytes_total"] > 0 for method in told["methods"])
+
+
+@pytest.mark.parametrize("option", ["--parameters", "--mbps", "--latency-ms"])
+@pytest.mark.parametrize("value", ["inf", "nan", "1e400", "-1"])
+def test_a_link_that_is_none_is_refused_in_one_sentence(
+    option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.call(["advise", option, value]) == 2
+    assert option in capsys.readouterr().err
