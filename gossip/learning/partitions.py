@@ -8,6 +8,7 @@ pathological, shard).
 
 from __future__ import annotations
 
+import copy
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -29,20 +30,39 @@ from gossip.settings import Choice
 Labels: TypeAlias = npt.NDArray[np.integer[Any]]
 Indices: TypeAlias = npt.NDArray[np.int64]
 
+REPEATS = 2
+"""Times that a user's own function is asked again: few peers may be drawn twice alike."""
+
 
 def divide(labels: Labels, peers: int, choice: Choice, generator: np.random.Generator) -> list[Indices]:
     """Divide as `choice` says, and look at what comes of it: it may be a user's own.
 
     Raises:
         SettingError: it cannot be done; or a user's own function fails, or returns anything but one array of whole
-            numbers from 0 to len(labels) - 1 for each peer, none empty.
+            numbers from 0 to len(labels) - 1 for each peer, none empty, or others when it is asked again.
     """
     partition = choice.load()
     if type(choice) in PARTITIONS.ours():
         divided: list[Indices] = partition(labels, peers, choice, generator)
         return divided
+    found = _of_others(partition, labels, peers, choice, copy.deepcopy(generator))
+    for _ in range(REPEATS):
+        # As each peer of real processes asks for itself.
+        again = _of_others(partition, labels, peers, choice, copy.deepcopy(generator))
+        if not all(map(np.array_equal, found, again)):
+            raise SettingError(
+                f"partition '{choice.kind}' divides otherwise each time that it is asked, and shards of peers would "
+                "overlap; draw from the generator that it is given alone"
+            )
+    return found
+
+
+def _of_others(
+    partition: Any, labels: Labels, peers: int, choice: Choice, generator: np.random.Generator
+) -> list[Indices]:
+    """Return what a user's own function divides, once it has been looked at."""
     try:
-        found = [np.asarray(part) for part in partition(labels, peers, choice, generator)]
+        found = [np.asarray(part) for part in partition(labels.copy(), peers, choice, generator)]
     except SettingError:
         raise
     except (Exception, SystemExit) as failure:

@@ -198,16 +198,27 @@ def test_files_in_a_scenario_lie_beside_it(tmp_path: Path) -> None:
     [
         ("1 / 0", "fails: ZeroDivisionError: division by zero"),
         ("return [range(3)] * (peers - 1)", "must return one array a peer: 3 for 4 peers"),
-        ("import numpy\n    return [numpy.arange(0)] * peers", "peer 0's must be whole numbers, one or more"),
+        ("return [numpy.arange(0)] * peers", "peer 0's must be whole numbers, one or more"),
         ("return [[0.5]] * peers", "peer 0's must be whole numbers, one or more"),
         ("return [[10**7]] * peers", r"peer 0's samples are 10000000 to 10000000; valid: 0 to \d+"),
+        (
+            "return [range(place, len(labels), peers) for place in numpy.random.permutation(peers)]",
+            "otherwise each",
+        ),
+        (
+            "return numpy.array_split(numpy.random.default_rng().permutation(len(labels)), peers)",
+            "otherwise each",
+        ),
+        ("counted.append(1)\n    return [[len(counted)]] * peers", "otherwise each time that it is asked"),
         ("return [[-1]] * peers", r"peer 0's samples are -1 to -1; valid: 0 to \d+"),
     ],
 )
 def test_a_users_partition_that_does_not_divide_is_one_sentence(
     body: str, sentence: str, tmp_path: Path
 ) -> None:
-    (tmp_path / "own.py").write_text(f"def own(labels, peers, settings, generator):\n    {body}\n")
+    (tmp_path / "own.py").write_text(
+        f"import numpy\ncounted = []\ndef own(labels, peers, settings, generator):\n    {body}\n"
+    )
     values = {
         "scenario.peers": 4,
         "stop.rounds": 1,
