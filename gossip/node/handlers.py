@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+from gossip.errors import UserError
+
 
 class Handlers:
     """Called with a handler, calls it, now or after the present one.
@@ -17,6 +19,8 @@ class Handlers:
         self._done = done
         self._handling = False
         self._pending: deque[Callable[[], None]] = deque()
+        self.mistake: UserError | None = None
+        """The user's own, that came up in `heard`; no handler is called any more."""
 
     def __call__(self, handler: Callable[[], None]) -> None:
         """Call a handler."""
@@ -30,3 +34,18 @@ class Handlers:
         finally:
             self._handling = False
             self._done()
+
+    def heard(self, handler: Callable[[], None]) -> None:
+        """Call one for what came over a connection: a mistake of the user's own is kept, and not that connection's."""
+        if self.mistake is not None:
+            return
+        try:
+            self(handler)
+        except UserError as error:
+            self.mistake = error
+            self._done()
+
+    def tell(self) -> None:
+        """Raise the `UserError` that `heard` has kept."""
+        if self.mistake is not None:
+            raise self.mistake

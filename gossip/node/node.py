@@ -132,11 +132,10 @@ class Node:
             nursery.start_soon(self._thread.run)
             nursery.start_soon(self.recorder.run)
             await nursery.start(self.table.run)
-            home = self.setup.options.home
             nursery.start_soon(
                 keep_up,
                 "status not answered",
-                partial(serve_status, home, self.status, self.contained),
+                partial(serve_status, self.setup.options.home, self.status, self.contained),
                 self.contained,
             )
             if not self.setup.options.as_json:
@@ -223,7 +222,7 @@ class Node:
     async def _leave(self) -> None:
         """Save what is done, tell the neighbours, close."""
         finished = self._finished
-        if self.state == "running":
+        if self.state == "running" and self._handle.mistake is None:
             self._handle(lambda: self.protocol.on_leave(self._context))
         self.state = self._ending() if finished else "leaving"
         async with trio.open_nursery() as nursery:
@@ -237,6 +236,7 @@ class Node:
     async def _wait_for_activity(self, until_s: float = float("inf")) -> None:
         with trio.move_on_at(min(until_s, trio.current_time() + TICK_S)):
             await self._activity.wait()
+        self._handle.tell()
         self._activity = trio.Event()
 
     def _interrupt(self, name: str) -> None:
@@ -265,7 +265,7 @@ class Node:
         if isinstance(message, FinishedMessage):
             self.quorum.finished.add(sender)
         self._spoken_to = True
-        self._handle(lambda: self.protocol.on_message(self._context, sender, message))
+        self._handle.heard(lambda: self.protocol.on_message(self._context, sender, message))
 
     def _on_peer(self, peer: PeerId, up: bool) -> None:
         if up:
@@ -278,7 +278,7 @@ class Node:
         else:
             if up:
                 self._context.came(peer)
-            self._handle(lambda: self.protocol.on_peer(self._context, peer, up))
+            self._handle.heard(lambda: self.protocol.on_peer(self._context, peer, up))
 
     def _on_lost(self, peer: PeerId) -> None:
         self._context.lost(peer)

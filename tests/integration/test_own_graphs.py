@@ -93,6 +93,22 @@ def test_a_topology_that_fails_in_a_later_round_is_one_sentence(engine: str, tmp
         scenarios.run("quickstart", engine=engine, overrides=own, report=False, out=tmp_path / "run")
 
 
+def test_nodes_end_of_a_graph_that_fails_whoever_they_hear_from_and_do_not_wait_for_each_other(
+    tmp_path: Path,
+) -> None:
+    body = "    if request.round > 2:\n        raise ValueError('no more')\n    return nx.path_graph(request.peers)\n"
+    own = {
+        **SMALL,
+        "processes.stall_timeout_s": 20,
+        "topology.kind": write(tmp_path, body, every_round=True),
+    }
+    with pytest.raises(GossipError):
+        scenarios.run("quickstart", engine="processes", overrides=own, report=False, out=tmp_path / "run")
+    said = {log.parent.name: log.read_text() for log in (tmp_path / "run" / "peers").glob("*/node.log")}
+    assert len(said) == 4
+    assert [name for name, log in said.items() if "gossip-node: " not in log or "no more" not in log] == []
+
+
 def test_a_graph_that_cannot_be_drawn_in_a_later_round_is_one_sentence_of_ours_too(tmp_path: Path) -> None:
     own = {
         **SMALL,
