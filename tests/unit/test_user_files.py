@@ -79,7 +79,7 @@ def test_what_might_be_another_folders_is_refused(written: Written, sources: tup
         written("b", own=sources[1], helper="WORD = 'b'"),
     )
     assert told(a) == "a"
-    with pytest.raises(SettingError, match="imports .helper. inside of a function"):
+    with pytest.raises(SettingError, match=r"imports .helper. inside of a function"):
         told(b)
 
 

@@ -2,11 +2,10 @@
 
     python tools/reproduce/own_modules.py [KIND ...] [--json] [--smoke]
 
-Every function of `MODULES` makes one kind. Three steps with momentum on a node's path are held against a loop of plain torch
-over the same mini-batches and seeds, and one step of the virtual engine's (stacked, where it takes the network so)
-against the node's. A kind is equal to 1e-5 of the largest change, or refused before the run in one sentence. Parameters
-that are not float32 are compared with plain steps on float32 copies of them, as mixed precision is done.
-"""
+Every function of `MODULES` makes one kind. Three steps with momentum on a node's path are held against a loop of plain
+torch over the same mini-batches and seeds, and one step of the virtual engine's (stacked, where it takes the network
+so) against the node's. A kind is equal to 1e-5 of the largest change, or refused before the run in one sentence.
+Parameters that are not float32 are compared with plain steps on float32 copies of them, as mixed precision is done."""
 
 from __future__ import annotations
 
