@@ -25,12 +25,14 @@ from gossip.learning.trained import Trained, untrained
 from gossip.merging import sanitise
 from gossip.merging.agreement import agreed
 from gossip.merging.base import Merge, MergeContext, Verdict
+from gossip.merging.outcome import blame, shares_memory
 from gossip.merging.sanitise import Refusal, Sanitiser, SanitiseSettings
-from gossip.outgoing.base import AsItIs, Outgoing
+from gossip.outgoing.base import AsItIs, Outgoing, sent_by
 from gossip.partial import Partial, completed
 from gossip.privacy.budget import Budget
 from gossip.privacy.entropy import OPERATING_SYSTEM
 from gossip.protocols.base import Contribution, GossipStep, Part, PeerId
+from gossip.returned import check_tensor
 from gossip.stages import PeerState, State
 
 __all__ = ["Evaluation", "Learner", "RecordedVerdict", "Trained", "check_merge", "check_parts"]
@@ -97,6 +99,8 @@ class Learner:
         self._merge = merge
         self.sanitiser = Sanitiser(sanitise or SanitiseSettings(), task.space.learned_size)
         self._judged: list[RecordedVerdict] = []
+        self.blamed: str | None = None
+        """A clause, once the rule made numbers that are not finite of models that are."""
         check_merge(task, merge)
         judging = task.validation(position, peers)
         self._x_validation = None if judging is None else judging.x[:]
@@ -176,7 +180,8 @@ class Learner:
             return learned
         rows = self.state.gather("outgoing", [0])
         with plugins.blamed(self._outgoing, "[outgoing]"):
-            sent, rows = self._outgoing.send(self._transfers.there(learned)[None], rows, [draws])
+            models = self._transfers.there(learned)[None]
+            sent, rows = sent_by(self._outgoing, models, rows, [draws])
         self.state.scatter("outgoing", [0], rows)
         return self._transfers.back(sent[0])
 
@@ -225,11 +230,16 @@ class Learner:
                     spent=spent,
                 ),
             )
+            check_tensor(merged, (learned_size,), "returns for a model")
+        if self.blamed is None:
+            models = [own[:learned_size]] if own_weight else []
+            models += [each.model for each in accepted]
+            self.blamed = blame(self._merge, merged, models, round=at.round + 1)
         if learned_size != len(own):
             return torch.cat([merged, own[learned_size:]])
         # A rule that returns what it was given, though it must not, would have others' transfers overwritten later.
         needed = [own, *(each.model for each in accepted if each.sender not in spent)]
-        return merged.clone() if any(_shares_memory(merged, each) for each in needed) else merged
+        return merged.clone() if any(shares_memory(merged, each) for each in needed) else merged
 
     def adopt(self, own: Tensor, received: Sequence[Contribution]) -> Tensor:
         """Return a received model [P] with the slots that never travel taken from `own`.
@@ -388,7 +398,3 @@ class Learner:
             raise ProtocolMisuse(
                 f"a model of shape {tuple(model.shape)} and {model.dtype}; expected ({self.task.space.size},) float32"
             )
-
-
-def _shares_memory(one: Tensor, other: Tensor) -> bool:
-    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()

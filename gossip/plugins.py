@@ -168,9 +168,19 @@ def one_line(failure: BaseException) -> str:
     return f"{type(failure).__name__}: {text[0]}" if text else type(failure).__name__
 
 
+class Wrong(Exception):
+    """What another's class returns is not what it should be; the text is a clause."""
+
+
+def is_ours(what: object) -> bool:
+    """Return whether the class of `what`, or `what` itself where it is one, is part of the project."""
+    made = what if isinstance(what, type) else type(what)
+    return made.__module__.partition(".")[0] in ("gossip", "scenarios")
+
+
 @contextmanager
 def blamed(what: object, where: str) -> Iterator[None]:
-    """Turn what `what` raises into one sentence, if it is not ours.
+    """Turn what `what`, a class or one of it, raises into one sentence, if it is not ours.
 
     Raises:
         SettingError: the class of `what` is a user's or a package's, and fails.
@@ -180,6 +190,13 @@ def blamed(what: object, where: str) -> Iterator[None]:
     except GossipError:
         raise
     except Exception as failure:
-        if type(what).__module__.partition(".")[0] in ("gossip", "scenarios"):
+        if is_ours(what):
             raise
-        raise SettingError(f"{where} {type(what).__name__} fails: {one_line(failure)}") from failure
+        raise SettingError(_sentence(what, where, failure)) from failure
+
+
+def _sentence(what: object, where: str, failure: BaseException) -> str:
+    made = what if isinstance(what, type) else type(what)
+    file = getattr(sys.modules.get(made.__module__), "__file__", None)
+    clause = str(failure) if isinstance(failure, Wrong) else f"fails: {one_line(failure)}"
+    return f"{where} {made.__name__} {clause}" + (f" (in {file})" if file else "")

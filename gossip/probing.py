@@ -6,7 +6,7 @@ arguments as they were. What is ours is not tried. Nothing here is random, and n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,10 +21,12 @@ from gossip.learning.task import Task
 from gossip.learning.updates.base import LocalUpdate, UpdateContext
 from gossip.learning.updates.settings import OPTIMIZERS
 from gossip.merging.settings import MERGES
-from gossip.outgoing.base import Outgoing
+from gossip.outgoing.base import Outgoing, sent_by
 from gossip.outgoing.settings import OUTGOINGS
 from gossip.parameters import ParameterSpace
+from gossip.plugins import Wrong
 from gossip.protocols.base import Contribution, GossipStep
+from gossip.returned import check_state, check_tensor, pair
 from gossip.settings import Choice, Seam
 from gossip.stages import Stage, State
 from gossip.wire.codecs.base import Codec
@@ -56,10 +58,6 @@ def probe(task: Task, *, merge: Choice, outgoing: Choice, codec: Choice, peers: 
             _probe_merge(task, merge, peers)
 
 
-class _Wrong(Exception):
-    """What a stage returns is not what it should be; the text is a clause."""
-
-
 def _foreign(seam: Seam, choice: Choice) -> bool:
     return type(choice) not in seam.ours()
 
@@ -70,7 +68,7 @@ def _told(where: str, choice: Choice) -> Iterator[None]:
         yield
     except GossipError:
         raise
-    except _Wrong as wrong:
+    except Wrong as wrong:
         raise SettingError(f"{where} kind = '{choice.kind}': {wrong}") from None
     except Exception as failure:
         raise SettingError(
@@ -91,10 +89,10 @@ def _probe_update(update: LocalUpdate, space: ParameterSpace) -> None:
         begun = update.begin(models, state, context)
     _check_state(begun, declared, "begin")
     with _unchanged(models=models, **begun):
-        moved, after = update.step(gradient, models, begun, context.lr)
+        moved, after = pair(update.step(gradient, models, begun, context.lr), "step")
     _check_tensor(moved, (PEERS, size), "step returns as models")
     _check_state(after, declared, "step")
-    handed_on, kept = update.end(moved, after, context, torch.ones(PEERS, 1))
+    handed_on, kept = pair(update.end(moved, after, context, torch.ones(PEERS, 1)), "end")
     _check_tensor(handed_on, (PEERS, size), "end returns as models")
     _check_state(kept, declared, "end")
 
@@ -102,8 +100,8 @@ def _probe_update(update: LocalUpdate, space: ParameterSpace) -> None:
 def _probe_outgoing(outgoing: Outgoing, space: ParameterSpace) -> None:
     models, state = _stack(space.learned_size), _rows(outgoing, space)
     with _unchanged(models=models, **state):
-        sent, kept = outgoing.send(models, state, DRAWS)
-    _check_tensor(sent, (PEERS, space.learned_size), "send returns as models")
+        sent, kept = sent_by(outgoing, models, state, DRAWS)
+    _check_finite(sent, "send returns as models")
     _check_state(kept, state, "send")
 
 
@@ -116,17 +114,17 @@ def _probe_codec(codec: Codec, elements: int) -> None:
             again = codec.encode(vector, DRAWS[0])
         specs = codec.specs(count)
         if not admitted([tensor.spec for tensor in tensors], specs):
-            raise _Wrong(f"encode makes other tensors of {count} numbers than specs says")
+            raise Wrong(f"encode makes other tensors of {count} numbers than specs says")
         if any(bytes(one.data) != bytes(other.data) for one, other in zip(tensors, again, strict=True)):
-            raise _Wrong("encode makes other bytes of the same numbers and draws; draw from `draws` alone")
+            raise Wrong("encode makes other bytes of the same numbers and draws; draw from `draws` alone")
         decoded = codec.decode_as(tensors, count)
         _check_tensor(decoded, (count,), f"decode returns for {count} numbers")
         coded = codec.coded(vector[None], DRAWS[:1])
         _check_tensor(coded, (1, count), "coded returns")
         if not torch.equal(coded[0].view(torch.int32), decoded.view(torch.int32)):
-            raise _Wrong("coded returns other numbers than decode makes of what encode made")
+            raise Wrong("coded returns other numbers than decode makes of what encode made")
         if codec.exact and not torch.equal(decoded.view(torch.int32), vector.view(torch.int32)):
-            raise _Wrong("says that it is exact, and decode returns other numbers than encode was given")
+            raise Wrong("says that it is exact, and decode returns other numbers than encode was given")
 
 
 def _probe_merge(task: Task, merge: Choice, peers: int) -> None:
@@ -149,19 +147,19 @@ def _rows(stage: Stage, space: ParameterSpace) -> State:
 
 
 def _check_tensor(found: Any, shape: tuple[int, ...], what: str) -> None:
-    if not isinstance(found, Tensor) or found.shape != shape or found.dtype != torch.float32:
-        told = f"{tuple(found.shape)} {found.dtype}" if isinstance(found, Tensor) else type(found).__name__
-        raise _Wrong(f"{what} {told}; it must be float32 of shape {shape}")
+    check_tensor(found, shape, what)
+    _check_finite(found, what)
+
+
+def _check_finite(found: Tensor, what: str) -> None:
     if not bool(found.isfinite().all()):
-        raise _Wrong(f"{what} numbers that are not finite, for models that are")
+        raise Wrong(f"{what} numbers that are not finite, for models that are")
 
 
 def _check_state(found: Any, declared: State, what: str) -> None:
-    if not isinstance(found, Mapping) or found.keys() != declared.keys():
-        told = sorted(found) if isinstance(found, Mapping) else type(found).__name__
-        raise _Wrong(f"{what} returns the rows {told}; `rows` says {sorted(declared)}")
-    for name, row in declared.items():
-        _check_tensor(found[name], tuple(row.shape), f"{what} returns as row '{name}'")
+    check_state(found, declared, what)
+    for name in declared:
+        _check_finite(found[name], f"{what} returns as row '{name}'")
 
 
 @contextmanager
@@ -170,4 +168,4 @@ def _unchanged(**given: Tensor) -> Iterator[None]:
     yield
     for name, tensor in given.items():
         if not torch.equal(tensor, before[name]):
-            raise _Wrong(f"changes what it is given: {name}; return new tensors")
+            raise Wrong(f"changes what it is given: {name}; return new tensors")

@@ -40,7 +40,7 @@ CLASSES_MIN = 10
 GRADIENT, LOSS, TEST_LOSS, WEIGHTS = "gradient", "loss", "test-loss", "weights"
 """What shows it."""
 
-RATE, INPUTS, START, RECEIVED = "learning-rate", "inputs", "start", "received"
+RATE, INPUTS, START, RECEIVED, MERGE = "learning-rate", "inputs", "start", "received", "merge"
 """What may have caused it."""
 
 EVENT = "diverged"
@@ -135,14 +135,17 @@ def rms_of(learned: Tensor) -> float:
     return norm_of(learned) / math.sqrt(max(1, len(learned)))
 
 
-def cause_of(sign: Sign, *, lr: float, scales: Scales) -> tuple[str, str]:
+def cause_of(sign: Sign, *, lr: float, scales: Scales, rule: str | None = None) -> tuple[str, str]:
     """Return the kind of the likely cause, and a clause that tells of it.
 
     Args:
         sign: what was seen.
         lr: `[local] lr`.
         scales: of the inputs that the peer trains on.
+        rule: what the peer's merge rule is to blame for, a clause, where it is.
     """
+    if rule is not None:
+        return MERGE, rule
     if scales.unscaled:
         return INPUTS, f"inputs that are not scaled: {scales}"
     if sign.initial:

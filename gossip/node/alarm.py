@@ -99,7 +99,8 @@ class Alarm:
         # What comes later follows from it: a line per round for weeks would help nobody.
         self._watch = None
         setup = self._setup
-        cause = cause_of(sign, lr=setup.membership.settings.local.lr, scales=setup.learner.scales)
+        learner, lr = setup.learner, setup.membership.settings.local.lr
+        cause = cause_of(sign, lr=lr, scales=learner.scales, rule=learner.blamed)
         said = told(setup.membership.me.name, sign, cause)
         logger.warning("%s", said["sentence"])
         self._event(EVENT, **said)

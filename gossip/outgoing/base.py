@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gossip.draws import Draws
 from gossip.privacy.entropy import Entropy
+from gossip.returned import check_state, check_tensor, pair
 from gossip.stages import Stage, State
 
 
@@ -54,3 +55,15 @@ class AsItIs(Outgoing):
     def send(self, models: Tensor, state: State, draws: Sequence[Draws]) -> tuple[Tensor, State]:
         """Return `models`."""
         return models, state
+
+
+def sent_by(outgoing: Outgoing, models: Tensor, state: State, draws: Sequence[Draws]) -> tuple[Tensor, State]:
+    """Return what `send` makes of `models` (n, L).
+
+    Raises:
+        Wrong: that is of other shapes or types.
+    """
+    sent, kept = pair(outgoing.send(models, state, draws), "send")
+    check_tensor(sent, tuple(models.shape), "send returns as models")
+    check_state(kept, state, "send")
+    return sent, kept

@@ -13,10 +13,11 @@ from typing import Any, ClassVar, Generic, TypeVar
 import numpy as np
 from torch import Tensor
 
-from gossip import seeding
+from gossip import plugins, seeding
 from gossip.learning.data.mapped import part
 from gossip.learning.task import Shard, Task
 from gossip.protocols.base import PeerId
+from gossip.returned import check_tensor
 from scenarios.attacks.settings import AttackSettings
 from scenarios.summary import spread
 
@@ -123,6 +124,18 @@ class Attack(Generic[S]):
     def success(self, evaluate: Callable[[Tensor, Tensor], float]) -> float | None:
         """Return how far a model obeys, where that is the aim. ``evaluate(x, y) -> accuracy`` of the model."""
         return None
+
+
+def crafted(attack: Attack[Any], known: Knowledge) -> Tensor:
+    """Return the model [L] that the attacker sends.
+
+    Raises:
+        SettingError: a user's attack fails, or returns something else.
+    """
+    with plugins.blamed(attack, f"[attack] in round {known.round}:"):
+        sent = attack.craft(known)
+        check_tensor(sent, tuple(known.own.shape), "craft returns for a model")
+    return sent
 
 
 def poisoned_shard(attack: Attack[Any], peer: int, *, name: PeerId, seed: int) -> Shard:

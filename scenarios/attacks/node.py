@@ -29,7 +29,7 @@ from gossip.node.setup import Setup, find_membership, load_learning
 from gossip.protocols.base import Contribution, Message, PeerId, Ticket
 from gossip.telemetry.logs import set_up_logging
 from gossip.telemetry.standard_error import queue_standard_error, run_and_leave
-from scenarios.attacks.base import Attack, Knowledge, Scene, poisoned_shard
+from scenarios.attacks.base import Attack, Knowledge, Scene, crafted, poisoned_shard
 from scenarios.attacks.old_messages import OldMessages
 from scenarios.attacks.settings import ATTACKS, AttackSettings
 
@@ -84,14 +84,15 @@ class AttackingContext(NodeContext):
         """In the learning thread, after everything that the model is made of."""
         round, step = int(getattr(message, "round", 0)), int(getattr(message, "step", 0))
         size = self._learned_size
-        return self.attack.craft(
+        return crafted(
+            self.attack,
             Knowledge(
                 attacker=self.position,
                 round=round,
                 own=own.vector[:size],
                 base=None if base is None else base.vector[:size],
                 rng=seeding.generator(self._seed, f"attack {step}", peer=self.peer, round=round),
-            )
+            ),
         )
 
 

@@ -20,7 +20,7 @@ from gossip.learner import Learner
 from gossip.learning.task import Task
 from gossip.protocols.base import Contribution, GossipStep, Message, Model, PeerId, Ticket
 from gossip.protocols.rounds.parts import MODELS
-from scenarios.attacks.base import Attack, Knowledge, Scene
+from scenarios.attacks.base import Attack, Knowledge, Scene, crafted
 from scenarios.attacks.old_messages import OldMessages
 from scenarios.scenario import ScenarioSettings
 from scenarios.virtual.events.peer import VirtualPeer
@@ -151,17 +151,17 @@ class AttackedSimulation(Simulation):
             again = self._said[sender.index].again(message, attack)
             super().transmit(sender, name, again, connection)
             return
-        crafted = self._crafted(sender, self.index_of[name], message)
-        super().transmit(sender, name, dataclasses.replace(message, model=crafted), connection)  # type: ignore[call-arg]
+        model = self._crafted(sender, self.index_of[name], message)
+        super().transmit(sender, name, dataclasses.replace(message, model=model), connection)  # type: ignore[call-arg]
 
     def _crafted(self, sender: VirtualPeer, victim: int, message: Message) -> Handle:
         attack, tag = self._attack.of(sender.index), _tag(message)
-        crafted = self._step(tag).crafted
+        made = self._step(tag).crafted
         alone = self._attack is not attack or not attack.together
         key = (sender.index if alone else -1, victim if attack.per_victim else -1)
-        if key not in crafted:
-            crafted[key] = self._craft(sender, victim, tag, message.model)  # type: ignore[attr-defined]
-        return crafted[key]
+        if key not in made:
+            made[key] = self._craft(sender, victim, tag, message.model)  # type: ignore[attr-defined]
+        return made[key]
 
     def _craft(self, sender: VirtualPeer, victim: int, tag: Tag, own: Handle) -> Handle:
         attack, step = self._attack.of(sender.index), self._step(tag)
@@ -179,7 +179,8 @@ class AttackedSimulation(Simulation):
         end = 3 + len(places)
 
         def function(models: Tensor) -> Tensor:  # (3 + h + k, L)
-            return attack.craft(
+            return crafted(
+                attack,
                 Knowledge(
                     attacker=sender.index,
                     round=tag[1],
@@ -191,7 +192,7 @@ class AttackedSimulation(Simulation):
                     places=places,
                     victim=victim if attack.per_victim else None,
                     rng=seeding.generator(self.seed, f"attack {tag[2]}", peer=sender.peer, round=tag[1]),
-                )
+                ),
             )
 
         return self._batched.craft(own, inputs, function)

@@ -215,7 +215,8 @@ class VirtualRun:
     def _diverged(self, index: int, sign: Sign) -> None:
         """Note the first sign of a peer's divergence."""
         peer = self.simulation.peers[index]
-        said = told(peer.peer, sign, cause_of(sign, lr=self.scenario.local.lr, scales=self._scales))
+        lr, rule = self.scenario.local.lr, self.learning.blamed(index)
+        said = told(peer.peer, sign, cause_of(sign, lr=lr, scales=self._scales, rule=rule))
         self.simulation.note(EVENT, peer, **said)
         self.divergences.note(self.simulation.notes[-1])
 

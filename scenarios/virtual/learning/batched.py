@@ -101,6 +101,7 @@ class BatchedLearning:
         self.on_judged: Callable[[int, RecordedVerdict], None] = lambda peer, judged: None
         """Told (peer, what became of a model it received); when the merge is computed, which may be much later."""
         self._processes = Processes(self._learner)
+        self.blamed = self._processes.blamed
         example: Merge = merge.load()(merge)
         check_merge(task, example)
         self.declares = example.declares_classes

@@ -41,3 +41,8 @@ class Processes(defaultdict[int, Process]):
         if process.learner is None:
             process.learner = self._make_learner(peer)
         return process.learner
+
+    def blamed(self, peer: int) -> str | None:
+        """Return what the peer's rule is to blame for, where it is; see `gossip.merging.outcome`."""
+        learner = self[peer].learner if peer in self else None
+        return None if learner is None else learner.blamed

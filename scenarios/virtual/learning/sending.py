@@ -10,7 +10,7 @@ import torch
 
 from gossip import plugins, seeding
 from gossip.draws import Draws
-from gossip.outgoing.base import Outgoing
+from gossip.outgoing.base import Outgoing, sent_by
 from gossip.privacy.entropy import Indices, Numbers
 from gossip.protocols.base import WHOLE, Message, Part
 from gossip.stages import PeerState
@@ -160,9 +160,8 @@ class Sending:
             return
         shaping = [peers[place] for place in at]
         with plugins.blamed(self._outgoing, "[outgoing]"):
-            shaped, state = self._outgoing.send(
-                learned[at], self._state.gather("outgoing", shaping), [draws[place] for place in at]
-            )
+            rows = self._state.gather("outgoing", shaping)
+            shaped, state = sent_by(self._outgoing, learned[at], rows, [draws[place] for place in at])
         self._state.scatter("outgoing", shaping, state)
         learned[at] = shaped
 

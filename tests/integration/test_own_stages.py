@@ -1,0 +1,128 @@
+"""What is wrong with users' own stages, at the start or in the middle of a run, is one sentence, in every engine."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import scenarios
+from gossip.errors import GossipError, SettingError
+
+SMALL = {
+    "scenario.algorithm": "dfedavg",
+    "scenario.peers": 4,
+    "scenario.strict": True,
+    "topology.kind": "full",
+    "data.train_max": 80,
+    "data.test_max": 40,
+    "model.name": "logistic",
+    "stop.rounds": 4,
+}
+KEYS = {
+    "Merge": "merge.kind",
+    "Outgoing": "outgoing.kind",
+    "LocalUpdate": "local.optimizer.kind",
+    "Attack": "attack.kind",
+}
+HEADER = "import torch\nimport gossip\nfrom scenarios.attacks.base import Attack\ncalls = []\n"
+METHODS = {
+    "Merge": "class Own(gossip.Merge):\n    def __call__(self, own, own_weight, received, *, context):\n",
+    "Outgoing": "class Own(gossip.Outgoing):\n    def send(self, models, state, draws):\n",
+    "LocalUpdate": "class Own(gossip.LocalUpdate):\n    def step(self, gradient, models, state, lr):\n",
+    "Attack": "class Own(Attack):\n    def craft(self, known):\n",
+}
+
+
+@pytest.fixture(autouse=True)
+def nothing_to_collect(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of a few small peers leave nothing behind, and to look for it would take longer than they do."""
+    monkeypatch.setattr(gc, "collect", lambda: 0)
+
+
+def run(folder: Path, seam: str, text: str, engine: str = "virtual", **settings: Any) -> scenarios.RunResult:
+    """Run with a method of one's own; `text` is the body of the method that the seam has first."""
+    body = "".join(f"        {line}\n" for line in text.splitlines())
+    (folder / "own.py").write_text(HEADER + METHODS[seam] + body)
+    own = {**SMALL, KEYS[seam]: f"python:{folder / 'own.py'}:Own", **settings}
+    if seam == "Attack":
+        own["attack.count"] = 1
+    return scenarios.run("quickstart", engine=engine, overrides=own, report=False, out=folder / engine)
+
+
+def sentence_of(folder: Path, seam: str, text: str, engine: str = "virtual", **settings: Any) -> str:
+    kind = SettingError if engine == "virtual" else GossipError
+    with pytest.raises(kind) as caught:
+        run(folder, seam, text, engine, **settings)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+LATE = {
+    "merge": (
+        "Merge",
+        "return own.clone() if context.at.round < 2 else torch.zeros(1)",
+        "[merge] in round 2: Own returns for a model (1,) torch.float32; it must be float32 of shape (650,)",
+    ),
+    "merge-half": (
+        "Merge",
+        "return own.clone() if context.at.round < 2 else own.double()",
+        "[merge] in round 2: Own returns for a model (650,) torch.float64; it must be float32 of shape (650,)",
+    ),
+    "merge-gradient": (
+        "Merge",
+        "return own.clone().requires_grad_(context.at.round > 1) * 1.0",
+        "[merge] in round 2: Own returns for a model what requires a gradient",
+    ),
+    "outgoing": (
+        "Outgoing",
+        "late = any(each.number > 1 for each in draws)\nreturn (models[:, :1] if late else models * 1), state",
+        "[outgoing] Own send returns as models (",
+    ),
+    "outgoing-rows": (
+        "Outgoing",
+        "late = any(each.number > 1 for each in draws)\nreturn models * 1, ({'more': models} if late else state)",
+        "[outgoing] Own send returns the rows ['more']; `rows` says []",
+    ),
+    "outgoing-alone": (
+        "Outgoing",
+        "late = any(each.number > 1 for each in draws)\nreturn models * 1 if late else (models * 1, state)",
+        "[outgoing] Own send returns Tensor; it must be models and state",
+    ),
+    "attack": (
+        "Attack",
+        "return known.own if known.round < 2 else torch.ones(1)",
+        "[attack] in round 2: Own craft returns for a model (1,) torch.float32",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("mistake", "engine"),
+    [
+        *((mistake, "virtual") for mistake in LATE),
+        *((mistake, "processes") for mistake in ("merge", "outgoing", "attack")),
+    ],
+)
+def test_what_is_of_another_shape_in_the_middle_of_a_run_is_never_sent_nor_kept(
+    mistake: str, engine: str, tmp_path: Path
+) -> None:
+    seam, text, sentence = LATE[mistake]
+    said = sentence_of(tmp_path, seam, text, engine)
+    assert sentence in said
+    assert "own.py" in said
+
+
+@pytest.mark.parametrize("engine", ["virtual", "processes"])
+def test_a_rule_that_makes_numbers_that_are_not_finite_is_named_as_the_cause(
+    engine: str, tmp_path: Path
+) -> None:
+    text = "return own * (1.0 if context.at.round < 1 else float('nan'))"
+    summary = run(tmp_path, "Merge", text, engine).summary
+    assert len(summary["divergence"]["peers"]) == SMALL["scenario.peers"]
+    assert (
+        "the likely cause is [merge] Own, which returned numbers that are not finite in round 2, for models that are"
+        in summary["divergence"]["sentence"]
+    )
