@@ -189,7 +189,7 @@ def blamed(what: object, where: str) -> Iterator[None]:
         yield
     except GossipError:
         raise
-    except Exception as failure:
+    except (Exception, SystemExit) as failure:
         if is_ours(what):
             raise
         raise SettingError(_sentence(what, where, failure)) from failure

@@ -70,7 +70,7 @@ def _told(where: str, choice: Choice) -> Iterator[None]:
         raise
     except Wrong as wrong:
         raise SettingError(f"{where} kind = '{choice.kind}': {wrong}") from None
-    except Exception as failure:
+    except (Exception, SystemExit) as failure:
         raise SettingError(
             f"{where} kind = '{choice.kind}' fails when it is tried: {plugins.one_line(failure)}"
         ) from failure

@@ -2,8 +2,8 @@
 
 Records, lines for the user, status, page and metrics are for whoever watches. A full disk, a closed terminal, a socket
 that cannot be made or a mistake of ours in any of them is no reason to stop: it is said in the log, counted, shown by
-`gossip-node status` and in the metrics, and tried again the next time. Cancellation and Ctrl-C are no failures, and
-pass.
+`gossip-node status` and in the metrics, and tried again the next time. Nor is a logger of the user's that would leave
+the program. Cancellation and Ctrl-C are no failures, and pass.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ class Containment:
         """Contain whatever fails inside; `what` is a constant such as "metrics not written"."""
         try:
             yield
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self.failed(what, error)
         else:
             self.worked(what)
 
-    def failed(self, what: str, error: Exception) -> None:
+    def failed(self, what: str, error: BaseException) -> None:
         """Count a failure; tell it if it is new, or the last line about it is old."""
         with self._lock:
             trouble = self._troubles.setdefault(what, _Trouble())
@@ -85,14 +85,14 @@ class Containment:
         }
 
 
-def said_of(error: Exception) -> str:
+def said_of(error: BaseException) -> str:
     """Return an error as one line."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
-def tell(level: int, line: str, *, bug: Exception | None = None) -> None:
+def tell(level: int, line: str, *, bug: BaseException | None = None) -> None:
     """Log a line; a log that fails has nobody left to be told to."""
     with contextlib.suppress(Exception):
         logger.log(level, "%s", line, exc_info=bug)

@@ -126,3 +126,36 @@ def test_a_rule_that_makes_numbers_that_are_not_finite_is_named_as_the_cause(
         "the likely cause is [merge] Own, which returned numbers that are not finite in round 2, for models that are"
         in summary["divergence"]["sentence"]
     )
+
+
+LEAVING = {
+    "merge": ("Merge", "import sys\nsys.exit(3)", "[merge] in round 0: Own fails: SystemExit: 3"),
+    "late-merge": (
+        "Merge",
+        "if context.at.round > 1:\n    raise SystemExit(3)\nreturn own.clone()",
+        "[merge] in round 2: Own fails: SystemExit: 3",
+    ),
+    "late-outgoing": (
+        "Outgoing",
+        "if any(each.number > 1 for each in draws):\n    raise SystemExit\nreturn models * 1, state",
+        "[outgoing] Own fails: SystemExit",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("mistake", "engine"),
+    [*((mistake, "virtual") for mistake in LEAVING), ("late-merge", "processes")],
+)
+def test_a_stage_that_would_leave_the_program_is_told_as_one_that_fails(
+    mistake: str, engine: str, tmp_path: Path
+) -> None:
+    seam, text, sentence = LEAVING[mistake]
+    assert sentence in sentence_of(tmp_path, seam, text, engine)
+
+
+@pytest.mark.parametrize("round", [0, 1])
+def test_ctrl_c_in_a_stage_is_no_mistake_of_its(round: int, tmp_path: Path) -> None:
+    text = f"if context.at.round >= {round}:\n    raise KeyboardInterrupt\nreturn own.clone()"
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, "Merge", text)

@@ -49,7 +49,7 @@ def open_logger(choice: Choice, folder: Path) -> Logger:
         made: Logger = make(choice, folder=folder)
     except GossipError:
         raise
-    except Exception as failure:
+    except (Exception, SystemExit) as failure:
         raise SettingError(
             f"[logger] kind = '{choice.kind}' fails when it is made: {plugins.one_line(failure)}"
         ) from failure
