@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from gossip import plugins, seeding
-from gossip.learning.data.mapped import part
+from gossip.learning.data.mapped import Mapped, part
 from gossip.learning.task import Shard, Task
 from gossip.protocols.base import PeerId
 from gossip.returned import check_tensor
@@ -126,6 +126,18 @@ class Attack(Generic[S]):
         return None
 
 
+def attack_of(settings: AttackSettings, scene: Scene) -> Attack[Any]:
+    """Return what `[attack]` names.
+
+    Raises:
+        SettingError: a user's attack cannot be made.
+    """
+    made = settings.load()
+    with plugins.blamed(made, "[attack]"):
+        attack: Attack[Any] = made(settings, scene)
+    return attack
+
+
 def crafted(attack: Attack[Any], known: Knowledge) -> Tensor:
     """Return the model [L] that the attacker sends.
 
@@ -139,7 +151,11 @@ def crafted(attack: Attack[Any], known: Knowledge) -> Tensor:
 
 
 def poisoned_shard(attack: Attack[Any], peer: int, *, name: PeerId, seed: int) -> Shard:
-    """Return what the attacker at position `peer` learns from, as the network takes it."""
+    """Return what the attacker at position `peer` learns from, as the network takes it.
+
+    Raises:
+        SettingError: a user's attack fails, or returns something else.
+    """
     attack = attack.of(peer)
     scene, chosen = attack.scene, attack.settings
     task = scene.task
@@ -157,8 +173,59 @@ def poisoned_shard(attack: Attack[Any], peer: int, *, name: PeerId, seed: int) -
             indices = np.sort(np.concatenate(drawn))
     x, y = part(task.dataset.x_train, indices), task.dataset.y_train[indices]
     # Behind an extractor too a trigger is in the image, not in its features.
-    poisoned = attack.poison(Shard(x, y), rng)
+    with plugins.blamed(attack, "[attack]"):
+        poisoned = attack.poison(Shard(x, y), rng)
+        _check_poisoned(poisoned, Shard(x, y))
     return Shard(task.features(poisoned.x), poisoned.y)
+
+
+def _kind(samples: Any) -> str:
+    if not isinstance(samples, (Tensor, Mapped)):
+        return type(samples).__name__
+    return f"({', '.join(map(str, ('n', *samples.shape[1:])))}) {samples.dtype}"
+
+
+def try_out(settings: AttackSettings, scene: Scene, *, name: PeerId, seed: int) -> None:
+    """Try a user's attack, as its first attacker `name` would make it, before any process begins.
+
+    Raises:
+        SettingError: it fails, or returns something else than it should.
+    """
+    attack, peer = attack_of(settings, scene), scene.attackers[0]
+    if plugins.is_ours(attack.of(peer)):
+        return
+    poisoned_shard(attack, peer, name=name, seed=seed)
+    own = scene.task.initial()[: scene.task.space.learned_size]
+    rng = seeding.generator(seed, "attack 0", peer=name, round=settings.from_round)
+    crafted(
+        attack.of(peer),
+        Knowledge(attacker=peer, round=settings.from_round, own=own, base=own.clone(), rng=rng),
+    )
+    try_success(attack)
+
+
+def try_success(attack: Attack[Any]) -> None:
+    """Ask a user's attack how far the initial model obeys: what fails there would else fail when all is learnt.
+
+    Raises:
+        SettingError: it fails, or returns no number.
+    """
+    if not plugins.is_ours(attack):
+        success_rate(attack, [attack.scene.task.initial()])
+
+
+def _check_poisoned(found: Any, shard: Shard) -> None:
+    """Raise `Wrong` unless `found` are samples such as those of `shard`."""
+    if not isinstance(found, Shard):
+        raise plugins.Wrong(f"poison returns {type(found).__name__}; it must be a Shard(x, y)")
+    for name, samples, given in (("x", found.x, shard.x), ("y", found.y, shard.y)):
+        kind, wanted = _kind(samples), _kind(given)
+        if kind != wanted:
+            raise plugins.Wrong(f"poison returns {name} {kind}; it must be {wanted}")
+    if not 0 < len(found.x) == len(found.y):
+        raise plugins.Wrong(
+            f"poison returns {len(found.x)} samples with {len(found.y)} targets; it must be one each, and one at least"
+        )
 
 
 def success_rate(attack: Attack[Any], models: Iterable[Tensor]) -> dict[str, Any] | None:
@@ -166,7 +233,9 @@ def success_rate(attack: Attack[Any], models: Iterable[Tensor]) -> dict[str, Any
     task = attack.scene.task
     rates = []
     for model in models:
-        rate = attack.success(lambda x, y, model=model: task.evaluate(model, x, y).score)  # type: ignore[misc]
+        with plugins.blamed(attack, "[attack] success:"):
+            rate = attack.success(lambda x, y, model=model: task.evaluate(model, x, y).score)  # type: ignore[misc]
+            rate = None if rate is None else float(rate)
         if rate is None:
             return None
         rates.append(rate)

@@ -29,7 +29,7 @@ from gossip.node.setup import Setup, find_membership, load_learning
 from gossip.protocols.base import Contribution, Message, PeerId, Ticket
 from gossip.telemetry.logs import set_up_logging
 from gossip.telemetry.standard_error import queue_standard_error, run_and_leave
-from scenarios.attacks.base import Attack, Knowledge, Scene, crafted, poisoned_shard
+from scenarios.attacks.base import Attack, Knowledge, Scene, attack_of, crafted, poisoned_shard
 from scenarios.attacks.old_messages import OldMessages
 from scenarios.attacks.settings import ATTACKS, AttackSettings
 
@@ -149,7 +149,7 @@ def _run(said: Mapping[str, Any]) -> int:
         set_up_logging(membership.me.name, insecure=options.insecure)
         setup = load_learning(options, membership)
         scene = Scene(task=setup.task, peers=len(membership.peers), attackers=tuple(said["attackers"]))
-        attack: Attack[Any] = settings.load()(settings, scene)
+        attack = attack_of(settings, scene)
         return int(run_node(setup, lambda setup: attacking_node(setup, attack)))
     finally:
         lock.release()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gossip import plugins
 from gossip.protocols.base import Message
 from scenarios.attacks.base import Attack
 
@@ -31,7 +32,10 @@ class OldMessages:
         Under MoDeST nobody trains in every round. Older ones than that are forgotten.
         """
         kind, round, step = _tag(message)
-        oldest = attack.old(round)
+        with plugins.blamed(attack, f"[attack] in round {round}: old"):
+            oldest = attack.old(round)
+            if not (oldest is None or isinstance(oldest, int)):
+                raise plugins.Wrong(f"returns {type(oldest).__name__}; it must be a round's number or None")
         sent = self._sent.get((kind, step), {})
         before = [number for number in sent if oldest is not None and number <= oldest]
         if not before:

@@ -77,6 +77,7 @@ def run(
             from scenarios.spending import planned
 
             task = load_task(scenario)
+            _try_attack(scenario, task)
             for sentence in planned(scenario, task):
                 progress.say(sentence)
             _, warnings = look_at_inputs(task)
@@ -90,6 +91,15 @@ def run(
         raise AssertionError("unreachable")
     finally:
         progress.end()
+
+
+def _try_attack(scenario: ScenarioSettings, task: Any) -> None:
+    """Try what attackers do, if it is a user's: a process that fails alone would only be missed."""
+    if scenario.attackers:
+        from scenarios.attacks.base import Scene, try_out
+
+        scene = Scene(task=task, peers=scenario.scenario.peers, attackers=scenario.attackers)
+        try_out(scenario.attack, scene, name=scenario.peer_names[scenario.attackers[0]], seed=scenario.seed)
 
 
 def _refuse(scenario: ScenarioSettings, workers: int | None, *, elsewhere: bool) -> None:
@@ -362,12 +372,10 @@ class _Processes:
         """Return how far the honest peers' models do what a backdoor is for."""
         if not self._scenario.attackers:
             return None
-        from scenarios.attacks.base import Attack, Scene, success_rate
+        from scenarios.attacks.base import Scene, attack_of, success_rate
 
-        settings = self._scenario.attack
         scene = Scene(task=averages.task, peers=len(self._homes), attackers=self._scenario.attackers)
-        attack: Attack[Any] = settings.load()(settings, scene)
-        return success_rate(attack, averages.final_models())
+        return success_rate(attack_of(self._scenario.attack, scene), averages.final_models())
 
     def _outcome(self, name: str) -> PeerOutcome:
         divergence = self._divergences.of.get(name)

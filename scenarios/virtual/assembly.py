@@ -16,6 +16,7 @@ from gossip.learning.task import Shard, Task
 from gossip.net.settings import sent_chunk_bytes
 from gossip.protocols.base import Model, PeerId, Protocol
 from gossip.protocols.tables import Own
+from scenarios.attacks import base
 from scenarios.attacks.base import Attack, poisoned_shard
 from scenarios.scenario import ScenarioSettings
 from scenarios.traces import Trace
@@ -38,7 +39,8 @@ def attack_of(
     """Return the attack, None where nobody attacks, and what attackers learn from instead of their samples."""
     if not scenario.attackers:
         return None, {}
-    attack: Attack[Any] = scenario.attack.load()(scenario.attack, scene_of(scenario, task, topology))
+    attack = base.attack_of(scenario.attack, scene_of(scenario, task, topology))
+    base.try_success(attack)
     return attack, {
         peer: poisoned_shard(attack, peer, name=scenario.peer_names[peer], seed=scenario.seed)
         for peer in scenario.attackers

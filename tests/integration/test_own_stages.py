@@ -159,3 +159,54 @@ def test_ctrl_c_in_a_stage_is_no_mistake_of_its(round: int, tmp_path: Path) -> N
     text = f"if context.at.round >= {round}:\n    raise KeyboardInterrupt\nreturn own.clone()"
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, "Merge", text)
+
+
+ATTACKS = {
+    "nothing": (
+        "    def craft(self, known): return None",
+        "craft returns for a model NoneType; it must be float32",
+    ),
+    "short": ("    def craft(self, known): return known.own[:-1]", "craft returns for a model (649,)"),
+    "numpy": ("    def craft(self, known): return known.own.numpy()", "craft returns for a model ndarray"),
+    "raises": ("    def craft(self, known): raise ValueError('a')", "Own fails: ValueError: a"),
+    "made": (
+        "    def __init__(self, settings, scene): raise ValueError('a')",
+        "[attack] Own fails: ValueError: a",
+    ),
+    "poison": (
+        "    def poison(self, shard, rng): return None",
+        "poison returns NoneType; it must be a Shard(x, y)",
+    ),
+    "poison-shape": (
+        "    def poison(self, shard, rng): return type(shard)(shard.x.flatten(1), shard.y)",
+        "poison returns x (n, 64) torch.float32; it must be (n, 1, 8, 8) torch.float32",
+    ),
+    "poison-fewer": (
+        "    def poison(self, shard, rng): return type(shard)(shard.x[1:], shard.y)",
+        "targets; it must be one each, and one at least",
+    ),
+    "success": ("    def success(self, evaluate): return 'yes'", "[attack] success: Own fails: ValueError"),
+}
+
+
+@pytest.mark.parametrize(
+    ("mistake", "engine"),
+    [
+        *((mistake, "virtual") for mistake in ATTACKS),
+        *((mistake, "processes") for mistake in ("raises", "poison")),
+    ],
+)
+def test_an_attack_that_is_none_is_one_sentence(mistake: str, engine: str, tmp_path: Path) -> None:
+    text, sentence = ATTACKS[mistake]
+    (tmp_path / "own.py").write_text(f"{HEADER}class Own(Attack):\n{text}\n")
+    own = {
+        **SMALL,
+        "scenario.strict": False,
+        "attack.kind": f"python:{tmp_path / 'own.py'}:Own",
+        "attack.count": 1,
+    }
+    with pytest.raises(SettingError) as caught:
+        scenarios.run("quickstart", engine=engine, overrides=own, report=False, out=tmp_path / "run")
+    assert sentence in str(caught.value)
+    assert str(caught.value).startswith("[attack]")
+    assert "own.py" in str(caught.value)
