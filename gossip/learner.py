@@ -27,7 +27,7 @@ from gossip.merging.agreement import agreed
 from gossip.merging.base import Merge, MergeContext, Verdict
 from gossip.merging.outcome import blame, shares_memory
 from gossip.merging.sanitise import Refusal, Sanitiser, SanitiseSettings
-from gossip.outgoing.base import AsItIs, Outgoing, sent_by
+from gossip.outgoing.base import AsItIs, Outgoing, apart_by, sent_by
 from gossip.partial import Partial, completed
 from gossip.privacy.budget import Budget
 from gossip.privacy.entropy import OPERATING_SYSTEM
@@ -171,7 +171,7 @@ class Learner:
         """Return what is added to the learned slots [L] of one message, for each neighbour that weighs it so."""
         length = self.task.space.learned_size
         with plugins.blamed(self._outgoing, "[outgoing]"):
-            apart = self._outgoing.apart(length, list(weights.values()), OPERATING_SYSTEM)
+            apart = apart_by(self._outgoing, length, list(weights.values()), OPERATING_SYSTEM)
         return dict(zip(weights, apart, strict=True))
 
     def outgoing(self, learned: Tensor, draws: Draws) -> Tensor:

@@ -21,10 +21,11 @@ from gossip.learning.task import Task
 from gossip.learning.updates.base import LocalUpdate, UpdateContext
 from gossip.learning.updates.settings import OPTIMIZERS
 from gossip.merging.settings import MERGES
-from gossip.outgoing.base import Outgoing, sent_by
+from gossip.outgoing.base import Outgoing, apart_by, sent_by
 from gossip.outgoing.settings import OUTGOINGS
 from gossip.parameters import ParameterSpace
 from gossip.plugins import Wrong
+from gossip.privacy.entropy import OPERATING_SYSTEM
 from gossip.protocols.base import Contribution, GossipStep
 from gossip.returned import check_state, check_tensor, pair
 from gossip.settings import Choice, Seam
@@ -34,6 +35,8 @@ from gossip.wire.codecs.settings import CODECS
 from gossip.wire.tensors import admitted
 
 PEERS = 2
+WEIGHTS = (0.3, 0.2)
+"""By which neighbours weigh what they are sent."""
 DRAWS = (Draws(0, "a", 0), Draws(0, "b", 1))
 
 
@@ -103,6 +106,9 @@ def _probe_outgoing(outgoing: Outgoing, space: ParameterSpace) -> None:
         sent, kept = sent_by(outgoing, models, state, DRAWS)
     _check_finite(sent, "send returns as models")
     _check_state(kept, state, "send")
+    if outgoing.to_each:
+        apart = apart_by(outgoing, space.learned_size, WEIGHTS, OPERATING_SYSTEM)
+        _check_finite(apart, "apart returns")
 
 
 def _probe_codec(codec: Codec, elements: int) -> None:

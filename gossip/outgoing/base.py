@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from gossip.draws import Draws
+from gossip.plugins import Wrong
 from gossip.privacy.entropy import Entropy
 from gossip.returned import check_state, check_tensor, pair
 from gossip.stages import Stage, State
@@ -67,3 +68,16 @@ def sent_by(outgoing: Outgoing, models: Tensor, state: State, draws: Sequence[Dr
     check_tensor(sent, tuple(models.shape), "send returns as models")
     check_state(kept, state, "send")
     return sent, kept
+
+
+def apart_by(outgoing: Outgoing, length: int, weights: Sequence[float], entropy: Entropy) -> Tensor:
+    """Return what `apart` does (d, length).
+
+    Raises:
+        Wrong: that is of another shape or type.
+    """
+    if type(outgoing).apart is Outgoing.apart:
+        raise Wrong("says to_each, and has no method `apart`, which makes what each neighbour is sent")
+    apart = outgoing.apart(length, weights, entropy)
+    check_tensor(apart, (len(weights), length), f"apart returns for {len(weights)} neighbours")
+    return apart

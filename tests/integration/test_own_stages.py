@@ -210,3 +210,40 @@ def test_an_attack_that_is_none_is_one_sentence(mistake: str, engine: str, tmp_p
     assert sentence in str(caught.value)
     assert str(caught.value).startswith("[attack]")
     assert "own.py" in str(caught.value)
+
+
+APART = {
+    "missing": ("", "says to_each, and has no method `apart`"),
+    "shape": (
+        "    def apart(self, length, weights, entropy): return torch.zeros(1)",
+        "apart returns for 2 neighbours (1,) torch.float32; it must be float32 of shape (2, 650)",
+    ),
+    "raises": (
+        "    def apart(self, length, weights, entropy): raise ValueError('ap')",
+        "fails when it is tried: ValueError: ap",
+    ),
+    "late": (
+        "    def apart(self, length, weights, entropy):\n"
+        "        calls.append(1)\n"
+        "        return torch.zeros(len(weights) if len(calls) < 4 else 1, length)",
+        "[outgoing] Own apart returns for 3 neighbours (1, 650) torch.float32; it must be float32 of shape (3, 650)",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("mistake", "engine"),
+    [*((mistake, "virtual") for mistake in APART), ("shape", "processes"), ("late", "processes")],
+)
+def test_what_is_for_each_neighbour_is_looked_at_as_what_is_for_all(
+    mistake: str, engine: str, tmp_path: Path
+) -> None:
+    text, sentence = APART[mistake]
+    (tmp_path / "own.py").write_text(
+        f"{HEADER}class Own(gossip.Outgoing):\n    to_each = True\n"
+        f"    def send(self, models, state, draws): return models, state\n{text}\n"
+    )
+    own = {**SMALL, "outgoing.kind": f"python:{tmp_path / 'own.py'}:Own"}
+    with pytest.raises(GossipError) as caught:
+        scenarios.run("quickstart", engine=engine, overrides=own, report=False, out=tmp_path / "run")
+    assert sentence in str(caught.value)

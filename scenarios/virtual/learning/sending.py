@@ -10,7 +10,7 @@ import torch
 
 from gossip import plugins, seeding
 from gossip.draws import Draws
-from gossip.outgoing.base import Outgoing, sent_by
+from gossip.outgoing.base import Outgoing, apart_by, sent_by
 from gossip.privacy.entropy import Indices, Numbers
 from gossip.protocols.base import WHOLE, Message, Part
 from gossip.stages import PeerState
@@ -148,7 +148,9 @@ class Sending:
                 continue
             if known[0] != (draws, to.weights):
                 secret = _Secret(draws)
-                known = (draws, to.weights), self._outgoing.apart(self._learned, to.weights, secret)
+                with plugins.blamed(self._outgoing, "[outgoing]"):
+                    apart = apart_by(self._outgoing, self._learned, to.weights, secret)
+                known = (draws, to.weights), apart
             row += known[1][to.place].to(row.device)
 
     def _shape(
