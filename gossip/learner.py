@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,7 +24,7 @@ from gossip.learning.trained import Trained, untrained
 from gossip.merging import sanitise
 from gossip.merging.agreement import agreed
 from gossip.merging.base import Merge, MergeContext, Verdict
-from gossip.merging.outcome import blame, shares_memory
+from gossip.merging.outcome import JUDGED_MAX, RecordedVerdict, blame, check_verdict, shares_memory
 from gossip.merging.sanitise import Refusal, Sanitiser, SanitiseSettings
 from gossip.outgoing.base import AsItIs, Outgoing, apart_by, sent_by
 from gossip.partial import Partial, completed
@@ -36,16 +35,6 @@ from gossip.returned import check_tensor
 from gossip.stages import PeerState, State
 
 __all__ = ["Evaluation", "Learner", "RecordedVerdict", "Trained", "check_merge", "check_parts"]
-
-JUDGED_MAX = 100_000
-"""Judgements that wait to be fetched; nobody may want them."""
-
-
-class RecordedVerdict(NamedTuple):
-    """What became of one received model: refused before the rule, or what the rule made of it."""
-
-    round: int
-    verdict: Refusal | Verdict
 
 
 class Learner:
@@ -376,6 +365,10 @@ class Learner:
             with torch.no_grad():
                 return forward(there(trained), there(own[space.trained_size :]), there(x)).cpu()
 
+        def judge(verdict: Verdict) -> None:
+            check_verdict(verdict)
+            self._note(at.round, verdict)
+
         return MergeContext(
             peer=self.peer,
             seed=self.task.seed,
@@ -386,7 +379,7 @@ class Learner:
             predict=predict,
             loss=self.task.objective.loss,
             rejected=rejected,
-            judge=lambda verdict: self._note(at.round, verdict),
+            judge=judge,
             x_validation=self._x_validation,
             y_validation=self._y_validation,
             declared=declared,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from gossip import user_files
-from gossip.errors import GossipError, SettingError, UserError
+from gossip.errors import SettingError, UserError
 
 PREFIX = "python:"
 
@@ -187,7 +187,7 @@ def blamed(what: object, where: str) -> Iterator[None]:
     """
     try:
         yield
-    except GossipError:
+    except UserError:
         raise
     except (Exception, SystemExit) as failure:
         if is_ours(what):

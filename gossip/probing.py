@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gossip import plugins
 from gossip.draws import Draws
-from gossip.errors import GossipError, SettingError
+from gossip.errors import SettingError, UserError
 from gossip.learner import Learner
 from gossip.learning.task import Task
 from gossip.learning.updates.base import LocalUpdate, UpdateContext
@@ -69,7 +69,7 @@ def _foreign(seam: Seam, choice: Choice) -> bool:
 def _told(where: str, choice: Choice) -> Iterator[None]:
     try:
         yield
-    except GossipError:
+    except UserError:
         raise
     except Wrong as wrong:
         raise SettingError(f"{where} kind = '{choice.kind}': {wrong}") from None

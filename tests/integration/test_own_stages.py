@@ -247,3 +247,23 @@ def test_what_is_for_each_neighbour_is_looked_at_as_what_is_for_all(
     with pytest.raises(GossipError) as caught:
         scenarios.run("quickstart", engine=engine, overrides=own, report=False, out=tmp_path / "run")
     assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("context.judge('x')\nreturn own.clone()", "Own calls context.judge with 'x' of type str"),
+        (
+            "from gossip.merging.base import Verdict\ncontext.judge(Verdict('x', own[0]))\nreturn own.clone()",
+            "Own calls context.judge with a Verdict whose weight is",
+        ),
+        (
+            "from gossip.errors import ProtocolMisuse\nraise ProtocolMisuse('x')",
+            "Own fails: ProtocolMisuse: x",
+        ),
+        ("from gossip.errors import SettingError\nraise SettingError('as I say')", "as I say"),
+        ("return own.clone().requires_grad_(True) * 1.0", "Own returns for a model what requires a gradient"),
+    ],
+)
+def test_a_rule_that_misuses_what_is_ours_is_told_of_it(text: str, sentence: str, tmp_path: Path) -> None:
+    assert sentence in sentence_of(tmp_path, "Merge", text)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gossip import plugins
-from gossip.errors import GossipError, SettingError
+from gossip.errors import SettingError, UserError
 from gossip.settings import Choice
 
 
@@ -47,7 +47,7 @@ def open_logger(choice: Choice, folder: Path) -> Logger:
     make = choice.load()
     try:
         made: Logger = make(choice, folder=folder)
-    except GossipError:
+    except UserError:
         raise
     except (Exception, SystemExit) as failure:
         raise SettingError(
