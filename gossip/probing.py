@@ -18,7 +18,7 @@ from gossip.draws import Draws
 from gossip.errors import SettingError, UserError
 from gossip.learner import Learner
 from gossip.learning.task import Task
-from gossip.learning.updates.base import LocalUpdate, UpdateContext
+from gossip.learning.updates.base import ASKS_NOTHING, LocalUpdate, UpdateContext
 from gossip.learning.updates.settings import OPTIMIZERS
 from gossip.merging.settings import MERGES
 from gossip.outgoing.base import Outgoing, apart_by, sent_by
@@ -35,6 +35,13 @@ from gossip.wire.codecs.settings import CODECS
 from gossip.wire.tensors import admitted
 
 PEERS = 2
+_RATES = torch.tensor([[0.01], [0.02]])
+"""Step sizes of peers in rounds of their own."""
+MODELS = "the model"
+SAME = 1e-3
+"""How far two outcomes may be apart of how far a model has moved, for what mixes peers is apart by a half or so …"""
+ROUNDING = 4e-7
+"""… and of how long it is."""
 WEIGHTS = (0.3, 0.2)
 """By which neighbours weigh what they are sent."""
 DRAWS = (Draws(0, "a", 0), Draws(0, "b", 1))
@@ -79,25 +86,61 @@ def _told(where: str, choice: Choice) -> Iterator[None]:
         ) from failure
 
 
-def _probe_update(update: LocalUpdate, space: ParameterSpace) -> None:
-    size = space.trained_size
-    models, state, declared = _stack(size), _rows(update, space), _rows(update, space)
-    context = UpdateContext(torch.zeros(PEERS, 1), torch.full((PEERS, 1), 0.01))
+class _Gradient:
+    """A gradient, and losses, of made-up models: row by row."""
 
-    def gradient(points: Tensor) -> Tensor:
-        _check_tensor(points, (PEERS, size), "asks for the gradient at")
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._shape = shape
+        self.asked = False
+
+    def __call__(self, points: Tensor) -> Tensor:
+        _check_tensor(points, self._shape, "asks for the gradient at")
+        self.asked = True
         return 0.1 * points + 0.01
 
+    def losses(self, points: Tensor) -> Tensor:
+        _check_tensor(points, self._shape, "asks for the losses at")
+        self.asked = True
+        return (0.05 * points.square() + 0.01 * points).mean(1)
+
+
+def _probe_update(update: LocalUpdate, space: ParameterSpace) -> None:
+    models, state = _stack(space.trained_size), _rows(update, space)
+    together = _updated(update, models, state, _RATES)
+    for row in range(PEERS):
+        only = slice(row, row + 1)
+        alone = _updated(
+            update, models[only], {name: each[only] for name, each in state.items()}, _RATES[only]
+        )
+        for name, found in alone.items():
+            beside = together[name][only]
+            # Models are compared by how far they have moved; no sum need round alike.
+            begun = models[only] if name == MODELS else torch.zeros_like(beside)
+            limit = SAME * (beside - begun).norm() + ROUNDING * beside.norm()
+            if bool((found - beside).norm() > limit):
+                raise Wrong(
+                    f"makes something else of {name} where a peer is stepped beside another than where it is alone; "
+                    "each row is one peer's: sums and norms of a row are over dim=1, with keepdim=True"
+                )
+
+
+def _updated(update: LocalUpdate, models: Tensor, state: State, lr: Tensor) -> State:
+    """Return models, by the name `MODELS`, and rows after a local update of one step."""
+    shape = tuple(models.shape)
+    context, gradient = UpdateContext(torch.zeros(len(models), 1), lr), _Gradient(shape)
     with _unchanged(models=models, **state):
         begun = update.begin(models, state, context)
-    _check_state(begun, declared, "begin")
+    _check_state(begun, state, "begin")
     with _unchanged(models=models, **begun):
         moved, after = pair(update.step(gradient, models, begun, context.lr), "step")
-    _check_tensor(moved, (PEERS, size), "step returns as models")
-    _check_state(after, declared, "step")
-    handed_on, kept = pair(update.end(moved, after, context, torch.ones(PEERS, 1)), "end")
-    _check_tensor(handed_on, (PEERS, size), "end returns as models")
-    _check_state(kept, declared, "end")
+    _check_tensor(moved, shape, "step returns as models")
+    _check_state(after, state, "step")
+    if not gradient.asked:
+        raise Wrong(ASKS_NOTHING)
+    handed_on, kept = pair(update.end(moved, after, context, torch.ones(len(models), 1)), "end")
+    _check_tensor(handed_on, shape, "end returns as models")
+    _check_state(kept, state, "end")
+    return {**{f"row '{name}'": row for name, row in kept.items()}, MODELS: handed_on}
 
 
 def _probe_outgoing(outgoing: Outgoing, space: ParameterSpace) -> None:

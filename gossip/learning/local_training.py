@@ -52,13 +52,18 @@ from gossip.learning.settings import LocalSettings
 from gossip.learning.step_gradient import StepGradient
 from gossip.learning.trained import Trained, summary
 from gossip.learning.updates.adamw import AdamW
-from gossip.learning.updates.base import LocalUpdate, UpdateContext
+from gossip.learning.updates.base import ASKS_NOTHING, LocalUpdate, UpdateContext
 from gossip.learning.updates.sgd import Sgd
+from gossip.plugins import Wrong
 from gossip.privacy.settings import NO_PRIVACY, PrivacySettings
+from gossip.returned import check_state, check_tensor, pair
 from gossip.stages import State
 
 Gradient: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 """(trained, rest, x, y) -> (gradient, mean loss, rest after the pass); for a stack, all with a leading axis n."""
+
+WHERE = "[local] optimizer"
+"""By what an update is blamed."""
 
 PADDING = -100
 """Label of a sample that pads a mini-batch of a stack: `cross_entropy` leaves it out of sum and count."""
@@ -93,6 +98,7 @@ class LocalTraining:
         by_hand: LinearGradient | None = None,
     ) -> None:
         self.update: LocalUpdate = settings.optimizer.load()(settings.optimizer, settings)
+        self._users = not plugins.is_ours(self.update)
         self.outer = None if outer.nothing else OuterSteps(outer)
         self.stage = Remembered(self.update, self.outer)
         """What `run` is to be given the rows of."""
@@ -151,7 +157,11 @@ class LocalTraining:
         rows = apart(self.rows(len(stack), device=model.device))[0] if rows is None else rows
         if rows or type(self.update).begin is not LocalUpdate.begin:
             context = self.context(rounds or [0] * len(stack), model.device)
-            rows = self.update.begin(stack, rows, context)
+            with plugins.blamed(self.update, WHERE):
+                begun = self.update.begin(stack, rows, context)
+                if self._users:
+                    check_state(begun, rows, "begin")
+            rows = begun
         return LocalState(trained, model[..., split:], rows)
 
     def context(self, rounds: Sequence[int], device: torch.device | str = "cpu") -> UpdateContext:
@@ -172,7 +182,13 @@ class LocalTraining:
     ) -> tuple[Tensor, State]:
         """Return what is handed on of the trained slots (n, T) after `steps` (n, 1), and what the update remembers."""
         if rows or type(self.update).end is not LocalUpdate.end:
-            trained, rows = self.update.end(trained, rows, self.context(rounds, trained.device), steps)
+            with plugins.blamed(self.update, WHERE):
+                context = self.context(rounds, trained.device)
+                handed_on, kept = pair(self.update.end(trained, rows, context, steps), "end")
+                if self._users:
+                    check_tensor(handed_on, tuple(trained.shape), "end returns as models")
+                    check_state(kept, rows, "end")
+            trained, rows = handed_on, kept
         if self.settings.normalise is not None and before is not None:
             trained = normalised(before[:, : trained.shape[1]], trained, steps, usual=self.settings.normalise)
         return trained, rows
@@ -315,11 +331,16 @@ class LocalTraining:
         stacked = state.trained.dim() == 2
         batch = StepGradient(self, gradient, state.rest, x, y, seed, stacked)
         models = state.trained if stacked else state.trained[None]
-        with plugins.blamed(self.update, "[local] optimizer"):
+        with plugins.blamed(self.update, WHERE):
             if into is not None and isinstance(self.update, Sgd) and self.gives_gradients_up:
                 moved, rows = self.update.step_into(into, batch, models, state.rows, lr.reshape(-1, 1))
             else:
-                moved, rows = self.update.step(batch, models, state.rows, lr.reshape(-1, 1))
+                moved, rows = pair(self.update.step(batch, models, state.rows, lr.reshape(-1, 1)), "step")
+            if self._users:
+                check_tensor(moved, tuple(models.shape), "step returns as models")
+                check_state(rows, state.rows, "step")
+                if not batch.asked:
+                    raise Wrong(ASKS_NOTHING)
         applied, rest = batch.applied, batch.rest_after
         # It is seldom anything but finite; where asking is cheap, that saves a pass over it.
         if moved.is_cuda or not bool(applied.all()):

@@ -38,17 +38,18 @@ class StepGradient:
         self.rest_after = rest
         self.loss = rest.new_full((), torch.nan)
         self.applied = torch.ones((), dtype=torch.bool, device=rest.device)
-        self._asked = False
+        self.asked = False
+        """Whether the update has wanted to know anything of the mini-batch."""
 
     def losses(self, models: Tensor) -> Tensor:
         """Return the losses (n,) at trained slots (n, T), with nothing that leads back to a gradient."""
         refuse_losses(self._training)
         found = losses_of(self._training, models, self._rest, self._x, self._y, stacked=self._stacked)
         finite = found.isfinite()[:, None]
-        if not self._asked:
+        if not self.asked:
             self.loss = found if self._stacked else found[0]
-        self.applied = self.applied & finite if self._asked else finite
-        self._asked = True
+        self.applied = self.applied & finite if self.asked else finite
+        self.asked = True
         return found
 
     def __call__(self, models: Tensor) -> Tensor:
@@ -61,7 +62,7 @@ class StepGradient:
         draws = self._training.draws
         draws.seed(self._seed, point)
         g, loss, rest_after = self._gradient(point, self._rest, self._x, self._y)
-        if not self._asked:
+        if not self.asked:
             self.loss, self.rest_after = loss, rest_after
         if settings.sam_rho:
             draws.seed(self._seed, point)  # the same dropout mask as in the first pass
@@ -69,8 +70,8 @@ class StepGradient:
             g, _, _ = self._gradient(point + perturbation(settings, g, point), self._rest, self._x, self._y)
         norm = norm_of(g)
         finite = norm < torch.inf  # false for NaN, too
-        self.applied = self.applied & finite if self._asked else finite
-        self._asked = True
+        self.applied = self.applied & finite if self.asked else finite
+        self.asked = True
         if settings.clip_norm is not None:
             g = g * torch.clamp(settings.clip_norm / (norm + NORM_FLOOR), max=1.0)
         if settings.weight_decay and not self._training.update.decays_weights:

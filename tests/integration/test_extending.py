@@ -417,7 +417,7 @@ FAILING = {
         "class Late(gossip.LocalUpdate):\n"
         "    def step(self, gradient, models, state, lr):\n"
         "        calls.append(1)\n"
-        "        if len(calls) > 2:\n"
+        "        if len(calls) > 8:\n"
         "            raise ValueError('no more')\n"
         "        return models - lr * gradient(models), state\n",
         r"\[local\] optimizer Late fails: ValueError: no more",
@@ -426,7 +426,7 @@ FAILING = {
         "class Late(gossip.Outgoing):\n"
         "    def send(self, models, state, draws):\n"
         "        calls.append(1)\n"
-        "        if len(calls) > 2:\n"
+        "        if len(calls) > 8:\n"
         "            raise ValueError('no more')\n"
         "        return models * 1, state\n",
         r"\[outgoing\] Late fails: ValueError: no more",

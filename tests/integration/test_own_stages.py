@@ -267,3 +267,50 @@ def test_what_is_for_each_neighbour_is_looked_at_as_what_is_for_all(
 )
 def test_a_rule_that_misuses_what_is_ours_is_told_of_it(text: str, sentence: str, tmp_path: Path) -> None:
     assert sentence in sentence_of(tmp_path, "Merge", text)
+
+
+UPDATES = {
+    "mixed": (
+        "g = gradient(models)\nreturn models - lr * g / g.norm(), state",
+        "makes something else of the model where a peer is stepped beside another than where it is alone",
+    ),
+    "mixed-rates": (
+        "return models - lr.mean() * gradient(models), state",
+        "makes something else of the model",
+    ),
+    "asks-nothing": ("return models * 0.9, state", "step never asks for the gradient"),
+    "asks-nothing-late": (
+        "calls.append(1)\nreturn models - lr * (gradient(models) if len(calls) < 8 else 1), state",
+        "[local] optimizer Own step never asks for the gradient",
+    ),
+    "late": (
+        "calls.append(1)\nreturn models - lr * gradient(models)[: 8 - len(calls)], state",
+        "[local] optimizer Own",
+    ),
+    "late-type": (
+        "calls.append(1)\nmoved = models - lr * gradient(models)\n"
+        "return (moved.double() if len(calls) > 8 else moved), state",
+        "[local] optimizer Own step returns as models (",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", UPDATES)
+def test_an_update_that_is_none_is_one_sentence(mistake: str, tmp_path: Path) -> None:
+    text, sentence = UPDATES[mistake]
+    assert sentence in sentence_of(tmp_path, "LocalUpdate", text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "g = gradient(models)\nreturn models - lr * g / g.norm(dim=1, keepdim=True), state",
+        "g = gradient(models)\nlimit = g.abs().topk(5, dim=1).values[:, -1:]\n"
+        "return models - lr * g * (g.abs() >= limit), state",
+        "g = gradient(models - 0.01 * gradient(models))\nreturn models - lr * g.sign(), state",
+        "return models - lr * gradient.losses(models)[:, None], state",
+        "g = gradient(models)\nreturn models - lr * (g - g.mean(1, keepdim=True)), state",
+    ],
+)
+def test_an_update_whose_rows_are_computed_by_themselves_is_accepted(text: str, tmp_path: Path) -> None:
+    assert run(tmp_path, "LocalUpdate", text).summary["rounds"] == SMALL["stop.rounds"]

@@ -20,6 +20,10 @@ from gossip.stages import Stage, State
 GradientAt: TypeAlias = Callable[[Tensor], Tensor]
 """Trained slots (n, T) -> their gradients (n, T) on the step's mini-batch, with all that `[local]` wraps them in."""
 
+ASKS_NOTHING = (
+    "step never asks for the gradient, and nothing of the samples would be learnt; call gradient(models)"
+)
+
 
 class UpdateContext(NamedTuple):
     """When the local updates of a stack are."""
