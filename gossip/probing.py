@@ -48,24 +48,37 @@ DRAWS = (Draws(0, "a", 0), Draws(0, "b", 1))
 
 
 def probe(task: Task, *, merge: Choice, outgoing: Choice, codec: Choice, peers: int) -> None:
-    """Try what is not ours.
+    """Try what is not ours; what is accepted and should be known is `task.tried` afterwards.
 
     Raises:
         SettingError: one sentence that names the section, the kind, and what is wrong with it.
     """
-    space = task.space
+    space, doubts = task.space, _Doubts()
     if _foreign(OPTIMIZERS, task.local_settings.optimizer):
-        with _told("[local] optimizer", task.local_settings.optimizer):
-            _probe_update(task.local_training().update, space)
+        with _told("[local] optimizer", task.local_settings.optimizer, doubts):
+            _probe_update(task.local_training().update, space, doubts)
     if _foreign(OUTGOINGS, outgoing):
-        with _told("[outgoing]", outgoing):
-            _probe_outgoing(outgoing.load()(outgoing), space)
+        with _told("[outgoing]", outgoing, doubts):
+            _probe_outgoing(outgoing.load()(outgoing), space, doubts)
     if _foreign(CODECS, codec):
-        with _told("[codec]", codec):
+        with _told("[codec]", codec, doubts):
             _probe_codec(codec.load()(codec), space.learned_size)
     if _foreign(MERGES, merge):
-        with _told("[merge]", merge):
-            _probe_merge(task, merge, peers)
+        with _told("[merge]", merge, doubts):
+            _probe_merge(task, merge, peers, doubts)
+    task.tried = tuple(doubts.told)
+
+
+class _Doubts:
+    """What is accepted and should be known."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.whose = ""
+
+    def varies(self, what: str, mend: str) -> None:
+        """Note that something is not the same twice."""
+        self.told.append(f"{self.whose} {what}: runs with equal seeds will differ; {mend}")
 
 
 def _foreign(seam: Seam, choice: Choice) -> bool:
@@ -73,17 +86,16 @@ def _foreign(seam: Seam, choice: Choice) -> bool:
 
 
 @contextmanager
-def _told(where: str, choice: Choice) -> Iterator[None]:
+def _told(where: str, choice: Choice, doubts: _Doubts) -> Iterator[None]:
+    doubts.whose = f"{where} kind = '{choice.kind}'"
     try:
         yield
     except UserError:
         raise
     except Wrong as wrong:
-        raise SettingError(f"{where} kind = '{choice.kind}': {wrong}") from None
+        raise SettingError(f"{doubts.whose}: {wrong}") from None
     except (Exception, SystemExit) as failure:
-        raise SettingError(
-            f"{where} kind = '{choice.kind}' fails when it is tried: {plugins.one_line(failure)}"
-        ) from failure
+        raise SettingError(f"{doubts.whose} fails when it is tried: {plugins.one_line(failure)}") from failure
 
 
 class _Gradient:
@@ -104,9 +116,23 @@ class _Gradient:
         return (0.05 * points.square() + 0.01 * points).mean(1)
 
 
-def _probe_update(update: LocalUpdate, space: ParameterSpace) -> None:
+def _probe_update(update: LocalUpdate, space: ParameterSpace, doubts: _Doubts) -> None:
     models, state = _stack(space.trained_size), _rows(update, space)
     together = _updated(update, models, state, _RATES)
+    mixed = _mixed(update, models, state, together)
+    if mixed is None:
+        return
+    if not _equal(together, _updated(update, models, state, _RATES)):
+        doubts.varies("makes something else of the same models each time", "no draws are an update's to make")
+        return
+    raise Wrong(
+        f"makes something else of {mixed} where a peer is stepped beside another than where it is alone; each row is "
+        "one peer's: sums and norms of a row are over dim=1, with keepdim=True"
+    )
+
+
+def _mixed(update: LocalUpdate, models: Tensor, state: State, together: State) -> str | None:
+    """Return what the update makes of a peer's alone that is not what it has made beside another's; `None`: nothing."""
     for row in range(PEERS):
         only = slice(row, row + 1)
         alone = _updated(
@@ -118,10 +144,12 @@ def _probe_update(update: LocalUpdate, space: ParameterSpace) -> None:
             begun = models[only] if name == MODELS else torch.zeros_like(beside)
             limit = SAME * (beside - begun).norm() + ROUNDING * beside.norm()
             if bool((found - beside).norm() > limit):
-                raise Wrong(
-                    f"makes something else of {name} where a peer is stepped beside another than where it is alone; "
-                    "each row is one peer's: sums and norms of a row are over dim=1, with keepdim=True"
-                )
+                return name
+    return None
+
+
+def _equal(found: State, again: State) -> bool:
+    return all(torch.equal(each, again[name]) for name, each in found.items())
 
 
 def _updated(update: LocalUpdate, models: Tensor, state: State, lr: Tensor) -> State:
@@ -143,7 +171,7 @@ def _updated(update: LocalUpdate, models: Tensor, state: State, lr: Tensor) -> S
     return {**{f"row '{name}'": row for name, row in kept.items()}, MODELS: handed_on}
 
 
-def _probe_outgoing(outgoing: Outgoing, space: ParameterSpace) -> None:
+def _probe_outgoing(outgoing: Outgoing, space: ParameterSpace, doubts: _Doubts) -> None:
     models, state = _stack(space.learned_size), _rows(outgoing, space)
     with _unchanged(models=models, **state):
         sent, kept = sent_by(outgoing, models, state, DRAWS)
@@ -152,6 +180,12 @@ def _probe_outgoing(outgoing: Outgoing, space: ParameterSpace) -> None:
     if outgoing.to_each:
         apart = apart_by(outgoing, space.learned_size, WEIGHTS, OPERATING_SYSTEM)
         _check_finite(apart, "apart returns")
+    again, kept_again = sent_by(outgoing, models, state, DRAWS)
+    if not _equal({**kept, "": sent}, {**kept_again, "": again}):
+        doubts.varies(
+            "sends something else of the same models and draws each time",
+            "draw from `draws`, unless it is noise that protects somebody's data, which must be drawn elsewhere",
+        )
 
 
 def _probe_codec(codec: Codec, elements: int) -> None:
@@ -176,15 +210,24 @@ def _probe_codec(codec: Codec, elements: int) -> None:
             raise Wrong("says that it is exact, and decode returns other numbers than encode was given")
 
 
-def _probe_merge(task: Task, merge: Choice, peers: int) -> None:
-    learner = Learner(task, peer="a", position=0, peers=peers, merge=merge.load()(merge))
+def _probe_merge(task: Task, merge: Choice, peers: int, doubts: _Doubts) -> None:
     own = task.initial()
     others = [own[: task.space.learned_size] * scale for scale in (0.9, 1.1)]
     received = [Contribution(name, model, 0.25) for name, model in zip("bc", others, strict=True)]
-    with _unchanged(own=own, received=others[0], **{"the other received": others[1]}):
-        merged = learner.merge(own, 0.5, received, at=GossipStep(0))
-    _check_tensor(merged, (len(own),), "returns for a model")
-    learner.merge(own, 1.0, [], at=GossipStep(1))
+
+    def merged() -> Tensor:
+        learner = Learner(task, peer="a", position=0, peers=peers, merge=merge.load()(merge))
+        with _unchanged(own=own, received=others[0], **{"the other received": others[1]}):
+            found = learner.merge(own, 0.5, received, at=GossipStep(0))
+        _check_tensor(found, (len(own),), "returns for a model")
+        learner.merge(own, 1.0, [], at=GossipStep(1))
+        return found
+
+    if not torch.equal(merged(), merged()):
+        doubts.varies(
+            "makes something else of the same models and context each time",
+            "draw from context.rng(purpose), and keep nothing outside of self",
+        )
 
 
 def _stack(size: int) -> Tensor:

@@ -37,6 +37,9 @@ class Shard:
 class Task(Network):
     """A learning task: samples and network (see there for the arguments), how samples are divided, and what is done."""
 
+    tried: tuple[str, ...] = ()
+    """What trying users' stages has shown and is accepted (`gossip.probing`): a sentence each."""
+
     @cached_property
     def cautions(self) -> tuple[str, ...]:
         """What may be a mistake in data and network, and is accepted: a sentence each.

@@ -90,6 +90,7 @@ def cautions(setup: Setup) -> list[str]:
     task, learner = setup.task, setup.learner
     found = [
         *task.cautions,
+        *task.tried,
         scales.caution(learner.scales, task.model_settings),
         ledger.abandoned(setup.options.home, task),
         batches.caution(len(learner.shard), task.local_settings, whose="here"),

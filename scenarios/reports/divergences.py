@@ -47,6 +47,7 @@ def look_at_inputs(task: Task) -> tuple[Scales, list[str]]:
     scales = scales_of_task(task)
     found = [
         *task.cautions,
+        *task.tried,
         caution(scales, task.model_settings),
         # Many peers with few samples each are what scenarios are for.
         batches.caution(len(task.training), task.local_settings, whose="of all peers together"),

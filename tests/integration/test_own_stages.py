@@ -314,3 +314,41 @@ def test_an_update_that_is_none_is_one_sentence(mistake: str, tmp_path: Path) ->
 )
 def test_an_update_whose_rows_are_computed_by_themselves_is_accepted(text: str, tmp_path: Path) -> None:
     assert run(tmp_path, "LocalUpdate", text).summary["rounds"] == SMALL["stop.rounds"]
+
+
+VARYING = {
+    "merge": ("Merge", "return own + 0.01 * torch.randn(len(own))", "draw from context.rng(purpose)"),
+    "outgoing": ("Outgoing", "return models + 0.01 * torch.randn(models.shape), state", "draw from `draws`"),
+    "update": (
+        "LocalUpdate",
+        "return models - lr * gradient(models) * torch.rand(1), state",
+        "makes something else of the same models each time",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("seam", "engine"), [*((seam, "virtual") for seam in VARYING), ("merge", "processes")]
+)
+def test_what_no_seed_fixes_is_told_at_the_start(seam: str, engine: str, tmp_path: Path) -> None:
+    base, text, sentence = VARYING[seam]
+    (told,) = run(tmp_path, base, text, engine).summary["warnings"]
+    assert sentence in told
+    assert "runs with equal seeds will differ" in told
+    assert told.count("[") == 1 or seam == "update"
+
+
+FIXED = {
+    "rng": ("Merge", "return own + float(context.rng('mine').normal())"),
+    "memory": ("Merge", "self.seen = getattr(self, 'seen', 0) + 1\nreturn own * self.seen ** -0.01"),
+    "draws": (
+        "Outgoing",
+        "return models + torch.tensor([[float(each.number)] for each in draws]) / 1e6, state",
+    ),
+}
+
+
+@pytest.mark.parametrize("method", FIXED)
+def test_what_seeds_fix_is_not_told_of(method: str, tmp_path: Path) -> None:
+    seam, text = FIXED[method]
+    assert run(tmp_path, seam, text).summary["warnings"] == []
