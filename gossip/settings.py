@@ -227,7 +227,7 @@ class Seam:
         try:
             choice = self.settings_for(name)
         except SettingError as error:
-            sentence = str(error)
+            sentence = str(error).removeprefix(f"[{self.name}] ")  # who asks says in which section it is
             if sentence.startswith(f"unknown {self.name} "):
                 sentence = f"unknown kind '{kind}'; {nearest(name, self.kinds())}"
             raise ValueError(sentence) from None

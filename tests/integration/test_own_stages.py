@@ -352,3 +352,22 @@ FIXED = {
 def test_what_seeds_fix_is_not_told_of(method: str, tmp_path: Path) -> None:
     seam, text = FIXED[method]
     assert run(tmp_path, seam, text).summary["warnings"] == []
+
+
+SECTIONS = [*KEYS.values(), "codec.kind", "objective.kind", "logger.kind", "data.partition.kind"]
+
+
+@pytest.mark.parametrize(
+    ("key", "file"),
+    [
+        *((key, "none.py") for key in SECTIONS),
+        *((key, "own.py") for key in SECTIONS[:-1]),
+    ],  # any callable is one
+)
+def test_a_section_is_named_once(key: str, file: str, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("class Own:\n    pass\n")
+    own = {**SMALL, key: f"python:{tmp_path / file}:Own", **({"attack.count": 1} if "attack" in key else {})}
+    with pytest.raises(SettingError) as caught:
+        scenarios.run("quickstart", overrides=own, report=False, out=tmp_path / "run")
+    assert str(caught.value).count("[") == 1
+    assert f"kind = 'python:{tmp_path / file}:Own'" in str(caught.value)
