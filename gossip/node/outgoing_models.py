@@ -21,6 +21,7 @@ from gossip.protocols.base import GossipStep, Message, PeerId
 from gossip.stages import PeerState
 from gossip.wire.codecs.base import Linked
 from gossip.wire.codecs.float32 import EXACTLY
+from gossip.wire.tensors import admitted
 from gossip.wire.wholes import NO_TURN, Turn, wholes_for
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class OutgoingModels:
         self._learner = learner
         self._thread = thread
         self._latest: _Making | None = None
+        self._users = not plugins.is_ours(codec)
         self._refers = codec.reference != "none"
         self._linked = codec if isinstance(codec, Linked) else None
         self._public = False
@@ -171,6 +173,8 @@ class OutgoingModels:
         rows = self._told.gather("codec", [0])
         tensors, rows = self._codec.write(vector, rows, draws, number=making.turn.number)
         self._told.scatter("codec", [0], rows)
+        if self._users and not admitted([each.spec for each in tensors], self._codec.specs(len(vector))):
+            raise plugins.Wrong(f"encode makes other tensors of {len(vector)} numbers than specs says")
         return tensors
 
     def _tell_whole(self, vector: Tensor, number: int) -> None:

@@ -371,3 +371,46 @@ def test_a_section_is_named_once(key: str, file: str, tmp_path: Path) -> None:
         scenarios.run("quickstart", overrides=own, report=False, out=tmp_path / "run")
     assert str(caught.value).count("[") == 1
     assert f"kind = 'python:{tmp_path / file}:Own'" in str(caught.value)
+
+
+CODEC = """
+from gossip.wire.codecs.halves import BFloat16
+calls = []
+class Own(BFloat16):
+    def late(self):
+        calls.append(1)
+        return len(calls) > 12
+"""
+CODECS = {
+    "coded": (
+        "    def coded(self, vectors, draws):\n"
+        "        found = super().coded(vectors, draws)\n"
+        "        return found[:, :1] if self.late() else found\n",
+        "virtual",
+        "[codec] Own coded returns (",
+    ),
+    "encode": (
+        "    def encode(self, vector, draws):\n"
+        "        return super().encode(vector[:9] if self.late() else vector, draws)\n",
+        "processes",
+        "[codec] Own encode makes other tensors of 650 numbers than specs says",
+    ),
+    "leaves": (
+        "    def coded(self, vectors, draws):\n"
+        "        if self.late():\n"
+        "            raise SystemExit(3)\n"
+        "        return super().coded(vectors, draws)\n",
+        "virtual",
+        "[codec] Own fails: SystemExit: 3",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", CODECS)
+def test_what_a_codec_makes_in_the_middle_of_a_run_is_looked_at(mistake: str, tmp_path: Path) -> None:
+    text, engine, sentence = CODECS[mistake]
+    (tmp_path / "own.py").write_text(CODEC + text)
+    own = {**SMALL, "codec.kind": f"python:{tmp_path / 'own.py'}:Own", "stop.rounds": 20}
+    with pytest.raises(GossipError) as caught:
+        scenarios.run("quickstart", engine=engine, overrides=own, report=False, out=tmp_path / "run")
+    assert sentence in str(caught.value)

@@ -46,7 +46,7 @@ def blamed_on_the_sender() -> Iterator[None]:
         yield
     except PeerError:
         raise
-    except Exception as failure:
+    except (Exception, SystemExit) as failure:
         raise PeerError(
             "garbage", f"a model that cannot be decoded: {plugins.one_line(failure)}"
         ) from failure

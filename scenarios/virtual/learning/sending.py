@@ -13,6 +13,7 @@ from gossip.draws import Draws
 from gossip.outgoing.base import Outgoing, apart_by, sent_by
 from gossip.privacy.entropy import Indices, Numbers
 from gossip.protocols.base import WHOLE, Message, Part
+from gossip.returned import check_tensor
 from gossip.stages import PeerState
 from gossip.wire.codecs.base import Codec, Linked
 from gossip.wire.wholes import Turn
@@ -176,9 +177,9 @@ class Sending:
             end = first + parts[first:].count(parts[first])
             start, stop = parts[first].bounds(self._learned)
             with plugins.blamed(self._codec, "[codec]"):
-                learned[first:end, start:stop] = self._codec.coded(
-                    learned[first:end, start:stop].contiguous(), draws[first:end]
-                )
+                coded = self._codec.coded(learned[first:end, start:stop].contiguous(), draws[first:end])
+                check_tensor(coded, (end - first, stop - start), "coded returns")
+            learned[first:end, start:stop] = coded
             first = end
 
     def _encode(self, learned: torch.Tensor, handles: Sequence[Handle]) -> None:
@@ -187,7 +188,9 @@ class Sending:
             start, stop = handle.request.part.bounds(self._learned)
             with plugins.blamed(self._codec, "[codec]"):
                 tensors = self._codec.encode(row[start:stop].cpu(), handle.request.draws)
-                row[start:stop] = self._codec.decode_as(tensors, stop - start)
+                decoded = self._codec.decode_as(tensors, stop - start)
+                check_tensor(decoded, (stop - start,), f"decode returns for {stop - start} numbers")
+            row[start:stop] = decoded
             handle.specs = tuple(tensor.spec for tensor in tensors)
 
     def _tell(self, learned: torch.Tensor, handles: Sequence[Handle], rows: Sequence[int]) -> None:
