@@ -227,6 +227,7 @@ def _learner(membership: Membership) -> Learner:
     )
     task.check()
     check_parts(task, settings.protocol.load().parts(settings.protocol), settings.merge.load())
+    probe(task, merge=settings.merge, outgoing=settings.outgoing, codec=settings.codec, peers=peers)
     learner = Learner(
         task,
         peer=membership.me.name,
@@ -237,7 +238,6 @@ def _learner(membership: Membership) -> Learner:
         outgoing=settings.outgoing.load()(settings.outgoing),
         device=device,
     )
-    probe(task, merge=settings.merge, outgoing=settings.outgoing, codec=settings.codec, peers=peers)
     if learner.declares_classes and task.dataset.classes > CLASSES_MAX:
         raise SettingError(
             f"[merge] kind = '{settings.merge.kind}' has every model say which of the {task.dataset.classes} classes "

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 import scenarios
+from gossip import cli
 from gossip.errors import GossipError, SettingError
+from tests.integration.homes import make_homes
 
 SMALL = {
     "scenario.algorithm": "dfedavg",
@@ -414,3 +416,46 @@ def test_what_a_codec_makes_in_the_middle_of_a_run_is_looked_at(mistake: str, tm
     with pytest.raises(GossipError) as caught:
         scenarios.run("quickstart", engine=engine, overrides=own, report=False, out=tmp_path / "run")
     assert sentence in str(caught.value)
+
+
+MADE = {
+    "merge": ("merge.kind", "Merge", "    def check(self, space): raise ValueError('checked')\n"),
+    "outgoing": ("outgoing.kind", "Outgoing", "    def __init__(self, settings): raise ValueError('made')\n"),
+    "update": (
+        "local.optimizer.kind",
+        "LocalUpdate",
+        "    def rows(self, space): raise ValueError('rows')\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MADE)
+def test_a_stage_that_cannot_be_made_is_one_sentence_of_a_node_too(
+    mistake: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    key, seam, text = MADE[mistake]
+    (tmp_path / "own.py").write_text(f"{HEADER}{METHODS[seam]}        return None\n{text}")
+    peers = make_homes(tmp_path, ("alice", "bob"))
+    kind = f"{key}=python:{tmp_path / 'own.py'}:Own"
+    argv = ["check", "--peers", str(peers), "--home", str(tmp_path / "alice"), "--set", kind]
+    assert cli.run(argv) == 2
+    said = capfd.readouterr().err
+    assert "fails when it is tried: ValueError" in said
+    assert "Traceback" not in said
+
+
+def test_a_rule_that_fails_to_correct_averages_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "import gossip\n"
+        "class Late:\n"
+        "    def memory(self): return None\n"
+        "    def needs(self, memory, at): return False\n"
+        "    def change(self, *given): raise ValueError('no more')\n"
+        "class Own(gossip.Merge):\n"
+        "    def __call__(self, own, own_weight, received, *, context): return own.clone()\n"
+        "    @classmethod\n"
+        "    def correction(cls, settings, space): return Late()\n"
+    )
+    own = {**SMALL, "merge.kind": f"python:{tmp_path / 'own.py'}:Own"}
+    with pytest.raises(SettingError, match=r"\[merge\] Late fails: ValueError: no more"):
+        scenarios.run("quickstart", overrides=own, report=False, out=tmp_path / "run")

@@ -31,7 +31,7 @@ class Corrections:
     def __init__(
         self, rule: Correction, processes: Processes, arena: Arena, learned: int, *, chunk: int
     ) -> None:
-        self._rule = rule
+        self.rule = rule
         self._processes = processes
         self._arena = arena
         self._learned = learned
@@ -44,7 +44,7 @@ class Corrections:
         """Let the rule measure the models that it needs and has not seen."""
         unknown: dict[Part, set[Handle]] = {}
         for merge in merges:
-            if self._rule.needs(self._memory(merge), merge.request.at):
+            if self.rule.needs(self._memory(merge), merge.request.at):
                 part = merge.request.at.part
                 inputs = [merge.request.own, *(each.model for each in merge.request.received)]
                 unknown.setdefault(part, set()).update(
@@ -55,7 +55,7 @@ class Corrections:
             for start in range(0, len(ordered), self._chunk):
                 stack = ordered[start : start + self._chunk]
                 rows = [model.row for model in stack]
-                found = self._rule.measure(self._arena.at(rows)[:, : self._learned], part)
+                found = self.rule.measure(self._arena.at(rows)[:, : self._learned], part)
                 self._table(part, found)[self._arena.indices(rows)] = found
                 for model in stack:
                     model.measured += (part,)
@@ -91,7 +91,7 @@ class Corrections:
             inputs.append([own, *(each.model.row for each in received)] + missing * [own])
             weights.append([own_weight, *(each.weight for each in received)] + missing * [0.0])
         table = self._table(merges[0].request.at.part, averages[:, :0])
-        self._rule.change(
+        self.rule.change(
             averages,
             table[self._arena.indices(inputs)],
             torch.tensor(weights, dtype=torch.float64).to(averages.device),
@@ -114,5 +114,5 @@ class Corrections:
     def _memory(self, merge: Handle) -> Any:
         process = self._processes[merge.peer]
         if process.correction is None:
-            process.correction = self._rule.memory()
+            process.correction = self.rule.memory()
         return process.correction

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gossip import plugins
 from gossip.learner import Learner, RecordedVerdict
 from gossip.merging.agreement import agreed
 from gossip.merging.base import WEIGHT_TOLERANCE, check_weights
@@ -73,7 +74,8 @@ class Exchanges:
         learned = self._learned
         if self._corrections is not None:
             handles.sort(key=lambda handle: handle.request.at.part)  # as they are corrected together
-            self._corrections.measure(handles)
+            with plugins.blamed(self._corrections.rule, "[merge]"):
+                self._corrections.measure(handles)
         for start in range(0, len(handles), self._chunk):
             part = handles[start : start + self._chunk]
             inputs: list[int] = []
@@ -94,7 +96,8 @@ class Exchanges:
             merged = self._weighted_sums(part, inputs, weights, firsts)
             self._fill_in(merged, part, screened)
             if self._corrections is not None:
-                self._corrections.change(part, screened, merged[:, :learned])
+                with plugins.blamed(self._corrections.rule, "[merge]"):
+                    self._corrections.change(part, screened, merged[:, :learned])
             if learned < merged.shape[1]:
                 own_rows = self._arena.indices([handle.request.own.row for handle in part])
                 merged[:, learned:] = self._arena.vectors[:, learned:].index_select(0, own_rows)
