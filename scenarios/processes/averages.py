@@ -21,6 +21,7 @@ from gossip.learning.objectives.score import ACCURACY
 from gossip.learning.task import Task
 from gossip.probing import probe
 from gossip.storage.round_files import round_files
+from scenarios.attacks.base import Scene, try_out
 from scenarios.attacks.choice import Samples
 from scenarios.records import Average
 from scenarios.scenario import ScenarioSettings
@@ -87,6 +88,13 @@ def _check_attack(scenario: ScenarioSettings, task: Task) -> None:
             familiar_min=lambda: min(len(task.familiar(peer, peers)) for peer in honest),
         )
     )
+
+
+def try_attack(scenario: ScenarioSettings, task: Task) -> None:
+    """Try what attackers do, if it is a user's: a process that fails alone would only be missed."""
+    if scenario.attackers:
+        scene = Scene(task=task, peers=scenario.scenario.peers, attackers=scenario.attackers)
+        try_out(scenario.attack, scene, name=scenario.peer_names[scenario.attackers[0]], seed=scenario.seed)
 
 
 class Averages:

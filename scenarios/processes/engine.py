@@ -72,12 +72,12 @@ def run(
             Launcher(folder / "launcher.log") if reach is None else reach() as launcher,
         ):
             # Imports torch, unless that is done, while the launcher does the same on another core.
-            from scenarios.processes.averages import load_task
+            from scenarios.processes.averages import load_task, try_attack
             from scenarios.reports.divergences import look_at_inputs
             from scenarios.spending import planned
 
             task = load_task(scenario)
-            _try_attack(scenario, task)
+            try_attack(scenario, task)
             for sentence in planned(scenario, task):
                 progress.say(sentence)
             _, warnings = look_at_inputs(task)
@@ -91,15 +91,6 @@ def run(
         raise AssertionError("unreachable")
     finally:
         progress.end()
-
-
-def _try_attack(scenario: ScenarioSettings, task: Any) -> None:
-    """Try what attackers do, if it is a user's: a process that fails alone would only be missed."""
-    if scenario.attackers:
-        from scenarios.attacks.base import Scene, try_out
-
-        scene = Scene(task=task, peers=scenario.scenario.peers, attackers=scenario.attackers)
-        try_out(scenario.attack, scene, name=scenario.peer_names[scenario.attackers[0]], seed=scenario.seed)
 
 
 def _refuse(scenario: ScenarioSettings, workers: int | None, *, elsewhere: bool) -> None:
