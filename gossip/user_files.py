@@ -44,13 +44,13 @@ class _Folder:
     def __init__(self) -> None:
         self.paths: set[Path] = set()
         self.modules: dict[str, _Kept] = {}
-        self.late: set[str] = set()
-        """Modules that were looked for when no file was being loaded."""
+        self.late: dict[str, str] = {}
+        """What modules said when they were looked for, when no file was being loaded."""
 
     def note_late(self) -> None:
         """Keep what was imported late, too."""
-        for name in self.late & sys.modules.keys():
-            self.modules[name] = _Kept(sys.modules[name], _said_by(sys.modules[name]))
+        for name in self.late.keys() & sys.modules.keys():
+            self.modules[name] = _Kept(sys.modules[name], self.late[name])
         self.late.clear()
 
 
@@ -74,7 +74,7 @@ class _Finder:
         for folder in _loading[-1:] or [*_folders][::-1]:
             found = PathFinder.find_spec(name, [str(folder)], target)
             if found is not None:
-                _folders[folder].late.add(name)
+                _folders[folder].late[name] = _said_by(found.origin if found.has_location else None)
                 return found
         return None
 
@@ -169,7 +169,7 @@ def beside(path: Path) -> Iterator[None]:
             if sys.modules.get(name) is kept.module:
                 del sys.modules[name]
     for name, kept in list(own.modules.items()):
-        if _said_by(kept.module) == kept.content:
+        if _said_by(_file_of(kept.module)) == kept.content:
             sys.modules[name] = kept.module
         else:  # it has been changed since
             del own.modules[name]
@@ -187,7 +187,7 @@ def beside(path: Path) -> Iterator[None]:
         for name in set(sys.modules) - before:
             module = sys.modules[name]
             if name.partition(".")[0] not in before and _lies_in(folder, module):
-                own.modules[name] = _Kept(module, _said_by(module))
+                own.modules[name] = _Kept(module, _said_by(_file_of(module)))
         for other in others:
             for name, kept in other.modules.items():
                 sys.modules.setdefault(name, kept.module)
@@ -216,11 +216,14 @@ def _imports_in(folder: Path) -> Iterator[tuple[Path, _Imports]]:
 
 
 def _lies_in(folder: Path, module: ModuleType) -> bool:
-    file = getattr(module, "__file__", None)
+    file = _file_of(module)
     places = [file] if file else list(getattr(module, "__path__", ()))
     return any(Path(os.path.realpath(place)).is_relative_to(folder) for place in places)
 
 
-def _said_by(module: ModuleType) -> str:
-    file = getattr(module, "__file__", None)
+def _file_of(module: ModuleType) -> str | None:
+    return getattr(module, "__file__", None)
+
+
+def _said_by(file: str | None) -> str:
     return hashlib.blake2b(_read(Path(file)) if file else b"", digest_size=8).hexdigest()

@@ -69,7 +69,10 @@ def test_files_of_one_folder_share_its_modules_until_these_change(written: Writt
 
 
 def test_what_a_function_imports_when_it_is_called_is_found(written: Written) -> None:
-    assert told(written("a", own=LATE, helper="WORD = 'a'")) == "a"
+    path = written("a", own=LATE, helper="WORD = 'a'")
+    assert told(path) == "a"
+    written("a", helper="WORD = 'another'")
+    assert told(path) == "another"
 
 
 @pytest.mark.parametrize("sources", [(LATE, HEAD), (HEAD, LATE)])
